@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Lint, format check and tests, with all set-up. Arguments go to pytest.
+set -euo pipefail
+
+if [[ "${1:-}" == -h || "${1:-}" == --help ]]; then
+    cat <<'TEXT'
+Usage: bash tools/run_tests.sh [PYTEST_ARGUMENT ...]
+
+Sets up mvp_mm and its test tools (in the active environment, or in .venv), then runs ruff check,
+ruff format --check and pytest; stops at the first that fails. Example:
+
+  bash tools/run_tests.sh tests/models -x
+TEXT
+    exit
+fi
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+source "$root/tools/setup_env.sh"
+mvp_setup_env tests
+cd "$root"
+
+# The tests' tensors are tiny: with more threads they wait for each other.
+if [[ -z "${OMP_NUM_THREADS:-}" ]]; then
+    cores="$(getconf _NPROCESSORS_ONLN)"
+    export OMP_NUM_THREADS=$((cores < 4 ? cores : 4))
+fi
+
+mvp_say 'ruff check'
+python -m ruff check .
+mvp_say 'ruff format --check'
+python -m ruff format --check .
+mvp_say 'pytest'
+python -m pytest "$@"
