@@ -1,0 +1,67 @@
+"""MVP at debug size: a four-layer student on 64x64 crops, a random two-layer CLIP as the teacher.
+
+Command:  python tools/train.py configs/mvp/vittiny_debug.py \
+              --cfg-options train_dataloader.dataset.data_root=DIR
+Cost:     seconds an epoch on two CPU cores.
+Expected: the loss falls. The weights are of no use: the teacher is random.
+
+Every part is the real one; only sizes differ from configs/mvp/vitb16_in1k.py. It is the size in which
+tests run and the one to try a change of the code with.
+"""
+
+_base_ = './vitb16_in1k.py'
+
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384),
+        img_size=64,
+        patch_size=8,
+    ),
+    neck=dict(in_channels=96, out_channels=64),
+    target_generator=dict(
+        model_name='{{ fileDirname }}/tiny_clip.json', pretrained=None, patch_size=8
+    ),
+)
+
+mask = dict(type='BlockwiseMask', input_size=8, num_masking_patches=24, min_num_patches=5)
+train_pipeline = [
+    dict(type='LoadRGBImage'),
+    dict(
+        type='torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.0
+    ),
+    dict(type='torchvision/RandomHorizontalFlip', p=0.5),
+    dict(type='torchvision/RandomResizedCrop', size=64, scale=(0.08, 1.0), interpolation='bicubic'),
+    mask,
+    dict(type='PackMaskedInputs'),
+]
+test_pipeline = [
+    dict(type='LoadRGBImage'),
+    dict(type='torchvision/Resize', size=72, interpolation='bicubic'),
+    dict(type='torchvision/CenterCrop', size=64),
+    mask,
+    dict(type='PackMaskedInputs'),
+]
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    sampler=dict(total_batch=16),
+    dataset=dict(pipeline=train_pipeline),
+)
+test_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
+
+param_scheduler = [
+    dict(
+        type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min_ratio=1e-2,
+        by_epoch=True,
+        begin=1,
+        end=10,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(max_epochs=10)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=10))
+auto_scale_lr = dict(base_batch_size=16)

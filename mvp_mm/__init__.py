@@ -1,0 +1,15 @@
+"""MVP: Multimodality-guided Visual Pre-training, as a plug-in for the OpenMMLab stack.
+
+Importing this package registers its components, checks the versions of what it stands on and makes
+``mvp_mm::`` and ``mmseg::`` configs resolve. It builds no model and touches no network.
+"""
+
+from .stack import check_versions, quiet_stack_noise, register_config_scopes
+from .version import __version__
+
+with quiet_stack_noise():
+    check_versions()
+    register_config_scopes()
+    from . import datasets, engine, evaluation, models
+
+__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']

@@ -1,0 +1,18 @@
+"""What is learnt from: image folders, the order of samples, masks and packing."""
+
+from .block_mask import BlockwiseMask
+from .epoch_sampler import EpochSampler
+from .load_rgb_image import LoadRGBImage, UnreadableImageError
+from .pack_masked_inputs import PackMaskedInputs
+from .sample_index import SampleIndex
+from .unlabelled_images import UnlabelledImages
+
+__all__ = [
+    'BlockwiseMask',
+    'EpochSampler',
+    'LoadRGBImage',
+    'PackMaskedInputs',
+    'SampleIndex',
+    'UnlabelledImages',
+    'UnreadableImageError',
+]

@@ -1,0 +1,67 @@
+"""The order of samples in an epoch, whatever the number of processes."""
+
+from collections.abc import Iterator, Sized
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.registry import DATA_SAMPLERS
+from torch.utils.data import Sampler
+
+from .sample_index import SampleIndex
+
+
+@DATA_SAMPLERS.register_module()
+class EpochSampler(Sampler):
+    """Shuffle by (seed, epoch), drop the last partial *total* batch, deal the rest out to the ranks.
+
+    The k-th total batch of an epoch holds the same images however many processes, images a process and
+    accumulation steps it is made of. Indices carry epoch and seed (:class:`SampleIndex`), from which
+    the dataset derives every random draw of a sample.
+
+    Args:
+        dataset: What to sample from.
+        total_batch: Images an optimiser step; the epoch is cut to whole multiples of it (BEiT's
+            ``drop_last``: 625 steps of 2048 on ImageNet-1K), unless the dataset is smaller. Default
+            None: nothing is cut but what does not divide by the number of processes.
+        shuffle: Default True.
+        seed: Default None: drawn, and shared by all processes.
+
+    Raises:
+        ValueError: If there are fewer images than processes.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        total_batch: int | None = None,
+        shuffle: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        self.rank, self.world_size = get_dist_info()
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        self.epoch = 0
+        self.size = len(dataset)
+        usable = self.size
+        if total_batch is not None and self.size >= total_batch:
+            usable -= self.size % total_batch
+        self.num_samples = usable // self.world_size
+        if self.num_samples == 0:
+            raise ValueError(f'{self.size} images cannot be dealt out to {self.world_size} processes')
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        order = torch.arange(self.size)
+        if self.shuffle:
+            seed = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]
+            order = torch.randperm(self.size, generator=torch.Generator().manual_seed(int(seed >> 1)))
+        stop = self.num_samples * self.world_size
+        for index in order[self.rank : stop : self.world_size].tolist():
+            yield SampleIndex(index, self.epoch, self.seed)
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the epoch, from 0; MMEngine's ``DistSamplerSeedHook`` calls it."""
+        self.epoch = epoch

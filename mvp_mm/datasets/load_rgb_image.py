@@ -1,0 +1,84 @@
+"""Read any photograph as upright 8-bit RGB."""
+
+import struct
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmpretrain.registry import TRANSFORMS
+from PIL import Image, ImageOps
+
+# What shows through transparent pixels: ImageNet's mean colour, which normalises to zero.
+BACKGROUND = (124, 116, 104)
+
+
+class UnreadableImageError(ValueError):
+    """An image file that cannot be decoded, or not opened."""
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Convert an opened image to RGB.
+
+    Args:
+        image: Any mode: grey, palette, CMYK, alpha, 16-bit, float.
+
+    Returns:
+        8-bit RGB, turned upright by its EXIF tag; alpha is composited over ImageNet's mean colour, and
+        values beyond 8 bits are scaled, not clipped.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode == 'RGB':
+        return image
+    if image.mode.startswith('I') or image.mode == 'F':
+        return _scaled_grey(image)
+    if 'transparency' in image.info or image.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa'):
+        image = image.convert('RGBA')
+        flat = Image.new('RGB', image.size, BACKGROUND)
+        flat.paste(image, mask=image.getchannel('A'))
+        return flat
+    return image.convert('RGB')
+
+
+def _scaled_grey(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float32)
+    peak = float(values.max())
+    for full_scale in (1.0, 255.0, 65535.0):
+        if peak <= full_scale and (full_scale > 1 or image.mode == 'F'):
+            break
+    else:
+        full_scale = peak
+    grey = (values * (255 / full_scale)).clip(0, 255).round().astype(np.uint8)
+    return Image.fromarray(grey).convert('RGB')
+
+
+@TRANSFORMS.register_module()
+class LoadRGBImage(BaseTransform):
+    """Read ``results['img_path']`` with Pillow.
+
+    JPEG, PNG, WebP, TIFF, BMP and whatever else Pillow opens; of an animation, the first frame.
+
+    Required keys: ``img_path``. Added keys: ``img`` (PIL image, RGB), ``ori_shape`` and ``img_shape``
+    (height, width).
+
+    Raises:
+        UnreadableImageError: If the file is missing, truncated, no image, or a decompression bomb.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Add the image."""
+        path = results['img_path']
+        try:
+            with Image.open(path) as image:
+                image = as_rgb(image)
+                image.load()
+        except (
+            OSError,  # missing, no permission, truncated, not an image
+            SyntaxError,  # Pillow's word for a broken PNG
+            ValueError,
+            EOFError,
+            struct.error,
+            Image.DecompressionBombError,
+        ) as error:
+            raise UnreadableImageError(f'{type(error).__name__}: {error}') from error
+        results['img'] = image
+        results['ori_shape'] = results['img_shape'] = (image.height, image.width)
+        return results

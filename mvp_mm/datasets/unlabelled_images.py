@@ -1,0 +1,150 @@
+"""Images without labels: any folder of photographs."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+from mmpretrain.registry import DATASETS
+
+from .load_rgb_image import UnreadableImageError
+from .sample_index import SampleIndex, seeded_draws
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.gif')
+
+
+@DATASETS.register_module()
+class UnlabelledImages(BaseDataset):
+    """Every image at any depth below a folder.
+
+    Reads ``data_root/<split>`` if there is such a folder, else ``data_root`` itself, so ImageNet's tree
+    and a flat folder of holiday pictures both work. Every random draw of a sample (crop, jitter, flip,
+    mask) derives from (seed, epoch, index) when the loader uses :class:`EpochSampler`; a plain integer
+    index draws from the process's random state, as any OpenMMLab dataset does.
+
+    An unreadable image is replaced by another one, drawn from the same (seed, epoch, index); the packed
+    sample's ``unreadable`` then lists ``(path, reason)`` for :class:`UnreadableImagesHook`.
+
+    Args:
+        data_root: Folder.
+        split: Sub-folder to prefer. Default ``'train'``.
+        ann_file: Text file with one image path a line, relative to the folder read; what follows a path
+            after white space, such as an ImageNet label, is ignored. Default ``''``: search the folder.
+        pipeline: Transforms.
+        fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
+        extensions: File name endings that count as images, in lower case.
+        max_refetch: Replacements to try for one sample. Default 10.
+        indices: Use only the first so many images, or these. Default None: all.
+        **kwargs: Further arguments of MMEngine's ``BaseDataset``.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist or holds no image.
+    """
+
+    METAINFO: dict = dict()
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str = 'train',
+        ann_file: str = '',
+        pipeline: Sequence = (),
+        fixed_draws: bool = False,
+        extensions: Sequence[str] = EXTENSIONS,
+        max_refetch: int = 10,
+        indices: int | Sequence[int] | None = None,
+        **kwargs,
+    ) -> None:
+        self.split = split
+        self.fixed_draws = fixed_draws
+        self.extensions = tuple(extensions)
+        super().__init__(
+            ann_file=ann_file,
+            data_root=str(data_root),
+            data_prefix=dict(img_path=''),
+            pipeline=list(pipeline),
+            max_refetch=max_refetch,
+            indices=indices,
+            **kwargs,
+        )
+
+    def _join_prefix(self) -> None:
+        """Paths are resolved by ``load_data_list``."""
+
+    def load_data_list(self) -> list[dict]:
+        """Find the images, in sorted order."""
+        root = Path(self.data_root).expanduser()
+        if not root.is_dir():
+            raise FileNotFoundError(
+                f'there is no image folder {root}. Give one with --cfg-options '
+                'train_dataloader.dataset.data_root=DIR: ImageNet (DIR/train/<class>/*.JPEG) or any '
+                'folder of images, flat or nested'
+            )
+        folder = root / self.split if self.split and (root / self.split).is_dir() else root
+        if self.ann_file:
+            lines = Path(self.ann_file).expanduser().read_text().splitlines()
+            paths = [str(folder / line.split()[0]) for line in lines if line.strip()]
+            source = self.ann_file
+        else:
+            paths = sorted(self._search(folder))
+            source = 'all below it'
+        if not paths:
+            raise FileNotFoundError(
+                f'no image found below {folder} (looked for {", ".join(self.extensions)} at any depth)'
+            )
+        print_log(f'{type(self).__name__}: {len(paths)} images of {folder} ({source})', 'current')
+        return [dict(img_path=path) for path in paths]
+
+    def _search(self, folder: Path) -> Iterator[str]:
+        seen = set()  # a link to a folder above would otherwise be followed for ever
+        for current, subfolders, names in os.walk(folder, followlinks=True):
+            real = os.path.realpath(current)
+            if real in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
+            for name in names:
+                if name.lower().endswith(self.extensions) and not name.startswith('.'):
+                    yield os.path.join(current, name)
+
+    def __getitem__(self, index: int) -> dict:
+        """The packed sample of an index (:class:`SampleIndex` or int).
+
+        Raises:
+            UnreadableImageError: If ``max_refetch`` replacements in a row cannot be read either.
+        """
+        self.full_init()
+        entropy = self._entropy(index)
+        candidate = int(index)
+        unreadable: list[tuple[str, str]] = []
+        for attempt in range(self.max_refetch + 1):
+            info = self.get_data_info(candidate)
+            try:
+                sample = self._transformed(info, entropy and (*entropy, attempt))
+            except UnreadableImageError as error:
+                unreadable.append((info['img_path'], str(error)))
+                # Its own stream, so that the replacement's crop is not tied to which one it is.
+                rng = np.random.default_rng(entropy and (*entropy, attempt, 1))
+                candidate = int(rng.integers(len(self)))
+                continue
+            if unreadable and 'data_samples' in sample:
+                sample['data_samples'].set_field(unreadable, 'unreadable', field_type='metainfo')
+            return sample
+        listed = '\n'.join(f'  {path}: {reason}' for path, reason in unreadable)
+        raise UnreadableImageError(
+            f'{len(unreadable)} images in a row cannot be read, so this is more than a few bad files. Is '
+            f'the storage mounted and readable?\n{listed}'
+        )
+
+    def _entropy(self, index: int) -> tuple[int, ...] | None:
+        if isinstance(index, SampleIndex):
+            return index.seed, 0 if self.fixed_draws else index.epoch, int(index)
+        return (0, 0, int(index)) if self.fixed_draws else None
+
+    def _transformed(self, info: dict, entropy: tuple[int, ...] | None) -> dict:
+        if entropy is None:
+            return self.pipeline(info)
+        with seeded_draws(*entropy):
+            return self.pipeline(info)

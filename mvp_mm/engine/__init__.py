@@ -1,0 +1,20 @@
+"""What MMEngine runs: the runner, the optimiser wrapper, hooks."""
+
+from .launch import build_runner, load_config, use_bf16
+from .mvp_optim_wrapper import MVPOptimWrapper
+from .mvp_runner import MVPRunner
+from .throughput_hook import ThroughputHook
+from .total_batch import TotalBatchPlan, plan_total_batch
+from .unreadable_images_hook import UnreadableImagesHook
+
+__all__ = [
+    'MVPOptimWrapper',
+    'MVPRunner',
+    'ThroughputHook',
+    'TotalBatchPlan',
+    'UnreadableImagesHook',
+    'build_runner',
+    'load_config',
+    'plan_total_batch',
+    'use_bf16',
+]

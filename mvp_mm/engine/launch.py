@@ -1,0 +1,71 @@
+"""What the command-line tools share: a config from a file and options, and a runner from a config."""
+
+import logging
+import os.path as osp
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .mvp_runner import MVPRunner
+
+
+def load_config(
+    path: str, work_dir: str | None = None, launcher: str = 'none', cfg_options: dict | None = None
+) -> Config:
+    """Read a config and apply the options that every tool has.
+
+    Args:
+        path: Config file.
+        work_dir: Folder for logs and checkpoints. Default None: the config's own, else
+            ``work_dirs/<config name>``.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        cfg_options: Values to override, by dotted key.
+
+    Returns:
+        The config.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'there is no config file {path}')
+    cfg = Config.fromfile(path)
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    cfg.launcher = launcher
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    return cfg
+
+
+def use_bf16(cfg: Config) -> None:
+    """Train in bf16, on CUDA and CPU (``--amp``)."""
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') in ('OptimWrapper', 'AmpOptimWrapper'):
+        wrapper.type = 'MVPOptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(key, None)
+    wrapper.precision = 'bfloat16'
+
+
+def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
+    """The runner of a config.
+
+    Args:
+        cfg: Config.
+        auto_batch: Keep the recipe's total batch (see :class:`MVPRunner`). False takes the config as it
+            stands.
+
+    Returns:
+        The runner, of the config's ``runner_type`` or :class:`MVPRunner`.
+    """
+    if not auto_batch and cfg.get('auto_scale_lr') and not cfg.auto_scale_lr.get('enable', False):
+        cfg.auto_scale_lr = None
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    runner = MVPRunner.from_cfg(cfg)
+    runner.logger.log(logging.INFO, f'Logs and checkpoints go to {runner.work_dir}')
+    return runner

@@ -1,0 +1,110 @@
+"""Mixed precision without a loss scaler, and steps that a bad number cannot spoil."""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import Tensor, nn
+
+
+@OPTIM_WRAPPERS.register_module()
+class MVPOptimWrapper(OptimWrapper):
+    """MMEngine's optimiser wrapper with bf16 on CUDA and CPU, and a guard against non-finite steps.
+
+    bf16 has float32's range, so it needs no loss scaling; MMEngine's AMP wrapper scales all the same,
+    and refuses a CPU. A step whose loss or gradient is not finite is skipped on every rank alike (the
+    gradient norm after the all-reduce decides), counted and reported.
+
+    Args:
+        precision: ``'auto'`` (default: bf16 on a CUDA device that has it, else float32),
+            ``'bfloat16'`` or ``'float32'``.
+        max_skipped_steps: Steps skipped in a row before the run stops. Default 20.
+        **kwargs: ``optimizer``, ``accumulative_counts``, ``clip_grad``: see MMEngine's
+            ``OptimWrapper``.
+
+    Raises:
+        ValueError: If ``precision`` is none of the above.
+        FloatingPointError: While training, after ``max_skipped_steps`` skipped steps in a row.
+    """
+
+    def __init__(self, *args, precision: str = 'auto', max_skipped_steps: int = 20, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if precision not in ('auto', 'bfloat16', 'float32'):
+            raise ValueError(
+                f"precision={precision!r} is none of 'auto', 'bfloat16', 'float32'; for fp16 use "
+                "MMEngine's AmpOptimWrapper, which has the loss scaler that fp16 needs"
+            )
+        if precision == 'auto':
+            precision = 'bfloat16' if _has_fast_bf16() else 'float32'
+        self.precision = precision
+        self.max_skipped_steps = max_skipped_steps
+        self.skipped_in_a_row = 0
+        self.skipped_steps = 0
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast around the forward pass."""
+        device_type = torch.device(get_device()).type
+        enabled = self.precision == 'bfloat16'
+        with (
+            super().optim_context(model),
+            torch.autocast(device_type, dtype=torch.bfloat16, enabled=enabled),
+        ):
+            yield
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """Divide by the accumulation; a non-finite loss makes every gradient NaN.
+
+        So that the gradient norm, which all ranks share after the all-reduce, tells of it without
+        another synchronisation. The factor is exactly 1 for a finite loss.
+        """
+        return super().scale_loss(loss * (1 + 0 * loss.detach()))
+
+    def step(self, **kwargs) -> None:
+        """Clip, then step or skip."""
+        norm = self._clipped_norm()
+        if math.isfinite(norm):
+            self.skipped_in_a_row = 0
+            self.message_hub.update_scalar('train/grad_norm', norm)
+            self.optimizer.step(**kwargs)
+        else:
+            self._skip(norm)
+        if self.skipped_steps:
+            self.message_hub.update_scalar('train/skipped_steps', self.skipped_steps)
+
+    def _clipped_norm(self) -> float:
+        """Total norm of the gradients before clipping."""
+        params = [p for group in self.optimizer.param_groups for p in group['params']]
+        params = [p for p in params if p.grad is not None]
+        if self.clip_grad_kwargs and self.grad_name == 'grad_norm':
+            return float(self.clip_func(params, **self.clip_grad_kwargs))
+        norm = float(torch.nn.utils.get_total_norm([p.grad for p in params]))
+        if self.clip_grad_kwargs:
+            self.clip_func(params, **self.clip_grad_kwargs)
+        return norm
+
+    def _skip(self, norm: float) -> None:
+        self.skipped_in_a_row += 1
+        self.skipped_steps += 1
+        message = (
+            f'Iteration {self._inner_count}: the loss or a gradient is not finite (gradient norm '
+            f'{norm}); this step is skipped ({self.skipped_in_a_row} in a row, {self.skipped_steps} in '
+            f"all; learning rate {self.optimizer.param_groups[0]['lr']:.3g})."
+        )
+        print_log(message, logger='current', level=logging.WARNING)
+        if self.skipped_in_a_row >= self.max_skipped_steps:
+            raise FloatingPointError(
+                f'{message} Training stops after {self.max_skipped_steps} skipped steps in a row '
+                '(optim_wrapper.max_skipped_steps). Lower the learning rate, or resume from an earlier '
+                'checkpoint.'
+            )
+
+
+def _has_fast_bf16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,0 +1,31 @@
+"""Images a second and host memory, beside the loss."""
+
+import resource
+import sys
+
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+
+@HOOKS.register_module()
+class ThroughputHook(Hook):
+    """Log ``images_per_second`` (all processes together) and ``host_memory`` (this process, MiB).
+
+    The rate is that of the whole iteration, data loading included. MMEngine itself logs the time left
+    and, on a GPU, the device memory.
+    """
+
+    priority = 'NORMAL'  # registered after MMEngine's timer, before its logger
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Record both values."""
+        seconds = runner.message_hub.get_scalar('train/time').current()
+        images = len(data_batch['inputs']) * get_world_size()
+        runner.message_hub.update_scalar('train/images_per_second', images / seconds)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        unit = 2**20 if sys.platform == 'darwin' else 2**10  # bytes there, KiB on Linux
+        runner.message_hub.update_scalar('train/host_memory', peak / unit)

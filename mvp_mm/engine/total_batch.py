@@ -1,0 +1,68 @@
+"""Arithmetic of the recipe's total batch on any number of GPUs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TotalBatchPlan:
+    """How a run makes up the recipe's total batch.
+
+    Args:
+        accumulation: Iterations whose gradients are added up before an optimiser step.
+        lr_scale: Factor on the learning rate; 1 where the total batch is kept.
+        message: One line for the log.
+    """
+
+    accumulation: int
+    lr_scale: float
+    message: str
+
+    @property
+    def keeps_recipe(self) -> bool:
+        """Whether an optimiser step sees the recipe's total batch."""
+        return self.lr_scale == 1
+
+
+def plan_total_batch(
+    total: int, processes: int, batch: int, iterations_per_epoch: int | None
+) -> TotalBatchPlan:
+    """Choose gradient accumulation so that processes x batch x accumulation is the recipe's total.
+
+    Where that does not divide, or an epoch is shorter than one such step, the run keeps the batch it
+    has and its learning rate is scaled linearly.
+
+    Args:
+        total: The recipe's total batch (``auto_scale_lr.base_batch_size``).
+        processes: GPUs, or CPU processes.
+        batch: Images an iteration and process.
+        iterations_per_epoch: Length of the training loader, or None for a loop that counts iterations
+            and not epochs: its length in steps is part of the recipe, so it is not accumulated.
+
+    Returns:
+        The plan.
+    """
+    at_once = processes * batch
+    product = f'{processes} process{"es" * (processes > 1)} x {batch} images'
+    if at_once == total:
+        return TotalBatchPlan(1, 1.0, f'Total batch: {product} = {total}, as the recipe says.')
+    accumulation = total // at_once
+    if iterations_per_epoch is None:
+        reason = 'this loop counts iterations, so gradients are not accumulated'
+    elif at_once * accumulation != total:
+        reason = f'{total} is no multiple of that'
+    elif iterations_per_epoch < accumulation:
+        reason = f'an epoch has only {iterations_per_epoch} iterations, less than {total} images'
+    else:
+        return TotalBatchPlan(
+            accumulation,
+            1.0,
+            f'Total batch: {product} x {accumulation} accumulated iterations = {total}, as the recipe '
+            'says.',
+        )
+    scale = at_once / total
+    return TotalBatchPlan(
+        1,
+        scale,
+        f'Total batch: {product} = {at_once} instead of the {total} of the recipe ({reason}). The '
+        f'learning rate is scaled by {at_once}/{total} = {scale:.4g}.',
+    )

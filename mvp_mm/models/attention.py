@@ -1,0 +1,54 @@
+"""Self-attention with an additive bias, and the choice of the path that computes it."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def biased_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0
+) -> Tensor:
+    """``softmax(q k^T / sqrt(d) + bias) v``.
+
+    Args:
+        query: ``(B, heads, L, d)``; ``key`` and ``value`` alike.
+        key: See ``query``.
+        value: See ``query``.
+        bias: ``(heads, L, L)`` or None.
+        dropout: Probability of dropping an attention weight. Default 0 (BEiT recipe).
+
+    Returns:
+        ``(B, heads, L, d)`` in the dtype of ``query``.
+    """
+    if bias is not None:
+        bias = bias.to(query.dtype)
+    if query.is_cuda or bias is None:
+        # Fused kernels. With a bias, CUDA's memory-efficient kernel is the one that also returns the
+        # bias gradient; without one, flash attention applies.
+        mask = None if bias is None else bias.expand(query.shape[0], -1, -1, -1)
+        return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+    # On a CPU the fused kernel takes no bias that needs a gradient and falls to a slow path.
+    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    weights = (logits + bias).softmax(dim=-1)
+    if dropout > 0:
+        weights = F.dropout(weights, dropout)
+    return weights.to(value.dtype) @ value
+
+
+def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``(B, L, 3C)`` to contiguous query, key and value of shape ``(B, heads, L, C / heads)``."""
+    batch, length, width = qkv.shape
+    qkv = qkv.view(batch, length, 3, num_heads, width // (3 * num_heads))
+    query, key, value = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+    return query, key, value
+
+
+def merge_heads(heads: Tensor) -> Tensor:
+    """``(B, heads, L, d)`` to ``(B, L, heads * d)``."""
+    batch, num_heads, length, width = heads.shape
+    return heads.transpose(1, 2).reshape(batch, length, num_heads * width)
+
+
+def qkv_bias(q_bias: Tensor, v_bias: Tensor) -> Tensor:
+    """BEiT's bias of the joint projection: learnt for query and value, zero for key."""
+    return torch.cat([q_bias, torch.zeros_like(v_bias, requires_grad=False), v_bias])

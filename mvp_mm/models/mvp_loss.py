@@ -1,0 +1,77 @@
+"""Eq. 9: minus the mean cosine between predicted and target tokens."""
+
+import torch
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def token_cosines(pred: Tensor, target: Tensor) -> Tensor:
+    """Cosine of every token, in float32 whatever the inputs' dtype and the autocast state.
+
+    Args:
+        pred: ``(B, 1+M, D)``.
+        target: ``(B, 1+M, D)``.
+
+    Returns:
+        float32 ``(B, 1+M)``.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if pred.shape != target.shape:
+        raise ValueError(
+            f'predictions have shape {tuple(pred.shape)} but targets {tuple(target.shape)}: the neck '
+            "must give the target generator's width, and both networks the same patch grid"
+        )
+    with torch.autocast(pred.device.type, enabled=False):
+        return F.cosine_similarity(pred.float(), target.float(), dim=-1)
+
+
+@MODELS.register_module()
+class MVPLoss(nn.Module):
+    """``-(cos(F_cls, G_cls) + sum_m cos(F_m, G_m)) / (M + 1)`` (paper Eq. 9), averaged over the batch.
+
+    Args:
+        tokens: Patch tokens that count: ``'all'`` (default, the paper's) or ``'masked'`` (ablation).
+        cls_weight: Weight of the CLS token against 1 for a patch token. Default 1 (Eq. 9); 0 leaves
+            CLS out. The denominator is the sum of the weights.
+
+    Raises:
+        ValueError: If an argument is outside of what is listed above.
+    """
+
+    def __init__(self, tokens: str = 'all', cls_weight: float = 1.0) -> None:
+        super().__init__()
+        if tokens not in ('all', 'masked'):
+            raise ValueError(f"tokens={tokens!r} is neither 'all' nor 'masked'")
+        if cls_weight < 0:
+            raise ValueError(f'cls_weight={cls_weight} is negative')
+        self.tokens = tokens
+        self.cls_weight = cls_weight
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Eq. 9.
+
+        Args:
+            pred: Predictions F, ``(B, 1+M, D)``, CLS first.
+            target: Targets G, ``(B, 1+M, D)``.
+            mask: ``(B, h, w)`` or ``(B, M)`` bool, True = masked; needed for ``tokens='masked'``.
+
+        Returns:
+            float32 scalar in [-1, 1].
+
+        Raises:
+            ValueError: If shapes differ, or a mask is needed and missing.
+        """
+        return self.average(token_cosines(pred, target), mask)
+
+    def average(self, cosines: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss from the cosines ``(B, 1+M)`` of :func:`token_cosines`."""
+        weights = torch.ones_like(cosines)
+        if self.tokens == 'masked':
+            if mask is None:
+                raise ValueError("MVPLoss(tokens='masked') needs the mask")
+            weights[:, 1:] = mask.flatten(1)
+        weights[:, 0] = self.cls_weight
+        return -((weights * cosines).sum(1) / weights.sum(1)).mean()

@@ -1,0 +1,173 @@
+"""BEiT's relative position bias: its index, its table, and resizing the table to another grid.
+
+Shapes: ``Wh, Ww`` the patch grid; ``L = Wh * Ww + 1`` tokens, CLS first; a table has
+``(2 * Wh - 1) * (2 * Ww - 1) + 3`` rows, one for each relative offset and three for CLS
+(CLS to patch, patch to CLS, CLS to CLS), and one column a head.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.interpolate import make_interp_spline
+from torch import Tensor, nn
+
+Grid = tuple[int, int]
+
+
+def num_table_rows(window: Grid) -> int:
+    """Rows of the table of a ``(Wh, Ww)`` patch grid, the three CLS rows included."""
+    return (2 * window[0] - 1) * (2 * window[1] - 1) + 3
+
+
+@lru_cache(maxsize=32)
+def _index(window: Grid) -> Tensor:
+    rows, cols = window
+    row = torch.arange(rows).repeat_interleave(cols)
+    col = torch.arange(cols).repeat(rows)
+    row_offset = row[:, None] - row[None, :] + rows - 1
+    col_offset = col[:, None] - col[None, :] + cols - 1
+    last = num_table_rows(window) - 1
+    index = torch.full((rows * cols + 1,) * 2, last, dtype=torch.long)
+    index[1:, 1:] = row_offset * (2 * cols - 1) + col_offset
+    index[0, 1:] = last - 2
+    index[1:, 0] = last - 1
+    return index
+
+
+def relative_position_index(window: Grid) -> Tensor:
+    """Table row of every (query, key) pair.
+
+    Args:
+        window: Patch grid ``(Wh, Ww)``.
+
+    Returns:
+        int64 ``(L, L)``; row 0 and column 0 are CLS.
+    """
+    return _index(tuple(window)).clone()
+
+
+@lru_cache(maxsize=32)
+def _index_on(window: Grid, device: torch.device) -> Tensor:
+    return _index(window).to(device)
+
+
+def add_relative_position_table(module: nn.Module, window: Grid, num_heads: int) -> None:
+    """Give ``module`` the table (zeros, as in BEiT) and the index buffer under BEiT's names."""
+    module.relative_position_bias_table = nn.Parameter(
+        torch.zeros(num_table_rows(window), num_heads)
+    )
+    module.register_buffer('relative_position_index', relative_position_index(window))
+
+
+def relative_position_bias(table: Tensor, index: Tensor, window: Grid, grid: Grid) -> Tensor:
+    """Bias to add to the attention logits.
+
+    Args:
+        table: ``(rows of window, num_heads)``.
+        index: ``(L, L)`` of ``window``.
+        window: Grid that the table belongs to.
+        grid: Grid of the present input; where it differs, the table is resized first, in a way that
+            gradients pass through.
+
+    Returns:
+        ``(num_heads, L', L')`` with ``L'`` tokens of ``grid``, in the table's dtype.
+    """
+    if tuple(grid) != tuple(window):
+        table = resize_table(table, window, grid)
+        index = _index_on(tuple(grid), table.device)
+    length = index.shape[0]
+    return table[index.reshape(-1)].view(length, length, -1).permute(2, 0, 1).contiguous()
+
+
+class SharedRelativePositionBias(nn.Module):
+    """The one table that all blocks share during pre-training (BEiT ``rel_pos_bias``).
+
+    Args:
+        window: Patch grid ``(Wh, Ww)`` at the training size.
+        num_heads: Attention heads.
+    """
+
+    def __init__(self, window: Grid, num_heads: int) -> None:
+        super().__init__()
+        self.window = tuple(window)
+        add_relative_position_table(self, self.window, num_heads)
+
+    def forward(self, grid: Grid) -> Tensor:
+        """``(num_heads, L, L)`` for the patch grid of the present input."""
+        return relative_position_bias(
+            self.relative_position_bias_table, self.relative_position_index, self.window, grid
+        )
+
+
+def _geometric_positions(source: int, target: int) -> np.ndarray:
+    """Where BEiT places the offsets of a ``source``-patch axis on the offsets of a ``target`` one.
+
+    The gaps grow geometrically away from offset 0, by the ratio in [1.01, 1.5] for which the outermost
+    position is the outermost offset of the target (found by bisection to 1e-6, as in BEiT's
+    fine-tuning code): near offsets keep their meaning, far ones are stretched.
+    """
+    low, high = 1.01, 1.5
+    while high - low > 1e-6:
+        ratio = (low + high) / 2
+        if (1 - ratio ** (source - 1)) / (1 - ratio) > target - 1:
+            high = ratio
+        else:
+            low = ratio
+    gaps = ratio ** np.arange(source - 1)
+    outward = np.cumsum(gaps)
+    return np.concatenate([-outward[::-1], [0.0], outward])
+
+
+@lru_cache(maxsize=64)
+def _axis_weights(source: int, target: int) -> np.ndarray:
+    """``(2 * target - 1, 2 * source - 1)`` matrix that resamples one axis of a table.
+
+    Interpolation by a cubic spline is linear in the values, so the spline of the identity matrix is
+    the matrix itself. Offsets outside of the source's range take its border value, as FITPACK's
+    ``interp2d``, which BEiT used, does.
+    """
+    if source == target:
+        return np.eye(2 * source - 1)
+    if source == 1:
+        return np.ones((2 * target - 1, 1))
+    positions = _geometric_positions(source, target)
+    wanted = np.arange(-(target - 1), target, dtype=np.float64)
+    degree = min(3, len(positions) - 1)
+    spline = make_interp_spline(positions, np.eye(len(positions)), k=degree)
+    return spline(np.clip(wanted, positions[0], positions[-1]))
+
+
+def resize_table(table: Tensor, source: Grid, target: Grid) -> Tensor:
+    """Resize a bias table from one patch grid to another on BEiT's geometric grid.
+
+    Equal to BEiT's own resizing (cubic ``interp2d``, gone from SciPy since 1.14) for square grids; for
+    non-square ones each axis has its own ratio, BEiT having no rule. Differentiable in ``table``.
+
+    Args:
+        table: ``(rows of source, num_heads)``, any float dtype.
+        source: Patch grid ``(Wh, Ww)`` of ``table``.
+        target: Patch grid wanted.
+
+    Returns:
+        ``(rows of target, num_heads)`` in the dtype of ``table``; the three CLS rows are copied.
+
+    Raises:
+        ValueError: If ``table`` has not the rows of ``source``.
+    """
+    if table.shape[0] != num_table_rows(source):
+        raise ValueError(
+            f'a relative position table of a {source[0]}x{source[1]} grid has '
+            f'{num_table_rows(source)} rows, but this one has {table.shape[0]}. '
+            'Give the patch grid that the table was trained with.'
+        )
+    if tuple(source) == tuple(target):
+        return table
+    row_weights, col_weights = (
+        torch.as_tensor(_axis_weights(s, t), dtype=torch.float32, device=table.device)
+        for s, t in zip(source, target, strict=True)
+    )
+    with torch.autocast(table.device.type, enabled=False):
+        body = table[:-3].float().view(2 * source[0] - 1, 2 * source[1] - 1, -1)
+        body = torch.einsum('ij,kl,jlh->ikh', row_weights, col_weights, body)
+    return torch.cat([body.flatten(0, 1).to(table.dtype), table[-3:]])

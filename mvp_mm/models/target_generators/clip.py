@@ -1,0 +1,146 @@
+"""Targets from the vision branch of a CLIP model (paper §3.3.1, Eq. 7)."""
+
+import torch
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import Grid, TargetGenerator
+from .clip_weights import load_clip_visual
+
+
+@MODELS.register_module()
+class CLIPTargetGenerator(TargetGenerator):
+    """CLS and patch tokens of any open_clip vision transformer, in the joint image–text space.
+
+    open_clip itself returns patch tokens without the projection; here every token goes through the
+    final norm and the projection, so that patches live in the language space too.
+
+    Args:
+        model_name: Name of an open_clip model, or the path of an open_clip model config (``.json``).
+            Default ``'ViT-B-16-quickgelu'``: the paper's teacher, always B/16.
+        pretrained: A tag that open_clip lists for the model (default ``'openai'``, the paper's), the
+            path of a weight file in OpenAI's, open_clip's or safetensors format, or None for random
+            weights (tests and benchmarks only; a warning is logged).
+        quick_gelu: Needed for a local weight file that neither has a config file beside it nor is
+            OpenAI's own: whether its model was trained with QuickGELU. Default None.
+        space: ``'joint'`` (default, the paper's: after the projection) or ``'hidden'`` (before it).
+        cache_dir: Where downloads go. Default None: open_clip's own cache.
+        **kwargs: ``patch_size``, ``grid_matching``, ``dtype``, ``student_mean``, ``student_std``: see
+            :class:`TargetGenerator`.
+
+    Raises:
+        ValueError: If the model is unknown or has no patch tokens, the tag is unknown, QuickGELU does
+            not fit the weights or cannot be told, or a weight file does not fit the model.
+        FileNotFoundError: If the weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        model_name: str = 'ViT-B-16-quickgelu',
+        pretrained: str | None = 'openai',
+        quick_gelu: bool | None = None,
+        space: str = 'joint',
+        cache_dir: str | None = None,
+        **kwargs,
+    ) -> None:
+        if space not in ('joint', 'hidden'):
+            raise ValueError(f"space={space!r} is neither 'joint' nor 'hidden'")
+        self.space = space
+        visual = load_clip_visual(model_name, pretrained, quick_gelu, cache_dir)
+        self._refuse_pooled_tokens(visual, model_name)
+        is_timm = hasattr(visual, 'trunk')
+        patch_size = visual.trunk.patch_embed.feat_ratio() if is_timm else visual.patch_size[0]
+        super().__init__(
+            teacher=visual,
+            teacher_patch_size=patch_size,
+            teacher_image_size=visual.image_size,
+            teacher_mean=visual.preprocess_cfg['mean'],
+            teacher_std=visual.preprocess_cfg['std'],
+            can_resize_input=not is_timm,
+            **kwargs,
+        )
+
+    @staticmethod
+    def _refuse_pooled_tokens(visual: nn.Module, model_name: str) -> None:
+        use = (
+            'use an open_clip vision transformer with a CLS token, such as ViT-B-16-quickgelu, or '
+            'TimmTargetGenerator for timm networks'
+        )
+        if hasattr(visual, 'trunk'):
+            if getattr(visual.trunk, 'cls_token', None) is None:
+                raise ValueError(
+                    f'{model_name} has no CLS and patch tokens in one space (its vision branch is a timm '
+                    f'{type(visual.trunk).__name__} without CLS token): {use}'
+                )
+        elif not hasattr(visual, 'class_embedding'):
+            raise ValueError(
+                f'{model_name} has no patch tokens (its vision branch is a {type(visual).__name__}): {use}'
+            )
+        elif visual.attn_pool is not None:
+            raise ValueError(
+                f'{model_name} pools its patch tokens by attention, so none of them lives in the joint '
+                f'space: {use}'
+            )
+
+    def check(self, images: Tensor, tokens: Tensor) -> None:
+        """Entry 0 must be what open_clip itself calls the image embedding.
+
+        Raises:
+            ValueError: If it is not, because the network pools in a way this class does not know.
+        """
+        if self.space == 'hidden':
+            return
+        embedding = self.teacher(images)
+        if not torch.allclose(tokens[:, 0], embedding, rtol=1e-3, atol=1e-4):
+            raise ValueError(
+                'the image embedding of this open_clip model is not its projected CLS token or mean '
+                'patch token, so its patch tokens are not in the joint space: use another model_name'
+            )
+
+    def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
+        """Eq. 7: tokens ``(B, 1 + h * w, D)`` of the teacher's last layer.
+
+        Entry 0 is the image embedding: the CLS token, or the mean of the patch tokens for the few
+        models that pool so.
+        """
+        encode = _timm_tokens if hasattr(teacher, 'trunk') else _open_clip_tokens
+        return encode(teacher, images, grid, project=self.space == 'joint')
+
+
+def _open_clip_tokens(visual: nn.Module, images: Tensor, grid: Grid, project: bool) -> Tensor:
+    tokens = visual.conv1(images).flatten(2).transpose(1, 2)
+    cls = visual.class_embedding.to(tokens.dtype).expand(len(tokens), 1, -1)
+    tokens = torch.cat([cls, tokens], dim=1) + _positions(visual, grid)
+    tokens = visual.transformer(visual.ln_pre(tokens))
+    averages = visual.pool_type == 'avg'
+    if averages and visual.final_ln_after_pool:
+        tokens = _mean_first(tokens)
+    tokens = visual.ln_post(tokens)
+    if averages and not visual.final_ln_after_pool:
+        tokens = _mean_first(tokens)
+    return tokens @ visual.proj if project else tokens
+
+
+def _timm_tokens(visual: nn.Module, images: Tensor, grid: Grid, project: bool) -> Tensor:
+    trunk = visual.trunk
+    tokens = trunk.forward_features(images)
+    tokens = torch.cat([tokens[:, :1], tokens[:, trunk.num_prefix_tokens :]], dim=1)
+    if trunk.global_pool == 'avg':
+        tokens = _mean_first(tokens)
+    tokens = trunk.fc_norm(tokens)
+    return visual.head(trunk.head(tokens)) if project else tokens
+
+
+def _mean_first(tokens: Tensor) -> Tensor:
+    return torch.cat([tokens[:, 1:].mean(1, keepdim=True), tokens[:, 1:]], dim=1)
+
+
+def _positions(visual: nn.Module, grid: Grid) -> Tensor:
+    positions = visual.positional_embedding
+    own_grid = tuple(visual.grid_size)
+    if grid == own_grid:
+        return positions
+    patches = positions[1:].float().T.unflatten(1, own_grid)[None]
+    patches = F.interpolate(patches, grid, mode='bicubic', antialias=True)[0].flatten(1).T
+    return torch.cat([positions[:1], patches.to(positions.dtype)])

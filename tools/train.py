@@ -1,0 +1,64 @@
+"""Train any config: pre-training, fine-tuning, segmentation."""
+
+import argparse
+import os
+
+from mmengine.config import DictAction
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='without a value: go on from the last checkpoint in the work dir, if there is one; '
+        'with a file: go on from that checkpoint',
+    )
+    parser.add_argument('--amp', action='store_true', help='bf16, on CUDA and CPU')
+    parser.add_argument(
+        '--no-auto-batch',
+        action='store_true',
+        help="take the config as it stands, without keeping the recipe's total batch",
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate to the batch at hand instead of accumulating gradients',
+    )
+    parser.add_argument('--no-validate', action='store_true', help='no evaluation while training')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override config values, for example train_dataloader.batch_size=64',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    import mvp_mm.engine as engine
+
+    cfg = engine.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
+    if args.amp:
+        engine.use_bf16(cfg)
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.auto_scale_lr:
+        cfg.auto_scale_lr.enable = True
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    engine.build_runner(cfg, auto_batch=not args.no_auto_batch).train()
+
+
+if __name__ == '__main__':
+    main()
