@@ -66,18 +66,14 @@ class BuildWithConfigs(build_py):
                 continue
             link.unlink(missing_ok=True)
             try:
-                link.symlink_to(
-                    os.path.join('..', '..', name), target_is_directory=(ROOT / name).is_dir()
-                )
+                link.symlink_to(os.path.join('..', '..', name), target_is_directory=(ROOT / name).is_dir())
             except OSError:  # a file system or a user without links
                 copy(ROOT / name, link)
 
 
 def copy(source: Path, target: Path) -> None:
     if source.is_dir():
-        shutil.copytree(
-            source, target, ignore=shutil.ignore_patterns('__pycache__', '*.py[cod]', '.*')
-        )
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__', '*.py[cod]', '.*'))
     else:
         shutil.copy2(source, target)
 

@@ -99,30 +99,37 @@ mvp_make_venv() {
     fi
 }
 
-# Says once what went wrong with pip. Its log names every address it tried; this message names none.
-mvp_explain_pip() {
+# mvp_pip LOG ARGUMENTS: runs pip in the clone. Its progress goes to the terminal, everything to LOG;
+# what it says on stderr goes to MVP_PIP_ERRORS alone, where it cannot drown the one message that
+# mvp_explain_pip gives. (Not read from LOG afterwards: on a full disk that stays empty.)
+mvp_pip() {
     local log="$1"
-    if grep -qE 'No space left on device|Errno 28|Disk quota exceeded' "$log"; then
+    shift
+    {
+        MVP_PIP_ERRORS="$(cd "$MVP_ROOT" &&
+            python -m pip --disable-pip-version-check --no-input --log "$log" "$@" 2>&1 1>&3)"
+    } 3>&1
+}
+
+# Says once what went wrong with pip, which names every address it tried; this message names none.
+mvp_explain_pip() {
+    local log="$1" no_space no_index
+    no_space='No space left on device|Errno 28|Disk quota exceeded'
+    no_index='NewConnectionError|ConnectTimeoutError|ReadTimeoutError|NameResolutionError|ProxyError'
+    no_index+='|SSLError|Max retries|Connection (refused|reset|broken|aborted)|IncompleteRead'
+    no_index+='|No matching distribution found for setuptools'
+    if grep -qE "$no_space" <<<"$MVP_PIP_ERRORS"; then
         mvp_fail 'the disk filled up during the installation.' \
-            "Free some space (a full installation takes about 7 GB, the downloads 4 GB) and run this again." \
-            'pip downloads to $TMPDIR and keeps copies that `python -m pip cache purge` removes.'
-    elif grep -qE 'NewConnectionError|ConnectTimeoutError|ReadTimeoutError|NameResolutionError|ProxyError|SSLError|Max retries|Connection (refused|reset|broken|aborted)|IncompleteRead|No matching distribution found for setuptools' "$log"; then
+            'Free some space (a full installation takes about 7 GB, its downloads 4 GB) and run this' \
+            'again. pip downloads to $TMPDIR, and keeps copies that `python -m pip cache purge` removes.'
+    elif grep -qE "$no_index" <<<"$MVP_PIP_ERRORS"; then
         mvp_fail 'the package index cannot be reached.' \
             'Check the network, the proxy variables and `python -m pip config list`, then run this again.' \
             "pip's own account: $log"
     fi
     printf '\n' >&2
-    # pip's words, without its traceback and its log's time stamps.
-    sed -nE 's/^[0-9T:,.-]+ (ERROR: .*)/  \1/p' "$log" | tail -n 5 >&2
-    mvp_fail 'pip could not install the requirements (its words above).' "Everything it did: $log"
-}
-
-# mvp_pip LOG ARGUMENTS: progress goes to the terminal, everything to LOG. What pip says on stderr is
-# in LOG too; there it cannot drown the one message that mvp_explain_pip gives.
-mvp_pip() {
-    local log="$1"
-    shift
-    python -m pip --disable-pip-version-check --no-input --log "$log" "$@" 2>/dev/null
+    grep -iE '^ *(error|×|[a-z]+error:)' <<<"$MVP_PIP_ERRORS" | tail -n 5 >&2 || true
+    mvp_fail 'pip could not install what is needed (its words above).' "Everything it did: $log"
 }
 
 # opencv-python wants a graphics library that servers and containers often lack; its headless edition
@@ -217,8 +224,8 @@ mvp_install() {
 
     mvp_say "installing mvp_mm and what it needs into $env (a few GB and minutes the first time)"
     name="$(IFS=,; printf '%s' "${extras[*]-}")"
-    # From within the folder: a path on pip's command line would need its spaces and signs quoted.
-    (cd "$MVP_ROOT" && mvp_pip "$log" install ${options[@]+"${options[@]}"} --editable ".${name:+[$name]}") ||
+    # A dot, not the path, whose spaces and signs pip would take for its own.
+    mvp_pip "$log" install ${options[@]+"${options[@]}"} --editable ".${name:+[$name]}" ||
         mvp_explain_pip "$log"
     mvp_mend_opencv "$own" "$log"
     mvp_say 'checking that it all imports'
@@ -232,6 +239,10 @@ mvp_install() {
 
 mvp_setup_env() {
     local env own=no state fingerprint
+    if [[ ! -f "$MVP_ROOT/setup.py" ]]; then
+        mvp_fail 'this script sets up a clone, and runs from an installed package here.' \
+            'The package is there already; only its tools/*.py and launchers are of use.'
+    fi
     env="$(mvp_active_env)"
     if [[ -z "$env" ]]; then
         env="$MVP_ROOT/.venv"
