@@ -18,17 +18,13 @@ model = dict(
         patch_size=8,
     ),
     neck=dict(in_channels=96, out_channels=64),
-    target_generator=dict(
-        model_name='{{ fileDirname }}/tiny_clip.json', pretrained=None, patch_size=8
-    ),
+    target_generator=dict(model_name='{{ fileDirname }}/tiny_clip.json', pretrained=None, patch_size=8),
 )
 
 mask = dict(type='BlockwiseMask', input_size=8, num_masking_patches=24, min_num_patches=5)
 train_pipeline = [
     dict(type='LoadRGBImage'),
-    dict(
-        type='torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.0
-    ),
+    dict(type='torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.0),
     dict(type='torchvision/RandomHorizontalFlip', p=0.5),
     dict(type='torchvision/RandomResizedCrop', size=64, scale=(0.08, 1.0), interpolation='bicubic'),
     mask,
@@ -50,9 +46,7 @@ train_dataloader = dict(
 test_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
 
 param_scheduler = [
-    dict(
-        type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True
-    ),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=1e-2,

@@ -111,10 +111,7 @@ class BlockwiseMask(BaseTransform):
 
     def _fill(self, lines: list[int], missing: int) -> None:
         free = [
-            (row, col)
-            for row in range(self.rows)
-            for col in range(self.cols)
-            if not lines[row] >> col & 1
+            (row, col) for row in range(self.rows) for col in range(self.cols) if not lines[row] >> col & 1
         ]
         for row, col in random.sample(free, missing):
             lines[row] |= 1 << col

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
-from mmpretrain.registry import DATASETS
+from mmpretrain.registry import DATASETS, TRANSFORMS
 
 from .load_rgb_image import UnreadableImageError
 from .sample_index import SampleIndex, seeded_draws
@@ -64,7 +64,8 @@ class UnlabelledImages(BaseDataset):
             ann_file=ann_file,
             data_root=str(data_root),
             data_prefix=dict(img_path=''),
-            pipeline=list(pipeline),
+            # built here, because MMEngine would look for names in its own registry only
+            pipeline=[TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline],
             max_refetch=max_refetch,
             indices=indices,
             **kwargs,

@@ -1,6 +1,7 @@
 """What MMEngine runs: the runner, the optimiser wrapper, hooks."""
 
 from .launch import build_runner, load_config, use_bf16
+from .layer_decay import MVPOptimWrapperConstructor
 from .mvp_optim_wrapper import MVPOptimWrapper
 from .mvp_runner import MVPRunner
 from .throughput_hook import ThroughputHook
@@ -9,6 +10,7 @@ from .unreadable_images_hook import UnreadableImagesHook
 
 __all__ = [
     'MVPOptimWrapper',
+    'MVPOptimWrapperConstructor',
     'MVPRunner',
     'ThroughputHook',
     'TotalBatchPlan',

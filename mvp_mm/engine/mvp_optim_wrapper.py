@@ -95,7 +95,7 @@ class MVPOptimWrapper(OptimWrapper):
         message = (
             f'Iteration {self._inner_count}: the loss or a gradient is not finite (gradient norm '
             f'{norm}); this step is skipped ({self.skipped_in_a_row} in a row, {self.skipped_steps} in '
-            f"all; learning rate {self.optimizer.param_groups[0]['lr']:.3g})."
+            f'all; learning rate {self.optimizer.param_groups[0]["lr"]:.3g}).'
         )
         print_log(message, logger='current', level=logging.WARNING)
         if self.skipped_in_a_row >= self.max_skipped_steps:

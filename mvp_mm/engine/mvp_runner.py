@@ -1,9 +1,12 @@
 """MMEngine's runner, with the recipe's total batch kept and CPU processes supported."""
 
+import copy
 import logging
-
+import os
 
 import torch
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -73,14 +76,15 @@ class MVPRunner(Runner):
             total=asked['base_batch_size'],
             processes=self.world_size,
             batch=loader.batch_size,
-            iterations_per_epoch=(
-                len(loader) if isinstance(self._train_loop, EpochBasedTrainLoop) else None
-            ),
+            iterations_per_epoch=(len(loader) if isinstance(self._train_loop, EpochBasedTrainLoop) else None),
         )
         self.logger.log(logging.INFO if plan.keeps_recipe else logging.WARNING, plan.message)
         if plan.accumulation > 1:
             optim_wrapper._accumulative_counts = plan.accumulation  # MMEngine has no setter
-        for group in optim_wrapper.optimizer.param_groups:
+        groups = list(optim_wrapper.optimizer.param_groups)
+        if optim_wrapper.base_param_settings is not None:
+            groups.append(optim_wrapper.base_param_settings)  # what the log shows as base_lr
+        for group in groups:
             group['lr'] *= plan.lr_scale
 
 

@@ -56,8 +56,7 @@ def plan_total_batch(
         return TotalBatchPlan(
             accumulation,
             1.0,
-            f'Total batch: {product} x {accumulation} accumulated iterations = {total}, as the recipe '
-            'says.',
+            f'Total batch: {product} x {accumulation} accumulated iterations = {total}, as the recipe says.',
         )
     scale = at_once / total
     return TotalBatchPlan(

@@ -139,8 +139,7 @@ class MVP(BaseSelfSupervisor):
         """Eq. 8: the student's predictions F from the masked crop, ``(B, 1+M, D)``."""
         if mask is None:
             raise ValueError(
-                'MVP needs a mask for every image: end the pipeline with BlockwiseMask and '
-                'PackMaskedInputs'
+                'MVP needs a mask for every image: end the pipeline with BlockwiseMask and PackMaskedInputs'
             )
         return self.neck(self.backbone(inputs, mask)[-1])
 

@@ -237,11 +237,9 @@ class MVPViT(BaseBackbone):
                 'use_rel_pos_bias and use_shared_rel_pos_bias exclude each other: '
                 'pre-training shares one table, downstream every block has its own'
             )
-        if not with_cls_token and (
-            use_rel_pos_bias or use_shared_rel_pos_bias or out_type == 'cls_token'
-        ):
+        if not with_cls_token and (use_rel_pos_bias or use_shared_rel_pos_bias or out_type == 'cls_token'):
             raise ValueError(
-                "with_cls_token=False goes only with use_rel_pos_bias=False, "
+                'with_cls_token=False goes only with use_rel_pos_bias=False, '
                 "use_shared_rel_pos_bias=False and an out_type other than 'cls_token'"
             )
         self.out_type = out_type
@@ -266,14 +264,10 @@ class MVPViT(BaseBackbone):
         )
         self.window: Grid = self.patch_embed.init_out_size
         self.num_extra_tokens = int(with_cls_token)
-        self.cls_token = (
-            nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
-        )
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
         if with_mask_token is None:
             with_mask_token = use_shared_rel_pos_bias
-        self.mask_token = (
-            nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_mask_token else None
-        )
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_mask_token else None
         num_tokens = self.window[0] * self.window[1] + self.num_extra_tokens
         self.pos_embed = (
             nn.Parameter(torch.zeros(1, num_tokens, self.embed_dims)) if use_abs_pos_emb else None
@@ -283,7 +277,8 @@ class MVPViT(BaseBackbone):
             SharedRelativePositionBias(self.window, num_heads) if use_shared_rel_pos_bias else None
         )
 
-        drop_path = torch.linspace(0, drop_path_rate, self.num_layers).tolist()
+        last = max(1, self.num_layers - 1)
+        drop_path = [drop_path_rate * index / last for index in range(self.num_layers)]
         if isinstance(layer_cfgs, dict):
             layer_cfgs = [layer_cfgs] * self.num_layers
         self.layers = nn.ModuleList(
@@ -396,7 +391,9 @@ class MVPViT(BaseBackbone):
 
     def _put_mask_token(self, tokens: Tensor, grid: Grid, mask: Tensor) -> Tensor:
         if self.mask_token is None:
-            raise ValueError('a mask was given, but this MVPViT has no mask token: build it with with_mask_token=True')
+            raise ValueError(
+                'a mask was given, but this MVPViT has no mask token: build it with with_mask_token=True'
+            )
         if tuple(mask.shape) != (len(tokens), *grid):
             raise ValueError(
                 f'mask of shape {tuple(mask.shape)} for a batch whose patch grid is '

@@ -23,12 +23,13 @@ def num_table_rows(window: Grid) -> int:
 @lru_cache(maxsize=32)
 def _index(window: Grid) -> Tensor:
     rows, cols = window
-    row = torch.arange(rows).repeat_interleave(cols)
-    col = torch.arange(cols).repeat(rows)
+    # On the CPU even where a model is built on another default device: the result is kept.
+    row = torch.arange(rows, device='cpu').repeat_interleave(cols)
+    col = torch.arange(cols, device='cpu').repeat(rows)
     row_offset = row[:, None] - row[None, :] + rows - 1
     col_offset = col[:, None] - col[None, :] + cols - 1
     last = num_table_rows(window) - 1
-    index = torch.full((rows * cols + 1,) * 2, last, dtype=torch.long)
+    index = torch.full((rows * cols + 1,) * 2, last, dtype=torch.long, device='cpu')
     index[1:, 1:] = row_offset * (2 * cols - 1) + col_offset
     index[0, 1:] = last - 2
     index[1:, 0] = last - 1
@@ -54,9 +55,7 @@ def _index_on(window: Grid, device: torch.device) -> Tensor:
 
 def add_relative_position_table(module: nn.Module, window: Grid, num_heads: int) -> None:
     """Give ``module`` the table (zeros, as in BEiT) and the index buffer under BEiT's names."""
-    module.relative_position_bias_table = nn.Parameter(
-        torch.zeros(num_table_rows(window), num_heads)
-    )
+    module.relative_position_bias_table = nn.Parameter(torch.zeros(num_table_rows(window), num_heads))
     module.register_buffer('relative_position_index', relative_position_index(window))
 
 

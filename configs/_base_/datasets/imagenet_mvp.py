@@ -43,9 +43,7 @@ train_dataloader = dict(
     drop_last=True,  # BEiT recipe: 625 steps an epoch
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='EpochSampler', total_batch=2048, shuffle=True),
-    dataset=dict(
-        type='UnlabelledImages', data_root=data_root, split='train', pipeline=train_pipeline
-    ),
+    dataset=dict(type='UnlabelledImages', data_root=data_root, split='train', pipeline=train_pipeline),
 )
 
 # `tools/test.py` reports how well the teacher's tokens are predicted.

@@ -12,14 +12,9 @@ optim_wrapper = dict(
     ),
     clip_grad=dict(max_norm=3.0),  # BEiT recipe
     max_skipped_steps=20,
-    paramwise_cfg=dict(
-        # BEiT recipe: no decay on 1-d parameters (norms, layer scale, biases), CLS and positions. The
-        # mask token and the bias tables do decay.
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        flat_decay_mult=0.0,
-        custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0)),
-    ),
+    # BEiT recipe: no decay on 1-d parameters (norms, layer scale), biases, CLS and positions. The mask
+    # token and the bias tables do decay.
+    constructor='MVPOptimWrapperConstructor',
 )
 
 param_scheduler = [

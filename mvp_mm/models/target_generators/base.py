@@ -65,8 +65,7 @@ class TargetGenerator(BaseModule):
             raise ValueError(f"grid_matching={grid_matching!r} is none of 'auto', 'input', 'tokens'")
         if grid_matching == 'input' and not can_resize_input:
             raise ValueError(
-                f'{type(teacher).__name__} runs at its own input size only: '
-                "use grid_matching='tokens'"
+                f"{type(teacher).__name__} runs at its own input size only: use grid_matching='tokens'"
             )
         if dtype not in ('auto', 'float32', 'bfloat16', 'float16'):
             raise ValueError(f"dtype={dtype!r} is none of 'auto', 'float32', 'bfloat16', 'float16'")

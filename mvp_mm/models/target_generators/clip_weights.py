@@ -222,9 +222,7 @@ def _load_strictly(visual: nn.Module, weights: dict[str, Tensor], name: str, pat
     own = visual.state_dict()
     if any(key.startswith('visual.') for key in weights):
         weights = {
-            key.removeprefix('visual.'): value
-            for key, value in weights.items()
-            if key.startswith('visual.')
+            key.removeprefix('visual.'): value for key, value in weights.items() if key.startswith('visual.')
         }
     for key, value in own.items():
         if key not in weights:

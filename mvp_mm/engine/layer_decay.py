@@ -1,0 +1,93 @@
+"""Parameter groups of BEiT's recipes: who gets weight decay, and how the learning rate falls with depth."""
+
+import logging
+from collections.abc import Callable
+
+from mmengine.logging import print_log
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from torch import nn
+
+NO_DECAY_TOKENS = ('cls_token', 'pos_embed')
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Group parameters by weight decay and layer-wise learning rate, as BEiT does.
+
+    No weight decay on 1-d parameters (norms, layer scale), biases, CLS token and absolute positions; the
+    mask token and the bias tables do decay. Parameters of equal settings share a group, so that the
+    optimiser's fused kernels run over few long lists.
+
+    ``paramwise_cfg`` takes one key, ``layer_decay_rate``: a parameter at depth d of D depths learns at
+    ``rate ** (D - 1 - d)`` of the learning rate. Default 1 (pre-training). Depths come from the model's
+    or its backbone's ``get_layer_depth``.
+
+    Raises:
+        ValueError: If ``paramwise_cfg`` has another key, or the decay rate is not in (0, 1].
+    """
+
+    def _validate_cfg(self) -> None:
+        unknown = set(self.paramwise_cfg) - {'layer_decay_rate'}
+        if unknown:
+            raise ValueError(
+                f'{type(self).__name__} takes paramwise_cfg.layer_decay_rate only, got {sorted(unknown)}'
+            )
+        rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
+        if not 0 < rate <= 1:
+            raise ValueError(f'layer_decay_rate={rate} is not in (0, 1]')
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the optimiser and its wrapper for a model."""
+        model = getattr(model, 'module', model)
+        groups = self.param_groups(model)
+        optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=list(groups.values())))
+        for group in groups.values():
+            message = (
+                f'Parameter group: {len(group["params"])} tensors, learning rate {group["lr"]:.4g}, '
+                f'weight decay {group["weight_decay"]:g}'
+            )
+            print_log(message, 'current', logging.INFO)
+        config = dict(self.optim_wrapper_cfg)
+        config.setdefault('type', 'OptimWrapper')
+        return OPTIM_WRAPPERS.build(config, default_args=dict(optimizer=optimizer))
+
+    def param_groups(self, model: nn.Module) -> dict[tuple[int, bool], dict]:
+        """Groups by (depth, whether they decay); each has ``params``, ``lr``, ``weight_decay``, ``lr_scale``."""
+        rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
+        depth_of = _depth_function(model) if rate < 1 else lambda name: (0, 1)
+        groups: dict[tuple[int, bool], dict] = {}
+        for name, param in model.named_parameters():
+            if not param.requires_grad:
+                continue
+            depth, num_depths = depth_of(name)
+            decays = _decays(name, param)
+            scale = rate ** (num_depths - 1 - depth)
+            group = groups.setdefault(
+                (depth, decays),
+                dict(
+                    params=[],
+                    lr=self.base_lr * scale,
+                    lr_scale=scale,
+                    weight_decay=(self.base_wd or 0.0) if decays else 0.0,
+                ),
+            )
+            group['params'].append(param)
+        return groups
+
+
+def _decays(name: str, param: nn.Parameter) -> bool:
+    last = name.rsplit('.', 1)[-1]
+    return param.ndim > 1 and last != 'bias' and last not in NO_DECAY_TOKENS
+
+
+def _depth_function(model: nn.Module) -> Callable[[str], tuple[int, int]]:
+    if hasattr(model, 'get_layer_depth'):
+        return model.get_layer_depth
+    backbone = getattr(model, 'backbone', None)
+    if not hasattr(backbone, 'get_layer_depth'):
+        raise ValueError(
+            f'layer_decay_rate needs a model or backbone with get_layer_depth; {type(model).__name__} with '
+            f'a {type(backbone).__name__} has none. Use MVPViT'
+        )
+    return lambda name: backbone.get_layer_depth(name, 'backbone.')

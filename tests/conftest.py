@@ -1,0 +1,82 @@
+"""Inputs that several tests share; each is made here, none is downloaded."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mvp_mm  # noqa: F401  (registers the components)
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / 'shared'
+
+torch.set_num_threads(int(os.environ.get('MVP_MM_TEST_THREADS', 2)))
+
+
+@pytest.fixture(scope='session')
+def photographs() -> Path:
+    """Folder with 400 real photographs, one a class."""
+    folder = SHARED / 'data' / 'imagenet_sample'
+    if not folder.is_dir():
+        pytest.skip('the sample of ImageNet photographs is not beside the project')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def reference() -> Path:
+    """Folder with reference numbers."""
+    folder = SHARED / 'reference'
+    if not folder.is_dir():
+        pytest.skip('the reference numbers are not beside the project')
+    return folder
+
+
+def write_images(folder: Path, count: int, size: tuple[int, int] = (80, 96), seed: int = 0) -> list[Path]:
+    """Smooth random colour images as JPEG files."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in range(count):
+        coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+        path = folder / f'{number:04d}.jpg'
+        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
+        paths.append(path)
+    return paths
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Folder with 8 small images in two sub-folders."""
+    write_images(tmp_path / 'images' / 'a', 5)
+    write_images(tmp_path / 'images' / 'b', 3, seed=1)
+    return tmp_path / 'images'
+
+
+TINY_CLIP = dict(
+    embed_dim=24,
+    vision_cfg=dict(image_size=32, patch_size=8, width=32, layers=2, head_width=16),
+    text_cfg=dict(context_length=8, vocab_size=32, width=16, heads=2, layers=1),
+)
+
+
+@pytest.fixture
+def tiny_clip(tmp_path: Path):
+    """Writer of small open_clip model configs: ``tiny_clip(name, **changes)`` gives the path."""
+
+    def write(name: str = 'tiny', quick_gelu: bool = False, **vision) -> str:
+        config = json.loads(json.dumps(TINY_CLIP))
+        config['vision_cfg'].update(vision)
+        if quick_gelu:
+            config['quick_gelu'] = True
+        folder = tmp_path / 'models'
+        folder.mkdir(exist_ok=True)
+        # open_clip keeps configs by name for the whole process, so every test has its own names
+        path = folder / f'{name}-{abs(hash(str(tmp_path))) % 10**8}.json'
+        path.write_text(json.dumps(config))
+        return str(path)
+
+    return write
