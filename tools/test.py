@@ -18,9 +18,7 @@ def parse_args() -> argparse.Namespace:
         action=DictAction,
         help='override config values, for example test_dataloader.dataset.data_root=DIR',
     )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
-    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser.parse_args()
 

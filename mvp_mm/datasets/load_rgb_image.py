@@ -76,6 +76,9 @@ class LoadRGBImage(BaseTransform):
             ValueError,
             EOFError,
             struct.error,
+            TypeError,  # these three: Pillow on broken metadata, TIFF's above all
+            LookupError,
+            ArithmeticError,
             Image.DecompressionBombError,
         ) as error:
             raise UnreadableImageError(f'{type(error).__name__}: {error}') from error

@@ -95,12 +95,14 @@ class UnlabelledImages(BaseDataset):
             raise FileNotFoundError(
                 f'no image found below {folder} (looked for {", ".join(self.extensions)} at any depth)'
             )
-        print_log(f'{type(self).__name__}: {len(paths)} images of {folder} ({source})', 'current')
+        used = '' if self._indices is None else f'; of these only indices={self._indices} are used'
+        print_log(f'{type(self).__name__}: {len(paths)} images of {folder} ({source}){used}', 'current')
         return [dict(img_path=path) for path in paths]
 
     def _search(self, folder: Path) -> Iterator[str]:
         seen = set()  # a link to a folder above would otherwise be followed for ever
         for current, subfolders, names in os.walk(folder, followlinks=True):
+            subfolders.sort()  # of a folder reached in two ways, every machine keeps the same one
             real = os.path.realpath(current)
             if real in seen:
                 subfolders.clear()

@@ -53,7 +53,7 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return OPTIM_WRAPPERS.build(config, default_args=dict(optimizer=optimizer))
 
     def param_groups(self, model: nn.Module) -> dict[tuple[int, bool], dict]:
-        """Groups by (depth, whether they decay); each has ``params``, ``lr``, ``weight_decay``, ``lr_scale``."""
+        """Groups by (depth, whether they decay): ``params``, ``lr``, ``lr_scale``, ``weight_decay``."""
         rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
         depth_of = _depth_function(model) if rate < 1 else lambda name: (0, 1)
         groups: dict[tuple[int, bool], dict] = {}

@@ -97,3 +97,5 @@ def _fit_machine(dataloader: dict) -> None:
     if wanted > cores:
         print_log(f'{cores} loader workers instead of {wanted}: one a core of this machine', 'current')
         dataloader['num_workers'] = cores
+    if wanted == 0:
+        dataloader.pop('persistent_workers', None)  # torch refuses what has no workers to keep

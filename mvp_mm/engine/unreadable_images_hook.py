@@ -34,7 +34,7 @@ class UnreadableImagesHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Take up the list of the run that is resumed."""
         path = self._list_path(runner)
-        if path.is_file():
+        if runner._resume and path.is_file():  # else it is the list of another run, perhaps of other images
             lines = path.read_text().splitlines()
             self.reasons = dict(line.split('\t', 1) for line in lines if '\t' in line)
 

@@ -9,12 +9,13 @@ from mvp_mm.models import MVPLoss
 def by_hand(pred, target, mask=None, cls_weight=1.0):
     """Eq. 9 as written in the paper, one token at a time."""
     total = 0.0
-    for f_image, g_image, *rest in zip(pred.tolist(), target.tolist(), *([mask.tolist()] if mask is not None else [])):
+    masks = [None] * len(pred) if mask is None else mask.tolist()
+    for f_image, g_image, masked in zip(pred.tolist(), target.tolist(), masks, strict=True):
         weighted, weights = 0.0, 0.0
-        for m, (f, g) in enumerate(zip(f_image, g_image)):
-            dot = sum(a * b for a, b in zip(f, g))
+        for m, (f, g) in enumerate(zip(f_image, g_image, strict=True)):
+            dot = sum(a * b for a, b in zip(f, g, strict=True))
             cosine = dot / math.sqrt(sum(a * a for a in f)) / math.sqrt(sum(b * b for b in g))
-            weight = cls_weight if m == 0 else (1.0 if not rest else float(rest[0][m - 1]))
+            weight = cls_weight if m == 0 else 1.0 if masked is None else float(masked[m - 1])
             weighted += weight * cosine
             weights += weight
         total -= weighted / weights

@@ -183,7 +183,9 @@ def test_every_parameter_gets_a_gradient(mode):
 
 def test_frozen_stages():
     model = MVPViT(ARCH, img_size=32, patch_size=8, frozen_stages=2, drop_path_rate=0.3).train()
-    trainable = {name.split('.')[1] for name, p in model.named_parameters() if p.requires_grad and 'layers' in name}
+    trainable = {
+        name.split('.')[1] for name, p in model.named_parameters() if p.requires_grad and 'layers' in name
+    }
     assert trainable == {'2'}
     assert not model.layers[1].training and model.layers[2].training
     assert not any(p.requires_grad for p in model.patch_embed.parameters())

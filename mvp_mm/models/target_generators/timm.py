@@ -2,12 +2,15 @@
 
 import difflib
 import logging
+import pickle
+import sys
 from pathlib import Path
 
 import timm
 import torch
 from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
+from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from .base import Grid, TargetGenerator
@@ -103,11 +106,38 @@ def _load_timm(model_name: str, pretrained: bool | str | None, cache_dir: str | 
             f'pretrained={pretrained!r} is no existing weight file; give True for the weights that timm '
             f'lists for {model_name}, or the path of a file'
         )
+    teacher = _created(model_name, pretrained=False)
+    _load_strictly(teacher, path, model_name)
+    return teacher
+
+
+def _load_strictly(teacher: nn.Module, path: Path, model_name: str) -> None:
+    """Fill every parameter from the file; timm itself would leave missing ones random."""
     try:
-        # timm reads the file with weights_only=True.
-        return _created(model_name, pretrained=True, pretrained_cfg_overlay=dict(file=str(path)))
-    except (RuntimeError, KeyError) as error:
-        raise ValueError(f'{path} does not fit {model_name}: {error}') from error
+        weights = load_state_dict(str(path), weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f'{path} is no plain weight file ({_first_line(error)})') from error
+    # The family's own translation of older and original formats.
+    translate = getattr(sys.modules[type(teacher).__module__], 'checkpoint_filter_fn', None)
+    if translate is not None:
+        weights = translate(weights, teacher)
+    own = teacher.state_dict()
+    for key, value in own.items():
+        if key not in weights:
+            raise ValueError(f'{path} does not fit {model_name}: it has no {key}')
+        if weights[key].shape != value.shape:
+            raise ValueError(
+                f'{path} does not fit {model_name}: {key} has shape {tuple(weights[key].shape)}, expected '
+                f'{tuple(value.shape)}'
+            )
+    deeper = next((key for key in weights if key.startswith('blocks.') and key not in own), None)
+    if deeper is not None:
+        raise ValueError(f'{path} does not fit {model_name}, which has no {deeper}')
+    teacher.load_state_dict({key: weights[key] for key in own})
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _created(model_name: str, **kwargs) -> nn.Module:
@@ -121,12 +151,11 @@ def _downloaded(model_name: str, cache_dir: str | None) -> nn.Module:
     try:
         return _created(model_name, pretrained=True, cache_dir=cache_dir)
     except (OSError, RuntimeError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         config = timm.get_pretrained_cfg(model_name)
         source = None if config is None else config.hf_hub_id or config.url
         raise FileNotFoundError(
             f'the weights of {model_name} could not be had. Tried the local cache, then {source}: '
-            f'{first_line}. Without a network, copy the file to this machine and give '
+            f'{_first_line(error)}. Without a network, copy the file to this machine and give '
             'target_generator.pretrained=FILE; for a test with random weights give '
             'target_generator.pretrained=None'
         ) from error

@@ -1,0 +1,161 @@
+"""Every config is built whole, and run for two optimiser steps at debug size through the real runner."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+
+from mvp_mm.engine import build_runner
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(
+    str(path.relative_to(ROOT / 'configs'))
+    for path in (ROOT / 'configs').rglob('*.py')
+    if '_base_' not in path.parts
+)
+
+
+def load(name):
+    cfg = Config.fromfile(ROOT / 'configs' / name)
+    cfg.model.target_generator.pretrained = None
+    return cfg
+
+
+def test_there_are_configs():
+    assert {'mvp/vitb16_in1k.py', 'mvp/vitb16_in1k_100e.py', 'mvp/vitl16_in1k.py'} <= set(CONFIGS)
+    assert 'mvp/vitb16_in1k_dino.py' in CONFIGS
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_documented(name):
+    text = (ROOT / 'configs' / name).read_text()
+    docstring = text.split('"""')[1]
+    for heading in ('Command:', 'Cost:', 'Expected:'):
+        assert heading in docstring, heading
+    assert len(text.splitlines()) < 100
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_builds_whole(name):
+    cfg = load(name)
+    with torch.device('meta'):
+        backbone = MODELS.build(cfg.model.backbone)
+    assert backbone.embed_dims == cfg.model.neck.in_channels
+    generator = MODELS.build(cfg.model.target_generator)
+    assert generator.out_channels == cfg.model.neck.out_channels
+    assert generator.patch_size == backbone.patch_size
+
+
+def shrink(cfg, tiny_clip):
+    """The same config with a student and a teacher that run in seconds; everything else stays."""
+    size = cfg.model.backbone.img_size
+    patch = cfg.model.backbone.patch_size
+    cfg.model.backbone.arch = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
+    cfg.model.neck.in_channels = 24
+    if cfg.model.target_generator.type == 'CLIPTargetGenerator':
+        teacher = tiny_clip('configs', image_size=size, patch_size=patch)
+        cfg.model.target_generator.model_name = teacher
+        cfg.model.neck.out_channels = 24
+    else:
+        cfg.model.target_generator.model_name = 'vit_tiny_patch16_224'
+        cfg.model.neck.out_channels = 192
+    cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.sampler.total_batch = 4
+    cfg.train_dataloader.dataset.indices = 8
+    cfg.auto_scale_lr.base_batch_size = 4
+    cfg.train_cfg.max_epochs = 1
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint.interval = 1
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_two_steps(name, image_folder, tmp_path, tiny_clip):
+    cfg = load(name)
+    shrink(cfg, tiny_clip)
+    cfg.work_dir = str(tmp_path / 'run')
+    cfg.train_dataloader.dataset.data_root = str(image_folder)
+    runner = build_runner(cfg)
+    model = runner.train()
+    assert runner.iter == 2
+    (log,) = Path(runner.log_dir).glob('vis_data/*_*.json')
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    losses = [line['loss'] for line in lines if 'loss' in line]
+    assert len(losses) == 2 and all(-1 <= loss <= 1 for loss in losses)
+    for key in ('cosine_cls', 'cosine_visible', 'cosine_masked', 'images_per_second', 'grad_norm', 'lr'):
+        assert key in lines[0], key
+    assert list(Path(runner.log_dir).rglob('events.out.tfevents*'))
+    saved = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)['state_dict']
+    parts = [model.backbone.state_dict(), model.neck.state_dict()]
+    assert sum(v.numel() for v in saved.values()) == sum(v.numel() for p in parts for v in p.values())
+
+
+BASE = {
+    'model.backbone.img_size': 224,
+    'model.backbone.patch_size': 16,
+    'model.backbone.layer_scale_init_value': 0.1,
+    'model.backbone.drop_path_rate': 0.1,
+    'model.backbone.use_shared_rel_pos_bias': True,
+    'model.backbone.use_rel_pos_bias': False,
+    'model.backbone.use_abs_pos_emb': False,
+    'model.backbone.final_norm': True,
+    'model.target_generator.model_name': 'ViT-B-16-quickgelu',
+    'model.target_generator.pretrained': 'openai',
+    'model.target_generator.space': 'joint',
+    'model.loss.tokens': 'all',
+    'model.loss.cls_weight': 1.0,
+    'model.neck.in_channels': 768,
+    'model.neck.out_channels': 512,
+    'optim_wrapper.optimizer.lr': 1.5e-3,
+    'optim_wrapper.optimizer.weight_decay': 0.05,
+    'optim_wrapper.clip_grad.max_norm': 3.0,
+    'auto_scale_lr.base_batch_size': 2048,
+    'train_dataloader.sampler.total_batch': 2048,
+    'train_dataloader.drop_last': True,
+    'train_cfg.max_epochs': 300,
+}
+
+
+@pytest.mark.parametrize(
+    'name,changes',
+    [
+        ('vitb16_in1k', {}),
+        ('vitb16_in1k_100e', {'train_cfg.max_epochs': 100}),
+        (
+            'vitl16_in1k',
+            {'model.backbone.layer_scale_init_value': 1e-5, 'model.neck.in_channels': 1024},
+        ),
+        (
+            'vitb16_in1k_dino',
+            {
+                'model.target_generator.model_name': 'vit_base_patch16_224.dino',
+                'model.target_generator.pretrained': True,
+                'model.target_generator.space': None,
+                'model.neck.out_channels': 768,
+            },
+        ),
+    ],
+)
+def test_numbers_of_the_recipe(name, changes):
+    cfg = Config.fromfile(ROOT / f'configs/mvp/{name}.py')
+    for key, value in {**BASE, **changes}.items():
+        found = cfg
+        for part in key.split('.'):
+            found = found.get(part)
+        assert found == value, key
+
+
+def test_inheritance_from_any_folder(tmp_path):
+    """A config of the user's own, far from the clone."""
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        "_base_ = 'mvp_mm::mvp/vitb16_in1k.py'\n"
+        "train_dataloader = dict(dataset=dict(data_root='photographs'))\n"
+    )
+    cfg = Config.fromfile(path)
+    assert cfg.train_dataloader.dataset.data_root == 'photographs'
+    assert cfg.model.type == 'MVP'
+    path.write_text("_base_ = 'mmseg::_base_/datasets/ade20k.py'\n")
+    assert Config.fromfile(path).crop_size == (512, 512)
