@@ -92,7 +92,8 @@ def _fit_machine(dataloader: dict) -> None:
     if not torch.cuda.is_available():
         dataloader['pin_memory'] = False  # nothing to pin for
     local_world_size = int(os.environ.get('LOCAL_WORLD_SIZE', get_world_size()))
-    cores = max(1, len(os.sched_getaffinity(0)) // local_world_size)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    cores = max(1, usable // local_world_size)
     wanted = dataloader.get('num_workers', 0)
     if wanted > cores:
         print_log(f'{cores} loader workers instead of {wanted}: one a core of this machine', 'current')
