@@ -76,8 +76,10 @@ class BlockwiseMask(BaseTransform):
         else:
             # Only where the wanted number is near the whole grid: single patches fill the rest.
             self._fill(lines, self.num_masking_patches - count)
-        packed = np.array(lines, dtype=object)[:, None] >> np.arange(self.cols, dtype=object)
-        return (packed & 1).astype(bool)
+        num_bytes = -(-self.cols // 8)
+        packed = b''.join(line.to_bytes(num_bytes, 'little') for line in lines)
+        rows = np.frombuffer(packed, np.uint8).reshape(self.rows, num_bytes)
+        return np.unpackbits(rows, axis=1, count=self.cols, bitorder='little').astype(bool)
 
     def _blocks(self) -> tuple[list[int], int]:
         """BEiT's rule: a grid as one integer a row (bit = masked column), and how many it masks."""

@@ -381,8 +381,8 @@ class MVPViT(BaseBackbone):
         if mask is not None:
             tokens = self._put_mask_token(tokens, grid, mask)
         if self.cls_token is not None:
-            cls = self.cls_token.to(tokens.dtype).expand(len(tokens), -1, -1)
-            tokens = torch.cat([cls, tokens], dim=1)
+            # Under autocast the patches are bf16 and CLS float32: from here the residual is float32.
+            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
         if self.pos_embed is not None:
             tokens = tokens + resize_pos_embed(
                 self.pos_embed, self.window, grid, self.interpolate_mode, self.num_extra_tokens
@@ -401,7 +401,7 @@ class MVPViT(BaseBackbone):
                 'crop size and patch size'
             )
         masked = mask.to(torch.bool).flatten(1).unsqueeze(-1)
-        return torch.where(masked, self.mask_token.to(tokens.dtype), tokens)
+        return torch.where(masked, self.mask_token, tokens)
 
     def _format(self, tokens: Tensor, grid: Grid, out_type: str) -> Tensor:
         if out_type == 'raw':

@@ -20,6 +20,8 @@ from mmengine.logging import print_log
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .base import first_line
+
 # OpenAI publishes these with its vision transformers; the sha256 is part of each file's address.
 OPENAI_SHA256 = {
     '40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af': 'ViT-B-32-quickgelu',
@@ -179,14 +181,10 @@ def _visual_of_tag(name: str, tag: str, cache_dir: str | None) -> nn.Module:
         sources = [f'{key} {config[key]}' for key in ('hf_hub', 'url') if config.get(key)]
         raise FileNotFoundError(
             f'the weights {tag!r} of {name} could not be had. Tried the local cache, then '
-            f'{" and ".join(sources)}: {_first_line(error)}. Without a network, copy the file to this '
+            f'{" and ".join(sources)}: {first_line(error)}. Without a network, copy the file to this '
             'machine and give target_generator.pretrained=FILE (and quick_gelu=True or False if it is '
             "not OpenAI's own); for a test with random weights give target_generator.pretrained=None"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -211,7 +209,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         weights = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
-            f'{path} is no plain weight file ({_first_line(error)}). Expected safetensors, a state dict '
+            f'{path} is no plain weight file ({first_line(error)}). Expected safetensors, a state dict '
             "saved by torch.save, or OpenAI's own file"
         ) from error
     weights = weights.get('state_dict', weights)

@@ -13,7 +13,7 @@ from mmpretrain.registry import MODELS
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from .base import Grid, TargetGenerator
+from .base import Grid, TargetGenerator, first_line
 
 RANDOM_TEACHER_SEED = 0
 
@@ -116,7 +116,7 @@ def _load_strictly(teacher: nn.Module, path: Path, model_name: str) -> None:
     try:
         weights = load_state_dict(str(path), weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f'{path} is no plain weight file ({_first_line(error)})') from error
+        raise ValueError(f'{path} is no plain weight file ({first_line(error)})') from error
     # The family's own translation of older and original formats.
     translate = getattr(sys.modules[type(teacher).__module__], 'checkpoint_filter_fn', None)
     if translate is not None:
@@ -136,10 +136,6 @@ def _load_strictly(teacher: nn.Module, path: Path, model_name: str) -> None:
     teacher.load_state_dict({key: weights[key] for key in own})
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _created(model_name: str, **kwargs) -> nn.Module:
     try:
         return timm.create_model(model_name, num_classes=0, dynamic_img_size=True, **kwargs)
@@ -155,7 +151,7 @@ def _downloaded(model_name: str, cache_dir: str | None) -> nn.Module:
         source = None if config is None else config.hf_hub_id or config.url
         raise FileNotFoundError(
             f'the weights of {model_name} could not be had. Tried the local cache, then {source}: '
-            f'{_first_line(error)}. Without a network, copy the file to this machine and give '
+            f'{first_line(error)}. Without a network, copy the file to this machine and give '
             'target_generator.pretrained=FILE; for a test with random weights give '
             'target_generator.pretrained=None'
         ) from error
