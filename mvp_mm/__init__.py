@@ -10,6 +10,6 @@ from .version import __version__
 with quiet_stack_noise():
     check_versions()
     register_config_scopes()
-    from . import datasets, engine, evaluation, models
+    from . import datasets, engine, evaluation, models, registry
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']
+__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'registry']

@@ -157,5 +157,25 @@ def test_inheritance_from_any_folder(tmp_path):
     cfg = Config.fromfile(path)
     assert cfg.train_dataloader.dataset.data_root == 'photographs'
     assert cfg.model.type == 'MVP'
+
+
+def test_inherited_config_trains(image_folder, tmp_path):
+    """MMEngine puts what comes from ``mvp_mm::`` into the scope ``mvp_mm``: names must resolve there."""
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        "_base_ = 'mvp_mm::mvp/vittiny_debug.py'\n"
+        f'work_dir = {str(tmp_path / "run")!r}\n'
+        'train_dataloader = dict(batch_size=4, sampler=dict(total_batch=4), num_workers=0,\n'
+        f'    dataset=dict(data_root={str(image_folder)!r}))\n'
+        'auto_scale_lr = dict(base_batch_size=4)\n'
+        'train_cfg = dict(max_epochs=1)\n'
+    )
+    runner = build_runner(Config.fromfile(path))
+    runner.train()
+    assert runner.iter == 2 and type(runner.model).__name__ == 'MVP'
+
+
+def test_mmseg_configs_resolve(tmp_path):
+    path = tmp_path / 'mine.py'
     path.write_text("_base_ = 'mmseg::_base_/datasets/ade20k.py'\n")
     assert Config.fromfile(path).crop_size == (512, 512)

@@ -29,6 +29,8 @@ def parse_args() -> argparse.Namespace:
         help='scale the learning rate to the batch at hand instead of accumulating gradients',
     )
     parser.add_argument('--no-validate', action='store_true', help='no evaluation while training')
+    parser.add_argument('--no-pin-memory', action='store_true', help='for every loader')
+    parser.add_argument('--no-persistent-workers', action='store_true', help='for every loader')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -55,6 +57,9 @@ def main() -> None:
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    for switch in ('pin_memory', 'persistent_workers'):
+        if getattr(args, f'no_{switch}'):
+            engine.set_loader_option(cfg, switch, False)
     engine.build_runner(cfg, auto_batch=not args.no_auto_batch).train()
 
 

@@ -39,13 +39,13 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _scaled_grey(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float32)
+    values = np.nan_to_num(np.asarray(image).astype(np.float32))
     peak = float(values.max())
-    for full_scale in (1.0, 255.0, 65535.0):
-        if peak <= full_scale and (full_scale > 1 or image.mode == 'F'):
-            break
-    else:
-        full_scale = peak
+    if image.mode.startswith('I;16'):
+        full_scale = 65535.0
+    else:  # 32-bit integers or floats do not tell their range: the smallest common one that holds them
+        ranges = (1.0, 255.0, 65535.0) if image.mode == 'F' else (255.0, 65535.0)
+        full_scale = next((limit for limit in ranges if peak <= limit), peak)
     grey = (values * (255 / full_scale)).clip(0, 255).round().astype(np.uint8)
     return Image.fromarray(grey).convert('RGB')
 

@@ -1,6 +1,7 @@
 """Images without labels: any folder of photographs."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,8 +31,9 @@ class UnlabelledImages(BaseDataset):
     Args:
         data_root: Folder.
         split: Sub-folder to prefer. Default ``'train'``.
-        ann_file: Text file with one image path a line, relative to the folder read; what follows a path
-            after white space, such as an ImageNet label, is ignored. Default ``''``: search the folder.
+        ann_file: Text file (its path as seen from the current folder) with one image path a line,
+            relative to the folder read; a number after it, ImageNet's label, is ignored. Default ``''``:
+            search the folder, leaving out what is hidden.
         pipeline: Transforms.
         fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
         extensions: File name endings that count as images, in lower case.
@@ -86,7 +88,8 @@ class UnlabelledImages(BaseDataset):
         folder = root / self.split if self.split and (root / self.split).is_dir() else root
         if self.ann_file:
             lines = Path(self.ann_file).expanduser().read_text().splitlines()
-            paths = [str(folder / line.split()[0]) for line in lines if line.strip()]
+            names = [re.sub(r'(\s+\d+)+$', '', line.strip()) for line in lines]
+            paths = [str(folder / name) for name in names if name]
             source = self.ann_file
         else:
             paths = sorted(self._search(folder))
@@ -102,7 +105,8 @@ class UnlabelledImages(BaseDataset):
     def _search(self, folder: Path) -> Iterator[str]:
         seen = set()  # a link to a folder above would otherwise be followed for ever
         for current, subfolders, names in os.walk(folder, followlinks=True):
-            subfolders.sort()  # of a folder reached in two ways, every machine keeps the same one
+            # sorted: of a folder reached in two ways, every machine keeps the same one
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
             real = os.path.realpath(current)
             if real in seen:
                 subfolders.clear()
@@ -128,9 +132,7 @@ class UnlabelledImages(BaseDataset):
                 sample = self._transformed(info, entropy and (*entropy, attempt))
             except UnreadableImageError as error:
                 unreadable.append((info['img_path'], str(error)))
-                # Its own stream, so that the replacement's crop is not tied to which one it is.
-                rng = np.random.default_rng(entropy and (*entropy, attempt, 1))
-                candidate = int(rng.integers(len(self)))
+                candidate = self._replacement(entropy and (*entropy, attempt, 1))
                 continue
             if unreadable and 'data_samples' in sample:
                 sample['data_samples'].set_field(unreadable, 'unreadable', field_type='metainfo')
@@ -145,6 +147,12 @@ class UnlabelledImages(BaseDataset):
         if isinstance(index, SampleIndex):
             return index.seed, 0 if self.fixed_draws else index.epoch, int(index)
         return (0, 0, int(index)) if self.fixed_draws else None
+
+    def _replacement(self, entropy: tuple[int, ...] | None) -> int:
+        if entropy is None:
+            return int(np.random.randint(len(self)))
+        # A stream of its own, so that the replacement's crop is not tied to which image it is.
+        return int(np.random.default_rng(entropy).integers(len(self)))
 
     def _transformed(self, info: dict, entropy: tuple[int, ...] | None) -> dict:
         if entropy is None:

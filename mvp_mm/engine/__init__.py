@@ -1,6 +1,6 @@
 """What MMEngine runs: the runner, the optimiser wrapper, hooks."""
 
-from .launch import build_runner, load_config, use_bf16
+from .launch import build_runner, load_config, set_loader_option, use_bf16
 from .layer_decay import MVPOptimWrapperConstructor
 from .mvp_optim_wrapper import MVPOptimWrapper
 from .mvp_runner import MVPRunner
@@ -18,5 +18,6 @@ __all__ = [
     'build_runner',
     'load_config',
     'plan_total_batch',
+    'set_loader_option',
     'use_bf16',
 ]

@@ -41,6 +41,14 @@ def load_config(
     return cfg
 
 
+def set_loader_option(cfg: Config, key: str, value: bool) -> None:
+    """Set an option of all loaders, such as ``pin_memory``."""
+    for phase in ('train', 'val', 'test'):
+        loader = cfg.get(f'{phase}_dataloader')
+        if loader is not None:
+            loader[key] = value
+
+
 def use_bf16(cfg: Config) -> None:
     """Train in bf16, on CUDA and CPU (``--amp``)."""
     wrapper = cfg.optim_wrapper

@@ -53,6 +53,9 @@ class MVPRunner(Runner):
         if isinstance(dataloader, dict):
             dataloader = copy.deepcopy(dataloader)
             _fit_machine(dataloader)
+            if isinstance(dataloader.get('collate_fn'), dict):
+                # Left by inheritance from `package::config`; MMEngine would pass it to the function.
+                dataloader['collate_fn'].pop('_scope_', None)
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:

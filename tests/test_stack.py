@@ -1,0 +1,96 @@
+"""Versions, noise, configs and the wheel."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mvp_mm import stack
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(code, cwd=None, **env):
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), **env}
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=cwd, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_too_old_and_missing_packages_are_named(monkeypatch):
+    monkeypatch.setitem(stack.REQUIRED, 'timm', '999.1')
+    with pytest.raises(ImportError, match=r'needs timm>=999.1, but timm 1\.\S+ is installed.*pip install'):
+        stack.check_versions()
+    monkeypatch.setitem(stack.REQUIRED, 'timm', '0.1')
+    monkeypatch.setitem(stack.REQUIRED, 'no_such_package', '2.0')
+    with pytest.raises(
+        ImportError, match=r'needs no_such_package>=2.0, but no_such_package is not installed'
+    ):
+        stack.check_versions()
+    monkeypatch.delitem(stack.REQUIRED, 'no_such_package')
+    monkeypatch.setattr(stack, 'REQUIRED_PRESENT', ('no_such_package',))
+    with pytest.raises(ImportError, match='needs no_such_package, but'):
+        stack.check_versions()
+
+
+def test_import_is_quiet_and_builds_nothing():
+    output = run(
+        'import torch\n'
+        'def forbidden(*args, **kwargs): raise AssertionError("a model was built")\n'
+        'torch.nn.Linear.__init__ = torch.nn.Conv2d.__init__ = forbidden\n'
+        'import socket\n'
+        'socket.socket.connect = forbidden\n'
+        'import mvp_mm\n'
+        'print(mvp_mm.__version__)'
+    )
+    from mvp_mm import __version__
+
+    assert output.strip() == __version__
+
+
+def test_only_the_named_noise_is_dropped(capsys):
+    with stack.quiet_stack_noise():
+        print('before')
+        print(stack.NOISE)
+        print('after')
+        print()
+        print(f'{stack.NOISE} and more')
+    assert capsys.readouterr().out == f'before\nafter\n\n{stack.NOISE} and more\n'
+
+
+def test_wheel_carries_the_configs(tmp_path):
+    """Installed from a wheel, ``mvp_mm::`` resolves from any folder."""
+    pytest.importorskip('setuptools')
+    command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-q']
+    done = subprocess.run(
+        [*command, '-w', str(tmp_path), str(ROOT)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob('mvp_mm-*.whl')
+    site = tmp_path / 'site'
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(site)
+    configs = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'configs').rglob('*.py'))
+    shipped = {name.removeprefix('mvp_mm/.mim/') for name in names if name.startswith('mvp_mm/.mim/')}
+    assert set(configs) <= shipped
+    assert {'tools/train.py', 'tools/dist_train.sh', 'model-index.yml'} <= shipped
+    assert 'configs/mvp/tiny_clip.json' in shipped
+    assert not any('__pycache__' in name or name.startswith('tests/') for name in names)
+    mine = tmp_path / 'mine.py'
+    mine.write_text("_base_ = 'mvp_mm::mvp/vittiny_debug.py'\n")
+    output = run(
+        'import mvp_mm; from mmengine.config import Config\n'
+        f'cfg = Config.fromfile({str(mine)!r})\n'
+        'from mmpretrain.registry import MODELS\n'
+        'model = MODELS.build(cfg.model)\n'
+        'print(mvp_mm.__file__, type(model).__name__)',
+        cwd=tmp_path,
+        PYTHONPATH=str(site),
+    )
+    assert f'{site}/mvp_mm/__init__.py MVP' in output
