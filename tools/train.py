@@ -1,15 +1,10 @@
 """Train any config: pre-training, fine-tuning, segmentation."""
 
-import argparse
-import os
-
-from mmengine.config import DictAction
+import mvp_mm.engine as engine
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+def main() -> None:
+    parser = engine.argument_parser(__doc__)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -31,21 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-validate', action='store_true', help='no evaluation while training')
     parser.add_argument('--no-pin-memory', action='store_true', help='for every loader')
     parser.add_argument('--no-persistent-workers', action='store_true', help='for every loader')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override config values, for example train_dataloader.batch_size=64',
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    import mvp_mm.engine as engine
+    args = parser.parse_args()
 
     cfg = engine.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
     if args.amp:

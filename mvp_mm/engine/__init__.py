@@ -1,6 +1,6 @@
 """What MMEngine runs: the runner, the optimiser wrapper, hooks."""
 
-from .launch import build_runner, load_config, set_loader_option, use_bf16
+from .launch import argument_parser, build_runner, load_config, set_loader_option, use_bf16
 from .layer_decay import MVPOptimWrapperConstructor
 from .mvp_optim_wrapper import MVPOptimWrapper
 from .mvp_runner import MVPRunner
@@ -15,6 +15,7 @@ __all__ = [
     'ThroughputHook',
     'TotalBatchPlan',
     'UnreadableImagesHook',
+    'argument_parser',
     'build_runner',
     'load_config',
     'plan_total_batch',

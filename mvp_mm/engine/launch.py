@@ -1,13 +1,31 @@
-"""What the command-line tools share: a config from a file and options, and a runner from a config."""
+"""What the command-line tools share: options, a config from a file and options, a runner from a config."""
 
+import argparse
 import logging
 import os.path as osp
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .mvp_runner import MVPRunner
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the options that :func:`load_config` takes, OpenMMLab's."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs, metrics and checkpoints')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override config values, for example train_dataloader.dataset.data_root=DIR',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # Given by torch.distributed.launch, which sets the LOCAL_RANK that is read as well.
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+    return parser
 
 
 def load_config(

@@ -15,11 +15,6 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, for quoting in another one."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip('.')
-
-
 class TargetGenerator(BaseModule):
     """A frozen teacher that gives one target vector for CLS and for every patch of the student.
 

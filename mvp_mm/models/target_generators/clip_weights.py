@@ -20,7 +20,7 @@ from mmengine.logging import print_log
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .base import first_line
+from .weight_files import first_line, require_fit
 
 # OpenAI publishes these with its vision transformers; the sha256 is part of each file's address.
 OPENAI_SHA256 = {
@@ -212,7 +212,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             f'{path} is no plain weight file ({first_line(error)}). Expected safetensors, a state dict '
             "saved by torch.save, or OpenAI's own file"
         ) from error
-    weights = weights.get('state_dict', weights)
+    weights = weights.get('state_dict', weights) if isinstance(weights, dict) else weights
+    if not isinstance(weights, dict):
+        raise ValueError(f'{path} holds a {type(weights).__name__}, expected a state dict')
     return {key.removeprefix('module.'): value for key, value in weights.items()}
 
 
@@ -222,14 +224,7 @@ def _load_strictly(visual: nn.Module, weights: dict[str, Tensor], name: str, pat
         weights = {
             key.removeprefix('visual.'): value for key, value in weights.items() if key.startswith('visual.')
         }
-    for key, value in own.items():
-        if key not in weights:
-            raise ValueError(f'{path} does not fit {name}: it has no visual.{key}')
-        if weights[key].shape != value.shape:
-            raise ValueError(
-                f'{path} does not fit {name}: visual.{key} has shape {tuple(weights[key].shape)}, '
-                f'expected {tuple(value.shape)}. Give the model_name that the file was made with'
-            )
+    require_fit(weights, own, path, name, prefix='visual.')
     unexpected = next((key for key in weights if key not in own), None)
     if unexpected is not None:
         raise ValueError(f'{path} does not fit {name}: {name} has no visual.{unexpected}')

@@ -13,7 +13,8 @@ from mmpretrain.registry import MODELS
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from .base import Grid, TargetGenerator, first_line
+from .base import Grid, TargetGenerator
+from .weight_files import first_line, require_fit
 
 RANDOM_TEACHER_SEED = 0
 
@@ -122,14 +123,7 @@ def _load_strictly(teacher: nn.Module, path: Path, model_name: str) -> None:
     if translate is not None:
         weights = translate(weights, teacher)
     own = teacher.state_dict()
-    for key, value in own.items():
-        if key not in weights:
-            raise ValueError(f'{path} does not fit {model_name}: it has no {key}')
-        if weights[key].shape != value.shape:
-            raise ValueError(
-                f'{path} does not fit {model_name}: {key} has shape {tuple(weights[key].shape)}, expected '
-                f'{tuple(value.shape)}'
-            )
+    require_fit(weights, own, path, model_name)
     deeper = next((key for key in weights if key.startswith('blocks.') and key not in own), None)
     if deeper is not None:
         raise ValueError(f'{path} does not fit {model_name}, which has no {deeper}')

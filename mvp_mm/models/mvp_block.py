@@ -1,0 +1,123 @@
+"""A transformer block of the student, under the names of mmpretrain's BEiT.
+
+Shape legend: B batch, L tokens with CLS first, C width.
+"""
+
+import torch
+from mmcv.cnn.bricks.drop import DropPath
+from mmcv.cnn.bricks.transformer import FFN
+from mmpretrain.models.utils import build_norm_layer
+from torch import Tensor, nn
+
+from .attention import biased_attention, merge_heads, qkv_bias, split_heads
+from .relative_position import Grid, add_relative_position_table, relative_position_bias
+
+
+class MVPAttention(nn.Module):
+    """Multi-head self-attention with BEiT's relative position bias.
+
+    Args:
+        embed_dims: Width C.
+        num_heads: Heads; must divide C.
+        window: Patch grid of this block's own bias table, or None for no table of its own.
+        bias: ``'qv_bias'`` (BEiT: learnt for query and value, none for key), True or False.
+        attn_drop_rate: Dropout of the attention weights.
+        proj_drop_rate: Dropout of the output.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        window: Grid | None,
+        bias: str | bool = 'qv_bias',
+        attn_drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if embed_dims % num_heads:
+            raise ValueError(f'num_heads={num_heads} does not divide embed_dims={embed_dims}')
+        self.num_heads = num_heads
+        self.window = window
+        self.attn_drop_rate = attn_drop_rate
+        self.has_qv_bias = bias == 'qv_bias'
+        if self.has_qv_bias:
+            self.q_bias = nn.Parameter(torch.zeros(embed_dims))
+            self.v_bias = nn.Parameter(torch.zeros(embed_dims))
+        if window is not None:
+            add_relative_position_table(self, window, num_heads)
+        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=bool(bias) and not self.has_qv_bias)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj_drop = nn.Dropout(proj_drop_rate)
+
+    def forward(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
+        """``(B, L, C)`` to ``(B, L, C)``; ``shared_bias`` is ``(heads, L, L)``."""
+        bias = qkv_bias(self.q_bias, self.v_bias) if self.has_qv_bias else self.qkv.bias
+        qkv = nn.functional.linear(tokens, self.qkv.weight, bias)
+        query, key, value = split_heads(qkv, self.num_heads)
+        logit_bias = shared_bias
+        if self.window is not None:
+            own = relative_position_bias(
+                self.relative_position_bias_table, self.relative_position_index, self.window, grid
+            )
+            logit_bias = own if logit_bias is None else own + logit_bias
+        dropout = self.attn_drop_rate if self.training else 0.0
+        heads = biased_attention(query, key, value, logit_bias, dropout)
+        return self.proj_drop(self.proj(merge_heads(heads)))
+
+
+class MVPBlock(nn.Module):
+    """Pre-norm transformer block with layer scale and stochastic depth.
+
+    mmpretrain's BEiT block drops the path of its feed-forward branch twice (inside and outside); this
+    one drops it once, as BEiT does.
+
+    Args:
+        embed_dims: Width C.
+        num_heads: Attention heads.
+        feedforward_channels: Hidden width of the MLP.
+        window: Patch grid of the block's own bias table, or None.
+        layer_scale_init_value: Start value of ``gamma_1`` and ``gamma_2``; 0 means no layer scale.
+        drop_rate: Dropout of the MLP and of the attention output.
+        attn_drop_rate: Dropout of the attention weights.
+        drop_path_rate: Probability of dropping a branch for a sample.
+        bias: See :class:`MVPAttention`.
+        act_cfg: Activation of the MLP.
+        norm_cfg: Norm layers.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        feedforward_channels: int,
+        window: Grid | None,
+        layer_scale_init_value: float,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        bias: str | bool = 'qv_bias',
+        act_cfg: dict = dict(type='GELU'),  # noqa: B006  (OpenMMLab configs are read, never written)
+        norm_cfg: dict = dict(type='LN', eps=1e-6),  # noqa: B006
+    ) -> None:
+        super().__init__()
+        self.ln1 = build_norm_layer(norm_cfg, embed_dims)
+        self.attn = MVPAttention(embed_dims, num_heads, window, bias, attn_drop_rate, drop_rate)
+        self.ln2 = build_norm_layer(norm_cfg, embed_dims)
+        self.ffn = FFN(
+            embed_dims, feedforward_channels, act_cfg=act_cfg, ffn_drop=drop_rate, add_identity=False
+        )
+        self.drop_path = DropPath(drop_path_rate)
+        if layer_scale_init_value > 0:
+            self.gamma_1 = nn.Parameter(layer_scale_init_value * torch.ones(embed_dims))
+            self.gamma_2 = nn.Parameter(layer_scale_init_value * torch.ones(embed_dims))
+        else:
+            self.gamma_1 = self.gamma_2 = None
+
+    def forward(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
+        """``(B, L, C)`` to ``(B, L, C)``."""
+        tokens = tokens + self._branch(self.attn(self.ln1(tokens), grid, shared_bias), self.gamma_1)
+        return tokens + self._branch(self.ffn(self.ln2(tokens)), self.gamma_2)
+
+    def _branch(self, out: Tensor, gamma: Tensor | None) -> Tensor:
+        return self.drop_path(out if gamma is None else gamma * out)

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Runs a tool by torchrun. dist_train.sh and dist_test.sh source it:
+#
+#     source tools/run_distributed.sh
+#     mvp_run_distributed TOOL.py FILE_ARGUMENT_NAME ... -- "$@"
+#
+# where "$@" is: a file for each FILE_ARGUMENT_NAME, the number of GPUs, arguments of the tool.
+
+mvp_run_distributed() {
+    local tool="$1" name files=() file_names=()
+    shift
+    while [[ "$1" != -- ]]; do
+        file_names+=("$1")
+        shift
+    done
+    shift
+    name="dist_${tool%.py}.sh"
+    if [[ "${1:-}" == -h || "${1:-}" == --help ]]; then
+        mvp_distributed_usage "$name" "$tool" "${file_names[*]}"
+        exit
+    fi
+    if (($# < ${#file_names[@]} + 1)); then
+        printf '%s: %s GPUS are needed, got %d arguments\n\n' "$name" "${file_names[*]}" $# >&2
+        mvp_distributed_usage "$name" "$tool" "${file_names[*]}" >&2
+        exit 2
+    fi
+    files=("${@:1:${#file_names[@]}}")
+    shift "${#file_names[@]}"
+    local file
+    for file in "${files[@]}"; do
+        if [[ ! -f "$file" ]]; then
+            printf '%s: no such file: %s\n' "$name" "$file" >&2
+            exit 2
+        fi
+    done
+    local gpus="$1"
+    shift
+    if [[ ! "$gpus" =~ ^[1-9][0-9]*$ ]]; then
+        printf '%s: GPUS must be a positive whole number, got %s\n' "$name" "$gpus" >&2
+        exit 2
+    fi
+
+    local root cores
+    root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+    source "$root/tools/setup_env.sh"
+    mvp_use_env
+    export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+    # torchrun would set one thread a process, which starves a run on CPUs.
+    if [[ -z "${OMP_NUM_THREADS:-}" ]]; then
+        cores="$(getconf _NPROCESSORS_ONLN)"
+        export OMP_NUM_THREADS=$((cores / gpus > 1 ? cores / gpus : 1))
+    fi
+
+    exec python -m torch.distributed.run \
+        --nnodes "${NNODES:-1}" \
+        --node_rank "${NODE_RANK:-0}" \
+        --nproc_per_node "$gpus" \
+        --master_addr "${MASTER_ADDR:-127.0.0.1}" \
+        --master_port "${PORT:-29500}" \
+        "$root/tools/$tool" "${files[@]}" --launcher pytorch "$@"
+}
+
+# mvp_distributed_usage NAME TOOL FILE_ARGUMENTS
+mvp_distributed_usage() {
+    cat <<TEXT
+Usage: bash tools/$1 $3 GPUS [ARGUMENT ...]
+
+  GPUS       processes on this machine, one a GPU
+  ARGUMENT   goes to tools/$2
+
+Environment, for more than one machine (run it on each):
+  NNODES       number of machines             (default 1)
+  NODE_RANK    this machine, from 0           (default 0)
+  MASTER_ADDR  address of machine 0           (default 127.0.0.1)
+  PORT         a free port there; another one for each job on a machine (default 29500)
+TEXT
+}
