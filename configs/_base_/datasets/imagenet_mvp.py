@@ -10,6 +10,7 @@ mask = dict(
     input_size=14,  # 224 / 16
     num_masking_patches=75,  # paper §3.3.3
     min_num_patches=16,  # BEiT recipe
+    min_aspect=0.3,  # BEiT recipe; the largest is 1 / 0.3
 )
 train_pipeline = [
     dict(type='LoadRGBImage'),

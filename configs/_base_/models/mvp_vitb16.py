@@ -14,7 +14,9 @@ model = dict(
         patch_size=16,  # paper §3.3.3
         out_type='raw',
         with_mask_token=True,
+        norm_cfg=dict(type='LN', eps=1e-6),  # BEiT recipe
         final_norm=True,  # BEiT recipe
+        bias='qv_bias',  # BEiT recipe: none on the key
         use_rel_pos_bias=False,
         use_shared_rel_pos_bias=True,  # BEiT recipe
         use_abs_pos_emb=False,  # BEiT recipe
