@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
+from .checkpoint_loading import fit_positions, load_pretrained
 from .mvp_block import MVPBlock
 from .relative_position import Grid, SharedRelativePositionBias
 
@@ -64,7 +65,8 @@ class MVPViT(BaseBackbone):
         with_cp: Gradient checkpointing: recompute each block in the backward pass. Default False.
         patch_cfg: Further arguments of mmcv's ``PatchEmbed``.
         layer_cfgs: Further arguments of every block, or a sequence with a dict for each.
-        init_cfg: ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` or None.
+        init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` for any BEiT-family weight file (see
+            :func:`load_pretrained`; a ``prefix`` is allowed and seldom needed), or None.
 
     Raises:
         ValueError: If an argument is outside of what is listed above.
@@ -188,6 +190,23 @@ class MVPViT(BaseBackbone):
             self.ln2 = build_norm_layer(norm_cfg, self.embed_dims)
         self.reset_parameters()
         self._freeze_stages()
+        # Whoever loads a state dict, a whole model's too, gets its bias tables expanded and resized.
+        self._register_load_state_dict_pre_hook(self._fit_positions)
+
+    def init_weights(self) -> None:
+        """Load what ``init_cfg`` names; the constructor has done BEiT's random initialisation."""
+        is_dict = isinstance(self.init_cfg, dict)
+        if is_dict and self.init_cfg.get('type') == 'Pretrained' and not self.is_init:
+            load_pretrained(self, self.init_cfg.get('checkpoint'), self.init_cfg.get('prefix'))
+            self.is_init = True
+        else:
+            super().init_weights()
+
+    def _fit_positions(self, state_dict: dict, prefix: str, *args) -> None:
+        fitted = fit_positions(state_dict, self, prefix)
+        for name in set(state_dict) - set(fitted):
+            del state_dict[name]
+        state_dict.update(fitted)
 
     def _arch(self, arch: str | dict) -> dict:
         if isinstance(arch, str):

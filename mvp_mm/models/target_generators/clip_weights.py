@@ -10,17 +10,15 @@ import difflib
 import hashlib
 import json
 import logging
-import pickle
-import zipfile
 from pathlib import Path
 
 import open_clip
 import torch
 from mmengine.logging import print_log
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .weight_files import first_line, require_fit
+from ..tensor_files import first_line, is_torchscript, read_tensors
+from .weight_files import require_fit
 
 # OpenAI publishes these with its vision transformers; the sha256 is part of each file's address.
 OPENAI_SHA256 = {
@@ -187,35 +185,16 @@ def _visual_of_tag(name: str, tag: str, cache_dir: str | None) -> nn.Module:
         ) from error
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(part.endswith('constants.pkl') for part in archive.namelist())
-
-
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    if path.suffix == '.safetensors':
-        return load_file(path)
-    if _is_torchscript(path):
-        if _sha256(path) not in OPENAI_SHA256:
-            raise ValueError(
-                f"{path} is a TorchScript archive, which is code, and its sha256 is none of OpenAI's "
-                'published ones: it is not loaded. Download it again, or convert it to safetensors on '
-                'a machine where you trust it'
-            )
-        return torch.jit.load(path, map_location='cpu').state_dict()
-    try:
-        weights = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    if not is_torchscript(path):
+        return read_tensors(path)
+    if _sha256(path) not in OPENAI_SHA256:
         raise ValueError(
-            f'{path} is no plain weight file ({first_line(error)}). Expected safetensors, a state dict '
-            "saved by torch.save, or OpenAI's own file"
-        ) from error
-    weights = weights.get('state_dict', weights) if isinstance(weights, dict) else weights
-    if not isinstance(weights, dict):
-        raise ValueError(f'{path} holds a {type(weights).__name__}, expected a state dict')
-    return {key.removeprefix('module.'): value for key, value in weights.items()}
+            f"{path} is a TorchScript archive, which is code, and its sha256 is none of OpenAI's "
+            'published ones: it is not loaded. Download it again, or convert it to safetensors on '
+            'a machine where you trust it'
+        )
+    return torch.jit.load(path, map_location='cpu').state_dict()
 
 
 def _load_strictly(visual: nn.Module, weights: dict[str, Tensor], name: str, path: Path) -> None:

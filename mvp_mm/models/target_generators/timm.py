@@ -2,7 +2,6 @@
 
 import difflib
 import logging
-import pickle
 import sys
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import timm
 import torch
 from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
-from timm.models import load_state_dict
 from torch import Tensor, nn
 
+from ..tensor_files import first_line, read_tensors
 from .base import Grid, TargetGenerator
-from .weight_files import first_line, require_fit
+from .weight_files import require_fit
 
 RANDOM_TEACHER_SEED = 0
 
@@ -114,10 +113,7 @@ def _load_timm(model_name: str, pretrained: bool | str | None, cache_dir: str | 
 
 def _load_strictly(teacher: nn.Module, path: Path, model_name: str) -> None:
     """Fill every parameter from the file; timm itself would leave missing ones random."""
-    try:
-        weights = load_state_dict(str(path), weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f'{path} is no plain weight file ({first_line(error)})') from error
+    weights = read_tensors(path)
     # The family's own translation of older and original formats.
     translate = getattr(sys.modules[type(teacher).__module__], 'checkpoint_filter_fn', None)
     if translate is not None:

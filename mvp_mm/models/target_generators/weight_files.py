@@ -1,13 +1,8 @@
-"""Weight files of teachers: do they fit, and what was wrong if they do not."""
+"""Does a weight file fill a teacher?"""
 
 from pathlib import Path
 
 from torch import Tensor
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, for quoting in another one."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip('.')
 
 
 def require_fit(
