@@ -1,6 +1,13 @@
 """What MMEngine runs: the runner, the optimiser wrapper, hooks."""
 
-from .launch import argument_parser, build_runner, load_config, set_loader_option, use_bf16
+from .launch import (
+    argument_parser,
+    build_runner,
+    load_config,
+    set_loader_option,
+    use_bf16,
+    use_test_time_augmentation,
+)
 from .layer_decay import MVPOptimWrapperConstructor
 from .mvp_optim_wrapper import MVPOptimWrapper
 from .mvp_runner import MVPRunner
@@ -21,4 +28,5 @@ __all__ = [
     'plan_total_batch',
     'set_loader_option',
     'use_bf16',
+    'use_test_time_augmentation',
 ]

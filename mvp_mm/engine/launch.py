@@ -77,6 +77,18 @@ def use_bf16(cfg: Config) -> None:
     wrapper.precision = 'bfloat16'
 
 
+def use_test_time_augmentation(cfg: Config) -> None:
+    """Test with the config's ``tta_pipeline`` and ``tta_model`` (``--tta``).
+
+    Raises:
+        ValueError: If the config has none.
+    """
+    if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
+        raise ValueError('--tta needs a config with tta_pipeline and tta_model, as those in configs/upernet')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
 def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
     """The runner of a config.
 

@@ -6,10 +6,11 @@ import os
 
 import torch
 from mmengine.dist import get_world_size
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -65,7 +66,7 @@ class MVPRunner(Runner):
             ValueError: If the training data do not fill one iteration.
         """
         loader = self.train_dataloader
-        if len(loader) == 0:
+        if not self._counts_iterations and len(loader) == 0:
             raise ValueError(
                 f'{len(loader.dataset)} images do not fill one iteration of {self.world_size} processes '
                 f'x {loader.batch_size} images (the last partial batch is dropped): lower '
@@ -79,16 +80,39 @@ class MVPRunner(Runner):
             total=asked['base_batch_size'],
             processes=self.world_size,
             batch=loader.batch_size,
-            iterations_per_epoch=(len(loader) if isinstance(self._train_loop, EpochBasedTrainLoop) else None),
+            iterations_per_epoch=None if self._counts_iterations else len(loader),
         )
         self.logger.log(logging.INFO if plan.keeps_recipe else logging.WARNING, plan.message)
         if plan.accumulation > 1:
             optim_wrapper._accumulative_counts = plan.accumulation  # MMEngine has no setter
+            if self._counts_iterations:
+                self._stretch(plan.accumulation)
         groups = list(optim_wrapper.optimizer.param_groups)
         if optim_wrapper.base_param_settings is not None:
             groups.append(optim_wrapper.base_param_settings)  # what the log shows as base_lr
         for group in groups:
             group['lr'] *= plan.lr_scale
+
+    @property
+    def _counts_iterations(self) -> bool:
+        return isinstance(self._train_loop, IterBasedTrainLoop)
+
+    def _stretch(self, factor: int) -> None:
+        """Count ``factor`` iterations where a recipe of optimiser steps says one."""
+        self._train_loop._max_iters *= factor
+        self._train_loop.val_interval *= factor
+        for scheduler in self.param_schedulers or ():
+            if not scheduler.get('by_epoch', True):
+                for key in ('begin', 'end'):
+                    if key in scheduler:
+                        scheduler[key] *= factor
+        for hook in self.hooks:
+            if isinstance(hook, CheckpointHook) and not hook.by_epoch:
+                hook.interval *= factor
+        self.logger.info(
+            f'The recipe counts optimiser steps: iterations, schedule and intervals are {factor} times as '
+            'many'
+        )
 
 
 def _fit_machine(dataloader: dict) -> None:

@@ -35,8 +35,7 @@ def plan_total_batch(
         total: The recipe's total batch (``auto_scale_lr.base_batch_size``).
         processes: GPUs, or CPU processes.
         batch: Images an iteration and process.
-        iterations_per_epoch: Length of the training loader, or None for a loop that counts iterations
-            and not epochs: its length in steps is part of the recipe, so it is not accumulated.
+        iterations_per_epoch: Length of the training loader, or None where the loader has no end.
 
     Returns:
         The plan.
@@ -46,11 +45,9 @@ def plan_total_batch(
     if at_once == total:
         return TotalBatchPlan(1, 1.0, f'Total batch: {product} = {total}, as the recipe says.')
     accumulation = total // at_once
-    if iterations_per_epoch is None:
-        reason = 'this loop counts iterations, so gradients are not accumulated'
-    elif at_once * accumulation != total:
+    if at_once * accumulation != total:
         reason = f'{total} is no multiple of that'
-    elif iterations_per_epoch < accumulation:
+    elif iterations_per_epoch is not None and iterations_per_epoch < accumulation:
         reason = f'an epoch has only {iterations_per_epoch} iterations, less than {total} images'
     else:
         return TotalBatchPlan(
