@@ -9,6 +9,7 @@ from .launch import (
     use_test_time_augmentation,
 )
 from .layer_decay import MVPOptimWrapperConstructor
+from .linear_probe_optim_wrapper_constructor import LinearProbeOptimWrapperConstructor
 from .mvp_optim_wrapper import MVPOptimWrapper
 from .mvp_runner import MVPRunner
 from .throughput_hook import ThroughputHook
@@ -16,6 +17,7 @@ from .total_batch import TotalBatchPlan, plan_total_batch
 from .unreadable_images_hook import UnreadableImagesHook
 
 __all__ = [
+    'LinearProbeOptimWrapperConstructor',
     'MVPOptimWrapper',
     'MVPOptimWrapperConstructor',
     'MVPRunner',

@@ -1,0 +1,137 @@
+"""Many linear classifiers on one frozen backbone, trained side by side.
+
+Shape legend: B batch, L tokens with CLS first, C width, N blocks, R learning rates, K classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+POOLINGS = ('both', 'cls', 'mean')
+MAX_TOPK = 5
+
+
+@MODELS.register_module()
+class LinearProbeHead(BaseModule):
+    """One linear classifier for each block and learning rate, as BEiT probes its models.
+
+    The losses are summed, no classifier sees another's features, and AdamW works element by element, so
+    each learns exactly what it would learn alone. Use it with a frozen ``MVPViT`` of
+    ``out_type='raw'``, ``LinearProbeOptimWrapperConstructor`` and ``LinearProbeAccuracy``.
+
+    Args:
+        num_classes: K.
+        in_channels: Width C of the backbone.
+        blocks: Numbers of the N blocks that are probed, ascending: the backbone's ``out_indices``.
+        lr_multipliers: The R learning rates, as factors on the optimiser's. Default ``(1.0,)``
+            (BEiT run_linear_eval.py).
+        pooling: ``'both'`` joins CLS and the mean of the patch tokens (BEiT run_linear_eval.py),
+            ``'cls'`` and ``'mean'`` take one of them. Default ``'both'``.
+        init_std: Weights start as normal(0, init_std), biases at 0. Default 0.01
+            (BEiT run_linear_eval.py).
+        init_cfg: See MMEngine's ``BaseModule``.
+
+    Raises:
+        ValueError: If an argument is outside of what is listed above, or the backbone gives something
+            else than N outputs of tokens.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        blocks: Sequence[int],
+        lr_multipliers: Sequence[float] = (1.0,),
+        pooling: str = 'both',
+        init_std: float = 0.01,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if pooling not in POOLINGS:
+            raise ValueError(f'pooling={pooling!r} is not one of {POOLINGS}')
+        self.blocks = tuple(blocks)
+        if not self.blocks or any(block < 0 for block in self.blocks) or not _ascend(self.blocks):
+            raise ValueError(f'blocks={self.blocks}: expected block numbers from 0, each once, ascending')
+        self.lr_multipliers = tuple(float(factor) for factor in lr_multipliers)
+        if not self.lr_multipliers or min(self.lr_multipliers) <= 0 or not _ascend(self.lr_multipliers):
+            raise ValueError(
+                f'lr_multipliers={self.lr_multipliers}: expected positive numbers, each once, ascending'
+            )
+        self.num_classes = num_classes
+        self.pooling = pooling
+        features = in_channels * (2 if pooling == 'both' else 1)
+        self.classifiers = nn.ModuleList(
+            nn.ModuleList(nn.Linear(features, num_classes) for _ in self.lr_multipliers) for _ in self.blocks
+        )
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=init_std)
+            else:
+                nn.init.zeros_(parameter)
+
+    def lr_multiplier_of(self, param_name: str) -> float:
+        """Factor on the learning rate of a parameter, by its name in this head."""
+        return self.lr_multipliers[int(param_name.split('.')[2])]  # classifiers.<block>.<rate>.weight
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """A block's output ``(B, L, C)`` to float32 features ``(B, C)`` or ``(B, 2C)``, without a graph."""
+        tokens = tokens.detach()
+        if self.pooling == 'cls':
+            return tokens[:, 0].float()
+        mean = tokens[:, 1:].float().mean(dim=1)
+        return mean if self.pooling == 'mean' else torch.cat([tokens[:, 0].float(), mean], dim=1)
+
+    def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
+        """Scores of all classifiers.
+
+        Args:
+            feats: The N blocks' outputs, each ``(B, L, C)``.
+
+        Returns:
+            ``(B, N, R, K)``, float32 also under autocast.
+        """
+        if len(feats) != len(self.blocks) or any(tokens.ndim != 3 for tokens in feats):
+            raise ValueError(
+                f'expected the tokens (B, L, C) of the {len(self.blocks)} blocks {self.blocks}, got '
+                f'{[tuple(tokens.shape) for tokens in feats]}: set model.backbone.out_indices to '
+                "model.head.blocks, and model.backbone.out_type='raw'"
+            )
+        scores = []
+        with torch.autocast(feats[0].device.type, enabled=False):
+            for tokens, classifiers in zip(feats, self.classifiers, strict=True):
+                features = self.pooled(tokens)
+                scores.append(torch.stack([classifier(features) for classifier in classifiers], dim=1))
+        return torch.stack(scores, dim=1)
+
+    def loss(self, feats: tuple[Tensor, ...], data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """The sum of the classifiers' mean cross-entropies, and the lowest of them for the log."""
+        scores = self(feats)
+        labels = torch.cat([sample.gt_label for sample in data_samples])
+        each = F.cross_entropy(
+            scores.flatten(1, 2).transpose(1, 2),  # (B, K, N * R)
+            labels[:, None].expand(-1, scores.shape[1] * scores.shape[2]),
+            reduction='none',
+        ).mean(dim=0)
+        return dict(loss=each.sum(), lowest_cross_entropy=each.detach().min())
+
+    def predict(
+        self, feats: tuple[Tensor, ...], data_samples: list[DataSample] | None = None
+    ) -> list[DataSample]:
+        """Samples with ``probe_labels``, the classes each classifier ranks first: ``(N, R, <= 5)``."""
+        ranked = self(feats).topk(min(MAX_TOPK, self.num_classes), dim=-1).indices
+        if data_samples is None:
+            data_samples = [DataSample() for _ in range(len(ranked))]
+        for sample, labels in zip(data_samples, ranked, strict=True):
+            sample.set_field(labels, 'probe_labels')
+            sample.set_field(self.blocks, 'probe_blocks', field_type='metainfo')
+            sample.set_field(self.lr_multipliers, 'probe_lr_multipliers', field_type='metainfo')
+        return data_samples
+
+
+def _ascend(values: Sequence[float]) -> bool:
+    return all(low < high for low, high in zip(values, values[1:], strict=False))
