@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
+from PIL import Image
 
 from mvp_mm.engine import build_runner
 
@@ -16,11 +20,16 @@ CONFIGS = sorted(
     for path in (ROOT / 'configs').rglob('*.py')
     if '_base_' not in path.parts
 )
+PRETRAINING = [name for name in CONFIGS if name.startswith('mvp/')]
+ADE20K = [name for name in CONFIGS if name.startswith('upernet/') and 'ade20k' in name]
 
 
 def load(name):
+    """A config that needs no weights to be had."""
     cfg = Config.fromfile(ROOT / 'configs' / name)
-    cfg.model.target_generator.pretrained = None
+    if 'target_generator' in cfg.model:
+        cfg.model.target_generator.pretrained = None
+    cfg.model.backbone.init_cfg = None
     return cfg
 
 
@@ -38,7 +47,16 @@ def test_documented(name):
     assert len(text.splitlines()) < 100
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', [name for name in CONFIGS if name not in PRETRAINING])
+def test_downstream_builds_whole(name):
+    """The whole model at its real size, without memory for its weights."""
+    cfg = load(name)
+    with torch.device('meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = ROOT_MODELS.build(cfg.model)
+    assert sum(p.numel() for p in model.backbone.parameters()) > 1e5
+
+
+@pytest.mark.parametrize('name', PRETRAINING)
 def test_builds_whole(name):
     cfg = load(name)
     with torch.device('meta'):
@@ -71,7 +89,7 @@ def shrink(cfg, tiny_clip):
     cfg.default_hooks.checkpoint.interval = 1
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', PRETRAINING)
 def test_two_steps(name, image_folder, tmp_path, tiny_clip):
     cfg = load(name)
     shrink(cfg, tiny_clip)
@@ -90,6 +108,53 @@ def test_two_steps(name, image_folder, tmp_path, tiny_clip):
     saved = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)['state_dict']
     parts = [model.backbone.state_dict(), model.neck.state_dict()]
     assert sum(v.numel() for v in saved.values()) == sum(v.numel() for p in parts for v in p.values())
+
+
+@pytest.fixture
+def ade20k_folder(tmp_path):
+    """Two random images and label maps (0 = other, 1 to 150) in ADE20K's layout."""
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        for kind, ending, top in (('images', 'jpg', 256), ('annotations', 'png', 151)):
+            folder = tmp_path / 'ade' / kind / 'training'
+            folder.mkdir(parents=True, exist_ok=True)
+            shape = (40, 56, 3) if kind == 'images' else (40, 56)
+            Image.fromarray(rng.integers(0, top, shape, dtype=np.uint8)).save(folder / f'{number}.{ending}')
+    return tmp_path / 'ade'
+
+
+@pytest.mark.parametrize('name', ADE20K)
+def test_two_segmentation_steps(name, ade20k_folder, tmp_path):
+    """The real pipeline and depth; narrow layers and a quarter of the crop."""
+    cfg = load(name)
+    crop = (128, 128)
+    cfg.model.data_preprocessor.size = crop
+    cfg.model.backbone.img_size = 128
+    steps = {step.type: step for step in cfg.train_pipeline}
+    steps['RandomResize'].scale = (512, 128)
+    steps['mmseg.RandomCrop'].crop_size = crop
+    cfg.train_dataloader.dataset.pipeline = cfg.train_pipeline
+    depth = max(cfg.model.backbone.out_indices) + 1
+    cfg.model.backbone.arch = dict(embed_dims=24, num_layers=depth, num_heads=3, feedforward_channels=48)
+    norm_cfg = dict(type='BN', requires_grad=True)
+    cfg.model.neck.update(embed_dim=24, norm_cfg=norm_cfg)
+    cfg.model.decode_head.update(in_channels=[24] * 4, channels=16, norm_cfg=norm_cfg)
+    cfg.model.auxiliary_head.update(in_channels=24, channels=16, norm_cfg=norm_cfg)
+    cfg.work_dir = str(tmp_path / 'run')
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.dataset.data_root = str(ade20k_folder)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
+    cfg.auto_scale_lr.base_batch_size = 2
+    cfg.train_cfg.max_iters = 2
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint.pop('save_best')
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 2
+    (log,) = Path(runner.log_dir).glob('vis_data/*_*.json')
+    losses = [json.loads(line)['loss'] for line in log.read_text().splitlines()]
+    assert len(losses) == 2 and all(0 < loss < 20 for loss in losses)
 
 
 BASE = {

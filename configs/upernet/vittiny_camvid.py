@@ -17,7 +17,7 @@ norm_cfg = dict(type='BN', requires_grad=True)  # SyncBN needs GPUs
 crop_size = (192, 192)
 classes = 11
 model = dict(
-    data_preprocessor=dict(size=crop_size),
+    data_preprocessor=dict(size=crop_size, test_cfg=dict(size=crop_size)),
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384),
         img_size=192,

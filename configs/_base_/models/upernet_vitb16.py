@@ -14,6 +14,8 @@ model = dict(
         bgr_to_rgb=True,
         pad_val=0,
         seg_pad_val=255,
+        # images smaller than the crop are padded to it for the test, and their results cut back
+        test_cfg=dict(size=(512, 512)),
     ),
     backbone=dict(
         type='mmpretrain.MVPViT',

@@ -1,0 +1,276 @@
+"""The segmentation recipe, number by number, and segmentation of any image size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.hooks import Hook
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from PIL import Image
+
+from mvp_mm.engine import build_runner, use_test_time_augmentation
+
+ROOT = Path(__file__).parents[1]
+VITB = 'upernet/vitb16_ade20k_160k_512x512.py'
+VITL = 'upernet/vitl16_ade20k_160k_512x512.py'
+
+
+def load(name):
+    return Config.fromfile(ROOT / 'configs' / name)
+
+
+def build_model(cfg):
+    from mmseg.registry import MODELS
+
+    cfg.model.backbone.init_cfg = None
+    for part in ('neck', 'decode_head', 'auxiliary_head'):
+        cfg.model[part].norm_cfg = dict(type='BN', requires_grad=True)
+    return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize(
+    'name,width,depth,indices,rate,decay,drop_path,scale',
+    [
+        (VITB, 768, 12, (3, 5, 7, 11), 3e-4, 0.65, 0.1, 0.1),
+        (VITL, 1024, 24, (7, 11, 15, 23), 2e-5, 0.95, 0.2, 1e-5),
+    ],
+)
+def test_recipe(name, width, depth, indices, rate, decay, drop_path, scale):
+    cfg = load(name)
+    assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint=None, prefix='backbone.')
+    with torch.device('meta'):
+        model = build_model(cfg)
+    backbone = model.backbone
+    assert (backbone.embed_dims, backbone.num_layers, backbone.out_indices) == (width, depth, indices)
+    assert backbone.window == (32, 32) and not hasattr(backbone, 'ln1') and not hasattr(backbone, 'ln2')
+    assert backbone.layers[0].attn.relative_position_bias_table.shape[0] == 63 * 63 + 3
+    assert backbone.rel_pos_bias is None and backbone.mask_token is None and backbone.pos_embed is None
+    assert backbone.layers[-1].drop_path.drop_prob == pytest.approx(drop_path)
+    assert cfg.model.backbone.layer_scale_init_value == scale
+    head, auxiliary = model.decode_head, model.auxiliary_head
+    assert (head.channels, head.num_classes) == (width, 150)
+    assert tuple(head.psp_modules.pool_scales) == (1, 2, 3, 6)
+    assert list(head.in_channels) == [width] * 4 and head.loss_decode.loss_weight == 1.0
+    assert (auxiliary.channels, auxiliary.num_classes, auxiliary.in_index) == (256, 150, 2)
+    assert auxiliary.loss_decode.loss_weight == 0.4 and auxiliary.num_convs == 1
+    assert load(name).norm_cfg.type == 'SyncBN'
+    assert load(name).model.decode_head.norm_cfg.type == 'SyncBN'
+    test = model.test_cfg
+    assert (test.mode, test.crop_size, test.stride) == ('slide', (512, 512), (341, 341))
+
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    assert wrapper.clip_grad_kwargs is None
+    assert type(wrapper.optimizer) is torch.optim.AdamW
+    setting = {}
+    for group in wrapper.optimizer.param_groups:
+        for parameter in group['params']:
+            setting[id(parameter)] = group['lr'], group['weight_decay']
+    for parameter_name, parameter in model.named_parameters():
+        top = depth + 1
+        level = top
+        if parameter_name.startswith('backbone.layers.'):
+            level = int(parameter_name.split('.')[2]) + 1
+        elif parameter_name.startswith(('backbone.cls_token', 'backbone.patch_embed')):
+            level = 0
+        expected_decay = 0.05 if parameter.ndim > 1 and not parameter_name.endswith('cls_token') else 0.0
+        assert setting[id(parameter)] == pytest.approx((rate * decay ** (top - level), expected_decay)), (
+            parameter_name
+        )
+    assert cfg.auto_scale_lr.base_batch_size == 16 and cfg.train_dataloader.batch_size * 8 == 16
+
+
+def test_schedule():
+    cfg = load(VITB)
+    assert cfg.train_cfg.max_iters == 160000
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=3e-4)
+    schedulers = [
+        PARAM_SCHEDULERS.get(scheduler['type'])(
+            optimizer=optimizer, **{k: v for k, v in scheduler.items() if k != 'type'}
+        )
+        for scheduler in cfg.param_scheduler
+    ]
+    rates = {}
+    for step in range(160000):
+        if step in (0, 750, 1500, 80000, 159999):
+            rates[step] = optimizer.param_groups[0]['lr']
+        for scheduler in schedulers:
+            scheduler.step()
+    rates[160000] = optimizer.param_groups[0]['lr']
+    assert rates[0] == pytest.approx(3e-4 * 1e-6)
+    assert rates[750] == pytest.approx(3e-4 * 750 / 1499, rel=1e-3)
+    for step in (1500, 80000, 159999):
+        assert rates[step] == pytest.approx(3e-4 * (160000 - step) / 158500, rel=2e-3, abs=5e-9), step
+    assert rates[160000] == pytest.approx(0, abs=1e-8)
+
+
+def test_data():
+    cfg = load(VITB)
+    steps = {step.type: step for step in cfg.train_pipeline}
+    resize = steps['RandomResize']
+    assert (resize.scale, resize.ratio_range, resize.keep_ratio) == ((2048, 512), (0.5, 2.0), True)
+    crop = steps['mmseg.RandomCrop']
+    assert (crop.crop_size, crop.cat_max_ratio) == ((512, 512), 0.75)
+    assert steps['RandomFlip'].prob == 0.5 and 'mmseg.PhotoMetricDistortion' in steps
+    assert steps['mmseg.LoadAnnotations'].reduce_zero_label
+    assert cfg.test_pipeline[1].scale == (2048, 512)
+    sizes, flips = cfg.tta_pipeline[1].transforms[:2]
+    assert [size.scale for size in sizes] == [512, 512, 512, 640, 768, 896]
+    assert [flip.prob for flip in flips] == [0.0, 1.0]
+
+
+def camvid(tmp_path, sizes, crop=32):
+    """A CamVid-like folder with random images of the given sizes, and the tiny config on it."""
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for kind in ('images', 'annotations'):
+            (tmp_path / kind / split).mkdir(parents=True)
+        for number, (height, width) in enumerate(sizes):
+            image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / f'images/{split}/{number:02d}.jpg')
+            label = rng.integers(0, 12, (height, width), dtype=np.uint8)
+            Image.fromarray(label).save(tmp_path / f'annotations/{split}/{number:02d}.png')
+    cfg = load('upernet/vittiny_camvid.py')
+    cfg.work_dir = str(tmp_path / 'run')
+    cfg.model.data_preprocessor.size = cfg.model.data_preprocessor.test_cfg.size = (crop, crop)
+    cfg.model.backbone.update(
+        img_size=crop,
+        arch=dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48),
+    )
+    cfg.model.neck.embed_dim = 24
+    cfg.model.decode_head.update(in_channels=[24] * 4, channels=16)
+    cfg.model.auxiliary_head.update(in_channels=24, channels=16)
+    cfg.model.test_cfg.update(crop_size=(crop, crop), stride=(21, 21))
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = str(tmp_path)
+    cfg.train_pipeline[3].crop_size = (crop, crop)
+    cfg.train_dataloader.dataset.pipeline = cfg.train_pipeline
+    cfg.train_dataloader.batch_size = 2
+    cfg.auto_scale_lr.base_batch_size = 2
+    cfg.train_cfg.update(max_iters=2, val_interval=2)
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint.interval = 2
+    return cfg
+
+
+ODD_SIZES = [
+    (32, 32), (33, 31), (31, 64), (20, 90), (90, 20), (17, 17), (64, 63), (47, 51), (100, 37),
+    (8, 8), (9, 40), (53, 53), (32, 33), (21, 32), (61, 35), (96, 32), (35, 97),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('tta', [False, True])
+def test_seventeen_odd_sizes(tmp_path, tta):
+    """Sliding windows at any size, single-scale and multi-scale with flip (ratios 0.5 to 1.75)."""
+    cfg = camvid(tmp_path, ODD_SIZES)
+    pipeline = [cfg.test_pipeline[0], *cfg.test_pipeline[2:]]  # at their own sizes
+    cfg.test_dataloader.dataset.pipeline = pipeline
+    if tta:
+        sizes = [dict(type='Resize', scale_factor=ratio, keep_ratio=True) for ratio in (0.5, 1.75)]
+        cfg.tta_pipeline[1].transforms[0] = sizes
+        cfg.tta_pipeline[1].transforms[2] = [dict(type='mmseg.LoadAnnotations')]
+        use_test_time_augmentation(cfg)
+    runner = build_runner(cfg)
+    shapes = []
+
+    class ShapeHook(Hook):
+        def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            shapes.extend(tuple(sample.pred_sem_seg.data.shape[-2:]) for sample in outputs)
+
+    runner.register_hook(ShapeHook())
+    metrics = runner.test()
+    assert shapes == ODD_SIZES
+    assert 0 <= metrics['mIoU'] <= 100
+
+
+def test_trains_and_takes_a_pretraining_checkpoint(tmp_path):
+    from mvp_mm.models import MVPViT
+
+    cfg = camvid(tmp_path, [(48, 64)] * 4)
+    source = MVPViT(
+        cfg.model.backbone.arch, img_size=24, patch_size=8, use_rel_pos_bias=False,
+        use_shared_rel_pos_bias=True, final_norm=True, out_type='raw',
+    )  # fmt: skip
+    source.rel_pos_bias.relative_position_bias_table.data.normal_()
+    path = tmp_path / 'pretrained.pth'
+    torch.save(dict(state_dict={f'backbone.{k}': v for k, v in source.state_dict().items()}), path)
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 2
+    trained = runner.model.backbone.layers[0].attn.qkv.weight
+    assert (trained - source.layers[0].attn.qkv.weight).abs().max() < 0.01  # two steps away, no more
+    assert (tmp_path / 'run/iter_2.pth').is_file()
+
+
+def test_without_checkpoint_is_an_error(tmp_path):
+    cfg = camvid(tmp_path, [(48, 64)] * 2)
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=None)
+    with pytest.raises(FileNotFoundError, match='backbone.init_cfg.checkpoint=FILE_OR_URL'):
+        build_runner(cfg).train()
+
+
+def test_iterations_are_stretched_by_accumulation(tmp_path):
+    """Half the batch: twice the iterations, the same number of optimiser steps and schedule."""
+    cfg = camvid(tmp_path, [(48, 64)] * 4)
+    cfg.auto_scale_lr.base_batch_size = 4
+    cfg.param_scheduler[1].end = 2
+    cfg.param_scheduler[0].end = cfg.param_scheduler[1].begin = 1
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.optim_wrapper._accumulative_counts == 2
+    assert runner.iter == 4 and runner.max_iters == 4
+    steps = {int(state['step']) for state in runner.optim_wrapper.optimizer.state.values()}
+    assert steps == {2}
+    assert (tmp_path / 'run/iter_4.pth').is_file() and not (tmp_path / 'run/iter_2.pth').exists()
+
+
+def test_camvid_labels(tmp_path):
+    """Label 11 is ignored, 0 to 10 are kept."""
+    from mvp_mm.datasets.camvid import CamVidDataset
+
+    camvid(tmp_path, [(40, 40)])
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = CamVidDataset(
+            data_root=str(tmp_path),
+            data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='mmseg.LoadAnnotations')],
+        )
+    label = dataset[0]['gt_seg_map']
+    original = np.asarray(Image.open(tmp_path / 'annotations/val/00.png'))
+    assert (label[original == 11] == 255).all() and (original == 11).any()
+    assert (label[original < 11] == original[original < 11]).all()
+    assert len(dataset.metainfo['classes']) == 11 == len(dataset.metainfo['palette'])
+
+
+def test_inherited_from_another_folder(tmp_path):
+    """``mvp_mm::`` puts the model into the scope mvp_mm; the prefixed names must still resolve."""
+    camvid(tmp_path / 'data', [(48, 64)] * 2)
+    mine = tmp_path / 'mine.py'
+    mine.write_text(
+        "_base_ = 'mvp_mm::upernet/vittiny_camvid.py'\n"
+        f'work_dir = {str(tmp_path / "run")!r}\n'
+        f'dataset = dict(data_root={str(tmp_path / "data")!r})\n'
+        'loader = dict(num_workers=0, persistent_workers=False, dataset=dataset)\n'
+        'train_dataloader = dict(batch_size=2, **loader)\n'
+        'val_dataloader = loader\n'
+        'test_dataloader = loader\n'
+        'auto_scale_lr = dict(base_batch_size=2)\n'
+        'train_cfg = dict(max_iters=1, val_interval=5)\n'
+    )
+    runner = build_runner(Config.fromfile(mine))
+    runner.train()
+    assert type(runner.model).__name__ == 'EncoderDecoder' and runner.iter == 1
+
+
+def test_pipelines_build_in_the_scope_of_mmseg(tmp_path):
+    cfg = load(VITB)
+    import mmseg.datasets.transforms  # noqa: F401
+
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        for pipeline in (cfg.train_pipeline, cfg.test_pipeline, cfg.tta_pipeline):
+            assert len(Compose(pipeline).transforms) == len(pipeline)
