@@ -1,0 +1,52 @@
+"""k-NN accuracy of a checkpoint on a labelled folder, without training (DINO's protocol).
+
+The config is any classification config, for example configs/finetune/vitb16_in1k.py; the checkpoint is a
+pre-training checkpoint as it is, or a fine-tuned one. The feature is what the config's head would see: there,
+the mean of the patch tokens. For DINO's own choice, the normalised CLS token, add
+--cfg-options model.backbone.out_type=cls_token model.backbone.final_norm=True
+"""
+
+import torch
+from mmengine.device import get_device
+from mmengine.fileio import dump
+from mmengine.logging import MMLogger, print_log
+from mmengine.registry import init_default_scope
+
+import mvp_mm.engine as engine
+from mvp_mm.evaluation import knn
+
+
+def main() -> None:
+    parser = engine.argument_parser(__doc__)
+    parser.add_argument('checkpoint', help='checkpoint file or address')
+    parser.add_argument('--k', type=int, nargs='+', default=knn.KS, help='numbers of neighbours')
+    parser.add_argument('--temperature', type=float, default=knn.TEMPERATURE, help='of the votes')
+    parser.add_argument('--dtype', choices=['float32', 'float16'], default='float32', help='kept features')
+    parser.add_argument('--query-chunk', type=int, default=1024, help='validation images at a time')
+    parser.add_argument('--train-chunk', type=int, default=32768, help='training images at a time')
+    parser.add_argument('--device', default=None, help='default: a GPU where there is one')
+    parser.add_argument('--out', help='write the accuracies to this JSON file')
+    args = parser.parse_args()
+    if args.launcher != 'none':
+        parser.error(f'--launcher {args.launcher}: k-NN runs in one process')
+
+    cfg = engine.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    MMLogger.get_instance('knn', logger_name='mvp_mm')
+    device = args.device or get_device()
+    model = knn.build_classifier(cfg, args.checkpoint).to(device)
+    sets = []
+    for dataset in knn.feature_datasets(cfg):
+        loader = dict(cfg.val_dataloader, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False))
+        loader = engine.MVPRunner.build_dataloader(loader)
+        sets += knn.extract_features(model, loader, getattr(torch, args.dtype))
+    accuracies = knn.knn_accuracy(*sets, args.k, args.temperature, args.query_chunk, args.train_chunk, device)
+    for accuracy in accuracies:
+        print_log(str(accuracy), 'current')
+    if args.out:
+        figures = {f'{a.k}-NN': dict(top1=a.top1, top5=a.top5) for a in accuracies}
+        dump(figures, args.out, file_format='json')
+
+
+if __name__ == '__main__':
+    main()
