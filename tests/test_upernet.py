@@ -143,7 +143,7 @@ def camvid(tmp_path, sizes, crop=32):
     cfg.model.neck.embed_dim = 24
     cfg.model.decode_head.update(in_channels=[24] * 4, channels=16)
     cfg.model.auxiliary_head.update(in_channels=24, channels=16)
-    cfg.model.test_cfg.update(crop_size=(crop, crop), stride=(21, 21))
+    cfg.model.test_cfg.update(crop_size=(crop, crop), stride=(28, 28))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset.data_root = str(tmp_path)

@@ -273,3 +273,45 @@ def test_matches_mmpretrains_downstream_beit(source, tmp_path):
     images = torch.randn(2, 3, 64, 64)
     for mine, theirs in zip(target(images), peer(images), strict=True):
         assert (mine - theirs).abs().max() < 1e-3 * theirs.abs().max()
+
+
+class TestPeersOfTheComparison:
+    """The plain ViTs that configs/upernet compares with: their files fill MVPViT, and features agree."""
+
+    plain = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, layer_scale_init_value=0)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def loaded(self, state, tmp_path, **flags):
+        torch.save(dict(state_dict=state), tmp_path / 'a.pth')
+        flags = dict(final_norm=True, out_type='raw') | flags
+        target = student(**flags).eval()
+        load_pretrained(target, str(tmp_path / 'a.pth'), 'backbone.')
+        return target(self.images)[0]
+
+    def test_mae_and_maskfeat(self, tmp_path):
+        from mmpretrain.models.backbones import VisionTransformer
+
+        peer = randomised(VisionTransformer(ARCH, 64, 8, out_type='raw', norm_cfg=dict(type='LN', eps=1e-6)))
+        peer.eval()
+        state = {f'backbone.{name}': value for name, value in peer.state_dict().items()}
+        state['neck.decoder_embed.weight'] = torch.ones(2)
+        ours = self.loaded(state, tmp_path, **self.plain)
+        assert (ours - peer(self.images)[0]).abs().max() < 1e-3
+
+    def test_cae(self, tmp_path):
+        from mmpretrain.models.selfsup import CAEPretrainViT
+
+        peer = randomised(CAEPretrainViT(ARCH, 64, 8, layer_scale_init_value=0.1))
+        peer.eval()
+        state = {f'backbone.{name}': value for name, value in peer.state_dict().items()}
+        state |= {f'teacher.{name}': value + 1 for name, value in peer.state_dict().items()}
+        ours = self.loaded(state, tmp_path, use_abs_pos_emb=True, use_rel_pos_bias=False)
+        visible = torch.zeros(2, 64, dtype=torch.bool)
+        assert (ours - peer(self.images, visible)).abs().max() < 1e-3
+
+    def test_dino(self, tmp_path):
+        torch.manual_seed(0)
+        peer = timm.models.VisionTransformer(64, 8, embed_dim=48, depth=3, num_heads=3, num_classes=0).eval()
+        ours = self.loaded(peer.state_dict(), tmp_path, **self.plain)
+        with torch.no_grad():
+            assert (ours - peer.forward_features(self.images)).abs().max() < 1e-4
