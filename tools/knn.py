@@ -32,7 +32,7 @@ def main() -> None:
 
     cfg = engine.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    MMLogger.get_instance('knn', logger_name='mvp_mm')
+    MMLogger.get_instance('knn')
     device = args.device or get_device()
     model = knn.build_classifier(cfg, args.checkpoint).to(device)
     sets = []
