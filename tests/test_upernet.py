@@ -274,3 +274,21 @@ def test_pipelines_build_in_the_scope_of_mmseg(tmp_path):
     with DefaultScope.overwrite_default_scope('mmseg'):
         for pipeline in (cfg.train_pipeline, cfg.test_pipeline, cfg.tta_pipeline):
             assert len(Compose(pipeline).transforms) == len(pipeline)
+
+
+def test_segmenting_an_image(tmp_path):
+    """From checkpoint and config to labels of the image's own size."""
+    from mvp_mm.evaluation.segment import load_segmentor, segment_image
+
+    cfg = camvid(tmp_path, [(48, 64)] * 2)
+    runner = build_runner(cfg)
+    runner.train()
+    config = tmp_path / 'config.py'
+    cfg.dump(config)
+    model = load_segmentor(str(config), str(tmp_path / 'run/iter_2.pth'), 'cpu')
+    assert not model.training and len(model.dataset_meta['classes']) == 11
+    path = tmp_path / 'photo.png'
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70), dtype=np.uint8)).save(path)
+    image, labels = segment_image(model, path)
+    assert image.shape == (50, 70, 3) and labels.shape == (50, 70)
+    assert set(np.unique(labels)) <= set(range(11))

@@ -8,6 +8,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..stack import quiet_stack_noise
 from .mvp_runner import MVPRunner
 
 
@@ -48,7 +49,8 @@ def load_config(
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'there is no config file {path}')
-    cfg = Config.fromfile(path)
+    with quiet_stack_noise():  # a config may import mmseg
+        cfg = Config.fromfile(path)
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
     cfg.launcher = launcher

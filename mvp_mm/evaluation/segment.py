@@ -1,0 +1,64 @@
+"""Segment single images with a trained model."""
+
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+from torch import nn
+
+from ..datasets.load_rgb_image import as_rgb
+from ..models.tensor_files import read_tensors
+from ..stack import quiet_stack_noise
+
+
+def load_segmentor(config: str, checkpoint: str, device: str | None = None) -> nn.Module:
+    """A trained segmentation model, in eval mode.
+
+    Args:
+        config: Config file.
+        checkpoint: Its checkpoint; no code in it is run.
+        device: Default None: a GPU if there is one.
+
+    Returns:
+        The model, with ``cfg`` and ``dataset_meta`` (classes and palette), as mmseg's functions want it.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        RuntimeError: If the checkpoint is not of the config's model; names the entries.
+    """
+    with quiet_stack_noise():
+        cfg = Config.fromfile(config)
+        from mmseg.registry import DATASETS
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    model.load_state_dict(read_tensors(Path(checkpoint)))
+    dataset = cfg.test_dataloader.dataset
+    meta = dict(DATASETS.get(dataset.type).METAINFO) | dict(dataset.get('metainfo', {}))
+    model.dataset_meta = {key: meta[key][: model.num_classes] for key in ('classes', 'palette')}
+    # A user's image has no ground truth to load.
+    dataset.pipeline = [step for step in dataset.pipeline if 'LoadAnnotations' not in step.type]
+    cfg.test_pipeline = dataset.pipeline
+    model.cfg = cfg
+    return model.to(device or get_device()).eval()
+
+
+def segment_image(model: nn.Module, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Segment one image file.
+
+    Args:
+        model: From :func:`load_segmentor`.
+        path: Any image that Pillow opens.
+
+    Returns:
+        The image, RGB uint8 ``(H, W, 3)``, and the class of every pixel, int64 ``(H, W)``.
+    """
+    from mmseg.apis import inference_model
+
+    with Image.open(path) as opened:
+        image = np.asarray(as_rgb(opened))
+    result = inference_model(model, np.ascontiguousarray(image[..., ::-1]))
+    return image, result.pred_sem_seg.data[0].cpu().numpy()
