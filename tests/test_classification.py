@@ -13,6 +13,7 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 
 from mvp_mm.engine import build_runner, load_config
+from mvp_mm.evaluation import knn
 from mvp_mm.models import MVPViT
 
 ROOT = Path(__file__).parents[1]
@@ -176,13 +177,15 @@ def knn_tool(monkeypatch, *arguments):
     runpy.run_path(str(ROOT / 'tools/knn.py'), run_name='__main__')
 
 
-def test_knn(folder, pretrained, tmp_path, monkeypatch, capsys):
+def test_knn(folder, pretrained, tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(knn, 'print_log', lambda message, *args: lines.append(message))
     cfg = shrunk('finetune/vitb16_in1k.py', folder, None, tmp_path)
     cfg.dump(tmp_path / 'config.py')
     out = tmp_path / 'knn.json'
     common = (tmp_path / 'config.py', pretrained, '--out', out, '--k', 1, 10, 100, '--device', 'cpu')
     knn_tool(monkeypatch, *common, '--query-chunk', 5, '--train-chunk', 7)
-    assert '100-NN is skipped: there are 32 training images' in ''.join(capsys.readouterr())
+    assert '100-NN is skipped: there are 32 training images' in lines
     figures = json.loads(out.read_text())
     assert set(figures) == {'1-NN', '10-NN'}
     assert figures['10-NN']['top1'] > 90 and figures['10-NN']['top5'] == 100  # two colours

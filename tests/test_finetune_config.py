@@ -161,7 +161,7 @@ def test_data(name):
     assert 1024 % (8 * loader.batch_size) == 0
     for split in ('train', 'val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
-        assert (dataset.type, dataset.data_root) == ('ImageNet', 'data/imagenet')
+        assert (dataset.type, dataset.data_root) == ('LabelledImages', 'data/imagenet')
         assert dataset.split == ('train' if split == 'train' else 'val')
     load_image, resize, crop, _ = (TRANSFORMS.build(step) for step in cfg.val_dataloader.dataset.pipeline)
     assert (resize.scale, resize.edge) == (256, 'short')

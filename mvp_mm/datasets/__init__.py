@@ -2,6 +2,7 @@
 
 from .block_mask import BlockwiseMask
 from .epoch_sampler import EpochSampler
+from .labelled_images import LabelledImages
 from .load_rgb_image import LoadRGBImage, UnreadableImageError
 from .pack_masked_inputs import PackMaskedInputs
 from .sample_index import SampleIndex
@@ -10,6 +11,7 @@ from .unlabelled_images import UnlabelledImages
 __all__ = [
     'BlockwiseMask',
     'EpochSampler',
+    'LabelledImages',
     'LoadRGBImage',
     'PackMaskedInputs',
     'SampleIndex',

@@ -65,7 +65,7 @@ train_dataloader = dict(
     pin_memory=True,
     drop_last=True,  # BEiT recipe: 1251 steps an epoch
     sampler=dict(type='EpochSampler', total_batch=1024, shuffle=True),
-    dataset=dict(type='ImageNet', data_root=data_root, split='train', pipeline=train_pipeline),
+    dataset=dict(type='LabelledImages', data_root=data_root, split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=128,
@@ -73,7 +73,7 @@ val_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='ImageNet', data_root=data_root, split='val', pipeline=test_pipeline),
+    dataset=dict(type='LabelledImages', data_root=data_root, split='val', pipeline=test_pipeline),
 )
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
 val_cfg = dict()
