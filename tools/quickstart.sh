@@ -9,7 +9,7 @@ Usage: bash tools/quickstart.sh [IMAGE_FOLDER]
 Sets up mvp_mm (in the active environment, or in .venv) and pre-trains a tiny ViT with MVP for a few
 steps, on a CPU or a GPU, to show that everything works. Takes minutes the first time.
 
-  IMAGE_FOLDER   any folder of images, flat or nested, with or without classes;
+  IMAGE_FOLDER   any folder of at least 8 images, flat or nested, with or without classes;
                  without it, images are rendered
 
 Results lie in work_dirs/quickstart of the clone.

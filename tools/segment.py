@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.progress import track
 
+from mvp_mm.engine import run_command_line
 from mvp_mm.evaluation.segment import load_segmentor, segment_image
 from mvp_mm.visualization import draw_overlay, save_overlay
 
@@ -28,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command_line(main)

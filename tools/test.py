@@ -14,7 +14,7 @@ def main() -> None:
     args = parser.parse_args()
 
     cfg = engine.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
-    cfg.load_from = args.checkpoint
+    cfg.load_from = engine.existing_checkpoint(args.checkpoint)
     if args.tta:
         engine.use_test_time_augmentation(cfg)
     metrics = engine.build_runner(cfg).test()
@@ -23,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    engine.run_command_line(main)

@@ -33,7 +33,7 @@ def main() -> None:
         engine.use_bf16(cfg)
     if args.resume is not None:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.load_from = None if args.resume == 'auto' else engine.existing_checkpoint(args.resume)
     if args.auto_scale_lr:
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
@@ -45,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    engine.run_command_line(main)

@@ -38,7 +38,7 @@ test_pipeline = [
     dict(type='PackMaskedInputs'),
 ]
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,  # so that a folder of eight images is enough
     num_workers=1,
     sampler=dict(total_batch=16),
     dataset=dict(pipeline=train_pipeline),
@@ -46,12 +46,12 @@ train_dataloader = dict(
 test_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
 
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=1e-2,
         by_epoch=True,
-        begin=1,
+        begin=2,
         end=10,
         convert_to_iter_based=True,
     ),

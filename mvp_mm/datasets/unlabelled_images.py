@@ -32,8 +32,8 @@ class UnlabelledImages(BaseDataset):
         data_root: Folder.
         split: Sub-folder to prefer. Default ``'train'``.
         ann_file: Text file (its path as seen from the current folder) with one image path a line,
-            relative to the folder read; a number after it, ImageNet's label, is ignored. Default ``''``:
-            search the folder, leaving out what is hidden.
+            absolute or relative to the folder read; a number after it, ImageNet's label, is ignored.
+            Default ``''``: search the folder, leaving out what is hidden.
         pipeline: Transforms.
         fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
         extensions: File name endings that count as images, in lower case.
@@ -79,11 +79,13 @@ class UnlabelledImages(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Find the images, in sorted order."""
         root = Path(self.data_root).expanduser()
-        if not root.is_dir():
+        if not root.is_dir() and not self.ann_file:
+            loader = 'train' if self.split == 'train' else 'test'
             raise FileNotFoundError(
                 f'there is no image folder {root}. Give one with --cfg-options '
-                'train_dataloader.dataset.data_root=DIR: ImageNet (DIR/train/<class>/*.JPEG) or any '
-                'folder of images, flat or nested'
+                f'{loader}_dataloader.dataset.data_root=DIR: ImageNet (DIR/{self.split}/<class>/*.JPEG) or '
+                'any folder of images, flat or nested (a name with spaces only in a config: the command '
+                'line removes them)'
             )
         folder = root / self.split if self.split and (root / self.split).is_dir() else root
         if self.ann_file:

@@ -2,7 +2,10 @@
 
 import argparse
 import logging
+import os
 import os.path as osp
+import sys
+from collections.abc import Callable
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
@@ -59,6 +62,30 @@ def load_config(
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     return cfg
+
+
+def existing_checkpoint(path: str) -> str:
+    """A checkpoint's path or address, checked before a model is built for it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if '://' not in path and not osp.isfile(path):
+        raise FileNotFoundError(f'there is no checkpoint file {path}')
+    return path
+
+
+def run_command_line(main: Callable[[], None]) -> None:
+    """Call a tool's main function; what the user can mend ends in one line, without a traceback.
+
+    With ``MVP_MM_TRACEBACK=1`` in the environment the traceback is shown.
+    """
+    try:
+        main()
+    except (FileNotFoundError, ValueError, FloatingPointError) as error:
+        if os.environ.get('MVP_MM_TRACEBACK') == '1':
+            raise
+        sys.exit(f'\nERROR: {error}\n(MVP_MM_TRACEBACK=1 shows where it came from.)')
 
 
 def set_loader_option(cfg: Config, key: str, value: bool) -> None:

@@ -23,7 +23,8 @@ run_number = count()
         (2048, 64, 32, 625, 1),
         (2048, 1, 1, 1_280_000, 2048),
         (16, 1, 4, 4, 4),  # one step an epoch
-        (16, 4, 4, None, 1),  # a loop that counts iterations, at the recipe's batch
+        (16, 4, 4, None, 1),  # a loop without an end, at the recipe's batch
+        (16, 1, 8, None, 2),
         (16, 1, 16, 0, 1),
     ],
 )
@@ -45,7 +46,6 @@ def test_kept(total, processes, batch, iterations, accumulation):
         (2048, 1, 250, 5000, 250 / 2048, 'no multiple'),
         (2048, 16, 256, 312, 2.0, 'no multiple'),
         (2048, 1, 16, 25, 16 / 2048, 'only 25 iterations, less than 2048 images'),
-        (16, 1, 8, None, 0.5, 'counts iterations'),
     ],
 )
 def test_not_kept(total, processes, batch, iterations, scale, reason):

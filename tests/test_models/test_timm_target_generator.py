@@ -107,5 +107,7 @@ def test_errors(monkeypatch):
         raise OSError('network is unreachable')
 
     monkeypatch.setattr(timm, 'create_model', unreachable)
-    with pytest.raises(FileNotFoundError, match='could not be had.*unreachable.*pretrained=FILE'):
+    with pytest.raises(
+        FileNotFoundError, match='could not be had.*model.target_generator.pretrained=FILE.*unreachable'
+    ):
         TimmTargetGenerator()

@@ -54,10 +54,10 @@ def load_clip_visual(
     name, config = _model_config(model_name)
     has_quick_gelu = bool(config.get('quick_gelu', False))
     if pretrained is None:
-        _require_equal_gelu(name, has_quick_gelu, quick_gelu, 'quick_gelu=')
+        _require_equal_gelu(name, has_quick_gelu, quick_gelu, 'model.target_generator.quick_gelu')
         return _random_visual(name)
     if open_clip.get_pretrained_cfg(name, pretrained):
-        _require_equal_gelu(name, has_quick_gelu, quick_gelu, 'quick_gelu=')
+        _require_equal_gelu(name, has_quick_gelu, quick_gelu, 'model.target_generator.quick_gelu')
         of_tag = bool(open_clip.get_pretrained_cfg(name, pretrained).get('quick_gelu', False))
         _require_equal_gelu(name, has_quick_gelu, of_tag, f'the weights tagged {pretrained!r}')
         return _visual_of_tag(name, pretrained, cache_dir)
@@ -68,9 +68,9 @@ def load_clip_visual(
             f'pretrained={pretrained!r} is neither a tag of {name} (it has: {tags}) nor an existing '
             'weight file. Give one of these tags, or the path of a file'
         )
-    _check_local_gelu(path, name, model_name, has_quick_gelu, quick_gelu)
     visual = _random_visual(name, warn=False)
     _load_strictly(visual, _read_weights(path), name, path)
+    _check_local_gelu(path, name, model_name, has_quick_gelu, quick_gelu)
     return visual
 
 
@@ -106,8 +106,8 @@ def _require_equal_gelu(name: str, of_model: bool, wanted: bool | None, who: str
         else f'set "quick_gelu": {str(wanted).lower()} in its model config'
     )
     raise ValueError(
-        f'QuickGELU mismatch: {name} has quick_gelu={of_model}, but {who} says {wanted}. It would run '
-        f'and be numerically wrong; {use}'
+        f'QuickGELU mismatch: {name} has quick_gelu={of_model}, but {wanted} is what follows from {who}. '
+        f'It would run and be numerically wrong; {use}'
     )
 
 
@@ -116,7 +116,7 @@ def _check_local_gelu(
 ) -> None:
     known = {}
     if quick_gelu is not None:
-        known['quick_gelu='] = quick_gelu
+        known['model.target_generator.quick_gelu'] = quick_gelu
     openai_name = OPENAI_SHA256.get(_sha256(path))
     if openai_name is not None:
         known[f"OpenAI's published sha256 of {path.name} ({openai_name})"] = True
@@ -131,7 +131,7 @@ def _check_local_gelu(
     if not known:
         raise ValueError(
             f'{path} does not tell whether its model was trained with QuickGELU (no config file beside '
-            "it, not OpenAI's own file): give target_generator.quick_gelu=True (OpenAI, DFN, MetaCLIP "
+            "it, not OpenAI's own file): give model.target_generator.quick_gelu=True (OpenAI, DFN, MetaCLIP "
             'weights) or False (most LAION and DataComp weights)'
         )
     for who, wanted in known.items():
@@ -150,7 +150,7 @@ def _random_visual(name: str, warn: bool = True) -> nn.Module:
     if warn:
         print_log(
             f'The teacher {name} has RANDOM weights (pretrained=None). This is for tests and benchmarks: '
-            'a student trained from it learns nothing of language. Give target_generator.pretrained a '
+            'a student trained from it learns nothing of language. Give model.target_generator.pretrained a '
             'tag or a weight file to pre-train for real.',
             logger='current',
             level=logging.WARNING,
@@ -178,11 +178,12 @@ def _visual_of_tag(name: str, tag: str, cache_dir: str | None) -> nn.Module:
         config = open_clip.get_pretrained_cfg(name, tag)
         sources = [f'{key} {config[key]}' for key in ('hf_hub', 'url') if config.get(key)]
         raise FileNotFoundError(
-            f'the weights {tag!r} of {name} could not be had. Tried the local cache, then '
-            f'{" and ".join(sources)}: {first_line(error)}. Without a network, copy the file to this '
-            'machine and give target_generator.pretrained=FILE (and quick_gelu=True or False if it is '
-            "not OpenAI's own); for a test with random weights give target_generator.pretrained=None"
-        ) from error
+            f'the weights {tag!r} of {name} could not be had. Without a network, copy the file to this '
+            "machine and give model.target_generator.pretrained=FILE (for other files than OpenAI's own also "
+            'model.target_generator.quick_gelu=True or False); for a test with random weights give '
+            f'model.target_generator.pretrained=None. Tried the local cache, then {" and ".join(sources)}: '
+            f'{first_line(error)}.'
+        ) from None
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -91,7 +91,7 @@ def _load_timm(model_name: str, pretrained: bool | str | None, cache_dir: str | 
     if pretrained is None:
         print_log(
             f'The teacher {model_name} has RANDOM weights (pretrained=None). This is for tests and '
-            'benchmarks. Give target_generator.pretrained=True or a weight file to pre-train for real.',
+            'benchmarks. Give model.target_generator.pretrained=True or a weight file to pre-train for real.',
             logger='current',
             level=logging.WARNING,
         )
@@ -140,8 +140,8 @@ def _downloaded(model_name: str, cache_dir: str | None) -> nn.Module:
         config = timm.get_pretrained_cfg(model_name)
         source = None if config is None else config.hf_hub_id or config.url
         raise FileNotFoundError(
-            f'the weights of {model_name} could not be had. Tried the local cache, then {source}: '
-            f'{first_line(error)}. Without a network, copy the file to this machine and give '
-            'target_generator.pretrained=FILE; for a test with random weights give '
-            'target_generator.pretrained=None'
-        ) from error
+            f'the weights of {model_name} could not be had. Without a network, copy the file to this machine '
+            'and give model.target_generator.pretrained=FILE; for a test with random weights give '
+            f'model.target_generator.pretrained=None. Tried the local cache, then {source}: '
+            f'{first_line(error)}.'
+        ) from None
