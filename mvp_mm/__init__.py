@@ -11,5 +11,15 @@ with quiet_stack_noise():
     check_versions()
     register_config_scopes()
     from . import datasets, engine, evaluation, models, registry
+    from .zoo import get_model, list_models
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'registry']
+__all__ = [
+    '__version__',
+    'datasets',
+    'engine',
+    'evaluation',
+    'get_model',
+    'list_models',
+    'models',
+    'registry',
+]

@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from torch import nn
 
 from ..datasets.load_rgb_image import as_rgb
-from ..models.tensor_files import read_tensors
+from ..models.from_config import build_from_config
 from ..stack import quiet_stack_noise
 
 
@@ -27,23 +26,11 @@ def load_segmentor(config: str, checkpoint: str, device: str | None = None) -> n
 
     Raises:
         FileNotFoundError: If a file is missing.
-        RuntimeError: If the checkpoint is not of the config's model; names the entries.
+        ValueError: If the checkpoint does not fit.
     """
     with quiet_stack_noise():
         cfg = Config.fromfile(config)
-        from mmseg.registry import DATASETS
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    cfg.model.backbone.init_cfg = None
-    model = MODELS.build(cfg.model)
-    model.load_state_dict(read_tensors(Path(checkpoint)))
-    dataset = cfg.test_dataloader.dataset
-    meta = dict(DATASETS.get(dataset.type).METAINFO) | dict(dataset.get('metainfo', {}))
-    model.dataset_meta = {key: meta[key][: model.num_classes] for key in ('classes', 'palette')}
-    # A user's image has no ground truth to load.
-    dataset.pipeline = [step for step in dataset.pipeline if 'LoadAnnotations' not in step.type]
-    cfg.test_pipeline = dataset.pipeline
-    model.cfg = cfg
-    return model.to(device or get_device()).eval()
+    return build_from_config(cfg, checkpoint).to(device or get_device())
 
 
 def segment_image(model: nn.Module, path: Path) -> tuple[np.ndarray, np.ndarray]:

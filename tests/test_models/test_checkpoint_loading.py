@@ -315,3 +315,25 @@ class TestPeersOfTheComparison:
         ours = self.loaded(peer.state_dict(), tmp_path, **self.plain)
         with torch.no_grad():
             assert (ours - peer.forward_features(self.images)).abs().max() < 1e-4
+
+
+def test_features_equal_mmsegs_beit(source, tmp_path):
+    """The same weights in mmseg's own BEiT (its removed SciPy call avoided by equal sizes)."""
+    from mmseg.models.backbones import BEiT
+
+    torch.save(source.state_dict(), tmp_path / 'a.pth')
+    target = student(out_type='featmap', out_indices=[0, 1, 2]).eval()
+    for value in source.state_dict().values():
+        if value.is_floating_point():
+            value.mul_(0.2)
+    torch.save(source.state_dict(), tmp_path / 'a.pth')
+    load_pretrained(target, str(tmp_path / 'a.pth'))
+    peer = BEiT(
+        img_size=64, patch_size=8, embed_dims=48, num_layers=3, num_heads=3, mlp_ratio=4,
+        out_indices=(0, 1, 2), norm_cfg=dict(type='LN', eps=1e-6),
+    )  # fmt: skip
+    peer.eval()
+    peer.load_state_dict(target.state_dict(), strict=True)
+    images = torch.randn(2, 3, 64, 64)
+    for mine, theirs in zip(target(images), peer(images), strict=True):
+        assert (mine - theirs).abs().max() < 1e-4

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mvp_mm
+
+TINY = 'upernet_vittiny_camvid'
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_config_has_a_name():
+    names = mvp_mm.list_models()
+    files = [path for path in (ROOT / 'configs').glob('*/*.py') if path.parent.name != '_base_']
+    assert len(names) == len(files) == len(set(names))
+    assert {'mvp_vitb16_in1k', 'upernet_vitb16_ade20k_160k_512x512', 'finetune_vitb16_in1k'} <= set(names)
+    assert all(name.startswith('mvp_') for name in mvp_mm.list_models('mvp_*'))
+
+
+def test_whole_checkpoint_and_backbone_checkpoint(tmp_path):
+    torch.manual_seed(0)
+    first = mvp_mm.get_model(TINY)
+    assert not first.training and len(first.dataset_meta['classes']) == 11
+    torch.save(dict(state_dict=first.state_dict()), tmp_path / 'whole.pth')
+    second = mvp_mm.get_model(TINY, pretrained=str(tmp_path / 'whole.pth'))
+    for name, value in second.state_dict().items():
+        assert torch.equal(value, first.state_dict()[name]), name
+    backbone = {f'backbone.{name}': value for name, value in first.backbone.state_dict().items()}
+    torch.save(backbone, tmp_path / 'backbone.pth')
+    third = mvp_mm.get_model(TINY, pretrained=str(tmp_path / 'backbone.pth'))
+    assert torch.equal(third.backbone.layers[2].attn.qkv.weight, first.backbone.layers[2].attn.qkv.weight)
+    assert not torch.equal(third.decode_head.conv_seg.weight, first.decode_head.conv_seg.weight)
+
+
+def test_with_mmsegs_own_inference(tmp_path):
+    """``get_model`` with ``inference_model``, and mmseg's inferencer with its ``cfg`` and a checkpoint."""
+    from mmseg.apis import MMSegInferencer, inference_model
+
+    model = mvp_mm.get_model(TINY)
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    labels = inference_model(model, image).pred_sem_seg.data[0]
+    assert labels.shape == (60, 80)
+    torch.save(
+        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta)), tmp_path / 'a.pth'
+    )
+    inferencer = MMSegInferencer(model.cfg, str(tmp_path / 'a.pth'), device='cpu')
+    assert np.array_equal(inferencer(image, show=False)['predictions'], labels.numpy())
+
+
+def test_errors():
+    with pytest.raises(ValueError, match='no model .*mvp_vitb16_in1k'):
+        mvp_mm.get_model('mvp_vitb16_in1')
+    with pytest.raises(ValueError, match='no published weights'):
+        mvp_mm.get_model('mvp_vitb16_in1k', pretrained=True)
+    with pytest.raises(FileNotFoundError, match='gone.pth'):
+        mvp_mm.get_model(TINY, pretrained='gone.pth')
