@@ -21,7 +21,7 @@ CONFIGS = sorted(
     if '_base_' not in path.parts
 )
 PRETRAINING = [name for name in CONFIGS if name.startswith('mvp/')]
-ADE20K = [name for name in CONFIGS if name.startswith('upernet/') and 'ade20k' in name]
+SEGMENTATION = [name for name in CONFIGS if name.startswith('upernet/') and 'vittiny' not in name]
 
 
 def load(name):
@@ -123,8 +123,18 @@ def ade20k_folder(tmp_path):
     return tmp_path / 'ade'
 
 
-@pytest.mark.parametrize('name', ADE20K)
-def test_two_segmentation_steps(name, ade20k_folder, tmp_path):
+@pytest.fixture
+def own_folder(ade20k_folder):
+    """The same images with two classes, in the layout of the config for one's own dataset."""
+    for kind in ('images', 'annotations'):
+        (ade20k_folder / kind / 'training').rename(ade20k_folder / kind / 'train')
+    for path in (ade20k_folder / 'annotations/train').iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) % 2).save(path)
+    return ade20k_folder
+
+
+@pytest.mark.parametrize('name', SEGMENTATION)
+def test_two_segmentation_steps(name, request, tmp_path):
     """The real pipeline and depth; narrow layers and a quarter of the crop."""
     cfg = load(name)
     crop = (128, 128)
@@ -142,7 +152,8 @@ def test_two_segmentation_steps(name, ade20k_folder, tmp_path):
     cfg.model.auxiliary_head.update(in_channels=24, channels=16, norm_cfg=norm_cfg)
     cfg.work_dir = str(tmp_path / 'run')
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
-    cfg.train_dataloader.dataset.data_root = str(ade20k_folder)
+    folder = request.getfixturevalue('own_folder' if 'custom' in name else 'ade20k_folder')
+    cfg.train_dataloader.dataset.data_root = str(folder)
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
     cfg.auto_scale_lr.base_batch_size = 2
@@ -244,3 +255,37 @@ def test_mmseg_configs_resolve(tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text("_base_ = 'mmseg::_base_/datasets/ade20k.py'\n")
     assert Config.fromfile(path).crop_size == (512, 512)
+
+
+def test_bases_of_three_packages_mix(ade20k_folder, tmp_path):
+    """This package's model and schedule with mmseg's own dataset config; and mmpretrain's runtime."""
+    mine = tmp_path / 'mine.py'
+    mine.write_text(
+        "_base_ = ['mvp_mm::_base_/models/upernet_vitb16.py', 'mmseg::_base_/datasets/ade20k.py',\n"
+        "    'mvp_mm::_base_/schedules/upernet_adamw_160k.py', 'mvp_mm::_base_/segmentation_runtime.py']\n"
+        f'work_dir = {str(tmp_path / "run")!r}\n'
+        "norm_cfg = dict(type='BN', requires_grad=True)\n"
+        'model = dict(\n'
+        '    data_preprocessor=dict(size=(512, 512)),\n'
+        '    backbone=dict(img_size=512, patch_size=32, init_cfg=None, out_indices=(0, 1, 2, 3),\n'
+        '        arch=dict(_delete_=True, embed_dims=24, num_layers=4, num_heads=3,\n'
+        '            feedforward_channels=48)),\n'
+        '    neck=dict(embed_dim=24, norm_cfg=norm_cfg),\n'
+        '    decode_head=dict(in_channels=[24] * 4, channels=16, norm_cfg=norm_cfg),\n'
+        '    auxiliary_head=dict(in_channels=24, channels=16, norm_cfg=norm_cfg))\n'
+        'train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,\n'
+        f'    dataset=dict(data_root={str(ade20k_folder)!r}))\n'
+        'val_dataloader = val_cfg = val_evaluator = test_dataloader = test_cfg = test_evaluator = None\n'
+        'default_hooks = dict(checkpoint=dict(save_best=None))\n'
+        'auto_scale_lr = dict(base_batch_size=2)\n'
+        'train_cfg = dict(max_iters=1)\n'
+    )
+    runner = build_runner(Config.fromfile(mine))
+    runner.train()
+    assert runner.iter == 1 and type(runner.train_dataloader.dataset).__name__ == 'ADE20KDataset'
+    mine.write_text(
+        "_base_ = ['mvp_mm::_base_/models/mvp_vitb16.py', 'mmpretrain::_base_/default_runtime.py',\n"
+        "    'mvp_mm::_base_/datasets/imagenet_mvp.py', 'mvp_mm::_base_/schedules/mvp_adamw_300e.py']\n"
+    )
+    cfg = Config.fromfile(mine)
+    assert cfg.default_scope == 'mmpretrain' and cfg.model.type == 'MVP'

@@ -205,6 +205,13 @@ def test_trains_and_takes_a_pretraining_checkpoint(tmp_path):
     trained = runner.model.backbone.layers[0].attn.qkv.weight
     assert (trained - source.layers[0].attn.qkv.weight).abs().max() < 0.01  # two steps away, no more
     assert (tmp_path / 'run/iter_2.pth').is_file()
+    # going on needs no pre-training checkpoint any more
+    path.unlink()
+    cfg.train_cfg.max_iters = 3
+    cfg.resume = True
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 3
 
 
 def test_without_checkpoint_is_an_error(tmp_path):

@@ -4,7 +4,7 @@ Command:  bash tools/dist_train.sh configs/upernet/vitb16_custom_512x512.py 8 \
               --cfg-options model.backbone.init_cfg.checkpoint=FILE_OR_URL
 Cost:     as vitb16_ade20k_160k_512x512.py; shorten train_cfg.max_iters and the schedule for small data.
 Expected: depends on the data.
-Measured: nothing; the tests build the model.
+Measured: nothing; the tests train it for two steps at debug size.
 
 The folder holds images/{train,val} and annotations/{train,val}: a PNG for each image, of the same name, whose
 values are class numbers from 0; 255 is ignored.

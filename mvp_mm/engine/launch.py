@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..stack import quiet_stack_noise
 from .mvp_runner import MVPRunner
@@ -131,6 +131,11 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
     """
     if not auto_batch and cfg.get('auto_scale_lr') and not cfg.auto_scale_lr.get('enable', False):
         cfg.auto_scale_lr = None
+    if cfg.get('resume') and (cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)):
+        # What is resumed holds all weights: the pre-training checkpoint need not be given again.
+        backbone = cfg.model.get('backbone', {})
+        if (backbone.get('init_cfg') or {}).get('type') == 'Pretrained':
+            backbone.init_cfg = None
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     runner = MVPRunner.from_cfg(cfg)
