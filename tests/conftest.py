@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 import mvp_mm  # noqa: F401  (registers the components)
@@ -15,6 +16,15 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / 'shared'
 
 torch.set_num_threads(int(os.environ.get('MVP_MM_TEST_THREADS', 2)))
+
+
+@pytest.fixture(autouse=True)
+def own_default_scope():
+    """MMEngine's default scope is global, and a runner sets it: no test may leave it to the next."""
+    kept = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(kept)
 
 
 @pytest.fixture(scope='session')

@@ -21,12 +21,14 @@ def build_from_config(cfg: Config, checkpoint: str | None = None) -> nn.Module:
 
     Returns:
         The model in eval mode, with ``cfg``, and for a segmentation model ``dataset_meta`` (classes and
-        palette), as the functions of mmpretrain and mmseg expect.
+        palette), as the functions of mmpretrain and mmseg expect. MMEngine's default scope is set to the
+        config's.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file fits neither the model nor its backbone.
     """
+    # For good, as mmpretrain's and mmseg's own functions do: their inference looks names up in it later.
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
