@@ -27,9 +27,6 @@ class TargetCosine(BaseMetric):
 
     default_prefix = 'target_cosine'
 
-    def __init__(self, collect_device: str = 'cpu', prefix: str | None = None) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-
     def process(self, data_batch: dict, data_samples: Sequence[DataSample | dict]) -> None:
         """Add a batch of ``MVP.predict``'s samples to the running sums."""
         fields = [sample if isinstance(sample, dict) else sample.to_dict() for sample in data_samples]

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import open_clip
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..tensor_files import first_line, is_torchscript, read_tensors
-from .weight_files import require_fit
+from .weight_files import require_fit, same_random_weights, warn_of_random_weights
 
 # OpenAI publishes these with its vision transformers; the sha256 is part of each file's address.
 OPENAI_SHA256 = {
@@ -27,7 +26,6 @@ OPENAI_SHA256 = {
     'b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836': 'ViT-L-14-quickgelu',
     '3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02': 'ViT-L-14-336-quickgelu',
 }
-RANDOM_TEACHER_SEED = 0
 
 
 def load_clip_visual(
@@ -55,6 +53,7 @@ def load_clip_visual(
     has_quick_gelu = bool(config.get('quick_gelu', False))
     if pretrained is None:
         _require_equal_gelu(name, has_quick_gelu, quick_gelu, 'model.target_generator.quick_gelu')
+        warn_of_random_weights(name, 'a tag')
         return _random_visual(name)
     if open_clip.get_pretrained_cfg(name, pretrained):
         _require_equal_gelu(name, has_quick_gelu, quick_gelu, 'model.target_generator.quick_gelu')
@@ -68,9 +67,10 @@ def load_clip_visual(
             f'pretrained={pretrained!r} is neither a tag of {name} (it has: {tags}) nor an existing '
             'weight file. Give one of these tags, or the path of a file'
         )
-    visual = _random_visual(name, warn=False)
-    _load_strictly(visual, _read_weights(path), name, path)
-    _check_local_gelu(path, name, model_name, has_quick_gelu, quick_gelu)
+    visual = _random_visual(name)
+    openai_name = OPENAI_SHA256.get(_sha256(path))
+    _load_strictly(visual, _read_weights(path, openai_name), name, path)
+    _check_local_gelu(path, name, model_name, has_quick_gelu, quick_gelu, openai_name)
     return visual
 
 
@@ -112,12 +112,16 @@ def _require_equal_gelu(name: str, of_model: bool, wanted: bool | None, who: str
 
 
 def _check_local_gelu(
-    path: Path, name: str, model_name: str, has_quick_gelu: bool, quick_gelu: bool | None
+    path: Path,
+    name: str,
+    model_name: str,
+    has_quick_gelu: bool,
+    quick_gelu: bool | None,
+    openai_name: str | None,
 ) -> None:
     known = {}
     if quick_gelu is not None:
         known['model.target_generator.quick_gelu'] = quick_gelu
-    openai_name = OPENAI_SHA256.get(_sha256(path))
     if openai_name is not None:
         known[f"OpenAI's published sha256 of {path.name} ({openai_name})"] = True
     beside = [path.parent / 'open_clip_config.json', path.with_suffix('.json')]
@@ -146,18 +150,8 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _random_visual(name: str, warn: bool = True) -> nn.Module:
-    if warn:
-        print_log(
-            f'The teacher {name} has RANDOM weights (pretrained=None). This is for tests and benchmarks: '
-            'a student trained from it learns nothing of language. Give model.target_generator.pretrained a '
-            'tag or a weight file to pre-train for real.',
-            logger='current',
-            level=logging.WARNING,
-        )
-    with torch.random.fork_rng(devices=[]):
-        # Its own seed, so that a later test of the checkpoint meets the same random teacher.
-        torch.manual_seed(RANDOM_TEACHER_SEED)
+def _random_visual(name: str) -> nn.Module:
+    with same_random_weights():
         return _quietly_created(name).visual
 
 
@@ -186,10 +180,10 @@ def _visual_of_tag(name: str, tag: str, cache_dir: str | None) -> nn.Module:
         ) from None
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def _read_weights(path: Path, openai_name: str | None) -> dict[str, Tensor]:
     if not is_torchscript(path):
         return read_tensors(path)
-    if _sha256(path) not in OPENAI_SHA256:
+    if openai_name is None:
         raise ValueError(
             f"{path} is a TorchScript archive, which is code, and its sha256 is none of OpenAI's "
             'published ones: it is not loaded. Download it again, or convert it to safetensors on '

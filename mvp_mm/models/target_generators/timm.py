@@ -1,21 +1,17 @@
 """Targets from a timm vision transformer: DINO (paper Table 5), DINOv2, DINOv3, MAE and others."""
 
 import difflib
-import logging
 import sys
 from pathlib import Path
 
 import timm
 import torch
-from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..tensor_files import first_line, read_tensors
 from .base import Grid, TargetGenerator
-from .weight_files import require_fit
-
-RANDOM_TEACHER_SEED = 0
+from .weight_files import require_fit, same_random_weights, warn_of_random_weights
 
 
 @MODELS.register_module()
@@ -89,14 +85,8 @@ def _load_timm(model_name: str, pretrained: bool | str | None, cache_dir: str | 
         tags = ', '.join(timm.list_pretrained(f'{architecture}.*'))
         raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
     if pretrained is None:
-        print_log(
-            f'The teacher {model_name} has RANDOM weights (pretrained=None). This is for tests and '
-            'benchmarks. Give model.target_generator.pretrained=True or a weight file to pre-train for real.',
-            logger='current',
-            level=logging.WARNING,
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(RANDOM_TEACHER_SEED)
+        warn_of_random_weights(model_name, 'True')
+        with same_random_weights():
             return _created(model_name, pretrained=False)
     if pretrained is True:
         return _downloaded(model_name, cache_dir)

@@ -1,8 +1,37 @@
-"""Does a weight file fill a teacher?"""
+"""A teacher's weights: does a file fill it, and what stands in where there is none."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from mmengine.logging import print_log
 from torch import Tensor
+
+RANDOM_TEACHER_SEED = 0
+
+
+@contextmanager
+def same_random_weights() -> Iterator[None]:
+    """Initialise what is built inside the same way every time, and leave the process's draws alone.
+
+    So a later test of a checkpoint meets the random teacher that it was trained with.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_TEACHER_SEED)
+        yield
+
+
+def warn_of_random_weights(model_name: str, real: str) -> None:
+    """Say loudly that a teacher is random, and what ``pretrained`` would make it a real one."""
+    print_log(
+        f'The teacher {model_name} has RANDOM weights (pretrained=None). This is for tests and benchmarks: '
+        'a student trained from it learns nothing of use. Give model.target_generator.pretrained '
+        f'{real} or a weight file to pre-train for real.',
+        logger='current',
+        level=logging.WARNING,
+    )
 
 
 def require_fit(
