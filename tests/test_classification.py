@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -172,9 +173,13 @@ def test_linear_probe(folder, pretrained, tmp_path):
     assert figures['linear_probe/top1'] == best
 
 
+def tool(name, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', [name, *(str(argument) for argument in arguments)])
+    runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+
+
 def knn_tool(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['knn.py', *(str(argument) for argument in arguments)])
-    runpy.run_path(str(ROOT / 'tools/knn.py'), run_name='__main__')
+    tool('knn.py', monkeypatch, *arguments)
 
 
 def test_knn(folder, pretrained, tmp_path, monkeypatch):
@@ -192,9 +197,9 @@ def test_knn(folder, pretrained, tmp_path, monkeypatch):
     cls = ('--cfg-options', 'model.backbone.out_type=cls_token', 'model.backbone.final_norm=True')
     knn_tool(monkeypatch, *common, '--dtype', 'float16', *cls)
     assert set(json.loads(out.read_text())) == {'1-NN', '10-NN'}
-    with pytest.raises(ValueError, match=r'one vector \(B, D\) an image'):
+    with pytest.raises(SystemExit, match=r'ERROR: k-NN needs one vector \(B, D\) an image'):
         knn_tool(monkeypatch, *common, '--cfg-options', 'model.backbone.out_type=raw')
-    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+    with pytest.raises(SystemExit, match='ERROR: .*nowhere.pth'):
         knn_tool(monkeypatch, common[0], tmp_path / 'nowhere.pth')
 
 
@@ -213,12 +218,97 @@ def test_knn_of_another_backbone(folder, tmp_path, monkeypatch):
     state = model.state_dict()
     del state['backbone.layer1.0.conv1.weight']
     torch.save(state, tmp_path / 'broken.pth')
-    with pytest.raises(ValueError, match=r'no backbone.layer1.0.conv1.weight'):
+    with pytest.raises(SystemExit, match=r'ERROR: .*no backbone.layer1.0.conv1.weight'):
         knn_tool(monkeypatch, tmp_path / 'config.py', tmp_path / 'broken.pth')
 
 
-def test_a_split_without_a_class_is_refused(folder, pretrained, tmp_path):
+def test_given_classes_are_counted(folder, pretrained, tmp_path):
     cfg = shrunk('finetune/vitb16_in1k.py', folder, pretrained, tmp_path)
     cfg.train_dataloader.dataset.classes = ['blue', 'green', 'red']
-    with pytest.raises(AssertionError, match='number of subfolders'):
+    with pytest.raises(ValueError, match='3 classes are given, and .*train has 2 class folders'):
         build_runner(cfg).train()
+
+
+@pytest.fixture(scope='module')
+def pets(tmp_path_factory):
+    """A folder of three classes, as a user has one."""
+    root = tmp_path_factory.mktemp('pets')
+    rng = np.random.default_rng(0)
+    for split, count in (('train', 6), ('val', 2)):
+        for label, name in enumerate(('cat', 'dog', 'fish')):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 120, (70, 80, 3), dtype=np.uint8)
+                pixels[..., label] += 135
+                Image.fromarray(pixels).save(root / split / name / f'{number}.png')
+    (root / 'train' / '.ipynb_checkpoints').mkdir()
+    return root
+
+
+@pytest.fixture(scope='module')
+def debug_student(tmp_path_factory):
+    """A checkpoint as configs/mvp/vittiny_debug.py saves it."""
+    student = MODELS.build(Config.fromfile(ROOT / 'configs/mvp/vittiny_debug.py').model.backbone)
+    path = tmp_path_factory.mktemp('student') / 'epoch_10.pth'
+    torch.save({f'backbone.{name}': value for name, value in student.state_dict().items()}, path)
+    return path
+
+
+def three_classes(root, *more):
+    loaders = [f'{loader}_dataloader.dataset.data_root={root}' for loader in ('train', 'val', 'test')]
+    return ('--cfg-options', *loaders, *more)
+
+
+DEBUG = ROOT / 'configs/finetune/vittiny_debug.py'
+QUICK = ('train_cfg.max_epochs=1', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0')
+QUICK += ('test_dataloader.num_workers=0', 'default_hooks.checkpoint.interval=1')
+
+
+def test_a_folder_of_three_classes(pets, debug_student, tmp_path, monkeypatch):
+    """The commands of docs/downstream.md: k-NN, fine-tuning, test."""
+    work_dir = tmp_path / 'run'
+    out = tmp_path / 'out.json'
+    common = three_classes(pets, *QUICK)
+    knn_tool(monkeypatch, DEBUG, debug_student, '--k', 5, '--device', 'cpu', '--out', out, *common)
+    assert json.loads(out.read_text())['5-NN']['top1'] > 60
+    weights = f'model.backbone.init_cfg.checkpoint={debug_student}'
+    head = 'model.head.num_classes=3'
+    tool('train.py', monkeypatch, DEBUG, '--work-dir', work_dir, *common, head, weights)
+    saved = torch.load(work_dir / 'epoch_1.pth', weights_only=False)
+    assert saved['meta']['dataset_meta']['classes'] == ('cat', 'dog', 'fish')
+    assert saved['state_dict']['head.fc.weight'].shape == (3, 96)
+    tool('test.py', monkeypatch, DEBUG, work_dir / 'epoch_1.pth', '--out', out, *common, head)
+    assert set(json.loads(out.read_text())) == {'accuracy/top1'}  # no top-5 of three classes
+
+
+@pytest.mark.parametrize('config', ['finetune/vitb16_in1k.py', 'linear_probe/vitb16_in1k.py'])
+def test_another_number_of_classes_than_the_heads(config, pets, debug_student, tmp_path, monkeypatch):
+    arch = dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384)
+    cfg = load_config(str(ROOT / 'configs' / config), str(tmp_path))
+    cfg.model.backbone.update(arch=arch, img_size=64, patch_size=8)
+    cfg.model.head.in_channels = 96
+    if 'probe' in config:
+        cfg.model.backbone.update(frozen_stages=4, out_indices=[3])
+        cfg.model.head.blocks = [3]
+    cfg.dump(tmp_path / 'config.py')
+    weights = f'model.backbone.init_cfg.checkpoint={debug_student}'
+    options = three_classes(pets, *QUICK, weights, 'train_dataloader.batch_size=2')
+    message = r'ERROR: the images have 3 classes \(cat, dog, fish\), and the head has 1000: .*num_classes=3'
+    with pytest.raises(SystemExit, match=message):
+        tool('train.py', monkeypatch, tmp_path / 'config.py', '--work-dir', tmp_path / 'run', *options)
+
+
+@pytest.mark.parametrize(
+    'names,message',
+    [
+        (('cat', 'dog'), 'the images have 2 classes'),
+        (('cat', 'cow', 'fish'), "different classes .*'dog' and 'cow'"),
+    ],
+)
+def test_validation_images_of_another_folder(names, message, pets, tmp_path, monkeypatch):
+    for name in names:
+        shutil.copytree(pets / 'val/cat', tmp_path / 'others/val' / name)
+    options = three_classes(pets, *QUICK, 'model.head.num_classes=3', 'model.backbone.init_cfg=None')
+    other = f'val_dataloader.dataset.data_root={tmp_path / "others"}'
+    with pytest.raises(SystemExit, match=message):
+        tool('train.py', monkeypatch, DEBUG, '--work-dir', tmp_path / 'run', *options, other)

@@ -2,7 +2,9 @@
 
 The config is any classification config, for example configs/finetune/vitb16_in1k.py; the checkpoint is a
 pre-training checkpoint as it is, or a fine-tuned one. The feature is what the config's head would see: there,
-the mean of the patch tokens. For DINO's own choice, the normalised CLS token, add
+the mean of the patch tokens. Any folder DIR/{train,val}/<class>/* will do, of whatever number of classes:
+--cfg-options train_dataloader.dataset.data_root=DIR val_dataloader.dataset.data_root=DIR
+For DINO's own choice, the normalised CLS token, add
 --cfg-options model.backbone.out_type=cls_token model.backbone.final_norm=True
 """
 
@@ -49,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    engine.run_command_line(main)

@@ -8,7 +8,7 @@ Cost:     125,100 steps of 1024 images. GPU-hours: not measured by this project.
 Expected: top-1 84.4 from MVP, 300 epochs (paper); 83.9 from 100 epochs, 83.6 with DINO as the teacher.
 Measured: not trained by this project. Tests run it at debug size.
 
-For another labelled folder see configs/_base_/datasets/imagenet_finetune.py.
+Another labelled folder DIR/{train,val}/<class>/*: see configs/_base_/datasets/imagenet_finetune.py.
 """
 
 _base_ = [

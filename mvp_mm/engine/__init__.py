@@ -1,5 +1,6 @@
 """What MMEngine runs: the runner, the optimiser wrapper, hooks."""
 
+from .class_count_hook import ClassCountHook
 from .launch import (
     argument_parser,
     build_runner,
@@ -19,6 +20,7 @@ from .total_batch import TotalBatchPlan, plan_total_batch
 from .unreadable_images_hook import UnreadableImagesHook
 
 __all__ = [
+    'ClassCountHook',
     'LinearProbeOptimWrapperConstructor',
     'MVPOptimWrapper',
     'MVPOptimWrapperConstructor',

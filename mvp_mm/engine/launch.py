@@ -118,6 +118,24 @@ def use_test_time_augmentation(cfg: Config) -> None:
     cfg.model = dict(cfg.tta_model, module=cfg.model)
 
 
+def fit_to_classes(cfg: Config) -> None:
+    """Let a classification config follow ``model.head.num_classes``.
+
+    Batch mixing gets the same number of classes, and a top-k of more classes than there are is left out.
+    """
+    classes = (cfg.model.get('head') or {}).get('num_classes')
+    if classes is None:
+        return
+    if 'num_classes' in (cfg.model.get('data_preprocessor') or {}):
+        cfg.model.data_preprocessor.num_classes = classes
+    for key in ('val_evaluator', 'test_evaluator'):
+        metrics = cfg.get(key) or []
+        for metric in [metrics] if isinstance(metrics, dict) else metrics:
+            topk = metric.get('topk', 1)
+            if metric['type'] == 'Accuracy' and not isinstance(topk, int):
+                metric['topk'] = [k for k in topk if k <= classes]
+
+
 def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
     """The runner of a config.
 
@@ -136,6 +154,7 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
         backbone = cfg.model.get('backbone', {})
         if (backbone.get('init_cfg') or {}).get('type') == 'Pretrained':
             backbone.init_cfg = None
+    fit_to_classes(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     runner = MVPRunner.from_cfg(cfg)

@@ -56,6 +56,68 @@ def test_an_integer_index_draws_from_the_process(dataset):
     assert not torch.equal(dataset[0]['inputs'], dataset[0]['inputs'])
 
 
-def test_the_number_of_classes_is_checked(dataset):
-    with pytest.raises(AssertionError, match='number of subfolders'):
-        LabelledImages(data_root=dataset.data_root, split='train')  # ImageNet's 1000
+def folders(root, split, names):
+    """One image a class."""
+    for name in names:
+        (root / split / name).mkdir(parents=True)
+        Image.new('RGB', (4, 4)).save(root / split / name / '0.png')
+
+
+def test_the_number_of_given_classes_is_checked(dataset):
+    with pytest.raises(ValueError, match=r'1 classes are given, and .*train has 2 class folders'):
+        LabelledImages(data_root=dataset.data_root, split='train', classes=['cat'])
+
+
+def test_classes_are_the_folders_of_train(tmp_path):
+    folders(tmp_path, 'train', ['b', 'c', 'a', '.hidden'])
+    folders(tmp_path, 'val', ['c', 'b', 'a'])
+    for split in ('train', 'val'):
+        dataset = LabelledImages(data_root=str(tmp_path), split=split)
+        assert dataset.metainfo['classes'] == ('a', 'b', 'c')
+        labels = {Path(info['img_path']).parent.name: info['gt_label'] for info in dataset}
+        assert labels == dict(a=0, b=1, c=2)
+
+
+def test_a_class_that_train_lacks_and_one_that_val_lacks(tmp_path):
+    folders(tmp_path, 'train', ['a', 'b'])
+    folders(tmp_path, 'val', ['a', 'z'])
+    with pytest.raises(ValueError, match=r'val has z, which .*train lacks and lacks b, which .*train has'):
+        LabelledImages(data_root=str(tmp_path), split='val')
+    (tmp_path / 'val/z').rename(tmp_path / 'z')
+    (tmp_path / 'val/b').mkdir()  # without an image
+    dataset = LabelledImages(data_root=str(tmp_path), split='val')
+    assert dataset.metainfo['classes'] == ('a', 'b') and len(dataset) == 1
+
+
+def test_validation_images_alone(tmp_path):
+    folders(tmp_path, 'val', ['a', 'b'])
+    assert LabelledImages(data_root=str(tmp_path), split='val').metainfo['classes'] == ('a', 'b')
+
+
+def test_imagenets_names(tmp_path):
+    """A thousand WordNet folders are ImageNet-1K; with one less they are 999 classes of their own."""
+    names = [f'n{number:08d}' for number in range(1000)]
+    folders(tmp_path, 'train', names)
+    classes = LabelledImages(data_root=str(tmp_path), split='train').metainfo['classes']
+    assert len(classes) == 1000 and classes[0].startswith('tench')
+    (tmp_path / 'train' / names[3]).rename(tmp_path / 'gone')
+    classes = LabelledImages(data_root=str(tmp_path), split='train').metainfo['classes']
+    assert len(classes) == 999 and classes[0] == names[0]
+
+
+def test_folders_without_what_is_needed(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'no image folder .*val_dataloader.dataset.data_root=DIR'):
+        LabelledImages(data_root=str(tmp_path), split='val')
+    (tmp_path / 'val').mkdir()
+    with pytest.raises(FileNotFoundError, match='no sub-folder'):
+        LabelledImages(data_root=str(tmp_path), split='val')
+    (tmp_path / 'val/a').mkdir()
+    with pytest.raises(FileNotFoundError, match='no image found'):
+        LabelledImages(data_root=str(tmp_path), split='val')
+
+
+def test_labels_of_a_file(tmp_path):
+    folders(tmp_path, 'train', ['a', 'b'])
+    (tmp_path / 'labels.txt').write_text('a/0.png 4\n')
+    dataset = LabelledImages(data_root=str(tmp_path), split='train', ann_file='labels.txt')
+    assert dataset[0]['gt_label'] == 4 and len(dataset.metainfo['classes']) == 1000

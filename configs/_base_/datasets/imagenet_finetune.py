@@ -1,16 +1,8 @@
 """Labelled ImageNet-1K with BEiT's fine-tuning augmentation, through mmpretrain's transforms.
 
-Layout: data/imagenet/{train,val}/<wnid>/*; another place: `--cfg-options` with `data_root` of the three
-loaders' datasets. Any other labelled folder DIR/{train,val}/<class>/* needs its classes named, in sorted
-order, so that a folder missing from a split is an error; a config of your own does it in a few lines:
-
-    _base_ = 'mvp_mm::finetune/vitb16_in1k.py'
-    folder = dict(data_root='DIR', classes=['cat', 'dog'])
-    train_dataloader = dict(dataset=folder)
-    val_dataloader = dict(dataset=folder)
-    test_dataloader = dict(dataset=folder)
-    model = dict(head=dict(num_classes=2), data_preprocessor=dict(num_classes=2))
-    val_evaluator = test_evaluator = dict(topk=1)   # below five classes there is no top-5
+Layout: data/imagenet/{train,val}/<wnid>/*; another place, or any other folder DIR/{train,val}/<class>/* of,
+say, three classes: --cfg-options train_dataloader.dataset.data_root=DIR val_dataloader.dataset.data_root=DIR
+test_dataloader.dataset.data_root=DIR model.head.num_classes=3. The sub-folders of train are the classes.
 """
 
 data_root = 'data/imagenet'
@@ -81,4 +73,4 @@ test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 test_cfg = dict()
 
-custom_hooks = [dict(type='ThroughputHook')]
+custom_hooks = [dict(type='ThroughputHook'), dict(type='ClassCountHook')]
