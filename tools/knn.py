@@ -12,10 +12,10 @@ import torch
 from mmengine.device import get_device
 from mmengine.fileio import dump
 from mmengine.logging import MMLogger, print_log
-from mmengine.registry import init_default_scope
 
 import mvp_mm.engine as engine
 from mvp_mm.evaluation import knn
+from mvp_mm.models.from_config import build_from_config
 
 
 def main() -> None:
@@ -33,10 +33,9 @@ def main() -> None:
         parser.error(f'--launcher {args.launcher}: k-NN runs in one process')
 
     cfg = engine.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     MMLogger.get_instance('knn')
     device = args.device or get_device()
-    model = knn.build_classifier(cfg, args.checkpoint).to(device)
+    model = build_from_config(cfg, args.checkpoint, head=False).to(device)
     sets = []
     for dataset in knn.feature_datasets(cfg):
         loader = dict(cfg.val_dataloader, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False))

@@ -6,18 +6,13 @@ Shape legend: N training images, Q queries, D feature width, k neighbours.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-
-from ..models import MVPViT
-from ..models.tensor_files import read_tensors
 
 KS = (10, 20, 100, 200)  # DINO eval_knn.py
 TEMPERATURE = 0.07  # DINO eval_knn.py
@@ -175,39 +170,6 @@ def extract_features(
 
 def _described(value: object) -> str:
     return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
-
-
-def build_classifier(cfg: Config, checkpoint: str) -> nn.Module:
-    """The model of a classification config, its backbone filled from a checkpoint.
-
-    Args:
-        cfg: Config; its training augmentation and its head's weights are not used.
-        checkpoint: For ``MVPViT`` whatever ``model.backbone.init_cfg.checkpoint`` takes: a pre-training
-            checkpoint as it is, a fine-tuned one, any BEiT-family weight file. For other backbones a
-            checkpoint of the same model.
-
-    Returns:
-        The model, in eval mode.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the backbone cannot be filled from it.
-    """
-    cfg = copy.deepcopy(cfg)
-    cfg.model.pop('train_cfg', None)  # mixing of batches
-    own = MODELS.get(cfg.model.backbone.type) is MVPViT
-    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint) if own else None
-    model = MODELS.build(cfg.model)
-    if own:
-        model.backbone.init_weights()
-    else:
-        missing = model.load_state_dict(read_tensors(Path(checkpoint)), strict=False).missing_keys
-        missing = [name for name in missing if not name.startswith('head.')]
-        if missing:
-            raise ValueError(
-                f'{checkpoint} does not fit: it has no {missing[0]} ({len(missing)} parameters are missing)'
-            )
-    return model.eval()
 
 
 def feature_datasets(cfg: Config) -> tuple[dict, dict]:

@@ -95,8 +95,39 @@ def load_pretrained(vit: 'MVPViT', checkpoint: str | None, prefix: str | None = 
             'model.backbone.init_cfg.checkpoint=FILE_OR_URL, or train from scratch with '
             'model.backbone.init_cfg=None'
         )
-    weights, form = _named_as_mmpretrain(read_tensors(_local_path(checkpoint)), checkpoint, prefix)
-    report = LoadReport(str(checkpoint), form)
+    return fill(vit, read_weights(checkpoint), checkpoint, prefix)
+
+
+def read_weights(checkpoint: str) -> dict[str, Tensor]:
+    """The tensors of a weight file by name; no code in it is run.
+
+    Args:
+        checkpoint: Path or http(s) address.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or it cannot be downloaded.
+        ValueError: If it is no plain weight file.
+    """
+    return read_tensors(_local_path(checkpoint))
+
+
+def fill(vit: 'MVPViT', weights: dict[str, Tensor], source: str, prefix: str | None = None) -> LoadReport:
+    """Fill a student from weights that have been read (:func:`load_pretrained` reads them as well).
+
+    Args:
+        vit: The model; filled in place.
+        weights: Tensors by name.
+        source: Where they come from, for messages.
+        prefix: As for :func:`load_pretrained`.
+
+    Returns:
+        The report, which is logged as well.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    weights, form = _named_as_mmpretrain(weights, source, prefix)
+    report = LoadReport(str(source), form)
     weights = fit_positions(weights, vit, report=report)
     own = vit.state_dict()
     for name, value in own.items():
@@ -107,12 +138,12 @@ def load_pretrained(vit: 'MVPViT', checkpoint: str | None, prefix: str | None = 
                 report.missing.append(name)
                 continue
             raise ValueError(
-                f'{checkpoint} does not fit: it has no {name}, which the model needs with shape '
+                f'{source} does not fit: it has no {name}, which the model needs with shape '
                 f'{tuple(value.shape)}'
             )
         if weights[name].shape != value.shape:
             raise ValueError(
-                f'{checkpoint} does not fit: {name} has shape {tuple(weights[name].shape)} there, and '
+                f'{source} does not fit: {name} has shape {tuple(weights[name].shape)} there, and '
                 f'{tuple(value.shape)} in the model (another width, patch size or number of classes?)'
             )
         report.loaded.append(name)
@@ -120,7 +151,7 @@ def load_pretrained(vit: 'MVPViT', checkpoint: str | None, prefix: str | None = 
     deeper = next((name for name in report.unexpected if name.startswith('layers.')), None)
     if deeper is not None:
         raise ValueError(
-            f'{checkpoint} does not fit: it has {deeper}, for which the model has no place (fewer blocks, '
+            f'{source} does not fit: it has {deeper}, for which the model has no place (fewer blocks, '
             'or no layer scale or position bias?)'
         )
     filled = {name: weights[name] for name in report.loaded}

@@ -1,23 +1,25 @@
 """A model for use in Python, from a config and a weight file."""
 
 import copy
-from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from .checkpoint_loading import load_pretrained
-from .tensor_files import read_tensors
+from .checkpoint_loading import INDEX, fill, read_weights
+from .mvp_vit import MVPViT
 
 
-def build_from_config(cfg: Config, checkpoint: str | None = None) -> nn.Module:
+def build_from_config(cfg: Config, checkpoint: str | None = None, head: bool = True) -> nn.Module:
     """Build a config's model and fill it.
 
     Args:
-        cfg: The config; its ``model.backbone.init_cfg`` is not used.
-        checkpoint: A checkpoint of the whole model, or a pre-training checkpoint for its backbone; None
-            leaves the initialisation as it is. No code in the file is run.
+        cfg: The config, which is not changed; its ``model.backbone.init_cfg`` is not used.
+        checkpoint: File or address of a checkpoint of the whole model, or, for ``MVPViT``, of whatever
+            ``model.backbone.init_cfg.checkpoint`` takes; None leaves the initialisation as it is. No code
+            in the file is run.
+        head: Fill the head as well, where the file has one. False is for those who use the features only;
+            the file's head may then be that of other classes.
 
     Returns:
         The model in eval mode, with ``cfg``, and for a segmentation model ``dataset_meta`` (classes and
@@ -30,10 +32,11 @@ def build_from_config(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     """
     # For good, as mmpretrain's and mmseg's own functions do: their inference looks names up in it later.
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    cfg = copy.deepcopy(cfg)
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
     if checkpoint is not None:
-        _fill(model, checkpoint)
+        _fill(model, checkpoint, head)
     if cfg.get('default_scope') == 'mmseg':
         model.dataset_meta = _segmentation_meta(cfg, model.num_classes)
         # A user's image has no ground truth to load; mmseg drops this step only under its bare name.
@@ -44,14 +47,28 @@ def build_from_config(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     return model.eval()
 
 
-def _fill(model: nn.Module, checkpoint: str) -> None:
-    path = Path(checkpoint).expanduser()
-    if path.is_file():
-        weights = read_tensors(path)
-        if all(name in weights for name, _ in model.named_parameters()):
-            model.load_state_dict(weights)
-            return
-    load_pretrained(model.backbone, checkpoint, 'backbone.')
+def _fill(model: nn.Module, checkpoint: str, head: bool) -> None:
+    weights = read_weights(checkpoint)
+    wanted = [name for name in model.state_dict() if head or not name.startswith('head.')]
+    missing = [name for name, _ in model.named_parameters() if name in wanted and name not in weights]
+    if isinstance(model.backbone, MVPViT) and (missing or not head):
+        fill(model.backbone, weights, checkpoint, 'backbone.')
+        return
+    if not head:
+        weights = {name: value for name, value in weights.items() if name in wanted}
+    try:
+        keys = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # shapes
+        raise ValueError(f'{checkpoint} does not fit: {error}') from error
+    # An index into a bias table that was resized is left out, and is the model's own.
+    missing = [name for name in keys.missing_keys if name in wanted and not name.endswith(INDEX)]
+    if missing:
+        raise ValueError(f'{checkpoint} does not fit: it has no {missing[0]} ({len(missing)} are missing)')
+    if keys.unexpected_keys:
+        raise ValueError(
+            f'{checkpoint} does not fit: it has {keys.unexpected_keys[0]}, for which the model has no place '
+            f'({len(keys.unexpected_keys)} such entries)'
+        )
 
 
 def _segmentation_meta(cfg: Config, num_classes: int) -> dict:

@@ -31,6 +31,34 @@ def test_whole_checkpoint_and_backbone_checkpoint(tmp_path):
     third = mvp_mm.get_model(TINY, pretrained=str(tmp_path / 'backbone.pth'))
     assert torch.equal(third.backbone.layers[2].attn.qkv.weight, first.backbone.layers[2].attn.qkv.weight)
     assert not torch.equal(third.decode_head.conv_seg.weight, first.decode_head.conv_seg.weight)
+    larger = mvp_mm.get_model(TINY, str(tmp_path / 'whole.pth'), backbone=dict(img_size=256))
+    assert torch.equal(larger.decode_head.conv_seg.weight, first.decode_head.conv_seg.weight)
+
+
+def test_a_weight_file_is_read_once(tmp_path, monkeypatch):
+    model = mvp_mm.get_model(TINY)
+    weights = model.backbone.state_dict()
+    torch.save(weights, tmp_path / 'backbone.pth')
+    read = []
+    original = torch.load
+    monkeypatch.setattr(torch, 'load', lambda *args, **kwargs: (read.append(1), original(*args, **kwargs))[1])
+    mvp_mm.get_model(TINY, pretrained=str(tmp_path / 'backbone.pth'))
+    assert len(read) == 1
+
+
+def test_a_whole_checkpoint_that_does_not_fit(tmp_path):
+    state = mvp_mm.get_model(TINY).state_dict()
+    torch.save({**state, 'extra.weight': torch.zeros(1)}, tmp_path / 'more.pth')
+    with pytest.raises(ValueError, match='it has extra.weight, for which the model has no place'):
+        mvp_mm.get_model(TINY, pretrained=str(tmp_path / 'more.pth'))
+    torch.save({**state, 'decode_head.conv_seg.bias': torch.zeros(3)}, tmp_path / 'classes.pth')
+    with pytest.raises(ValueError, match='(?s)does not fit.*decode_head.conv_seg.bias'):
+        mvp_mm.get_model(TINY, pretrained=str(tmp_path / 'classes.pth'))
+    buffer = next(name for name in state if name.endswith('running_mean'))
+    del state[buffer]
+    torch.save(state, tmp_path / 'less.pth')
+    with pytest.raises(ValueError, match=f'it has no {buffer}'):
+        mvp_mm.get_model(TINY, pretrained=str(tmp_path / 'less.pth'))
 
 
 def test_with_mmsegs_own_inference(tmp_path):
