@@ -1,13 +1,14 @@
 """Inputs that several tests share; each is made here, none is downloaded."""
 
 import json
+import math
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from PIL import Image
 
 import mvp_mm  # noqa: F401  (registers the components)
@@ -90,3 +91,41 @@ def tiny_clip(tmp_path: Path):
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def assert_beits_schedule():
+    """``check(cfg, iterations, warmup, floor, factor)``: a config's learning rate is BEiT's cosine_scheduler.
+
+    ``iterations`` are those of an epoch, ``warmup`` counts epochs and begins at 1e-6 (BEiT: 0), ``floor``
+    is the last rate, and ``factor`` that of a parameter group, on all rates.
+    """
+
+    def check(cfg, iterations, warmup, floor, factor=1.0):
+        peak = cfg.optim_wrapper.optimizer.lr
+        warmup, total = warmup * iterations, cfg.train_cfg.max_epochs * iterations
+
+        def beits(iteration):
+            if iteration < warmup:
+                return 1e-6 + (peak - 1e-6) * iteration / (warmup - 1)
+            cosine = math.cos(math.pi * (iteration - warmup) / (total - warmup))
+            return floor + 0.5 * (peak - floor) * (1 + cosine)
+
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak * factor)
+        schedulers = []
+        for scheduler in cfg.param_scheduler:
+            scheduler = dict(scheduler)
+            assert scheduler.pop('convert_to_iter_based')  # a step every iteration
+            cls = PARAM_SCHEDULERS.get(scheduler.pop('type'))
+            schedulers.append(
+                cls.build_iter_from_epoch(optimizer=optimizer, epoch_length=iterations, **scheduler)
+            )
+        checked = {0, 1, warmup // 2, warmup - 1, warmup, (warmup + total) // 2, total - 1}
+        for iteration in range(total):
+            if iteration in checked:
+                rate = optimizer.param_groups[0]['lr']
+                assert rate == pytest.approx(factor * beits(iteration), rel=1e-4), iteration
+            for scheduler in schedulers:
+                scheduler.step()
+
+    return check
