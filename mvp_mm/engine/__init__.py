@@ -1,5 +1,6 @@
 """What MMEngine runs: the runner, the optimiser wrapper, hooks."""
 
+from .broadcast_statistics_hook import BroadcastStatisticsHook
 from .class_count_hook import ClassCountHook
 from .launch import (
     argument_parser,
@@ -20,6 +21,7 @@ from .total_batch import TotalBatchPlan, plan_total_batch
 from .unreadable_images_hook import UnreadableImagesHook
 
 __all__ = [
+    'BroadcastStatisticsHook',
     'ClassCountHook',
     'LinearProbeOptimWrapperConstructor',
     'MVPOptimWrapper',

@@ -6,7 +6,7 @@ import os
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
@@ -14,18 +14,20 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .total_batch import plan_total_batch
+from .broadcast_statistics_hook import BroadcastStatisticsHook
+from .total_batch import counted_processes, plan_total_batch
 
 
 @RUNNERS.register_module()
 class MVPRunner(Runner):
     """The runner behind this package's tools.
 
-    It differs from MMEngine's in three ways. It keeps ``auto_scale_lr.base_batch_size`` images an
+    It differs from MMEngine's in four ways. It keeps ``auto_scale_lr.base_batch_size`` images an
     optimiser step by gradient accumulation (MMEngine alone silently trains with another total batch on
     another number of GPUs); ``auto_scale_lr.enable=True`` asks for MMEngine's rule instead, and a
     config without ``base_batch_size`` is taken as it stands. Several processes run on a CPU, with gloo,
-    where MMEngine looks for a GPU. And a loader takes no more workers than there are cores.
+    where MMEngine looks for a GPU. They validate with the same statistics of batch normalisation
+    (:class:`BroadcastStatisticsHook`). And a loader takes no more workers than there are cores.
     """
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -34,6 +36,13 @@ class MVPRunner(Runner):
         if self._launcher == 'pytorch' and on_cpu and not torch.distributed.is_initialized():
             torch.distributed.init_process_group('gloo')
         super().setup_env(env_cfg)
+
+    def register_hooks(
+        self, default_hooks: dict | None = None, custom_hooks: list[Hook | dict] | None = None
+    ) -> None:
+        """Every run has the hook that makes the processes validate one model."""
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(BroadcastStatisticsHook())
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """DDP takes no device ids on a CPU."""
@@ -67,8 +76,9 @@ class MVPRunner(Runner):
         """
         loader = self.train_dataloader
         if not self._counts_iterations and len(loader) == 0:
+            processes = counted_processes(self.world_size)
             raise ValueError(
-                f'{len(loader.dataset)} images do not fill one iteration of {self.world_size} processes '
+                f'{len(loader.dataset)} images do not fill one iteration of {processes} '
                 f'x {loader.batch_size} images (the last partial batch is dropped): lower '
                 'train_dataloader.batch_size'
             )

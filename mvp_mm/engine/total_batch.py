@@ -41,7 +41,7 @@ def plan_total_batch(
         The plan.
     """
     at_once = processes * batch
-    product = f'{processes} process{"es" * (processes > 1)} x {batch} images'
+    product = f'{counted_processes(processes)} x {batch} images'
     if at_once == total:
         return TotalBatchPlan(1, 1.0, f'Total batch: {product} = {total}, as the recipe says.')
     accumulation = total // at_once
@@ -62,3 +62,8 @@ def plan_total_batch(
         f'Total batch: {product} = {at_once} instead of the {total} of the recipe ({reason}). The '
         f'learning rate is scaled by {at_once}/{total} = {scale:.4g}.',
     )
+
+
+def counted_processes(number: int) -> str:
+    """``'1 process'``, ``'2 processes'``."""
+    return f'{number} process{"es" * (number > 1)}'

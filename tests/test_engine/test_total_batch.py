@@ -157,7 +157,7 @@ def test_mmengines_own_rule_on_request(folder, train):
 
 def test_too_few_images_for_one_batch(image_folder, train):
     message = (
-        '8 images do not fill one iteration of 1 processes x 16 images .*: lower train_dataloader.batch_size'
+        '8 images do not fill one iteration of 1 process x 16 images .*: lower train_dataloader.batch_size'
     )
     with pytest.raises(ValueError, match=message):
         train(image_folder, **{'train_dataloader.batch_size': 16})
