@@ -149,7 +149,11 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
     """
     if not auto_batch and cfg.get('auto_scale_lr') and not cfg.auto_scale_lr.get('enable', False):
         cfg.auto_scale_lr = None
-    if cfg.get('resume') and (cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)):
+    found = cfg.get('resume') and (cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir))
+    nothing_to_resume = cfg.get('resume') and not found
+    if nothing_to_resume:
+        cfg.resume = False
+    elif found:
         # What is resumed holds all weights: the pre-training checkpoint need not be given again.
         backbone = cfg.model.get('backbone', {})
         if (backbone.get('init_cfg') or {}).get('type') == 'Pretrained':
@@ -159,4 +163,8 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
         return RUNNERS.build(cfg)
     runner = MVPRunner.from_cfg(cfg)
     runner.logger.log(logging.INFO, f'Logs and checkpoints go to {runner.work_dir}')
+    if nothing_to_resume:
+        runner.logger.warning(
+            f'There is no checkpoint to resume in {runner.work_dir}: training starts at the beginning'
+        )
     return runner
