@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvp_mm.datasets.scenes import render_scene
+from mvp_mm.datasets.scenes import SceneCollection
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / 'configs/mvp/vittiny_debug.py')
@@ -70,7 +70,7 @@ def test_rendered_images(images):
     assert len(files) == 32
     from PIL import Image
 
-    assert Image.open(files[7]).tobytes() == render_scene(0, 7, 80).tobytes()
+    assert Image.open(files[7]).tobytes() == SceneCollection('train', 32, 80)[7][0].tobytes()
 
 
 def test_train_prints_and_saves(trained):

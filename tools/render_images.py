@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
+from PIL import Image
 from rich.progress import track
 
-from mvp_mm.datasets.scenes import render_scene
+from mvp_mm.datasets.scenes import SceneCollection
 
 
 def main() -> None:
@@ -16,8 +17,9 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='which collection (default 0)')
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    scenes = SceneCollection('train', args.count, args.size, args.seed)
     for index in track(range(args.count), description='Rendering'):
-        render_scene(args.seed, index, args.size).save(args.out / f'{index:05d}.png')
+        Image.fromarray(scenes[index][0]).save(args.out / f'{index:05d}.png')
 
 
 if __name__ == '__main__':

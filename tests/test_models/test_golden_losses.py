@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
-from mvp_mm.datasets.scenes import render_scene
+from mvp_mm.datasets.scenes import SceneCollection
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / 'tests/data/golden_losses.json'
@@ -22,15 +22,11 @@ def losses(steps=8):
     model = MODELS.build(cfg.model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.05)
     generator = torch.Generator().manual_seed(0)
+    scenes = SceneCollection('train', 8 * steps)
     found = []
     for step in range(steps):
-        images = torch.stack(
-            [
-                torch.frombuffer(bytearray(render_scene(0, 8 * step + i, 64).tobytes()), dtype=torch.uint8)
-                for i in range(8)
-            ]
-        )
-        images = images.view(8, 64, 64, 3).permute(0, 3, 1, 2)
+        images = torch.stack([torch.from_numpy(scenes[8 * step + i][0]) for i in range(8)])
+        images = images.permute(0, 3, 1, 2)
         mask = torch.rand(8, 8, 8, generator=generator) < 0.4
         out = model.loss(**model.data_preprocessor(dict(inputs=images, mask=mask)))
         optimizer.zero_grad()

@@ -1,5 +1,28 @@
-"""Images rendered by the package."""
+"""Captioned scenes, rendered by the package: nothing to download, the same everywhere."""
 
-from .render import render_scene
+from .caption import caption_of, visible_objects
+from .collection import SceneCollection, SceneDescription
+from .compose import SPLITS, Scene, SceneObject, compose_scene
+from .difficulty import DIFFICULTIES, Difficulty, named_difficulty
+from .render import label_map, render_scene
+from .vocabulary import CLASSES, COLOURS, PALETTE, SHAPES
 
-__all__ = ['render_scene']
+__all__ = [
+    'CLASSES',
+    'COLOURS',
+    'DIFFICULTIES',
+    'Difficulty',
+    'PALETTE',
+    'SHAPES',
+    'SPLITS',
+    'Scene',
+    'SceneCollection',
+    'SceneDescription',
+    'SceneObject',
+    'caption_of',
+    'compose_scene',
+    'label_map',
+    'named_difficulty',
+    'render_scene',
+    'visible_objects',
+]

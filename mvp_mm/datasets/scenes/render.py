@@ -1,41 +1,154 @@
-"""Images made by the program itself, so that everything runs with nothing to download."""
+"""From a scene's description to pixels and to a map of what is where.
+
+All arithmetic is in whole numbers: a scene has the same bytes on every platform.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
 
-MIN_SHAPES, MAX_SHAPES = 2, 6
-OVERSAMPLING = 2  # drawn larger and reduced, for smooth edges
+from .compose import SIDE, TURN, Scene, SceneObject
+from .shapes import OUTLINES, UNIT
+
+SUBPIXELS = 2  # outlines are sampled at 2 x 2 points a pixel
+HALF = 2  # of these points: from here on an object has the pixel
+_SHIFT = 14
+_COSINES = tuple(round(math.cos(2 * math.pi * step / TURN) * (1 << _SHIFT)) for step in range(TURN))
 
 
-def render_scene(seed: int, index: int, size: int) -> Image.Image:
-    """Coloured shapes on a textured background.
+def render_scene(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a scene.
 
     Args:
-        seed: Seed of the collection.
-        index: Number of the image in it; (seed, index, size) decides every pixel.
+        scene: Its description.
         size: Side in pixels.
 
     Returns:
-        RGB image ``(size, size)``.
+        The image, uint8 ``(size, size, 3)`` RGB, and for every pixel the number of the object seen
+        there, uint8 ``(size, size)``: 0 for the background, i + 1 for ``scene.objects[i]``. An object
+        has a pixel of which it covers half or more, unless one above it has it.
+
+    Raises:
+        ValueError: If ``size`` is below 8.
     """
-    rng = np.random.default_rng((seed, index))
-    canvas = size * OVERSAMPLING
-    coarse = rng.integers(40, 216, (4, 4, 3), dtype=np.uint8)
-    image = Image.fromarray(coarse).resize((canvas, canvas), Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(image)
-    for _ in range(rng.integers(MIN_SHAPES, MAX_SHAPES + 1)):
-        _draw_shape(draw, rng, canvas)
-    image = image.filter(ImageFilter.GaussianBlur(0.5)).resize((size, size), Image.Resampling.BOX)
-    noise = rng.normal(0, 6, (size, size, 3))
-    return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+    if size < 8:
+        raise ValueError(f'size={size}: a scene needs 8 pixels a side or more')
+    image = _background(scene, size)
+    owners = np.zeros((size, size), dtype=np.uint8)
+    for number, item in enumerate(scene.objects, start=1):
+        place = footprint(item, size)
+        if place is not None:
+            _paint(image, item, place)
+            owners[place.rows, place.columns][place.covered >= HALF] = number
+    return _photograph(image, scene, size), owners
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, rng: np.random.Generator, canvas: int) -> None:
-    x, y = rng.uniform(0.1, 0.9, 2) * canvas
-    radius = rng.uniform(0.08, 0.25) * canvas
-    colour = tuple(int(value) for value in rng.integers(0, 256, 3))
-    corners = int(rng.choice([3, 4, 5, 6, 0]))
-    if corners:
-        draw.regular_polygon((x, y, radius), corners, rotation=float(rng.uniform(0, 360)), fill=colour)
-    else:
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+def label_map(scene: Scene, owners: np.ndarray) -> np.ndarray:
+    """The class of every pixel, uint8, from the second result of :func:`render_scene`."""
+    return np.array([0, *(item.label for item in scene.objects)], dtype=np.uint8)[owners]
+
+
+@lru_cache(maxsize=16)
+def _centres(count: int) -> np.ndarray:
+    """Centres of ``count`` equal steps along the side, int32."""
+    return ((2 * np.arange(count, dtype=np.int64) + 1) * SIDE // (2 * count)).astype(np.int32)
+
+
+@lru_cache(maxsize=16)
+def _bilinear(size: int, cells: int) -> np.ndarray:
+    """Weights ``(size, cells)``, int32, rows summing to 256."""
+    weights = np.zeros((size, cells), dtype=np.int32)
+    for row, centre in enumerate(_centres(size).tolist()):
+        position = centre * (cells - 1) * 256 // SIDE
+        cell, part = position >> 8, position & 255
+        weights[row, cell] += 256 - part
+        weights[row, min(cell + 1, cells - 1)] += part
+    return weights
+
+
+def _background(scene: Scene, size: int) -> np.ndarray:
+    cells = len(scene.background)
+    weights = _bilinear(size, cells)
+    rows = weights @ scene.background.astype(np.int32).reshape(cells, -1)
+    image = (weights @ rows.reshape(size, cells, 3)) >> 16
+    across, down, shift, amplitude = scene.pattern
+    line = _centres(size)
+    stripes = ((across * line[None, :] + down * line[:, None]) >> shift) & 1
+    image += ((2 * stripes - 1) * amplitude)[..., None]
+    return image
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Where an object lies on the pixel grid.
+
+    Args:
+        rows: Pixel rows of its surroundings.
+        columns: Pixel columns.
+        covered: How many of a pixel's four points it covers, uint8 ``(rows, columns)``.
+        u: Its own coordinates (see shapes.py) at the first of the four points, int32, same shape.
+        v: See ``u``.
+    """
+
+    rows: slice
+    columns: slice
+    covered: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+
+
+def footprint(item: SceneObject, size: int) -> Footprint | None:
+    """An object on a grid of ``size`` pixels a side; None if it lies outside."""
+    left, right = _span(item.x, item.radius, size)
+    top, bottom = _span(item.y, item.radius, size)
+    if left >= right or top >= bottom:
+        return None
+    cosine = _COSINES[item.angle] * UNIT // item.radius
+    sine = _COSINES[(item.angle - TURN // 4) % TURN] * UNIT // item.radius
+    line = _centres(SUBPIXELS * size)
+    dx = line[SUBPIXELS * left : SUBPIXELS * right] - item.x
+    dy = line[SUBPIXELS * top : SUBPIXELS * bottom] - item.y
+    u = ((dx * cosine)[None, :] + (dy * sine)[:, None]) >> _SHIFT
+    v = ((dy * cosine)[:, None] - (dx * sine)[None, :]) >> _SHIFT
+    inside = OUTLINES[item.shape](u, v).view(np.uint8)
+    covered = inside[::2, ::2] + inside[1::2, ::2] + inside[::2, 1::2] + inside[1::2, 1::2]
+    return Footprint(slice(top, bottom), slice(left, right), covered, u[::2, ::2], v[::2, ::2])
+
+
+def _paint(image: np.ndarray, item: SceneObject, place: Footprint) -> None:
+    region = image[place.rows, place.columns]
+    painted = np.array(item.rgb, dtype=np.int32)
+    if item.texture != 'plain':
+        dark = _texture(item.texture, place.u, place.v)
+        painted = np.where(dark[..., None], painted * 7 // 16, painted)
+    region += ((painted - region) * place.covered[..., None].astype(np.int32)) >> 2
+
+
+def _span(centre: int, radius: int, size: int) -> tuple[int, int]:
+    first = (centre - radius) * size // SIDE
+    return max(0, first), min(size, (centre + radius) * size // SIDE + 1)
+
+
+def _texture(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    if name == 'striped':
+        return (v >> 8) & 1 == 1
+    if name == 'checked':
+        return ((u >> 9) ^ (v >> 9)) & 1 == 1
+    x, y = (u & 511) - 256, (v & 511) - 256
+    return x * x + y * y < 170 * 170  # dotted
+
+
+def _photograph(image: np.ndarray, scene: Scene, size: int) -> np.ndarray:
+    """Light, colour cast and noise."""
+    offset = _centres(size) - SIDE // 2
+    across, down = scene.light
+    light = 256 + ((across * offset[None, :] + down * offset[:, None]) >> 11)
+    # one product a pixel and channel, in 1/65536
+    image = (image * (light[..., None] * np.array(scene.gain, dtype=np.int32))) >> 16
+    if scene.noise:
+        grains = np.frombuffer(np.random.RandomState(scene.noise_seed).bytes(2 * image.size), dtype=np.uint8)
+        grains = grains.astype(np.int32).reshape(2, *image.shape)
+        image += ((grains[0] - grains[1]) * scene.noise) >> 8
+    return image.clip(0, 255).astype(np.uint8)

@@ -1,0 +1,132 @@
+"""A numbered collection of scenes, rendered when asked for, or once and then read from a file."""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.logging import print_log
+
+from .caption import caption_of, visible_objects
+from .compose import Scene, compose_scene
+from .difficulty import named_difficulty
+from .render import label_map, render_scene
+from .vocabulary import COLOURS, SHAPES
+
+RENDERING = 1  # raised whenever the same index would look different, so that old caches are left alone
+
+
+@dataclass(frozen=True)
+class SceneDescription:
+    """What a scene shows.
+
+    Args:
+        caption: In words.
+        shape: Index in ``SHAPES`` of the object with most visible pixels.
+        colour: Index in ``COLOURS`` of the same object.
+    """
+
+    caption: str
+    shape: int
+    colour: int
+
+
+class SceneCollection(Sequence):
+    """Scenes 0 to count - 1 of a split.
+
+    Args:
+        split: ``'train'``, ``'val'`` or ``'test'``; no two share a scene.
+        count: Number of scenes.
+        size: Side in pixels. Default 64.
+        seed: Which collection. Default 0.
+        difficulty: A name of ``DIFFICULTIES``. Default ``'standard'``, the one of every figure here.
+        cache_dir: Folder to keep rendered pixels in (``size**2 * 4`` bytes a scene); rendered there by
+            the first user. Default None: render on the fly.
+
+    Raises:
+        ValueError: If an argument is outside of what is listed above.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        count: int,
+        size: int = 64,
+        seed: int = 0,
+        difficulty: str = 'standard',
+        cache_dir: str | None = None,
+    ) -> None:
+        if count < 1:
+            raise ValueError(f'count={count}: a collection has one scene or more')
+        self.split = split
+        self.count = count
+        self.size = size
+        self.seed = seed
+        self.difficulty_name = difficulty
+        self.difficulty = named_difficulty(difficulty)
+        self.scene(0)  # raises what is wrong with the rest
+        self._pixels = None if cache_dir is None else self._cached(Path(cache_dir).expanduser())
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image, uint8 RGB ``(size, size, 3)``, and label map, uint8 ``(size, size)``."""
+        if not 0 <= index < self.count:
+            raise IndexError(f'scene {index} of {self.count}')
+        if self._pixels is not None:
+            pixels = np.array(self._pixels[index])
+            return pixels[..., :3], pixels[..., 3]
+        return self._render(index)
+
+    def scene(self, index: int) -> Scene:
+        """What stands where."""
+        return compose_scene(self.seed, self.split, index, self.difficulty)
+
+    def describe(self, index: int) -> SceneDescription:
+        """What it shows, in words and as labels."""
+        items = visible_objects(self.scene(index))
+        main = items[0]
+        return SceneDescription(
+            caption_of(items), SHAPES.index(main.shape), tuple(COLOURS).index(main.colour)
+        )
+
+    def _render(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        scene = self.scene(index)
+        image, owners = render_scene(scene, self.size)
+        return image, label_map(scene, owners)
+
+    def _cached(self, folder: Path) -> np.ndarray:
+        about = dict(
+            rendering=RENDERING,
+            split=self.split,
+            count=self.count,
+            size=self.size,
+            seed=self.seed,
+            difficulty=self.difficulty_name,
+        )
+        path = folder / ('_'.join(['scenes', *map(str, about.values())]) + '.npy')
+        if not path.is_file():
+            print_log(f'Rendering {self.count} scenes into {path} ({json.dumps(about)})', 'current')
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write(path)
+        return np.load(path, mmap_mode='r')
+
+    def _write(self, path: Path) -> None:
+        # Under a name of its own until it is whole: a killed run leaves no half cache, and of several
+        # processes each writes the same bytes.
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix='.scenes_', suffix='.npy')
+        os.close(handle)
+        try:
+            shape = (self.count, self.size, self.size, 4)
+            pixels = np.lib.format.open_memmap(temporary, mode='w+', dtype=np.uint8, shape=shape)
+            for index in range(self.count):
+                pixels[index, ..., :3], pixels[index, ..., 3] = self._render(index)
+            pixels.flush()
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
