@@ -107,7 +107,8 @@ setup(
     install_requires=read_requirements('runtime'),
     extras_require={
         'openmmlab': read_requirements('openmmlab'),
-        'tests': read_requirements('tests'),
+        'teachers': read_requirements('teachers'),
+        'tests': read_requirements('tests') + read_requirements('teachers'),
         'all': read_requirements('openmmlab') + read_requirements('tests'),
     },
     cmdclass={'build_py': BuildWithConfigs},

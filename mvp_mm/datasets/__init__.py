@@ -6,6 +6,7 @@ from .labelled_images import LabelledImages
 from .load_rgb_image import LoadRGBImage, UnreadableImageError
 from .pack_masked_inputs import PackMaskedInputs
 from .sample_index import SampleIndex
+from .scene_images import SceneImages
 from .unlabelled_images import UnlabelledImages
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     'LoadRGBImage',
     'PackMaskedInputs',
     'SampleIndex',
+    'SceneImages',
     'UnlabelledImages',
     'UnreadableImageError',
 ]

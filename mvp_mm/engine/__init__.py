@@ -16,6 +16,7 @@ from .layer_decay import MVPOptimWrapperConstructor
 from .linear_probe_optim_wrapper_constructor import LinearProbeOptimWrapperConstructor
 from .mvp_optim_wrapper import MVPOptimWrapper
 from .mvp_runner import MVPRunner
+from .teacher_file import save_teacher
 from .throughput_hook import ThroughputHook
 from .total_batch import TotalBatchPlan, plan_total_batch
 from .unreadable_images_hook import UnreadableImagesHook
@@ -36,6 +37,7 @@ __all__ = [
     'load_config',
     'plan_total_batch',
     'run_command_line',
+    'save_teacher',
     'set_loader_option',
     'use_bf16',
     'use_test_time_augmentation',

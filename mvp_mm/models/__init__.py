@@ -5,15 +5,24 @@ from .mvp import MVP
 from .mvp_loss import MVPLoss
 from .mvp_neck import MVPNeck
 from .mvp_vit import MVPViT
-from .target_generators import CLIPTargetGenerator, TargetGenerator, TimmTargetGenerator
+from .target_generators import (
+    CLIPTargetGenerator,
+    PixelTargetGenerator,
+    TargetGenerator,
+    TimmTargetGenerator,
+)
+from .teachers import CLIPTeacher, DINOTeacher
 
 __all__ = [
     'MVP',
     'CLIPTargetGenerator',
+    'CLIPTeacher',
+    'DINOTeacher',
     'MVPDataPreprocessor',
     'MVPLoss',
     'MVPNeck',
     'MVPViT',
+    'PixelTargetGenerator',
     'TargetGenerator',
     'TimmTargetGenerator',
 ]

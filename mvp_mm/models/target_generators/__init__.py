@@ -2,6 +2,7 @@
 
 from .base import TargetGenerator
 from .clip import CLIPTargetGenerator
+from .pixels import PixelTargetGenerator
 from .timm import TimmTargetGenerator
 
-__all__ = ['CLIPTargetGenerator', 'TargetGenerator', 'TimmTargetGenerator']
+__all__ = ['CLIPTargetGenerator', 'PixelTargetGenerator', 'TargetGenerator', 'TimmTargetGenerator']

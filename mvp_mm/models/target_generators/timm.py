@@ -27,6 +27,8 @@ class TimmTargetGenerator(TargetGenerator):
         pretrained: True (default) for timm's weights of that name, the path of a weight file, or None
             for random weights (tests and benchmarks only; a warning is logged).
         cache_dir: Where downloads go. Default None: timm's own cache.
+        model_args: Further arguments of timm's ``create_model``, such as ``img_size``, ``patch_size``,
+            ``embed_dim``, ``depth``, for a network that is no standard one. Default None.
         **kwargs: ``patch_size``, ``grid_matching``, ``dtype``, ``student_mean``, ``student_std``: see
             :class:`TargetGenerator`.
 
@@ -41,9 +43,10 @@ class TimmTargetGenerator(TargetGenerator):
         model_name: str = 'vit_base_patch16_224.dino',
         pretrained: bool | str | None = True,
         cache_dir: str | None = None,
+        model_args: dict | None = None,
         **kwargs,
     ) -> None:
-        teacher = _load_timm(model_name, pretrained, cache_dir)
+        teacher = _load_timm(model_name, pretrained, cache_dir, model_args or {})
         self._check_tokens(teacher, model_name)
         config = teacher.pretrained_cfg
         super().__init__(
@@ -74,7 +77,9 @@ class TimmTargetGenerator(TargetGenerator):
         return torch.cat([tokens[:, :1], tokens[:, teacher.num_prefix_tokens :]], dim=1)
 
 
-def _load_timm(model_name: str, pretrained: bool | str | None, cache_dir: str | None) -> nn.Module:
+def _load_timm(
+    model_name: str, pretrained: bool | str | None, cache_dir: str | None, model_args: dict
+) -> nn.Module:
     architecture = model_name.split('.')[0]
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.5)
@@ -87,16 +92,16 @@ def _load_timm(model_name: str, pretrained: bool | str | None, cache_dir: str | 
     if pretrained is None:
         warn_of_random_weights(model_name, 'True')
         with same_random_weights():
-            return _created(model_name, pretrained=False)
+            return _created(model_name, pretrained=False, **model_args)
     if pretrained is True:
-        return _downloaded(model_name, cache_dir)
+        return _downloaded(model_name, cache_dir, model_args)
     path = Path(str(pretrained)).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
             f'pretrained={pretrained!r} is no existing weight file; give True for the weights that timm '
             f'lists for {model_name}, or the path of a file'
         )
-    teacher = _created(model_name, pretrained=False)
+    teacher = _created(model_name, pretrained=False, **model_args)
     _load_strictly(teacher, path, model_name)
     return teacher
 
@@ -123,9 +128,9 @@ def _created(model_name: str, **kwargs) -> nn.Module:
         return timm.create_model(model_name, num_classes=0, **kwargs)
 
 
-def _downloaded(model_name: str, cache_dir: str | None) -> nn.Module:
+def _downloaded(model_name: str, cache_dir: str | None, model_args: dict) -> nn.Module:
     try:
-        return _created(model_name, pretrained=True, cache_dir=cache_dir)
+        return _created(model_name, pretrained=True, cache_dir=cache_dir, **model_args)
     except (OSError, RuntimeError) as error:
         config = timm.get_pretrained_cfg(model_name)
         source = None if config is None else config.hf_hub_id or config.url

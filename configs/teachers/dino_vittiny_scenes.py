@@ -1,0 +1,76 @@
+"""The embedded vision-only teacher: DINO on the embedded scenes, without their captions.
+
+Command:  python tools/train_teacher.py configs/teachers/dino_vittiny_scenes.py
+          It needs lightly: pip install 'mvp_mm[teachers]'
+Cost:     see `Measured`; two CPU cores.
+Expected: k-NN accuracy of shape and colour above chance, 12.5 % each.
+Measured: not yet.
+
+Same network, same scenes and about the same core-minutes as configs/teachers/clip_vittiny_scenes.py. The
+weights it made lie beside it, dino_vittiny_scenes.safetensors.
+"""
+
+_base_ = './clip_vittiny_scenes.py'
+
+vit = dict(
+    model_name='vit_tiny_patch16_224',
+    img_size=64,
+    patch_size=8,
+    embed_dim=128,  # these three as the CLIP teacher's vision branch
+    depth=4,
+    num_heads=4,
+)
+model = dict(_delete_=True, type='DINOTeacher', vit=vit, momentum=0.99)  # DINO's 0.996 is for longer runs
+
+jitter = [
+    dict(type='torchvision/RandomHorizontalFlip', p=0.5),  # DINO
+    dict(
+        type='RandomApply',
+        prob=0.8,  # DINO
+        transforms=[
+            dict(type='torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+        ],
+    ),
+    dict(type='torchvision/RandomGrayscale', p=0.2),  # DINO
+]
+large = [
+    dict(type='torchvision/RandomResizedCrop', size=64, scale=(0.4, 1.0), interpolation='bicubic'),  # DINO
+    *jitter,
+]
+small = [
+    dict(type='torchvision/RandomResizedCrop', size=32, scale=(0.05, 0.4), interpolation='bicubic'),  # DINO
+    *jitter,
+]
+train_dataloader = dict(
+    batch_size=64,
+    sampler=dict(total_batch=64),
+    dataset=dict(
+        captions=False,
+        pipeline=[
+            dict(type='MultiView', num_views=[2, 4], transforms=[large, small]),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+val_dataloader = None
+val_evaluator = None
+val_cfg = None
+
+epochs = 3
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-3, weight_decay=0.04, betas=(0.9, 0.999), eps=1e-8),  # DINO
+    clip_grad=dict(max_norm=3.0),  # DINO
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=300),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min_ratio=1e-2,
+        by_epoch=True,
+        begin=0,
+        end=epochs,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(max_epochs=epochs)
+auto_scale_lr = dict(base_batch_size=64)

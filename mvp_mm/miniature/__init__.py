@@ -1,0 +1,1 @@
+"""The paper's comparison in miniature, on the embedded scenes."""

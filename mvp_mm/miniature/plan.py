@@ -1,0 +1,169 @@
+"""What the experiment consists of: pieces that can be run one by one, in any number of sittings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+CHANCE = 'chance'
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What a student is trained by before it meets labels.
+
+    Args:
+        config: Pre-training config below ``configs``; '' for none (from scratch).
+        options: Config options beside it.
+        backbone: Options of the downstream backbone that differ from MVPViT's defaults.
+        epochs_factor: Length of the pre-training against the others'.
+        says: One line for the table.
+    """
+
+    config: str
+    says: str
+    options: dict = field(default_factory=dict)
+    backbone: dict = field(default_factory=dict)
+    epochs_factor: float = 1.0
+
+
+PLAIN_VIT = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, layer_scale_init_value=0.0)
+WIDE = dict(embed_dims=144, num_heads=4, feedforward_channels=576)
+CLIP = 'mvp/vittiny_scenes.py'
+GUIDANCES = {
+    'scratch': Guidance('', 'no pre-training'),
+    'pixel': Guidance('mvp/vittiny_scenes_pixel.py', 'pixels of each patch'),
+    'dino': Guidance('mvp/vittiny_scenes_dino.py', 'tokens of the vision-only teacher'),
+    'clip': Guidance(CLIP, 'tokens of CLIP in the joint space (MVP)'),
+    # the paper's ablations
+    'clip-masked-only': Guidance(
+        CLIP, 'MVP, loss on masked patches and CLS', {'model.loss.tokens': 'masked'}
+    ),
+    'clip-no-cls': Guidance(CLIP, 'MVP, loss without CLS', {'model.loss.cls_weight': 0.0}),
+    'clip-third': Guidance(CLIP, 'MVP, a third of the epochs (100 of 300)', epochs_factor=1 / 3),
+    'clip-wide': Guidance(
+        CLIP,
+        'MVP, a student half as wide again',
+        {
+            **{f'model.backbone.arch.{key}': value for key, value in WIDE.items()},
+            'model.neck.in_channels': WIDE['embed_dims'],
+        },
+        {'arch': WIDE},
+    ),
+    # another method, by mmpretrain's own classes
+    'mae': Guidance('mvp/vittiny_scenes_mae.py', "mmpretrain's MAE", backbone=PLAIN_VIT),
+}
+MAIN = ('scratch', 'pixel', 'dino', 'clip')
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long everything is trained.
+
+    Args:
+        seeds: Seeds, of students and of labelled sets.
+        labels: Numbers of labelled scenes.
+        scenes: Unlabelled scenes.
+        epochs: Epochs over them, as the guidances with factor 1 have.
+        steps: Steps of each segmentation training.
+        rates: Learning rates of the segmentation that each guidance may choose from, on validation
+            scenes and one labelled set of its own.
+        frozen: Also with a frozen backbone.
+    """
+
+    seeds: tuple[int, ...]
+    labels: tuple[int, ...]
+    scenes: int
+    epochs: int
+    steps: int
+    rates: tuple[float, ...]
+    frozen: bool = False
+
+
+LENGTHS = {
+    '10min': Length((0,), (300,), 5000, 3, 200, (1e-3,)),
+    '1h': Length((0,), (100, 300), 20000, 3, 400, (1e-3,)),
+    'full': Length((0, 1, 2), (100, 300, 1000), 20000, 4, 400, (5e-4, 2e-3), frozen=True),
+    'gpu': Length((0, 1, 2, 3, 4), (100, 300, 1000), 200000, 30, 3000, (3e-4, 1e-3, 3e-3), frozen=True),
+}
+TUNING_SEED = 1000  # of the labelled set on which learning rates are chosen
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One job: a pre-training, a probe or a segmentation.
+
+    Args:
+        name: Unique; its result is kept under it.
+        kind: ``'pretrain'``, ``'probe'``, ``'probe-teacher'`` or ``'segment'``.
+        guidance: A name of ``GUIDANCES``.
+        seed: Seed of the student, and of the labelled set.
+        needs: Names of the pieces whose results it reads.
+        labels: Labelled scenes (``'segment'``).
+        frozen: Train the heads only (``'segment'``).
+        rate: Learning rate; 0 takes the best of the tuning pieces among ``needs`` (``'segment'``).
+    """
+
+    name: str
+    kind: str
+    guidance: str
+    seed: int
+    needs: tuple[str, ...] = ()
+    labels: int = 0
+    frozen: bool = False
+    rate: float = 0.0
+
+
+def plan(
+    guidances: Sequence[str], seeds: Sequence[int], labels: Sequence[int], length: Length
+) -> list[Piece]:
+    """All pieces of an experiment, each after what it needs.
+
+    Args:
+        guidances: Names of ``GUIDANCES``.
+        seeds: Seeds.
+        labels: Numbers of labelled scenes.
+        length: Learning rates to choose from, and whether frozen backbones are tried.
+
+    Raises:
+        ValueError: If a guidance is unknown.
+    """
+    unknown = sorted(set(guidances) - set(GUIDANCES))
+    if unknown:
+        raise ValueError(f'unknown guidance {", ".join(unknown)}; there are {", ".join(GUIDANCES)}')
+    pieces = [
+        Piece(f'probe-teacher-{name}', 'probe-teacher', name, 0)
+        for name in ('clip', 'dino')
+        if name in guidances
+    ]
+    for seed in seeds:  # a whole table of one seed first, so that an early stop leaves one
+        for name in guidances:
+            pieces += _of_student(name, seed, seeds[0], labels, length)
+    return pieces
+
+
+def _of_student(name: str, seed: int, first_seed: int, labels: Sequence[int], length: Length) -> list[Piece]:
+    pretraining = (f'pretrain-{name}-s{seed}',) if GUIDANCES[name].config else ()
+    pieces = [Piece(key, 'pretrain', name, seed) for key in pretraining]
+    pieces.append(Piece(f'probe-{name}-s{seed}', 'probe', name, seed, pretraining))
+    for frozen in (False, True) if length.frozen and name != 'scratch' else (False,):
+        suffix = '-frozen' if frozen else ''
+        rates = {rate: f'tune-{name}{suffix}-lr{rate:g}' for rate in length.rates if len(length.rates) > 1}
+        if seed == first_seed:
+            pieces += [
+                Piece(key, 'segment', name, seed, pretraining, 300, frozen, rate)
+                for rate, key in rates.items()
+            ]
+        # a frozen backbone is compared at one budget
+        for count in [300] if frozen else labels:
+            pieces.append(
+                Piece(
+                    f'segment-{name}{suffix}-s{seed}-n{count}',
+                    'segment',
+                    name,
+                    seed,
+                    (*pretraining, *rates.values()),
+                    count,
+                    frozen,
+                    0.0 if rates else length.rates[0],
+                )
+            )
+    return pieces

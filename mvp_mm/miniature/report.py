@@ -1,0 +1,104 @@
+"""The table and the plot of an experiment, from the figures of its pieces."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .plan import GUIDANCES, Piece
+from .run import result_file
+
+PROBES = {'shape': 'shape', 'colour': 'colour', 'knn_shape': 'k-NN shape', 'knn_colour': 'k-NN colour'}
+
+Figures = dict[tuple[str, str], list[float]]
+
+
+def collect(pieces: list[Piece], out: Path) -> Figures:
+    """The figures of the pieces that are done, over the seeds, by (row, column)."""
+    figures: Figures = defaultdict(list)
+    for piece in pieces:
+        path = result_file(out, piece.name)
+        if not path.exists() or piece.name.startswith('tune-'):
+            continue
+        result = json.loads(path.read_text())
+        row = f'teacher {piece.guidance}' if piece.kind == 'probe-teacher' else piece.guidance
+        if piece.kind == 'segment':
+            column = f'mIoU {piece.labels}' + (' frozen' if piece.frozen else '')
+            figures[row, column].append(result['miou'])
+        elif piece.kind == 'pretrain':
+            for key in ('target_cosine/cosine', 'target_cosine/excess'):
+                if key in result:
+                    figures[row, key.split('/')[1]].append(result[key])
+        else:
+            for key, column in PROBES.items():
+                figures[row, column].append(result[key])
+    return dict(figures)
+
+
+def table(figures: Figures) -> str:
+    """A Markdown table: mean and, of several seeds, ± their sample standard deviation."""
+    columns = sorted({column for _, column in figures}, key=_column_order)
+    rows = sorted({row for row, _ in figures}, key=_row_order)
+    lines = ['| | ' + ' | '.join(columns) + ' |', '|---' * (len(columns) + 1) + '|']
+    for row in rows:
+        cells = [_cell(figures.get((row, column)), column) for column in columns]
+        lines.append(f'| {row} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def _column_order(column: str) -> tuple:
+    order = [*PROBES.values(), 'cosine', 'excess']
+    if column in order:
+        return order.index(column), 0, ''
+    words = column.split()
+    return len(order), int(words[1]), column
+
+
+def _row_order(row: str) -> tuple:
+    teacher = row.startswith('teacher ')
+    return teacher, list(GUIDANCES).index(row.removeprefix('teacher '))
+
+
+def _cell(values: list[float] | None, column: str) -> str:
+    if not values:
+        return ''
+    digits = 3 if column in ('cosine', 'excess') else 1
+    text = f'{mean(values):.{digits}f}'
+    return text if len(values) == 1 else f'{text} ± {stdev(values):.{digits}f}'
+
+
+def draw(figures: Figures, path: Path) -> None:
+    """mIoU over the number of labelled scenes, a line a guidance, bars of one standard deviation.
+
+    Args:
+        figures: As :func:`collect` gives them.
+        path: PNG or PDF to write.
+    """
+    figure = Figure((5, 3.6), layout='constrained', dpi=150)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    curves: dict[str, list[tuple[int, list[float]]]] = defaultdict(list)
+    for (row, column), values in figures.items():
+        words = column.split()
+        if words[0] == 'mIoU' and len(words) == 2:
+            curves[row].append((int(words[1]), values))
+    for row in sorted(curves, key=_row_order):
+        points = sorted(curves[row])
+        axes.errorbar(
+            [count for count, _ in points],
+            [mean(values) for _, values in points],
+            yerr=[stdev(values) if len(values) > 1 else 0 for _, values in points],
+            marker='o',
+            capsize=3,
+            label=row,
+        )
+    axes.set(xscale='log', xlabel='labelled scenes', ylabel='mIoU (%)')
+    counts = sorted({count for points in curves.values() for count, _ in points})
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path)

@@ -1,0 +1,44 @@
+"""The image itself as the target: guidance without a teacher, to compare teachers with."""
+
+import torch
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import Grid, TargetGenerator
+
+TYPICAL_GRID = 8  # any will do: it is only for the base class's first look at the shape of the targets
+VARIANCE_FLOOR = 1e-6  # MAE, norm_pix_loss
+
+
+@MODELS.register_module()
+class PixelTargetGenerator(TargetGenerator):
+    """The pixels of every patch, each patch with its own mean and variance taken out.
+
+    That is MAE's best target (``norm_pix_loss``); under MVP's cosine it is, up to a constant, MAE's mean
+    squared error. For CLS, which has no patch, the target is the whole image shrunk to one patch.
+
+    Args:
+        **kwargs: ``patch_size``, ``dtype``, ``student_mean``, ``student_std``: see
+            :class:`TargetGenerator`.
+    """
+
+    def __init__(self, patch_size: int = 16, **kwargs) -> None:
+        super().__init__(
+            teacher=nn.Identity(),
+            teacher_patch_size=patch_size,
+            teacher_image_size=(TYPICAL_GRID * patch_size,) * 2,
+            teacher_mean=(0.0, 0.0, 0.0),
+            teacher_std=(1.0, 1.0, 1.0),
+            patch_size=patch_size,
+            **kwargs,
+        )
+
+    def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
+        """``(B, 1 + h * w, 3 * p * p)``, the shrunk image first."""
+        side = self.patch_size
+        patches = F.unfold(images.float(), side, stride=side).transpose(1, 2)
+        shrunk = F.adaptive_avg_pool2d(images.float(), side).flatten(1)
+        tokens = torch.cat([shrunk[:, None], patches], dim=1)
+        variance, mean = torch.var_mean(tokens, dim=-1, keepdim=True)
+        return ((tokens - mean) / (variance + VARIANCE_FLOOR).sqrt()).to(images.dtype)

@@ -1,0 +1,136 @@
+"""The configs on the embedded scenes run at a few steps, from teacher to segmentation."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from safetensors import safe_open
+
+from mvp_mm.engine import build_runner, save_teacher
+from mvp_mm.models import CLIPTargetGenerator, TimmTargetGenerator
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+PRETRAINING = sorted(path.name for path in (CONFIGS / 'mvp').glob('vittiny_scenes*.py'))
+
+
+def load(name, work_dir, **train_cfg):
+    """A config shortened to two steps of four scenes."""
+    cfg = Config.fromfile(CONFIGS / name)
+    cfg.work_dir = str(work_dir)
+    cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.dataset.count = 8
+    if 'total_batch' in cfg.train_dataloader.sampler:
+        cfg.train_dataloader.sampler.total_batch = 4
+    cfg.auto_scale_lr.base_batch_size = 4
+    for phase in ('val', 'test'):
+        loader = cfg.get(f'{phase}_dataloader')
+        if loader:
+            loader.update(num_workers=0, persistent_workers=False)
+            loader.dataset.count = 8
+    cfg.train_cfg.update(train_cfg)
+    cfg.default_hooks.logger.interval = 1
+    return cfg
+
+
+def logged(runner):
+    (path,) = Path(runner.log_dir).glob('vis_data/*_*.json')
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize('name', PRETRAINING)
+def test_pretraining(name, tmp_path):
+    cfg = load(f'mvp/{name}', tmp_path, max_epochs=1)
+    if cfg.model.get('target_generator', {}).get('pretrained'):
+        cfg.model.target_generator.pretrained = None
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 2
+    losses = [line['loss'] for line in logged(runner) if 'loss' in line]
+    assert len(losses) == 2 and all(torch.isfinite(torch.tensor(losses)))
+    if name != 'vittiny_scenes_mae.py':
+        validation = next(line for line in logged(runner) if 'target_cosine/excess' in line)
+        excess = validation['target_cosine/cosine'] - validation['target_cosine/constant']
+        assert validation['target_cosine/excess'] == pytest.approx(excess, abs=1e-5)
+
+
+@pytest.mark.parametrize('frozen', [False, True])
+def test_segmentation_from_a_student(frozen, tmp_path):
+    cfg = load('mvp/vittiny_scenes_pixel.py', tmp_path / 'student', max_epochs=1)
+    student = build_runner(cfg)
+    student.train()
+    cfg = load('upernet/vittiny_scenes.py', tmp_path / 'segmentation', max_iters=2, val_interval=2)
+    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'student/epoch_1.pth')
+    if frozen:
+        cfg.model.backbone.frozen_stages = 4
+    runner = build_runner(cfg)
+    runner.train()
+    assert any('mIoU' in line for line in logged(runner))
+    kept = student.model.backbone.state_dict()
+    after = runner.model.backbone.state_dict()
+    same = torch.equal(after['layers.2.ffn.layers.0.0.weight'], kept['layers.2.ffn.layers.0.0.weight'])
+    assert same == frozen
+
+
+def test_clip_teacher_learns_resumes_and_is_loaded(tmp_path):
+    cfg = load('teachers/clip_vittiny_scenes.py', tmp_path, max_epochs=1)
+    build_runner(cfg).train()
+    cfg = load('teachers/clip_vittiny_scenes.py', tmp_path, max_epochs=2)
+    cfg.resume = True
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 4
+    validation = [line for line in logged(runner) if 'zero_shot/shape' in line]
+    assert len(validation) == 1 and 0 <= validation[0]['zero_shot/colour'] <= 100
+    path = tmp_path / 'teacher.safetensors'
+    digest = save_teacher(runner, path)
+    assert len(digest) == 64 and not list(tmp_path.glob('.*.safetensors'))
+    with safe_open(path, 'pt') as file:
+        about = file.metadata()
+    assert (
+        about['iterations'] == '4'
+        and about['config'] == 'clip_vittiny_scenes.py'
+        and 'zero_shot/shape' in about
+    )
+    generator = CLIPTargetGenerator(
+        str(CONFIGS / 'teachers/clip_vittiny_scenes.json'), str(path), quick_gelu=False, patch_size=8
+    )
+    ours = runner.model.clip.visual.state_dict()
+    for key, value in generator.teacher.state_dict().items():
+        assert torch.allclose(value, ours[key], atol=1e-3), key
+
+
+def test_dino_teacher_learns_and_is_loaded(tmp_path):
+    pytest.importorskip('lightly', reason='the DINO teacher needs lightly')
+    cfg = load('teachers/dino_vittiny_scenes.py', tmp_path, max_epochs=1)
+    runner = build_runner(cfg)
+    before = {key: value.clone() for key, value in runner.model.slow_vit.state_dict().items()}
+    last_layer = runner.model.head.last_layer.weight_v.detach().clone()
+    runner.train()
+    assert torch.equal(runner.model.head.last_layer.weight_v, last_layer), 'it stands still for an epoch'
+    cfg = load('teachers/dino_vittiny_scenes.py', tmp_path, max_epochs=2)
+    cfg.resume = True
+    runner = build_runner(cfg)
+    runner.train()
+    assert not torch.equal(runner.model.head.last_layer.weight_v, last_layer)
+    slow, fast = runner.model.slow_vit.state_dict(), runner.model.vit.state_dict()
+    key = 'blocks.1.mlp.fc1.weight'
+    assert not torch.equal(slow[key], before[key]) and not torch.equal(slow[key], fast[key])
+    assert all(not parameter.requires_grad for parameter in runner.model.slow_vit.parameters())
+    path = tmp_path / 'teacher.safetensors'
+    save_teacher(runner, path)
+    settings = Config.fromfile(CONFIGS / 'mvp/vittiny_scenes_dino.py').model.target_generator
+    settings.pop('type')
+    generator = TimmTargetGenerator(**{**settings, 'pretrained': str(path)})
+    images = torch.randn(2, 3, 64, 64)  # normalised by ImageNet's statistics, which both use
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        expected = runner.model(images)
+    assert torch.allclose(generator(images)[:, 0], expected, atol=2e-2)
+
+
+def test_other_models_are_no_teachers(tmp_path):
+    cfg = load('mvp/vittiny_scenes_pixel.py', tmp_path, max_epochs=1)
+    with pytest.raises(ValueError, match='MVP is no teacher to save'):
+        save_teacher(build_runner(cfg), tmp_path / 'x.safetensors')
