@@ -20,7 +20,7 @@ vit = dict(
     depth=4,
     num_heads=4,
 )
-model = dict(_delete_=True, type='DINOTeacher', vit=vit, momentum=0.99)  # DINO's 0.996 is for longer runs
+model = dict(_delete_=True, type='DINOTeacher', vit=vit)
 
 jitter = [
     dict(type='torchvision/RandomHorizontalFlip', p=0.5),  # DINO
@@ -58,7 +58,7 @@ val_cfg = None
 
 epochs = 3
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, weight_decay=0.04, betas=(0.9, 0.999), eps=1e-8),  # DINO
+    optimizer=dict(lr=5e-4, weight_decay=0.04, betas=(0.9, 0.999), eps=1e-8),  # DINO
     clip_grad=dict(max_norm=3.0),  # DINO
 )
 param_scheduler = [

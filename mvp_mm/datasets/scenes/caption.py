@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from .compose import SIDE, Scene, SceneObject
+from .compose import Scene, SceneObject
 from .render import HALF, footprint
 
 VISIBLE_SHARE = 0.4  # of an object's own pixels; one that is hidden more is not named
 GRID = 64  # visibility is judged at this size whatever the size of the image, so captions do not change
-SMALL, LARGE = 145 * SIDE // 1000, 235 * SIDE // 1000  # radii
 
 
 def visible_objects(scene: Scene) -> list[SceneObject]:
@@ -34,16 +33,9 @@ def visible_objects(scene: Scene) -> list[SceneObject]:
 
 
 def describe(item: SceneObject) -> str:
-    """An object in words, such as ``'a small striped red star'``."""
-    words = []
-    if item.radius < SMALL:
-        words.append('small')
-    elif item.radius > LARGE:
-        words.append('large')
-    if item.texture != 'plain':
-        words.append(item.texture)
-    words += [item.colour, item.shape]
-    return ' '.join(['an' if words[0][0] in 'aeiou' else 'a', *words])
+    """An object in words, such as ``'a red star'``; as people do, not always with its colour."""
+    words = f'{item.colour} {item.shape}' if item.says_colour else item.shape
+    return f'an {words}' if words[0] in 'aeiou' else f'a {words}'
 
 
 def relation(first: SceneObject, second: SceneObject) -> str:

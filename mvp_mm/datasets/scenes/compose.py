@@ -28,6 +28,7 @@ class SceneObject:
         y: See ``x``.
         radius: Circumradius, same unit.
         angle: Rotation in 1/64 of a turn.
+        says_colour: Whether a caption names its colour.
     """
 
     shape: str
@@ -38,6 +39,7 @@ class SceneObject:
     y: int
     radius: int
     angle: int
+    says_colour: bool = True
 
     @property
     def label(self) -> int:
@@ -104,9 +106,9 @@ def compose_scene(seed: int, split: str, index: int, difficulty: Difficulty) -> 
             raise ValueError(f'{name}={value} is not within 0 and 2**64 - 1')
     draws = _Draws(seed, SPLITS.index(split), index)
     objects = [
-        *_clutter(draws, difficulty.clutter, 60, 220),
+        *_clutter(draws, difficulty.clutter, 60, 220, difficulty.turn),
         *_named_objects(draws, difficulty),
-        *_clutter(draws, difficulty.occluders, 40, 80),
+        *_clutter(draws, difficulty.occluders, 40, 80, difficulty.turn),
     ]
     spread = difficulty.light * 256 // 100
     return Scene(
@@ -149,7 +151,8 @@ def _named_objects(draws: _Draws, difficulty: Difficulty) -> list[SceneObject]:
                 x=x,
                 y=y,
                 radius=radius,
-                angle=draws.between(0, TURN - 1),
+                angle=draws.between(-difficulty.turn, difficulty.turn) % TURN,
+                says_colour=draws.between(1, 3) > 1,
             )
         )
     first = draws.between(0, len(placed) - 1)  # which of them lies lowest
@@ -162,7 +165,9 @@ def _apart(x: int, y: int, radius: int, other: SceneObject) -> bool:
     return (x - other.x) ** 2 + (y - other.y) ** 2 >= reach * reach
 
 
-def _clutter(draws: _Draws, count: tuple[int, int], smallest: int, largest: int) -> list[SceneObject]:
+def _clutter(
+    draws: _Draws, count: tuple[int, int], smallest: int, largest: int, turn: int
+) -> list[SceneObject]:
     return [
         SceneObject(
             shape=draws.of(UNNAMED_SHAPES),
@@ -172,7 +177,7 @@ def _clutter(draws: _Draws, count: tuple[int, int], smallest: int, largest: int)
             x=draws.between(0, SIDE),
             y=draws.between(0, SIDE),
             radius=draws.between(smallest, largest) * SIDE // 1000,
-            angle=draws.between(0, TURN - 1),
+            angle=draws.between(-turn, turn) % TURN,
         )
         for _ in range(draws.between(*count))
     ]

@@ -13,6 +13,7 @@ class Difficulty:
         occluders: Small unnamed shapes above the objects.
         main_radius: Circumradius of the main object, in 1/1000 of the image's side.
         other_radius: Circumradius of the other named objects, same unit.
+        turn: Largest rotation of any shape to either side, in 1/64 of a full turn; 32 is every angle.
         background_amplitude: Contrast of the background's pattern, in grey levels.
         noise: Largest deviation of a pixel by noise, in grey levels (triangular distribution).
         light: Largest relative change of brightness from the centre to an edge, in percent.
@@ -24,6 +25,7 @@ class Difficulty:
     occluders: tuple[int, int]
     main_radius: tuple[int, int]
     other_radius: tuple[int, int]
+    turn: int
     background_amplitude: tuple[int, int]
     noise: int
     light: int
@@ -31,10 +33,10 @@ class Difficulty:
 
 
 DIFFICULTIES = {
-    'easy': Difficulty((0, 1), (0, 2), (0, 0), (220, 320), (130, 200), (0, 15), 10, 10, 15),
+    'easy': Difficulty((0, 1), (0, 1), (0, 0), (300, 400), (150, 220), 4, (0, 15), 10, 10, 15),
     # The setting of every figure in docs and benchmarks.
-    'standard': Difficulty((1, 3), (2, 5), (0, 1), (190, 290), (120, 190), (5, 40), 30, 25, 30),
-    'hard': Difficulty((2, 4), (4, 9), (1, 3), (150, 240), (100, 160), (15, 60), 50, 40, 45),
+    'standard': Difficulty((0, 2), (1, 4), (0, 1), (260, 370), (140, 210), 8, (5, 30), 25, 20, 30),
+    'hard': Difficulty((2, 4), (4, 9), (1, 3), (150, 240), (100, 160), 32, (15, 60), 50, 40, 45),
 }
 
 

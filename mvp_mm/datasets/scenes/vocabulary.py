@@ -15,8 +15,6 @@ COLOURS = {
     'pink': (235, 130, 175),
 }
 TEXTURES = ('plain', 'striped', 'checked', 'dotted')
-SIZES = ('small', 'medium', 'large')  # `medium` goes without saying
-RELATIONS = ('left of', 'right of', 'above', 'below')
 
 CLASSES = ('background', *SHAPES)
 PALETTE = (
