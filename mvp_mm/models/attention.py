@@ -20,19 +20,33 @@ def biased_attention(
     Returns:
         ``(B, heads, L, d)`` in the dtype of ``query``.
     """
-    if bias is not None:
-        bias = bias.to(query.dtype)
     if query.is_cuda or bias is None:
         # Fused kernels. With a bias, CUDA's memory-efficient kernel is the one that also returns the
         # bias gradient; without one, flash attention applies.
-        mask = None if bias is None else bias.expand(query.shape[0], -1, -1, -1)
+        mask = None if bias is None else bias.to(query.dtype).expand(query.shape[0], -1, -1, -1)
         return F.scaled_dot_product_attention(query, key, value, mask, dropout)
     # On a CPU the fused kernel takes no bias that needs a gradient and falls to a slow path.
-    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    weights = (logits + bias).softmax(dim=-1)
+    weights = attention_probabilities(query, key, bias)
     if dropout > 0:
         weights = F.dropout(weights, dropout)
     return weights.to(value.dtype) @ value
+
+
+def attention_probabilities(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
+    """``softmax(q k^T / sqrt(d) + bias)``: how much each token attends to each other one.
+
+    Args:
+        query: ``(B, heads, L, d)``; ``key`` alike.
+        key: See ``query``.
+        bias: ``(heads, L, L)`` or None.
+
+    Returns:
+        ``(B, heads, L, L)``; each row, that of a query, sums to one.
+    """
+    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    if bias is not None:
+        logits = logits + bias.to(query.dtype)
+    return logits.softmax(dim=-1)
 
 
 def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ from mmcv.cnn.bricks.transformer import FFN
 from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 
-from .attention import biased_attention, merge_heads, qkv_bias, split_heads
+from .attention import attention_probabilities, biased_attention, merge_heads, qkv_bias, split_heads
 from .relative_position import Grid, add_relative_position_table, relative_position_bias
 
 
@@ -52,18 +52,32 @@ class MVPAttention(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
         """``(B, L, C)`` to ``(B, L, C)``; ``shared_bias`` is ``(heads, L, L)``."""
-        bias = qkv_bias(self.q_bias, self.v_bias) if self.has_qv_bias else self.qkv.bias
-        qkv = nn.functional.linear(tokens, self.qkv.weight, bias)
-        query, key, value = split_heads(qkv, self.num_heads)
-        logit_bias = shared_bias
-        if self.window is not None:
-            own = relative_position_bias(
-                self.relative_position_bias_table, self.relative_position_index, self.window, grid
-            )
-            logit_bias = own if logit_bias is None else own + logit_bias
+        query, key, value = self._query_key_value(tokens)
         dropout = self.attn_drop_rate if self.training else 0.0
-        heads = biased_attention(query, key, value, logit_bias, dropout)
+        heads = biased_attention(query, key, value, self._logit_bias(grid, shared_bias), dropout)
         return self.proj_drop(self.proj(merge_heads(heads)))
+
+    def probabilities(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
+        """What ``forward`` weighs the values by, ``(B, heads, L, L)``, before any dropout.
+
+        Computed anew, because the fused kernels of ``forward`` never hold it.
+        """
+        query, key, _ = self._query_key_value(tokens)
+        return attention_probabilities(query, key, self._logit_bias(grid, shared_bias))
+
+    def _query_key_value(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Three of ``(B, heads, L, C / heads)``."""
+        bias = qkv_bias(self.q_bias, self.v_bias) if self.has_qv_bias else self.qkv.bias
+        return split_heads(nn.functional.linear(tokens, self.qkv.weight, bias), self.num_heads)
+
+    def _logit_bias(self, grid: Grid, shared_bias: Tensor | None) -> Tensor | None:
+        """``(heads, L, L)``: this block's own bias, the shared one, their sum, or None."""
+        if self.window is None:
+            return shared_bias
+        own = relative_position_bias(
+            self.relative_position_bias_table, self.relative_position_index, self.window, grid
+        )
+        return own if shared_bias is None else own + shared_bias
 
 
 class MVPBlock(nn.Module):
@@ -118,6 +132,12 @@ class MVPBlock(nn.Module):
         """``(B, L, C)`` to ``(B, L, C)``."""
         tokens = tokens + self._branch(self.attn(self.ln1(tokens), grid, shared_bias), self.gamma_1)
         return tokens + self._branch(self.ffn(self.ln2(tokens)), self.gamma_2)
+
+    def attention_probabilities(
+        self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None
+    ) -> Tensor:
+        """The attention ``(B, heads, L, L)`` that ``forward`` pays in these tokens ``(B, L, C)``."""
+        return self.attn.probabilities(self.ln1(tokens), grid, shared_bias)
 
     def _branch(self, out: Tensor, gamma: Tensor | None) -> Tensor:
         return self.drop_path(out if gamma is None else gamma * out)

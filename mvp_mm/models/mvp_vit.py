@@ -4,7 +4,7 @@ Shape legend: B batch, (H, W) image in pixels, p patch size, (h, w) = (H/p, W/p)
 patches, L = M + 1 tokens with CLS first, C width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
@@ -270,6 +270,27 @@ class MVPViT(BaseBackbone):
                 outs.append(self._format(tokens, grid, out_type))
         return tuple(outs)
 
+    def blockwise(self, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Encode whole images block by block, with the attention of each: for looking inside.
+
+        One block's attention is held at a time: that of ViT-L at 512 pixels has 64 MiB an image.
+
+        Args:
+            images: ``(B, 3, H, W)`` normalised.
+
+        Yields:
+            For each block its attention probabilities ``(B, heads, L, L)`` and the tokens that leave it,
+            ``(B, L, C)``; the last block's are after the final norm, where there is one.
+        """
+        tokens, grid = self.embed(images)
+        shared_bias = None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
+        for index, layer in enumerate(self.layers):
+            attention = layer.attention_probabilities(tokens, grid, shared_bias)
+            tokens = layer(tokens, grid, shared_bias)
+            if index == self.num_layers - 1 and self.final_norm:
+                tokens = self.ln1(tokens)
+            yield attention, tokens
+
     def embed(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Grid]:
         """Patches to tokens: embed, put the mask token in, prepend CLS, add positions.
 
@@ -285,7 +306,8 @@ class MVPViT(BaseBackbone):
             tokens = self._put_mask_token(tokens, grid, mask)
         if self.cls_token is not None:
             # Under autocast the patches are bf16 and CLS float32: from here the residual is float32.
-            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            # (`shape[0]`, unlike `len`, stays a free batch size when a graph is exported.)
+            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         if self.pos_embed is not None:
             tokens = tokens + resize_pos_embed(
                 self.pos_embed, self.window, grid, self.interpolate_mode, self.num_extra_tokens

@@ -10,6 +10,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .last_attention import attention_in_a_run
+
 Grid = tuple[int, int]
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -145,22 +147,53 @@ class TargetGenerator(BaseModule):
         Raises:
             ValueError: If H or W is no multiple of the student's patch size.
         """
+        dtype = self._compute_dtype(images.device.type)
+        with torch.autocast(images.device.type, enabled=False):
+            images, run_grid, grid = self._as_the_teacher_sees(images)
+            tokens = self.encode(self._teacher_in(dtype), images.to(dtype), run_grid)
+            if run_grid != grid:
+                tokens = self._resized_tokens(tokens, run_grid, grid)
+        return tokens
+
+    @torch.no_grad()
+    def cls_attention(self, images: Tensor) -> tuple[Tensor, Grid]:
+        """Attention of the teacher's last layer from CLS to the patches, for looking at it.
+
+        Args:
+            images: As for ``forward``.
+
+        Returns:
+            Probabilities ``(B, heads, h * w)``, float32, which sum to one together with those of CLS to
+            itself and to registers; and the teacher's own patch grid ``(h, w)``.
+
+        Raises:
+            ValueError: If this teacher's attention cannot be had.
+        """
+        module = self.attention_module(self.teacher)
+        if module is None:
+            raise ValueError(f'the attention of a {type(self).__name__} cannot be had: it has none')
+        with torch.autocast(images.device.type, enabled=False):
+            images, grid, _ = self._as_the_teacher_sees(images)
+            attention = attention_in_a_run(module, lambda: self.encode(self.teacher, images, grid))
+        return attention[:, :, 0, -grid[0] * grid[1] :], grid
+
+    def attention_module(self, teacher: nn.Module) -> nn.Module | None:
+        """Hook for subclasses: the attention of the last layer, its tokens CLS first and patches last."""
+        return None
+
+    def _as_the_teacher_sees(self, images: Tensor) -> tuple[Tensor, Grid, Grid]:
+        """Re-normalise and resize the student's crop; also the patch grids of teacher and student."""
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
                 f'a crop of {height}x{width} has no whole number of {self.patch_size}-pixel patches'
             )
         grid = (height // self.patch_size, width // self.patch_size)
-        dtype = self._compute_dtype(images.device.type)
-        with torch.autocast(images.device.type, enabled=False):
-            images = self._renormalised(images)
-            run_size, run_grid = self._running_size(images.shape[-2:], grid)
-            if run_size != (height, width):
-                images = F.interpolate(images, run_size, mode='bicubic', antialias=True)
-            tokens = self.encode(self._teacher_in(dtype), images.to(dtype), run_grid)
-            if run_grid != grid:
-                tokens = self._resized_tokens(tokens, run_grid, grid)
-        return tokens
+        images = self._renormalised(images)
+        run_size, run_grid = self._running_size(images.shape[-2:], grid)
+        if run_size != (height, width):
+            images = F.interpolate(images, run_size, mode='bicubic', antialias=True)
+        return images, run_grid, grid
 
     @abstractmethod
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:

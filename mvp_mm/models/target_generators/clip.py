@@ -107,6 +107,11 @@ class CLIPTargetGenerator(TargetGenerator):
         encode = _timm_tokens if hasattr(teacher, 'trunk') else _open_clip_tokens
         return encode(teacher, images, grid, project=self.space == 'joint')
 
+    def attention_module(self, teacher: nn.Module) -> nn.Module | None:
+        """The attention of the last layer."""
+        blocks = teacher.trunk.blocks if hasattr(teacher, 'trunk') else teacher.transformer.resblocks
+        return blocks[-1].attn
+
 
 def _open_clip_tokens(visual: nn.Module, images: Tensor, grid: Grid, project: bool) -> Tensor:
     tokens = visual.conv1(images).flatten(2).transpose(1, 2)

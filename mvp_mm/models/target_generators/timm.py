@@ -76,6 +76,10 @@ class TimmTargetGenerator(TargetGenerator):
         tokens = teacher.fc_norm(tokens) if isinstance(teacher.norm, nn.Identity) else tokens
         return torch.cat([tokens[:, :1], tokens[:, teacher.num_prefix_tokens :]], dim=1)
 
+    def attention_module(self, teacher: nn.Module) -> nn.Module | None:
+        """The attention of the last layer, where timm's network has blocks with one."""
+        return getattr(teacher.blocks[-1], 'attn', None) if hasattr(teacher, 'blocks') else None
+
 
 def _load_timm(
     model_name: str, pretrained: bool | str | None, cache_dir: str | None, model_args: dict
