@@ -224,8 +224,11 @@ mvp_install() {
 
     mvp_say "installing mvp_mm and what it needs into $env (a few GB and minutes the first time)"
     name="$(IFS=,; printf '%s' "${extras[*]-}")"
-    # A dot, not the path, whose spaces and signs pip would take for its own.
-    mvp_pip "$log" install ${options[@]+"${options[@]}"} --editable ".${name:+[$name]}" ||
+    # A dot, not the path, whose spaces and signs pip would take for its own. `compat` puts the clone on
+    # the path: with setuptools' own finder, Python in the folder above the clone would take the clone itself
+    # for an empty package of the same name.
+    mvp_pip "$log" install ${options[@]+"${options[@]}"} --config-settings editable_mode=compat \
+        --editable ".${name:+[$name]}" ||
         mvp_explain_pip "$log"
     mvp_mend_opencv "$own" "$log"
     mvp_say 'checking that it all imports'

@@ -1,6 +1,8 @@
 """What the command-line tools share: options, a config from a file and options, a runner from a config."""
 
 import argparse
+import difflib
+import inspect
 import logging
 import os
 import os.path as osp
@@ -14,6 +16,28 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from ..stack import quiet_stack_noise
 from .mvp_runner import MVPRunner
 
+# Top-level keys beside the runner's arguments that something reads.
+OTHER_KEYS = (
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'test_pipeline',  # mmseg's and mmpretrain's inference
+    'tta_model',
+    'tta_pipeline',
+)
+
+
+class OptionAction(DictAction):
+    """MMEngine's ``key=value`` options, with a word about one that is not of this form."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for value in values:
+            if '=' not in value:
+                raise ValueError(
+                    f'{option_string} takes KEY=VALUE, without spaces around the =; got {value!r}'
+                )
+        super().__call__(parser, namespace, values, option_string)
+
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the options that :func:`load_config` takes, OpenMMLab's."""
@@ -23,7 +47,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionAction,
         help='override config values, for example train_dataloader.dataset.data_root=DIR',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -49,12 +73,19 @@ def load_config(
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or an option has a name that nothing reads.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'there is no config file {path}')
-    with quiet_stack_noise():  # a config may import mmseg
-        cfg = Config.fromfile(path)
+    try:
+        with quiet_stack_noise():  # a config may import mmseg
+            cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program: anything may go wrong in it
+        raise ValueError(f'{path} cannot be read as a config: {type(error).__name__}: {error}') from error
+    if 'model' not in cfg:
+        raise ValueError(f'{path} is no config to run: it has no `model`')
     if cfg_options:
+        _require_known_keys(cfg, cfg_options)
         cfg.merge_from_dict(cfg_options)
     cfg.launcher = launcher
     if work_dir is not None:
@@ -62,6 +93,24 @@ def load_config(
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     return cfg
+
+
+def _require_known_keys(cfg: Config, options: dict) -> None:
+    """Refuse an option whose first word nothing reads: MMEngine would take it and ignore it."""
+    read = {*inspect.signature(Runner.__init__).parameters, *OTHER_KEYS} - {'self', 'cfg'}
+    for option in options:
+        key = option.split('.')[0]
+        if key in read:
+            continue
+        if key in cfg:
+            raise ValueError(
+                f'--cfg-options {option}: `{key}` is a variable of the config file, used up when the file '
+                f'was read, so setting it now changes nothing. Set the place where it is used, such as '
+                f'train_dataloader.dataset.{key} for data, or set it in a config of your own'
+            )
+        close = difflib.get_close_matches(key, sorted(read), n=1)
+        hint = f'; did you mean {close[0]}?' if close else ''
+        raise ValueError(f'--cfg-options {option}: nothing reads a key `{key}`{hint}')
 
 
 def existing_checkpoint(path: str) -> str:
@@ -82,10 +131,17 @@ def run_command_line(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except (FileNotFoundError, ValueError, FloatingPointError) as error:
-        if os.environ.get('MVP_MM_TRACEBACK') == '1':
+    except (FileNotFoundError, ValueError, FloatingPointError, TypeError, KeyError) as error:
+        if os.environ.get('MVP_MM_TRACEBACK') == '1' or not _is_users(error):
             raise
         sys.exit(f'\nERROR: {error}\n(MVP_MM_TRACEBACK=1 shows where it came from.)')
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether an error tells of the config: a key that no class takes, or a name that is not registered."""
+    if isinstance(error, TypeError | KeyError):
+        return any(words in str(error) for words in ('unexpected keyword argument', ' registry. '))
+    return True
 
 
 def set_loader_option(cfg: Config, key: str, value: bool) -> None:

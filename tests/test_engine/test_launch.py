@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mvp_mm.engine import build_runner, load_config
-from mvp_mm.engine.launch import fit_to_classes
+from mvp_mm.engine.launch import argument_parser, fit_to_classes
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,3 +43,48 @@ def test_classes_follow_the_head():
     fit_to_classes(cfg)
     assert cfg.model.data_preprocessor.num_classes == 4
     assert cfg.val_evaluator[0].topk == cfg.test_evaluator.topk == [1]
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'trian_cfg.max_epochs': 1}, 'nothing reads a key `trian_cfg`; did you mean train_cfg'),
+        (
+            {'data_root': 'x'},
+            '`data_root` is a variable of the config file.*train_dataloader.dataset.data_root',
+        ),
+        ({'nonsense': 1}, 'nothing reads a key `nonsense`$'),
+    ],
+)
+def test_options_that_nothing_reads(options, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(str(ROOT / 'configs/mvp/vittiny_debug.py'), cfg_options=options)
+
+
+@pytest.mark.parametrize(
+    'option', ['load_from=x', 'resume=True', 'find_unused_parameters=True', 'tta_model.type=X']
+)
+def test_options_that_something_reads(option):
+    arguments = argument_parser('').parse_args(['c.py', '--cfg-options', option])
+    assert load_config(str(ROOT / 'configs/mvp/vittiny_debug.py'), cfg_options=arguments.cfg_options)
+
+
+def test_option_without_a_value():
+    with pytest.raises(ValueError, match="KEY=VALUE.*got 'model.backbone.init_cfg.checkpoint'"):
+        argument_parser('').parse_args(['c.py', '--cfg-options', 'model.backbone.init_cfg.checkpoint'])
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'message'),
+    [
+        ('a.md', '# hello', 'cannot be read as a config: OSError: Only py/yml'),
+        ('a.py', 'model = dict(', 'cannot be read as a config: SyntaxError'),
+        ('a.py', "_base_ = 'mvpmm::mvp/vitb16_in1k.py'", 'cannot be read as a config: .*mvpmm'),
+        ('a.py', 'x = 1', 'no config to run: it has no `model`'),
+        ('a.json', '[1]', 'a.json'),
+    ],
+)
+def test_files_that_are_no_configs(name, text, message, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(str(tmp_path / name))
