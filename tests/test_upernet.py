@@ -12,7 +12,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from PIL import Image
 
-from mvp_mm.engine import build_runner, use_test_time_augmentation
+from mvp_mm.engine import build_runner, load_config, use_test_time_augmentation
 
 ROOT = Path(__file__).parents[1]
 VITB = 'upernet/vitb16_ade20k_160k_512x512.py'
@@ -115,7 +115,7 @@ def test_data():
     crop = steps['mmseg.RandomCrop']
     assert (crop.crop_size, crop.cat_max_ratio) == ((512, 512), 0.75)
     assert steps['RandomFlip'].prob == 0.5 and 'mmseg.PhotoMetricDistortion' in steps
-    assert steps['mmseg.LoadAnnotations'].reduce_zero_label
+    assert steps['LoadAnnotations'].reduce_zero_label
     assert cfg.test_pipeline[1].scale == (2048, 512)
     sizes, flips = cfg.tta_pipeline[1].transforms[:2]
     assert [size.scale for size in sizes] == [512, 512, 512, 640, 768, 896]
@@ -134,6 +134,12 @@ def camvid(tmp_path, sizes, crop=32):
             label = rng.integers(0, 12, (height, width), dtype=np.uint8)
             Image.fromarray(label).save(tmp_path / f'annotations/{split}/{number:02d}.png')
     cfg = load('upernet/vittiny_camvid.py')
+    tiny(cfg, tmp_path, crop)
+    return cfg
+
+
+def tiny(cfg, tmp_path, crop=32):
+    """Make one of the tiny configs tinier, on the folder of :func:`camvid`."""
     cfg.work_dir = str(tmp_path / 'run')
     cfg.model.data_preprocessor.size = cfg.model.data_preprocessor.test_cfg.size = (crop, crop)
     cfg.model.backbone.update(
@@ -143,18 +149,22 @@ def camvid(tmp_path, sizes, crop=32):
     cfg.model.neck.embed_dim = 24
     cfg.model.decode_head.update(in_channels=[24] * 4, channels=16)
     cfg.model.auxiliary_head.update(in_channels=24, channels=16)
-    cfg.model.test_cfg.update(crop_size=(crop, crop), stride=(28, 28))
+    if cfg.model.test_cfg.mode == 'slide':
+        cfg.model.test_cfg.update(crop_size=(crop, crop), stride=(28, 28))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
-        loader.dataset.data_root = str(tmp_path)
-    cfg.train_pipeline[3].crop_size = (crop, crop)
-    cfg.train_dataloader.dataset.pipeline = cfg.train_pipeline
+        if 'data_root' in loader.dataset:
+            loader.dataset.data_root = str(tmp_path)
+        else:
+            loader.dataset.count = 4
+    for step in cfg.train_dataloader.dataset.pipeline:
+        if step.type == 'mmseg.RandomCrop':
+            step.crop_size = (crop, crop)
     cfg.train_dataloader.batch_size = 2
     cfg.auto_scale_lr.base_batch_size = 2
     cfg.train_cfg.update(max_iters=2, val_interval=2)
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint.interval = 2
-    return cfg
 
 
 ODD_SIZES = [
@@ -172,7 +182,6 @@ def test_seventeen_odd_sizes(tmp_path, tta):
     if tta:
         sizes = [dict(type='Resize', scale_factor=ratio, keep_ratio=True) for ratio in (0.5, 1.75)]
         cfg.tta_pipeline[1].transforms[0] = sizes
-        cfg.tta_pipeline[1].transforms[2] = [dict(type='mmseg.LoadAnnotations')]
         use_test_time_augmentation(cfg)
     runner = build_runner(cfg)
     shapes = []
@@ -221,6 +230,103 @@ def test_without_checkpoint_is_an_error(tmp_path):
         build_runner(cfg).train()
 
 
+DOWNSTREAM = sorted(
+    str(path.relative_to(ROOT / 'configs'))
+    for folder in ('finetune', 'linear_probe', 'upernet')
+    for path in (ROOT / 'configs' / folder).glob('*.py')
+)
+CHECKPOINT = 'model.backbone.init_cfg.checkpoint'
+
+
+@pytest.mark.parametrize('name', DOWNSTREAM)
+def test_the_option_for_a_checkpoint(name, tmp_path):
+    """Every downstream config takes it, and so does one that says: from scratch."""
+    shipped = str(ROOT / 'configs' / name)
+    init_cfg = load_config(shipped, cfg_options={CHECKPOINT: 'a.pth'}).model.backbone.init_cfg
+    assert (init_cfg.type, init_cfg.checkpoint) == ('Pretrained', 'a.pth')
+    mine = tmp_path / 'mine.py'
+    mine.write_text(f"_base_ = 'mvp_mm::{name}'\nmodel = dict(backbone=dict(init_cfg=None))\n")
+    init_cfg = load_config(str(mine), cfg_options={CHECKPOINT: 'a.pth'}).model.backbone.init_cfg
+    assert (init_cfg.type, init_cfg.checkpoint) == ('Pretrained', 'a.pth')
+    assert load_config(str(mine)).model.backbone.init_cfg is None
+
+
+def test_the_option_for_a_checkpoint_where_none_is_needed(tmp_path):
+    from mvp_mm.models import MVPViT
+
+    cfg = camvid(tmp_path, [(48, 64)] * 2)
+    torch.manual_seed(1)
+    source = MVPViT(cfg.model.backbone.arch, img_size=24, patch_size=8, use_rel_pos_bias=True)
+    torch.save(source.state_dict(), tmp_path / 'pretrained.pth')
+    fresh = build_runner(cfg)
+    fresh._init_model_weights()
+    cfg.dump(tmp_path / 'config.py')
+    cfg = load_config(str(tmp_path / 'config.py'), cfg_options={CHECKPOINT: str(tmp_path / 'pretrained.pth')})
+    cfg.experiment_name = 'filled'
+    filled = build_runner(cfg)
+    filled._init_model_weights()
+    weight = source.layers[0].attn.qkv.weight
+    assert torch.equal(filled.model.backbone.layers[0].attn.qkv.weight, weight)
+    assert not torch.equal(fresh.model.backbone.layers[0].attn.qkv.weight, weight)
+
+
+@pytest.mark.parametrize('name', ['vittiny_camvid', 'vittiny_custom', 'vittiny_scenes'])
+def test_multi_scale_test_of_the_tiny_configs(name, tmp_path):
+    camvid(tmp_path, [(54, 72), (72, 54)])
+    for path in (tmp_path / 'annotations').rglob('*.png'):
+        Image.fromarray(np.asarray(Image.open(path)) % 2).save(path)
+    cfg = load(f'upernet/{name}.py')
+    tiny(cfg, tmp_path, 64 if 'scenes' in name else 32)
+    for transform in cfg.tta_pipeline[-1].transforms[0]:
+        if 'scenes' not in name:
+            transform.scale = tuple(side // 4 for side in transform.scale)
+    use_test_time_augmentation(cfg)
+    samples = []
+
+    class KeepHook(Hook):
+        def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            samples.extend(outputs)
+
+    runner = build_runner(cfg)
+    runner.register_hook(KeepHook())
+    metrics = runner.test()
+    assert 0 <= metrics['mIoU'] <= 100
+    assert all(sample.pred_sem_seg.shape == sample.gt_sem_seg.shape for sample in samples)
+    assert all(sample.gt_sem_seg.shape == tuple(sample.ori_shape) for sample in samples)
+    if name == 'vittiny_scenes':
+        for sample, scene in zip(samples, runner.test_dataloader.dataset.collection, strict=True):
+            assert np.array_equal(sample.gt_sem_seg.data[0], scene[1])
+
+
+@pytest.mark.parametrize('name', [VITB, 'upernet/vitb16_custom_512x512.py'])
+def test_multi_scale_test_of_the_large_configs(name, tmp_path):
+    """Everything a quarter as large."""
+    for kind, ending, top in (('images', 'jpg', 256), ('annotations', 'png', 2)):
+        for folder in ('validation', 'val'):
+            (tmp_path / kind / folder).mkdir(parents=True)
+            pixels = np.random.default_rng(0).integers(0, top, (40, 56, 3)[: 2 + (top > 2)], dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f'{kind}/{folder}/0.{ending}')
+    cfg = load(name)
+    cfg.work_dir = str(tmp_path / 'run')
+    cfg.model.backbone.update(
+        img_size=128,
+        arch=dict(embed_dims=24, num_layers=12, num_heads=3, feedforward_channels=48),
+        init_cfg=None,
+    )
+    cfg.model.data_preprocessor.update(size=(128, 128), test_cfg=dict(size=(128, 128)))
+    cfg.model.test_cfg.update(crop_size=(128, 128), stride=(85, 85))
+    norm_cfg = dict(type='BN', requires_grad=True)
+    cfg.model.neck.update(embed_dim=24, norm_cfg=norm_cfg)
+    cfg.model.decode_head.update(in_channels=[24] * 4, channels=16, norm_cfg=norm_cfg)
+    cfg.model.auxiliary_head.update(in_channels=24, channels=16, norm_cfg=norm_cfg)
+    for transform in cfg.tta_pipeline[1].transforms[0]:
+        transform.scale //= 4
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.test_dataloader.dataset.data_root = str(tmp_path)
+    use_test_time_augmentation(cfg)
+    assert 0 <= build_runner(cfg).test()['mIoU'] <= 100
+
+
 def test_iterations_are_stretched_by_accumulation(tmp_path):
     """Half the batch: twice the iterations, the same number of optimiser steps and schedule."""
     cfg = camvid(tmp_path, [(48, 64)] * 4)
@@ -245,7 +351,7 @@ def test_camvid_labels(tmp_path):
         dataset = CamVidDataset(
             data_root=str(tmp_path),
             data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
-            pipeline=[dict(type='LoadImageFromFile'), dict(type='mmseg.LoadAnnotations')],
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')],
         )
     label = dataset[0]['gt_seg_map']
     original = np.asarray(Image.open(tmp_path / 'annotations/val/00.png'))
@@ -272,6 +378,50 @@ def test_inherited_from_another_folder(tmp_path):
     runner = build_runner(Config.fromfile(mine))
     runner.train()
     assert type(runner.model).__name__ == 'EncoderDecoder' and runner.iter == 1
+
+
+SHIPPED = [
+    'upernet/vittiny_camvid.py',
+    'upernet/vittiny_custom.py',
+    'upernet/vittiny_scenes.py',
+    'upernet/vitb16_custom_512x512.py',
+    VITB,
+]
+
+
+@pytest.mark.parametrize('inherited', [False, True])
+@pytest.mark.parametrize('name', SHIPPED)
+def test_inference_through_mmseg(name, inherited, tmp_path):
+    """mmseg's own functions, from a shipped config file and from one that inherits from it."""
+    from mmseg.apis import MMSegInferencer, inference_model, init_model
+
+    path = ROOT / 'configs' / name
+    if inherited:
+        path = tmp_path / 'mine.py'
+        path.write_text(f"_base_ = 'mvp_mm::{name}'\n")
+    arch = dict(embed_dims=24, num_layers=12, num_heads=3, feedforward_channels=48)
+    small = {
+        'model.neck.embed_dim': 24,
+        'model.decode_head.in_channels': [24] * 4,
+        'model.decode_head.channels': 16,
+        'model.auxiliary_head.in_channels': 24,
+        'model.auxiliary_head.channels': 16,
+    }
+    cfgs = [Config.fromfile(path) for _ in range(2)]  # each function changes its own
+    if 'vitb16' in name:
+        for cfg in cfgs:
+            cfg.merge_from_dict(small)
+            cfg.model.backbone.arch = arch
+    model = init_model(cfgs[0], device='cpu')
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / 'photo.png')
+    result = inference_model(model, str(tmp_path / 'photo.png'))
+    assert result.pred_sem_seg.shape == (60, 80)
+    meta = dict(dataset_meta=dict(classes=['a'] * model.num_classes, palette=[[0, 0, 0]] * model.num_classes))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), tmp_path / 'a.pth')
+    inferencer = MMSegInferencer(cfgs[1], str(tmp_path / 'a.pth'), device='cpu')
+    predicted = inferencer(image[..., ::-1], show=False)['predictions']
+    assert (predicted == result.pred_sem_seg.data[0].numpy()).mean() > 0.99
 
 
 def test_pipelines_build_in_the_scope_of_mmseg(tmp_path):

@@ -12,7 +12,6 @@ DIR holds images/{train,val} and annotations/{train,val}. From scratch, unless a
 
 _base_ = './vitb16_ade20k_160k_512x512.py'
 
-custom_imports = dict(imports=['mvp_mm', 'mvp_mm.datasets.camvid'], allow_failed_imports=False)
 norm_cfg = dict(type='BN', requires_grad=True)  # SyncBN needs GPUs
 crop_size = (192, 192)
 classes = 11
@@ -24,7 +23,7 @@ model = dict(
         patch_size=8,
         out_indices=(0, 1, 2, 3),
         drop_path_rate=0.0,
-        init_cfg=None,
+        init_cfg=dict(optional=True),  # without a checkpoint: from scratch
     ),
     neck=dict(embed_dim=96, norm_cfg=norm_cfg),
     decode_head=dict(in_channels=[96] * 4, channels=64, num_classes=classes, norm_cfg=norm_cfg),
@@ -35,7 +34,8 @@ model = dict(
 data_root = 'data/camvid'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmseg.LoadAnnotations'),
+    dict(type='LoadAnnotations'),
+    dict(type='mmseg.CheckLabelMap'),
     dict(type='RandomResize', scale=(480, 360), ratio_range=(0.5, 1.0), keep_ratio=True),
     dict(type='mmseg.RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -45,8 +45,26 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(360, 270), keep_ratio=True),
-    dict(type='mmseg.LoadAnnotations'),
+    dict(type='LoadAnnotations'),
+    dict(type='mmseg.CheckLabelMap'),
     dict(type='mmseg.PackSegInputs'),
+]
+# `tools/test.py --tta`: three scales, each with its mirror image.
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(type='Resize', scale=(width, 3 * width // 4), keep_ratio=True)
+                for width in (288, 360, 432)
+            ],
+            [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
+            [dict(type='LoadAnnotations')],
+            [dict(type='mmseg.CheckLabelMap')],
+            [dict(type='mmseg.PackSegInputs')],
+        ],
+    ),
 ]
 train_dataloader = dict(
     batch_size=8,

@@ -10,7 +10,6 @@ Measured: docs/miniature.md.
 
 _base_ = './vittiny_camvid.py'
 
-custom_imports = dict(imports=['mvp_mm', 'mvp_mm.datasets.scene_segmentation'], allow_failed_imports=False)
 size = (64, 64)
 classes = 9
 model = dict(
@@ -18,7 +17,7 @@ model = dict(
     backbone=dict(
         img_size=64,
         drop_path_rate=0.1,
-        init_cfg=dict(_delete_=True, type='Pretrained', checkpoint=None, prefix='backbone.'),
+        init_cfg=dict(optional=False),
     ),
     decode_head=dict(num_classes=classes),
     auxiliary_head=dict(num_classes=classes),
@@ -32,7 +31,23 @@ train_pipeline = [
     dict(type='mmseg.PhotoMetricDistortion'),
     dict(type='mmseg.PackSegInputs'),
 ]
-test_pipeline = [dict(type='mmseg.PackSegInputs')]
+test_pipeline = [  # scenes are loaded already, and of this size: the first two steps are for your images
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=size, keep_ratio=True),
+    dict(type='mmseg.PackSegInputs'),
+]
+# `tools/test.py --tta`: three scales, each with its mirror image. First the scene as it is: mmseg compares the
+# merged prediction with the labels of the first.
+tta_pipeline = [
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (64, 48, 80)],
+            [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
+            [dict(type='mmseg.PackSegInputs')],
+        ],
+    ),
+]
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,

@@ -9,6 +9,18 @@ from PIL import Image, ImageOps
 
 # What shows through transparent pixels: ImageNet's mean colour, which normalises to zero.
 BACKGROUND = (124, 116, 104)
+# What Pillow raises on a file that it cannot decode.
+UNREADABLE = (
+    OSError,  # missing, no permission, truncated, not an image
+    SyntaxError,  # Pillow's word for a broken PNG
+    ValueError,
+    EOFError,
+    struct.error,
+    TypeError,  # these three: Pillow on broken metadata, TIFF's above all
+    LookupError,
+    ArithmeticError,
+    Image.DecompressionBombError,
+)
 
 
 class UnreadableImageError(ValueError):
@@ -70,17 +82,7 @@ class LoadRGBImage(BaseTransform):
             with Image.open(path) as image:
                 image = as_rgb(image)
                 image.load()
-        except (
-            OSError,  # missing, no permission, truncated, not an image
-            SyntaxError,  # Pillow's word for a broken PNG
-            ValueError,
-            EOFError,
-            struct.error,
-            TypeError,  # these three: Pillow on broken metadata, TIFF's above all
-            LookupError,
-            ArithmeticError,
-            Image.DecompressionBombError,
-        ) as error:
+        except UNREADABLE as error:
             raise UnreadableImageError(f'{type(error).__name__}: {error}') from error
         results['img'] = image
         results['ori_shape'] = results['img_shape'] = (image.height, image.width)

@@ -9,18 +9,22 @@ from mmseg.registry import DATASETS
 from .sample_index import SampleIndex, seeded_draws
 from .scenes import CLASSES, PALETTE, SceneCollection
 
+LOADING = ('LoadImageFromFile', 'LoadAnnotations')
+
 
 @DATASETS.register_module()
 class SceneSegmentation(BaseSegDataset):
     """Rendered scenes (see :class:`SceneCollection`) with a class for every pixel, nothing on disk.
 
     Nine classes: the background and eight shapes. A sample enters the pipeline with ``img`` (uint8,
-    BGR as mmcv loads), ``gt_seg_map``, ``img_shape`` and ``ori_shape``: leave out the steps that load.
+    BGR as mmcv loads), ``gt_seg_map``, ``img_shape`` and ``ori_shape``: the steps that would load them are
+    passed over.
 
     Args:
         count: Number of scenes: the labels there are to learn from.
         split: ``'train'`` (default), ``'val'`` or ``'test'``; no two share a scene.
-        pipeline: Transforms of mmcv and mmseg, without those that load.
+        pipeline: Transforms of mmcv and mmseg. ``LoadImageFromFile`` and ``LoadAnnotations`` may be among
+            them, for mmseg's inference on a photograph.
         size: Side in pixels. Default 64.
         scene_seed: Which collection. Default 0.
         difficulty: Default ``'standard'``.
@@ -43,6 +47,7 @@ class SceneSegmentation(BaseSegDataset):
         cache_dir: str | None = None,
     ) -> None:
         self.collection = SceneCollection(split, count, size, scene_seed, difficulty, cache_dir)
+        pipeline = [step for step in pipeline if step['type'] not in LOADING]
         super().__init__(pipeline=pipeline, serialize_data=False, lazy_init=True)
         self._fully_initialized = True  # there is no list to load
 

@@ -1,18 +1,19 @@
-"""A classifier and its data have the same classes, or the run does not begin."""
+"""A model and its data have the same classes, or the run does not begin."""
 
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+HEADS = ('head', 'decode_head', 'auxiliary_head')  # mmpretrain's, and mmseg's two
 
 
 @HOOKS.register_module()
 class ClassCountHook(Hook):
-    """Compare the head's number of classes with the datasets', before training and testing.
+    """Compare the heads' number of classes with the datasets', before training and testing.
 
-    The head's number stays what the config says, because an ImageNet folder that lacks a class should be
-    an error and not a smaller classifier.
+    For classification and segmentation. The heads' number stays what the config says, because an ImageNet
+    folder that lacks a class should be an error and not a smaller classifier.
 
     Raises:
         ValueError: If they differ, or training and validation images have different classes.
@@ -31,7 +32,8 @@ class ClassCountHook(Hook):
             name, other = next(pair for pair in zip(*classes, strict=True) if pair[0] != pair[1])
             raise ValueError(
                 f'training and validation images have different classes (the first difference: {name!r} and '
-                f'{other!r}): train/ and val/ need the same sub-folders'
+                f'{other!r}): both need the same ones in the same order (class folders: the same in '
+                'train/ and val/; label maps: the same metainfo)'
             )
 
     def before_test(self, runner: Runner) -> None:
@@ -40,13 +42,18 @@ class ClassCountHook(Hook):
 
     @staticmethod
     def _check(runner: Runner, dataset: BaseDataset) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        outputs = model.head.num_classes
+        model = runner.model
+        while hasattr(model, 'module'):  # of DDP, of test-time augmentation
+            model = model.module
+        heads = {name: getattr(getattr(model, name, None), 'num_classes', None) for name in HEADS}
         classes = dataset.metainfo.get('classes') or ()
-        if len(classes) != outputs:
+        wrong = {name: number for name, number in heads.items() if number not in (None, len(classes))}
+        if wrong:
             names = ', '.join(map(str, classes[:3])) + (', ...' if len(classes) > 3 else '')
+            options = ' '.join(f'model.{name}.num_classes={len(classes)}' for name in wrong)
+            outputs = next(iter(wrong.values()))
             raise ValueError(
                 f'the images have {len(classes)} classes ({names}), and the head has {outputs}: add '
-                f'--cfg-options model.head.num_classes={len(classes)}, or, if the images should have '
-                f'{outputs} classes, complete the folder'
+                f'--cfg-options {options}, or, if the images should have {outputs} classes, complete the '
+                f'{"folder" if "head" in wrong else "metainfo of the datasets"}'
             )

@@ -86,6 +86,9 @@ def load_config(
         raise ValueError(f'{path} is no config to run: it has no `model`')
     if cfg_options:
         _require_known_keys(cfg, cfg_options)
+        backbone = cfg.model.get('backbone') or {}
+        if 'model.backbone.init_cfg.checkpoint' in cfg_options and backbone.get('init_cfg', ...) is None:
+            backbone.init_cfg = dict(type='Pretrained')  # the config says: from scratch
         cfg.merge_from_dict(cfg_options)
     cfg.launcher = launcher
     if work_dir is not None:
@@ -134,7 +137,15 @@ def run_command_line(main: Callable[[], None]) -> None:
     except (FileNotFoundError, ValueError, FloatingPointError, TypeError, KeyError) as error:
         if os.environ.get('MVP_MM_TRACEBACK') == '1' or not _is_users(error):
             raise
-        sys.exit(f'\nERROR: {error}\n(MVP_MM_TRACEBACK=1 shows where it came from.)')
+        sys.exit(f'\nERROR: {_first_told(error)}\n(MVP_MM_TRACEBACK=1 shows where it came from.)')
+
+
+def _first_told(error: Exception) -> str:
+    """What an error says, without the traceback that torch puts before it if it is a loader worker's."""
+    text = str(error)
+    if text.startswith('Caught ') and ' DataLoader worker ' in text:
+        text = text.rsplit(f'{type(error).__name__}: ', 1)[-1].rstrip()
+    return text
 
 
 def _is_users(error: Exception) -> bool:
@@ -177,7 +188,7 @@ def use_test_time_augmentation(cfg: Config) -> None:
 def fit_to_classes(cfg: Config) -> None:
     """Let a classification config follow ``model.head.num_classes``.
 
-    Batch mixing gets the same number of classes, and a top-k of more classes than there are is left out.
+    Batch mixing gets the same number of classes, and a top-k that every answer would reach is left out.
     """
     classes = (cfg.model.get('head') or {}).get('num_classes')
     if classes is None:
@@ -189,7 +200,7 @@ def fit_to_classes(cfg: Config) -> None:
         for metric in [metrics] if isinstance(metrics, dict) else metrics:
             topk = metric.get('topk', 1)
             if metric['type'] == 'Accuracy' and not isinstance(topk, int):
-                metric['topk'] = [k for k in topk if k <= classes]
+                metric['topk'] = [k for k in topk if k == 1 or k < classes]
 
 
 def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
+from mmengine.logging import print_log
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.models.utils import build_norm_layer, resize_pos_embed
 from mmpretrain.registry import MODELS
@@ -66,7 +67,8 @@ class MVPViT(BaseBackbone):
         patch_cfg: Further arguments of mmcv's ``PatchEmbed``.
         layer_cfgs: Further arguments of every block, or a sequence with a dict for each.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` for any BEiT-family weight file (see
-            :func:`load_pretrained`; a ``prefix`` is allowed and seldom needed), or None.
+            :func:`load_pretrained`; a ``prefix`` is allowed and seldom needed), or None. Without a checkpoint
+            it is an error, or, with ``optional=True``, the random initialisation that is kept.
 
     Raises:
         ValueError: If an argument is outside of what is listed above.
@@ -197,7 +199,11 @@ class MVPViT(BaseBackbone):
         """Load what ``init_cfg`` names; the constructor has done BEiT's random initialisation."""
         is_dict = isinstance(self.init_cfg, dict)
         if is_dict and self.init_cfg.get('type') == 'Pretrained' and not self.is_init:
-            load_pretrained(self, self.init_cfg.get('checkpoint'), self.init_cfg.get('prefix'))
+            source = self.init_cfg.get('checkpoint')
+            if source is None and self.init_cfg.get('optional', False):
+                print_log('No pre-trained checkpoint is given: from scratch', 'current')
+            else:
+                load_pretrained(self, source, self.init_cfg.get('prefix'))
             self.is_init = True
         else:
             super().init_weights()

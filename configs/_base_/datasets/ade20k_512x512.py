@@ -1,10 +1,13 @@
-"""ADE20K at 512x512 (BEiT's segmentation recipe): resize, crop, flip, photometric distortion."""
+"""ADE20K at 512x512 (BEiT's segmentation recipe): resize, crop, flip, photometric distortion.
+
+`LoadAnnotations` stands without its scope: mmseg's inference leaves it out by this very name.
+"""
 
 data_root = 'data/ade/ADEChallengeData2016'
 crop_size = (512, 512)  # paper §4.1
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmseg.LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='mmseg.RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -15,7 +18,7 @@ test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     # after Resize: the ground truth keeps its size
-    dict(type='mmseg.LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='mmseg.PackSegInputs'),
 ]
 # `tools/test.py --tta`: six scales, each with its mirror image. As in BEiT's multi-scale test the short side
@@ -30,7 +33,7 @@ tta_pipeline = [
                 for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
             [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
-            [dict(type='mmseg.LoadAnnotations', reduce_zero_label=True)],
+            [dict(type='LoadAnnotations', reduce_zero_label=True)],
             [dict(type='mmseg.PackSegInputs')],
         ],
     ),

@@ -1,0 +1,63 @@
+"""A label map holds classes of its dataset and covers its image, or the file is named."""
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+
+LISTED = 5
+
+
+class LabelMapError(ValueError):
+    """A label map that does not fit its image or its dataset."""
+
+
+@TRANSFORMS.register_module()
+class CheckLabelMap(BaseTransform):
+    """Check what mmseg's ``LoadAnnotations`` has loaded, right after it.
+
+    Required keys: ``num_classes`` (from :class:`SegmentationFolder`), ``ori_shape``, ``seg_map_path``,
+    ``reduce_zero_label``. A sample without ``gt_seg_map``, such as a user's photograph, passes.
+
+    Args:
+        ignore_index: Value of the pixels that count for nothing. Default 255, as mmseg's heads have it.
+
+    Raises:
+        LabelMapError: If the map holds colours, is of another size than its image, or has a label that is
+            no class.
+    """
+
+    def __init__(self, ignore_index: int = 255) -> None:
+        self.ignore_index = ignore_index
+
+    def transform(self, results: dict) -> dict:
+        """Give the sample back as it is."""
+        labels = results.get('gt_seg_map')
+        if labels is None:
+            return results
+        path = results['seg_map_path']
+        if labels.ndim != 2:
+            raise LabelMapError(
+                f'{path} holds colours ({labels.shape[-1]} channels): expected a PNG of one channel whose '
+                'values are class numbers. Convert each colour to its number'
+            )
+        if labels.shape != tuple(results['ori_shape']):
+            raise LabelMapError(
+                f'{path} has {_size(labels.shape)} pixels, its image {_size(results["ori_shape"])}: make '
+                'both of one size (resize label maps without interpolation)'
+            )
+        num_classes = results['num_classes']
+        wrong = labels[(labels >= num_classes) & (labels != self.ignore_index)]
+        if wrong.size:
+            first = int(results['reduce_zero_label'])  # these label maps count from 1
+            found = np.unique(wrong) + first
+            shown = ', '.join(map(str, found[:LISTED])) + (', ...' if len(found) > LISTED else '')
+            raise LabelMapError(
+                f'{path} has the label{"s" * (len(found) > 1)} {shown}, and the dataset has {num_classes} '
+                f'classes: allowed are {first} to {num_classes - 1 + first}, and {self.ignore_index}, which '
+                'is ignored. Name all classes in the config, or change the label maps'
+            )
+        return results
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f'{shape[1]}x{shape[0]}'
