@@ -28,6 +28,24 @@ def list_models(pattern: str = '*') -> list[str]:
     return fnmatch.filter(_configs(), pattern)
 
 
+def model_config(name: str) -> Config:
+    """The config of a model.
+
+    Args:
+        name: One of :func:`list_models`, or the path of a config file.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    configs = _configs()
+    path = Path(name) if name.endswith('.py') else configs.get(name)
+    if path is None or not path.is_file():
+        close = ', '.join(difflib.get_close_matches(name, configs, n=4)) or 'see mvp_mm.list_models()'
+        raise ValueError(f'there is no model {name!r}; {close}')
+    with quiet_stack_noise():
+        return Config.fromfile(path)
+
+
 def get_model(name: str, pretrained: bool | str = False, **overrides) -> nn.Module:
     """A model by its name.
 
@@ -46,13 +64,7 @@ def get_model(name: str, pretrained: bool | str = False, **overrides) -> nn.Modu
     """
     if pretrained is True:
         raise ValueError(f'there are no published weights of {name} yet: give pretrained=FILE_OR_URL')
-    configs = _configs()
-    path = Path(name) if name.endswith('.py') else configs.get(name)
-    if path is None or not path.is_file():
-        close = ', '.join(difflib.get_close_matches(name, configs, n=4)) or 'see mvp_mm.list_models()'
-        raise ValueError(f'there is no model {name!r}; {close}')
-    with quiet_stack_noise():
-        cfg = Config.fromfile(path)
+    cfg = model_config(name)
     if overrides:
         cfg.merge_from_dict({'model': overrides})
     return build_from_config(cfg, pretrained or None)
