@@ -1,5 +1,34 @@
-"""Pictures out of a model."""
+"""Pictures out of a model, and out of its training."""
 
+from .attention_maps import TokenView, patch_similarity, roll_out, token_colours, view_student, view_teacher
+from .attention_sheet import SheetStyle, draw_attention_sheet
+from .paper_figure import save_figure
 from .segmentation_overlay import draw_overlay, save_overlay
+from .shown_image import Point, ShownImage, read_image
+from .training_curves import Run, draw_curves, read_run, read_runs
+from .viewed_model import ViewedModel, view_config, view_model, view_models
 
-__all__ = ['draw_overlay', 'save_overlay']
+__all__ = [
+    'Point',
+    'Run',
+    'SheetStyle',
+    'ShownImage',
+    'TokenView',
+    'ViewedModel',
+    'draw_attention_sheet',
+    'draw_curves',
+    'draw_overlay',
+    'patch_similarity',
+    'read_image',
+    'read_run',
+    'read_runs',
+    'roll_out',
+    'save_figure',
+    'save_overlay',
+    'token_colours',
+    'view_config',
+    'view_model',
+    'view_models',
+    'view_student',
+    'view_teacher',
+]

@@ -19,7 +19,7 @@ from .viewed_model import ViewedModel
 SHOWS = ('attention', 'heads', 'rollout', 'similarity', 'pca')
 TITLES = {'attention': 'CLS attention', 'rollout': 'rollout', 'pca': 'PCA of tokens'}
 TEACHER_SHOWS = ('attention', 'heads', 'similarity', 'pca')  # of its last layer
-TEXT_INCHES = 0.12  # a line of text
+TEXT_INCHES = 0.1  # a line of text
 
 
 @dataclass(frozen=True)
