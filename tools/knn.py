@@ -33,11 +33,12 @@ def main() -> None:
         parser.error(f'--launcher {args.launcher}: k-NN runs in one process')
 
     cfg = engine.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
+    datasets = knn.feature_datasets(cfg)
     MMLogger.get_instance('knn')
     device = args.device or get_device()
     model = build_from_config(cfg, args.checkpoint, head=False).to(device)
     sets = []
-    for dataset in knn.feature_datasets(cfg):
+    for dataset in datasets:
         loader = dict(cfg.val_dataloader, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False))
         loader = engine.MVPRunner.build_dataloader(loader)
         sets += knn.extract_features(model, loader, getattr(torch, args.dtype))
@@ -45,7 +46,10 @@ def main() -> None:
     for accuracy in accuracies:
         print_log(str(accuracy), 'current')
     if args.out:
-        figures = {f'{a.k}-NN': dict(top1=a.top1, top5=a.top5) for a in accuracies}
+        tops = {f'{a.k}-NN': dict(top1=a.top1, top5=a.top5) for a in accuracies}
+        figures = {
+            k: {name: top for name, top in pair.items() if top is not None} for k, pair in tops.items()
+        }
         dump(figures, args.out, file_format='json')
 
 

@@ -11,6 +11,7 @@ from mmpretrain.datasets.custom import get_samples
 from mmpretrain.registry import DATASETS
 
 from .sample_index import SampleIndex, seeded_draws
+from .unreadable_file import unreadable_files_named
 
 IMAGENET_FOLDER = re.compile(r'n\d{8}')  # WordNet's number of a class
 
@@ -111,11 +112,17 @@ class LabelledImages(ImageNet):
         return folders
 
     def prepare_data(self, idx: int) -> dict | None:
-        """The packed sample of an index (:class:`SampleIndex` or int)."""
-        if not isinstance(idx, SampleIndex):
-            return super().prepare_data(idx)
-        with seeded_draws(idx.seed, idx.epoch, int(idx)):
-            return super().prepare_data(idx)
+        """The packed sample of an index (:class:`SampleIndex` or int).
+
+        Raises:
+            UnreadableImageError: If its file cannot be decoded.
+        """
+        info = self.get_data_info(idx)
+        with unreadable_files_named(info['img_path']):
+            if not isinstance(idx, SampleIndex):
+                return self.pipeline(info)
+            with seeded_draws(idx.seed, idx.epoch, int(idx)):
+                return self.pipeline(info)
 
 
 def _subfolders(folder: str) -> list[str]:

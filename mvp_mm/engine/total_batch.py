@@ -45,8 +45,13 @@ def plan_total_batch(
     if at_once == total:
         return TotalBatchPlan(1, 1.0, f'Total batch: {product} = {total}, as the recipe says.')
     accumulation = total // at_once
+    advice = ''
     if at_once * accumulation != total:
         reason = f'{total} is no multiple of that'
+        if total % processes == 0:
+            share = total // processes
+            fitting = max(size for size in range(1, min(batch, share) + 1) if share % size == 0)
+            advice = f' train_dataloader.batch_size={fitting} would keep the recipe.'
     elif iterations_per_epoch is not None and iterations_per_epoch < accumulation:
         reason = f'an epoch has only {iterations_per_epoch} iterations, less than {total} images'
     else:
@@ -60,7 +65,7 @@ def plan_total_batch(
         1,
         scale,
         f'Total batch: {product} = {at_once} instead of the {total} of the recipe ({reason}). The '
-        f'learning rate is scaled by {at_once}/{total} = {scale:.4g}.',
+        f'learning rate is scaled by {at_once}/{total} = {scale:.4g}.{advice}',
     )
 
 

@@ -25,15 +25,16 @@ class KnnAccuracy:
     Args:
         k: Number of neighbours.
         top1: The class with the most votes is right.
-        top5: The right class is among the five with the most votes.
+        top5: The right class is among the five with the most votes. None where there are no more than five.
     """
 
     k: int
     top1: float
-    top5: float
+    top5: float | None
 
     def __str__(self) -> str:
-        return f'{self.k:>4}-NN: top-1 {self.top1:.2f}, top-5 {self.top5:.2f}'
+        top5 = '' if self.top5 is None else f', top-5 {self.top5:.2f}'
+        return f'{self.k:>4}-NN: top-1 {self.top1:.2f}{top5}'
 
 
 def knn_accuracy(
@@ -87,7 +88,10 @@ def knn_accuracy(
             right = votes.topk(min(5, num_classes), dim=1).indices == labels[:, None]
             hits[row] += torch.stack([right[:, 0].sum(), right.sum()]).cpu()
     shares = 100 * hits.double() / len(queries)
-    return [KnnAccuracy(k, *share) for k, share in zip(usable, shares.tolist(), strict=True)]
+    return [
+        KnnAccuracy(k, top1, top5 if num_classes > 5 else None)
+        for k, (top1, top5) in zip(usable, shares.tolist(), strict=True)
+    ]
 
 
 def _nearest(queries: Tensor, train: Tensor, k: int, train_chunk: int) -> tuple[Tensor, Tensor]:
@@ -173,7 +177,18 @@ def _described(value: object) -> str:
 
 
 def feature_datasets(cfg: Config) -> tuple[dict, dict]:
-    """Configs of the training and the validation images, both with the evaluation transforms."""
+    """Configs of the training and the validation images, both with the evaluation transforms.
+
+    Raises:
+        ValueError: If the config has no labelled images.
+    """
+    loaders = [cfg.get(f'{phase}_dataloader') or {} for phase in ('train', 'val')]
+    if 'head' not in cfg.model or not all('pipeline' in loader.get('dataset', {}) for loader in loaders):
+        raise ValueError(
+            'k-NN needs the images and labels of a classification config, such as '
+            f'configs/finetune/vitb16_in1k.py; {cfg.filename or "this one"} is another. A checkpoint of '
+            'pre-training is given beside it'
+        )
     validation = copy.deepcopy(cfg.val_dataloader.dataset)
     train = copy.deepcopy(cfg.train_dataloader.dataset)
     train.pipeline = copy.deepcopy(validation.pipeline)

@@ -15,7 +15,8 @@ class LinearProbeAccuracy(BaseMetric):
 
     Reported: ``top1`` and ``top5`` of the classifier with the best top-1 (BEiT reports its best block
     the same way), which one it is (``best_block``, ``best_lr_multiplier``), and every classifier's top-1
-    as ``top1_block<b>_x<multiplier>``. A table of them is logged. Top-5 means little with few classes.
+    as ``top1_block<b>_x<multiplier>``. A table of them is logged. There is no ``top5`` where the head ranks
+    one class only, because there are no more than five.
 
     Args:
         collect_device: Where results of several processes are gathered. Default ``'cpu'``.
@@ -28,6 +29,7 @@ class LinearProbeAccuracy(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.blocks: tuple[int, ...] = ()
         self.lr_multipliers: tuple[float, ...] = ()
+        self.with_top5 = True
 
     def process(self, data_batch: dict, data_samples: Sequence[DataSample | dict]) -> None:
         """Note for each image which classifiers are right: ``(top-1 and top-5, blocks, rates)``."""
@@ -35,6 +37,7 @@ class LinearProbeAccuracy(BaseMetric):
             fields = sample if isinstance(sample, dict) else sample.to_dict()
             self.blocks = tuple(fields['probe_blocks'])
             self.lr_multipliers = tuple(fields['probe_lr_multipliers'])
+            self.with_top5 = fields['probe_labels'].shape[-1] > 1
             hits = (fields['probe_labels'] == fields['gt_label'].to(fields['probe_labels'].device)).cpu()
             # one entry an image: MMEngine cuts off what the sampler repeated to even the ranks
             self.results.append(np.stack([hits[..., 0].numpy(), hits.any(dim=-1).numpy()]))
@@ -45,7 +48,7 @@ class LinearProbeAccuracy(BaseMetric):
         block, rate = np.unravel_index(top1.argmax(), top1.shape)
         figures = dict(
             top1=float(top1[block, rate]),
-            top5=float(top5[block, rate]),
+            **(dict(top5=float(top5[block, rate])) if self.with_top5 else {}),
             best_block=self.blocks[block],
             best_lr_multiplier=self.lr_multipliers[rate],
         )

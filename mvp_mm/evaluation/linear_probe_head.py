@@ -122,8 +122,11 @@ class LinearProbeHead(BaseModule):
     def predict(
         self, feats: tuple[Tensor, ...], data_samples: list[DataSample] | None = None
     ) -> list[DataSample]:
-        """Samples with ``probe_labels``, the classes each classifier ranks first: ``(N, R, <= 5)``."""
-        ranked = self(feats).topk(min(MAX_TOPK, self.num_classes), dim=-1).indices
+        """Samples with ``probe_labels``, the classes each classifier ranks first: ``(N, R, 5)``.
+
+        Of five classes or fewer the first one only, because any answer would be among the first five.
+        """
+        ranked = self(feats).topk(MAX_TOPK if self.num_classes > MAX_TOPK else 1, dim=-1).indices
         if data_samples is None:
             data_samples = [DataSample() for _ in range(len(ranked))]
         for sample, labels in zip(data_samples, ranked, strict=True):

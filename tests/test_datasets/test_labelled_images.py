@@ -10,7 +10,7 @@ from mmengine.dataset import pseudo_collate
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mvp_mm.datasets import EpochSampler, LabelledImages
+from mvp_mm.datasets import EpochSampler, LabelledImages, UnreadableImageError
 
 CONFIG = Path(__file__).parents[2] / 'configs/finetune/vitb16_in1k.py'
 
@@ -114,6 +114,23 @@ def test_folders_without_what_is_needed(tmp_path):
     (tmp_path / 'val/a').mkdir()
     with pytest.raises(FileNotFoundError, match='no image found'):
         LabelledImages(data_root=str(tmp_path), split='val')
+
+
+@pytest.mark.parametrize('content', [b'', b'no image', b'\xff\xd8\xff\xe0broken'])
+def test_an_unreadable_file_is_named(content, dataset, tmp_path):
+    broken = tmp_path / 'train/dog/1.png'
+    broken.write_bytes(content)
+    with pytest.raises(
+        UnreadableImageError, match=r'dog/1.png cannot be read .*: replace the file, or delete it'
+    ):
+        dataset[6]
+    assert dataset[5] and dataset[7]
+
+
+def test_other_errors_stay_what_they_are(dataset):
+    dataset.pipeline.transforms.append(lambda results: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        dataset[0]
 
 
 def test_labels_of_a_file(tmp_path):

@@ -740,6 +740,11 @@ def test_command_line_ade20k(tmp_path, ade_zip, monkeypatch, capsys):
     with pytest.raises(SystemExit, match='1'):
         run_here(monkeypatch, 'prepare_ade20k.py', '--root', tmp_path / 'x', '--archive', tmp_path / 'no.zip')
     assert capsys.readouterr().err == f'prepare_ade20k.py: there is no archive {tmp_path / "no.zip"}\n'
+    with pytest.raises(SystemExit, match='1'):
+        run_here(monkeypatch, 'prepare_ade20k.py', '--root', ade_zip)
+    assert capsys.readouterr().err.startswith(
+        f'prepare_ade20k.py: {ade_zip} is a file: expected the folder in'
+    )
 
 
 def test_command_line_imagenet(imagenet, monkeypatch, capsys):

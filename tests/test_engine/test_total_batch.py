@@ -59,6 +59,16 @@ def test_not_kept(total, processes, batch, iterations, scale, reason):
     assert reason in plan.message
 
 
+@pytest.mark.parametrize(
+    ('total', 'processes', 'batch', 'advice'),
+    [(8, 2, 8, 4), (2048, 16, 256, 128), (2048, 1, 250, 128), (2048, 3, 256, None), (2048, 1, 16, None)],
+)
+def test_advice(total, processes, batch, advice):
+    message = plan_total_batch(total, processes, batch, 25 if batch == 16 else 5000).message
+    assert message.endswith(f' train_dataloader.batch_size={advice} would keep the recipe.') == bool(advice)
+    assert ('train_dataloader.batch_size' in message) == bool(advice)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Sixteen images."""
@@ -89,7 +99,6 @@ def train(tmp_path):
                 'optim_wrapper.precision': 'float32',
                 'train_cfg.max_epochs': 1,
                 'default_hooks.checkpoint': None,
-                'vis_backends': [],
                 'visualizer.vis_backends': [],
                 **options,
             },

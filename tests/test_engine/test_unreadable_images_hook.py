@@ -38,7 +38,6 @@ def options(root, **more):
         'model.backbone.arch.num_layers': 1,
         'train_cfg.max_epochs': 1,
         'default_hooks.checkpoint.interval': 1,
-        'vis_backends': [],
         'visualizer.vis_backends': [],
         **more,
     }

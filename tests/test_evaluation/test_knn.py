@@ -54,6 +54,13 @@ def test_equals_brute_force(data):
         assert (accuracy.top1, accuracy.top5) == pytest.approx(expected), accuracy.k
 
 
+def test_there_is_no_top5_of_five_classes(data):
+    train, train_labels, queries, query_labels = data
+    few = knn_accuracy(train, train_labels % 5, queries, query_labels % 5, ks=[10])
+    assert few[0].top5 is None and 'top-5' not in str(few[0])
+    assert 'top-5' in str(knn_accuracy(*data, ks=[10])[0])
+
+
 def test_equals_sklearn(data):
     neighbors = pytest.importorskip('sklearn.neighbors')
     train, train_labels, queries, query_labels = data

@@ -60,10 +60,13 @@ def prepare_ade20k(
 
     Raises:
         FileNotFoundError: If ``archive`` does not exist.
+        NotADirectoryError: If ``root`` is a file.
         DownloadError: If no address gave the archive.
         ValueError: If the checksum is another, the archive is unsafe or damaged, or what is in it, or in a
             folder that was there, is not all of ADE20K; lists what is wrong.
     """
+    if root.exists() and not root.is_dir():
+        raise NotADirectoryError(f'{root} is a file: expected the folder in which {FOLDER} is made')
     folder = root / FOLDER
     if folder.exists():
         report(f'{folder} is there already: nothing to download')
