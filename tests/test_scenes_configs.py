@@ -1,6 +1,8 @@
 """The configs on the embedded scenes run at a few steps, from teacher to segmentation."""
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,20 +59,16 @@ def test_pretraining(name, tmp_path):
 
 
 @pytest.mark.parametrize('frozen', [False, True])
-def test_segmentation_from_a_student(frozen, tmp_path):
-    cfg = load('mvp/vittiny_scenes_pixel.py', tmp_path / 'student', max_epochs=1)
-    student = build_runner(cfg)
-    student.train()
-    cfg = load('upernet/vittiny_scenes.py', tmp_path / 'segmentation', max_iters=2, val_interval=2)
-    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'student/epoch_1.pth')
+def test_segmentation_from_a_student(frozen, student, tmp_path):
+    cfg = load('upernet/vittiny_scenes.py', tmp_path, max_iters=2, val_interval=2)
+    cfg.model.backbone.init_cfg.checkpoint = student
     if frozen:
         cfg.model.backbone.frozen_stages = 4
     runner = build_runner(cfg)
     runner.train()
     assert any('mIoU' in line for line in logged(runner))
-    kept = student.model.backbone.state_dict()
-    after = runner.model.backbone.state_dict()
-    same = torch.equal(after['layers.2.ffn.layers.0.0.weight'], kept['layers.2.ffn.layers.0.0.weight'])
+    kept = torch.load(student, weights_only=False)['state_dict']['backbone.layers.2.ffn.layers.0.0.weight']
+    same = torch.equal(runner.model.backbone.layers[2].ffn.layers[0][0].weight, kept)
     assert same == frozen
 
 
@@ -134,3 +132,34 @@ def test_other_models_are_no_teachers(tmp_path):
     cfg = load('mvp/vittiny_scenes_pixel.py', tmp_path, max_epochs=1)
     with pytest.raises(ValueError, match='MVP is no teacher to save'):
         save_teacher(build_runner(cfg), tmp_path / 'x.safetensors')
+
+
+@pytest.fixture(scope='module')
+def student(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('student')
+    build_runner(load('mvp/vittiny_scenes_pixel.py', folder, max_epochs=1)).train()
+    return str(folder / 'epoch_1.pth')
+
+
+@pytest.mark.parametrize(
+    ('name', 'metric'),
+    [
+        ('linear_probe/vittiny_scenes.py', 'linear_probe/top1'),
+        ('finetune/vittiny_scenes.py', 'accuracy/top1'),
+    ],
+)
+def test_classification(name, metric, student, tmp_path):
+    cfg = load(name, tmp_path, max_epochs=1, val_interval=1)
+    cfg.model.backbone.init_cfg.checkpoint = student
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 2 and any(metric in line for line in logged(runner))
+
+
+def test_knn(student, tmp_path, monkeypatch):
+    out = tmp_path / 'knn.json'
+    options = [f'{phase}_dataloader.dataset.count=12' for phase in ('train', 'val')]
+    command = ['knn.py', str(CONFIGS / 'finetune/vittiny_scenes.py'), student, '--out', str(out)]
+    monkeypatch.setattr(sys, 'argv', [*command, '--k', '3', '--cfg-options', *options])
+    runpy.run_path(str(CONFIGS.parent / 'tools/knn.py'), run_name='__main__')
+    assert 0 <= json.loads(out.read_text())['3-NN']['top1'] <= 100

@@ -2,10 +2,9 @@
 
 Command:  python tools/train.py configs/linear_probe/vittiny_scenes.py --cfg-options \
               model.backbone.init_cfg.checkpoint=FILE
-          FILE: a checkpoint of configs/mvp/vittiny_scenes*.py as it is. The colour: label=colour for
-          the three loaders' datasets. k-NN, without training:
-          python tools/knn.py configs/linear_probe/vittiny_scenes.py FILE \
-              --cfg-options model.backbone.out_type=cls_token model.backbone.out_indices=3
+          FILE: a checkpoint of configs/mvp/vittiny_scenes*.py as it is. The colour instead of the shape:
+          train_dataloader.dataset.label=colour, and the same for val_dataloader and test_dataloader.
+          k-NN, without training: configs/finetune/vittiny_scenes.py
 Cost:     a minute or two on two CPU cores.
 Expected: above 12.5, what guessing scores.
 Measured: docs/miniature.md.
