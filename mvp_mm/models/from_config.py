@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
@@ -43,7 +44,7 @@ def build_from_config(cfg: Config, checkpoint: str | None = None, head: bool = T
         dataset = cfg.test_dataloader.dataset
         dataset.pipeline = [step for step in dataset.pipeline if 'LoadAnnotations' not in step.type]
         cfg.test_pipeline = copy.deepcopy(dataset.pipeline)  # mmseg's functions write into theirs
-    model.cfg = cfg
+    model.cfg = model._config = cfg  # where mmseg's functions look, and mmpretrain's
     return model.eval()
 
 
@@ -76,4 +77,6 @@ def _segmentation_meta(cfg: Config, num_classes: int) -> dict:
 
     dataset = cfg.test_dataloader.dataset
     meta = dict(DATASETS.get(dataset.type).METAINFO) | dict(dataset.get('metainfo', {}))
+    if 'palette' not in meta:  # drawn as mmseg's datasets do
+        meta['palette'] = np.random.RandomState(42).randint(0, 255, (num_classes, 3)).tolist()
     return {key: meta[key][:num_classes] for key in ('classes', 'palette')}

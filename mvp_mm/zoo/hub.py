@@ -40,8 +40,10 @@ def model_config(name: str) -> Config:
     configs = _configs()
     path = Path(name) if name.endswith('.py') else configs.get(name)
     if path is None or not path.is_file():
-        close = ', '.join(difflib.get_close_matches(name, configs, n=4)) or 'see mvp_mm.list_models()'
-        raise ValueError(f'there is no model {name!r}; {close}')
+        as_path = name.removeprefix('mvp_mm::').removeprefix('configs/').removesuffix('.py').replace('/', '_')
+        close = [as_path] if as_path in configs else difflib.get_close_matches(as_path, configs, n=4)
+        hint = f'did you mean {" or ".join(close)}?' if close else 'mvp_mm.list_models() gives the names'
+        raise ValueError(f'there is no model {name!r}: {hint}')
     with quiet_stack_noise():
         return Config.fromfile(path)
 

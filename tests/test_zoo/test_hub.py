@@ -76,9 +76,30 @@ def test_with_mmsegs_own_inference(tmp_path):
     assert np.array_equal(inferencer(image, show=False)['predictions'], labels.numpy())
 
 
-def test_errors():
+def test_a_config_of_ones_own_without_colours(tmp_path):
+    mine = tmp_path / 'mine.py'
+    mine.write_text(
+        "_base_ = 'mvp_mm::upernet/vittiny_custom.py'\n"
+        "dataset = dict(metainfo=dict(_delete_=True, classes=('a', 'b')))\n"
+        'train_dataloader = val_dataloader = test_dataloader = dict(dataset=dataset)\n'
+    )
+    meta = mvp_mm.get_model(str(mine)).dataset_meta
+    assert meta['classes'] == ('a', 'b') and len(meta['palette']) == 2
+
+
+def test_errors(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where a path of the clone is none
     with pytest.raises(ValueError, match='no model .*mvp_vitb16_in1k'):
         mvp_mm.get_model('mvp_vitb16_in1')
+    for near in (
+        'upernet/vittiny_camvid.py',
+        'configs/upernet/vittiny_camvid.py',
+        'mvp_mm::upernet/vittiny_camvid.py',
+    ):
+        with pytest.raises(ValueError, match=r'no model .*: did you mean upernet_vittiny_camvid\?$'):
+            mvp_mm.get_model(near)
+    with pytest.raises(ValueError, match=r'list_models\(\) gives the names'):
+        mvp_mm.get_model('zzz')
     with pytest.raises(ValueError, match='no published weights'):
         mvp_mm.get_model('mvp_vitb16_in1k', pretrained=True)
     with pytest.raises(FileNotFoundError, match='gone.pth'):
