@@ -1,9 +1,9 @@
 """Any BEiT-family weight file into an :class:`MVPViT`: one path, with a report.
 
 Sources: this package's and mmpretrain's pre-training checkpoints (whole model or backbone), mmseg's BEiT,
-Microsoft's BEiT and BEiT v2 and timm's, as ``.pth`` or safetensors. A table shared by all blocks becomes one
-table a block, tables of another patch grid are resized on BEiT's geometric grid, and a file from which the
-transformer cannot be filled is refused.
+Microsoft's BEiT and BEiT v2, timm's and transformers', as ``.pth`` or safetensors. A table shared by all
+blocks becomes one table a block, tables of another patch grid are resized on BEiT's geometric grid, and a
+file from which the transformer cannot be filled is refused.
 """
 
 import math
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .relative_position import Grid, num_table_rows, resize_table
 from .tensor_files import read_tensors
+from .transformers_names import names_from_transformers
 
 if TYPE_CHECKING:
     from .mvp_vit import MVPViT
@@ -27,7 +28,7 @@ TABLE = 'relative_position_bias_table'
 INDEX = 'relative_position_index'
 SHARED_TABLE = f'rel_pos_bias.{TABLE}'
 
-# Microsoft's and timm's names -> mmpretrain's.
+# Microsoft's and timm's names -> mmpretrain's; transformers' are in transformers_names.py.
 BEIT_NAMES = {
     'patch_embed.proj.': 'patch_embed.projection.',
     'blocks.': 'layers.',
@@ -37,7 +38,13 @@ BEIT_NAMES = {
     '.mlp.fc2.': '.ffn.layers.1.',
 }
 # What stands before the patch embedding's name tells format and prefix.
-MARKS = {'patch_embed.projection.weight': 'mmpretrain', 'patch_embed.proj.weight': 'BEiT'}
+MARKS = {
+    'patch_embed.projection.weight': 'mmpretrain',
+    'patch_embed.proj.weight': 'BEiT',
+    'embeddings.patch_embeddings.projection.weight': 'transformers',
+}
+# How transformers names the one weight file of a folder that it saves.
+FOLDER_FILES = ('model.safetensors', 'pytorch_model.bin')
 
 
 @dataclass
@@ -46,7 +53,7 @@ class LoadReport:
 
     Args:
         source: File or address.
-        format: ``'mmpretrain'`` or ``'BEiT'`` names.
+        format: ``'mmpretrain'``, ``'BEiT'`` (Microsoft, timm) or ``'transformers'`` names.
         loaded: Parameters filled from the file.
         expanded: Tables that were copied from the shared one.
         resized: ``'name: from -> to'`` of tables and positions.
@@ -77,7 +84,7 @@ def load_pretrained(vit: 'MVPViT', checkpoint: str | None, prefix: str | None = 
 
     Args:
         vit: The model; filled in place.
-        checkpoint: Path or http(s) address.
+        checkpoint: Path, of a file or of a folder that transformers saved, or http(s) address.
         prefix: Where in the file the backbone lies. Default None: it is found by itself; a file that has
             no such prefix but is a backbone is taken all the same.
 
@@ -102,7 +109,7 @@ def read_weights(checkpoint: str) -> dict[str, Tensor]:
     """The tensors of a weight file by name; no code in it is run.
 
     Args:
-        checkpoint: Path or http(s) address.
+        checkpoint: Path, of a file or of a folder that transformers saved, or http(s) address.
 
     Raises:
         FileNotFoundError: If there is no such file, or it cannot be downloaded.
@@ -126,7 +133,7 @@ def fill(vit: 'MVPViT', weights: dict[str, Tensor], source: str, prefix: str | N
     Raises:
         ValueError: If they do not fit.
     """
-    weights, form = _named_as_mmpretrain(weights, source, prefix)
+    weights, form = named_as_mmpretrain(weights, source, prefix)
     report = LoadReport(str(source), form)
     weights = fit_positions(weights, vit, report=report)
     own = vit.state_dict()
@@ -197,7 +204,7 @@ def fit_positions(
         if table is None or table.shape == own[name].shape or table.shape[1] != own[name].shape[1]:
             continue
         own_index = weights.pop(prefix + name.replace(TABLE, INDEX), index)
-        source = _grid_of_table(table, own_index, prefix + name)
+        source = grid_of_table(table, own_index, prefix + name)
         weights[prefix + name] = resize_table(table, source, vit.window)
         if report is not None:
             report.resized.append(f'{name}: {_times(source)} -> {_times(vit.window)}')
@@ -217,10 +224,11 @@ def _times(grid: Grid) -> str:
     return f'{grid[0]}x{grid[1]}'
 
 
-def _grid_of_table(table: Tensor, index: Tensor | None, name: str) -> Grid:
+def grid_of_table(table: Tensor, index: Tensor | None, name: str) -> Grid:
     """Patch grid of a table: square, or read off the index buffer beside it."""
     side = (math.isqrt(table.shape[0] - 3) + 1) // 2
-    if num_table_rows((side, side)) == table.shape[0]:
+    square = index is None or index.shape[0] == side * side + 1
+    if square and num_table_rows((side, side)) == table.shape[0]:
         return side, side
     patches = 0 if index is None else index.shape[0] - 1
     for cols in range(1, patches):
@@ -233,10 +241,22 @@ def _grid_of_table(table: Tensor, index: Tensor | None, name: str) -> Grid:
     raise ValueError(f'{name} has {table.shape[0]} rows, of which no patch grid can be told')
 
 
-def _named_as_mmpretrain(
-    weights: dict[str, Tensor], checkpoint: str, prefix: str | None
+def named_as_mmpretrain(
+    weights: dict[str, Tensor], checkpoint: str, prefix: str | None = None
 ) -> tuple[dict[str, Tensor], str]:
-    """Find the backbone in a file and give its entries mmpretrain's names."""
+    """Find the backbone in a file and give its entries mmpretrain's names.
+
+    Args:
+        weights: What the file holds.
+        checkpoint: Its name, for messages.
+        prefix: As for :func:`load_pretrained`.
+
+    Returns:
+        The backbone's entries, and whose names the file has (see :class:`LoadReport`).
+
+    Raises:
+        ValueError: If there is no vision transformer in it.
+    """
     found = [
         (name[: -len(mark)], form) for name in weights for mark, form in MARKS.items() if name.endswith(mark)
     ]
@@ -247,10 +267,17 @@ def _named_as_mmpretrain(
         )
     asked = [pair for pair in found if pair[0] == prefix]
     start, form = (asked or sorted(found, key=lambda pair: len(pair[0])))[0]
-    weights = {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
+    inside = {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
     if form == 'BEiT':
-        weights = {_mmpretrain_name(name): value for name, value in weights.items()}
-    return weights, form
+        inside = {_mmpretrain_name(name): value for name, value in inside.items()}
+    elif form == 'transformers':
+        inside = names_from_transformers(inside)
+        # Its model for masked images keeps the final norm outside of the backbone, beside the predictor.
+        outside = start.removesuffix('beit.')
+        for kind in ('weight', 'bias'):
+            if f'{outside}lm_head.weight' in weights and f'{outside}layernorm.{kind}' in weights:
+                inside.setdefault(f'ln1.{kind}', weights[f'{outside}layernorm.{kind}'])
+    return inside, form
 
 
 def _mmpretrain_name(name: str) -> str:
@@ -267,6 +294,13 @@ def _local_path(checkpoint: str) -> Path:
     address = urlparse(str(checkpoint))
     if address.scheme not in ('http', 'https'):
         path = Path(checkpoint).expanduser()
+        if path.is_dir():
+            found = next((path / name for name in FOLDER_FILES if (path / name).is_file()), None)
+            if found is None:
+                raise FileNotFoundError(
+                    f'{checkpoint} is a folder without {" or ".join(FOLDER_FILES)}: give the weight file'
+                )
+            return found
         if not path.is_file():
             raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
         return path
