@@ -107,9 +107,10 @@ setup(
     install_requires=read_requirements('runtime'),
     extras_require={
         'openmmlab': read_requirements('openmmlab'),
+        'export': read_requirements('export'),
         'teachers': read_requirements('teachers'),
-        'tests': read_requirements('tests') + read_requirements('teachers'),
-        'all': read_requirements('openmmlab') + read_requirements('tests'),
+        'tests': read_requirements('tests') + read_requirements('teachers') + read_requirements('export'),
+        'all': read_requirements('openmmlab') + read_requirements('export') + read_requirements('tests'),
     },
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,

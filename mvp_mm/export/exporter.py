@@ -1,0 +1,121 @@
+"""Export: read, refuse what does not fit, write under another name, compare, and only then put in place."""
+
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+from mmengine.logging import MMLogger
+
+from .microsoft import MicrosoftTarget
+from .mmpretrain import MMPretrainTarget
+from .mmseg import MMSegTarget
+from .onnx import ONNXTarget
+from .parity import ParityError, ParityReport
+from .safetensors import SafetensorsTarget
+from .student import Student, load_student
+from .target import ExportTarget
+from .timm import TimmTarget
+from .transformers import TransformersTarget
+
+TARGETS: dict[str, ExportTarget] = {
+    'timm': TimmTarget(),
+    'transformers': TransformersTarget(),
+    'mmpretrain': MMPretrainTarget(),
+    'mmseg': MMSegTarget(),
+    'microsoft': MicrosoftTarget(),
+    'safetensors': SafetensorsTarget(),
+    'onnx': ONNXTarget(),
+}
+
+
+def export(
+    target: str,
+    checkpoint: str,
+    out: str | Path,
+    config: str | None = None,
+    img_size: int | tuple[int, int] | None = None,
+) -> ParityReport:
+    """Write a student for another library, if that library then computes the same.
+
+    The comparison opens the written file as a user of the library does, at the size that is exported and at
+    another one, for which this package resizes the bias tables in a second file that is not kept.
+
+    Args:
+        target: One of :data:`TARGETS`.
+        checkpoint: Any BEiT-family weight file; see :func:`load_student`.
+        out: File or, for transformers, folder; must not exist.
+        config: As for :func:`load_student`.
+        img_size: Size in pixels for which the bias tables are resized, int or ``(H, W)``. Default None: the
+            size that they belong to.
+
+    Returns:
+        The report, whose text ends with the comparison.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint or config.
+        ImportError: If the target needs a package that is not installed.
+        ParityError: If the outputs differ.
+        ValueError: If the target is unknown, ``out`` exists or has another suffix, or the library has no
+            place for the student. Whatever is raised, nothing is left at ``out``.
+    """
+    if target not in TARGETS:
+        raise ValueError(f'there is no export to {target!r}; there is: {", ".join(TARGETS)}')
+    exporter, out = TARGETS[target], Path(out).expanduser()
+    if out.suffix not in exporter.suffixes and exporter.suffixes:
+        raise ValueError(f'{out} should end with {" or ".join(exporter.suffixes)}')
+    if out.exists():
+        raise ValueError(f'there is already a {out}: remove it or name another place')
+    exporter.require_packages()
+    size = (img_size, img_size) if isinstance(img_size, int) else img_size
+    with _quiet_libraries():
+        return _export(exporter, checkpoint, out, config, size)
+
+
+def _export(
+    exporter: ExportTarget, checkpoint: str, out: Path, config: str | None, size: tuple[int, int] | None
+) -> ParityReport:
+    student, notes = load_student(checkpoint, config, size)
+    exporter.check(student)
+    report = ParityReport(exporter.library, notes=notes)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.export-', dir=out.parent) as scratch:
+        path = Path(scratch) / out.name
+        exporter.write(student, path)
+        report.compare(student, exporter.open(student, path), student.img_size)
+        resized = student.rebuilt(img_size=_another_size(student))
+        elsewhere = Path(scratch) / f'resized{out.suffix}'
+        exporter.write(resized, elsewhere)
+        # The student resizes its tables as it goes; the library has them resized in its file.
+        report.compare(student, exporter.open(resized, elsewhere), resized.img_size)
+        if not report.passed:
+            raise ParityError(f'{report}\n{exporter.library} computes something else: nothing was written')
+        path.rename(out)
+    report.notes += [f'Written: {out}. To open it:', exporter.how_to_open(student, out)]
+    return report
+
+
+def _another_size(student: Student) -> tuple[int, int]:
+    """About three quarters of the size, for the comparison away from the training size."""
+    sides = (side * 3 // 4 if side > 3 else side + 1 for side in student.vit.window)
+    height, width = (side * student.vit.patch_size for side in sides)
+    return height, width
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Loading by MMEngine logs every parameter, and exporters warn of their own code; errors still show."""
+    loggers = [MMLogger.get_current_instance(), *map(logging.getLogger, ('torch.onnx', 'onnxscript'))]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter('ignore')
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,360 @@
+"""Every target, opened by the code that the report prints; the way back; and what is refused."""
+
+import importlib.util
+import re
+
+import pytest
+import timm
+import torch
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+from safetensors.torch import load_file
+
+from mvp_mm.export import TARGETS, ParityError, export, load_student
+from mvp_mm.export.parity import TOLERANCE
+from mvp_mm.models import MVPViT
+from mvp_mm.models.checkpoint_loading import load_pretrained
+
+STAGES = ('pretraining', 'classification', 'segmentation')  # of conftest.py
+SIZE = 40
+
+
+def need(target):
+    for name in TARGETS[target].packages:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f'{name} is not installed: pip install "mvp_mm[export]"')
+
+
+def place(target, folder):
+    return folder / f'exported{(TARGETS[target].suffixes or ("",))[0]}'
+
+
+def opened_by_printed_code(target, report):
+    """Outputs of the library, from what the report tells the user to run."""
+    code = report.notes[-1].strip().splitlines()[0]
+    if target == 'timm':
+        model = eval(code, dict(timm=timm)).eval()
+        return lambda images: {
+            'tokens': model.forward_features(images),
+            'features': model.forward_head(model.forward_features(images), pre_logits=True),
+            'logits': model(images),
+        }
+    if target == 'transformers':
+        import transformers
+
+        model = eval(code, dict(transformers=transformers)).eval()
+        backbone = getattr(model, 'beit', model)
+        return lambda images: {
+            'tokens': backbone(images).last_hidden_state,
+            'features': backbone(images).pooler_output,
+            'logits': getattr(model(images), 'logits', None),
+        }
+    if target == 'mmpretrain':
+        init_default_scope('mmpretrain')
+        whole = code.startswith('mmpretrain')
+        model = MODELS.build(eval(re.sub(r'^\S*?[(=](?={)|\)$', '', code)))
+        model.init_weights()
+        model.eval()
+        if whole:
+            return lambda images: {'logits': model(images, mode='tensor')}
+        name = {'raw': 'tokens'}.get(model.out_type, 'features')
+        return lambda images: {name: model(images)[-1]}
+    if target == 'onnx':
+        import onnxruntime
+
+        def outputs(images):
+            session = eval(code.split('.run(')[0], dict(onnxruntime=onnxruntime))
+            found = session.run(None, {'images': images.numpy()})
+            names = [output.name for output in session.get_outputs()]
+            return {name: torch.from_numpy(value) for name, value in zip(names, found, strict=True)}
+
+        return outputs
+    raise AssertionError(target)
+
+
+@pytest.mark.parametrize('stage', STAGES)
+@pytest.mark.parametrize('weights', ['random', 'trained'])
+@pytest.mark.parametrize('target', ['timm', 'transformers', 'mmpretrain', 'onnx'])
+@torch.no_grad()
+def test_opened_elsewhere(target, weights, stage, checkpoint, expected, images, tmp_path):
+    need(target)
+    if target == 'onnx' and weights == 'trained' and stage != 'pretraining':
+        pytest.skip('one trained student is enough for the slowest exporter')
+    path, vit = checkpoint(stage, weights)
+    out = place(target, tmp_path)
+    report = export(target, path, out)
+    assert report.passed and report.largest < TOLERANCE
+    assert {size for size, *_ in report.rows} == {(SIZE, SIZE), (24, 24)}
+    ours, theirs = expected(vit, path, images), opened_by_printed_code(target, report)(images)
+    compared = set(ours) & set(theirs)
+    assert compared
+    for name in compared:
+        assert (theirs[name] - ours[name]).abs().max() <= 1e-5 * ours[name].abs().max().clamp(min=1), name
+    if target == 'onnx':
+        assert compared == set(ours)
+        one = opened_by_printed_code(target, report)(images[:1])
+        assert (one['tokens'] - ours['tokens'][:1]).abs().max() < 1e-5 * ours['tokens'].abs().max().clamp(
+            min=1
+        )
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([f'{stage}.pth', out.name])
+
+
+@pytest.mark.parametrize('stage', STAGES)
+@torch.no_grad()
+def test_mmseg(stage, checkpoint, images, tmp_path):
+    """Every block's feature map, in the backbone that the printed config builds."""
+    from mmseg.registry import MODELS as SEGMENTORS
+
+    path, vit = checkpoint(stage)
+    report = export('mmseg', path, tmp_path / 'a.pth')
+    init_default_scope('mmseg')
+    peer = SEGMENTORS.build(eval(report.notes[-1].strip().removeprefix('backbone=')))
+    peer.init_weights()
+    peer.eval()
+    vit.out_type, vit.out_indices = 'featmap', (0, 1, 2)
+    for ours, theirs in zip(vit(images), peer(images), strict=True):
+        assert (ours - theirs).abs().max() <= 1e-5 * ours.abs().max()
+
+
+def test_microsofts_names(checkpoint, tmp_path):
+    """Exactly the entries of BEiT's pre-training checkpoint, but for its predictor."""
+    path, vit = checkpoint()
+    export('microsoft', path, tmp_path / 'a.pth')
+    state = torch.load(tmp_path / 'a.pth', weights_only=True)['model']
+    block = ['gamma_1', 'gamma_2', 'attn.q_bias', 'attn.v_bias', 'attn.qkv.weight']
+    for layer in ('norm1', 'norm2', 'attn.proj', 'mlp.fc1', 'mlp.fc2'):
+        block += [f'{layer}.weight', f'{layer}.bias']
+    names = {f'blocks.{number}.{name}' for number in range(3) for name in block}
+    names |= {'cls_token', 'mask_token', 'patch_embed.proj.weight', 'patch_embed.proj.bias', 'norm.weight'}
+    names |= {
+        'norm.bias',
+        'rel_pos_bias.relative_position_bias_table',
+        'rel_pos_bias.relative_position_index',
+    }
+    assert set(state) == names
+    assert torch.equal(state['mask_token'], vit.mask_token)
+    assert torch.equal(state['blocks.1.mlp.fc2.weight'], vit.layers[1].ffn.layers[1].weight)
+
+
+@pytest.mark.parametrize('stage', STAGES)
+@pytest.mark.parametrize('target', [name for name in TARGETS if name != 'onnx'])
+@torch.no_grad()
+def test_and_back(target, stage, checkpoint, arguments, images, tmp_path):
+    """What was exported fills an MVPViT, by the same loading as any checkpoint, with the same numbers."""
+    need(target)
+    path, vit = checkpoint(stage)
+    out = place(target, tmp_path)
+    export(target, path, out)
+    if target in ('transformers', 'safetensors', 'microsoft'):  # what pre-training needs is kept
+        again, own = MVPViT(**arguments(stage)), vit.state_dict()
+        load_pretrained(again, str(out))
+        for name, value in again.state_dict().items():
+            assert torch.equal(value, own[name]), name
+    here, _ = load_student(path)
+    there, _ = load_student(str(out))
+    ours, theirs = here(images), there(images)
+    assert 'features' not in ours or target == 'mmseg' or set(ours) == set(theirs)
+    for name in set(ours) & set(theirs):
+        assert (ours[name] - theirs[name]).abs().max() <= 1e-6 * ours[name].abs().max().clamp(min=1), name
+
+
+@pytest.mark.parametrize('target', [name for name in TARGETS if name not in ('onnx', 'mmseg', 'mmpretrain')])
+def test_at_another_size(target, checkpoint, images, tmp_path):
+    """Tables resized by this package, so that no library's own way of resizing is needed."""
+    need(target)
+    path, vit = checkpoint()
+    out = place(target, tmp_path)
+    report = export(target, path, out, img_size=64)
+    assert {size for size, *_ in report.rows} == {(64, 64), (48, 48)}
+    there, _ = load_student(str(out))
+    assert there.img_size == (64, 64)
+    images = torch.nn.functional.interpolate(images, size=64)
+    with torch.no_grad():
+        ours, theirs = vit(images)[-1], there(images)['tokens']
+    assert (ours - theirs).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize('target', ['timm', 'mmpretrain', 'microsoft', 'safetensors'])
+def test_non_square(target, checkpoint, tmp_path):
+    path, _ = checkpoint(img_size=(24, 64))
+    report = export(target, path, place(target, tmp_path))
+    assert report.passed and {size for size, *_ in report.rows} == {(24, 64), (32, 48)}
+
+
+def test_timm_by_the_plain_name():
+    """A ViT-B or ViT-L at 224 needs no argument beside its name, and has ImageNet's normalisation."""
+    from mvp_mm.export.timm import DEFAULT_NAME, NAMES, _arguments_to_give
+
+    class Shell:  # the arguments of a base-size student, without building one
+        pass
+
+    for name in (DEFAULT_NAME, *NAMES.values()):
+        with torch.device('meta'):
+            beit = timm.create_model(name)
+        assert beit.pretrained_cfg['mean'] == timm.data.IMAGENET_DEFAULT_MEAN
+        large = 'large' in name
+        student = Shell()
+        student.vit, student.head, student.img_size = Shell(), torch.nn.Linear(1, 1000), (224, 224)
+        student.vit.arch_settings = dict(MVPViT.arch_zoo['large' if large else 'base'])
+        student.vit.embed_dims = student.vit.arch_settings['embed_dims']
+        student.vit.patch_size, student.vit.final_norm = 16, False
+        student.vit.pos_embed = student.vit.rel_pos_bias = None
+        student.vit.patch_embed = Shell()
+        student.vit.patch_embed.projection = torch.nn.Conv2d(3, 1, 1)
+        block = Shell()
+        block.attn, block.gamma_1 = Shell(), torch.ones(1)
+        block.attn.window = (14, 14)
+        student.vit.layers = [block]
+        assert _arguments_to_give(student) == {}
+        assert len(beit.blocks) == student.vit.arch_settings['num_layers']
+
+
+def test_transformers_folder_normalises_as_the_config_says(checkpoint, arguments, tmp_path):
+    need('transformers')
+    import transformers
+
+    path, _ = checkpoint()
+    export('transformers', path, tmp_path / 'beit')
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / 'beit')
+    assert processor.image_mean == pytest.approx([0.485, 0.456, 0.406])
+    assert processor.size['height'] == SIZE
+    config = tmp_path / 'config.py'
+    config.write_text(
+        "model = dict(data_preprocessor=dict(mean=[127.5] * 3, std=[51.0] * 3), backbone=dict(type='MVPViT', "
+        f'**{arguments("pretraining")!r}))'
+    )
+    export('transformers', path, tmp_path / 'again', config=str(config))
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / 'again')
+    assert processor.image_mean == pytest.approx([0.5] * 3)
+    assert processor.image_std == pytest.approx([0.2] * 3)
+
+
+def test_a_config_decides_on_the_architecture(checkpoint, arguments, tmp_path):
+    """A pre-training checkpoint in a segmentation config: one table a block, no final norm, another size."""
+    path, vit = checkpoint()
+    config = tmp_path / 'config.py'
+    config.write_text(
+        "model = dict(backbone=dict(type='mmpretrain.MVPViT', norm_cfg=dict(type='LN', eps=1e-5), "
+        f'**{arguments("segmentation", img_size=64)!r}))'
+    )
+    report = export('mmseg', path, tmp_path / 'a.pth', config=str(config))
+    state = torch.load(tmp_path / 'a.pth', weights_only=True)
+    assert 'ln1.weight' not in state and len(state['layers.2.attn.relative_position_bias_table']) == 15**2 + 3
+    assert "'eps': 1e-05" in report.notes[-1] and 'expanded (3)' in str(report)
+
+
+class TestRefused:
+    plain = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, use_shared_rel_pos_bias=False)
+
+    @pytest.fixture(autouse=True)
+    def _fixtures(self, checkpoint, arguments, tmp_path):
+        self.checkpoint, self.arguments, self.folder = checkpoint, arguments, tmp_path
+
+    def refuse(self, target, match, with_config=False, error=ValueError, **changes):
+        need(target)
+        path, _ = self.checkpoint('classification', **changes)
+        config = None
+        if with_config:
+            config = self.folder / 'config.py'
+            flags = self.arguments('classification', **changes)
+            config.write_text(f"model = dict(backbone=dict(type='MVPViT', **{flags!r}))")
+        before = sorted(self.folder.iterdir())
+        with pytest.raises(error, match=match):
+            export(target, path, place(target, self.folder), config=config and str(config))
+        assert sorted(self.folder.iterdir()) == before  # nothing half-written, no scratch
+
+    @pytest.mark.parametrize('target', ['timm', 'transformers', 'microsoft', 'mmseg'])
+    def test_a_plain_vit(self, target):
+        match = "bias on query, key and value, and BEiT's one on query and value"
+        self.refuse(target, match, True, layer_scale_init_value=0, **self.plain)
+
+    def test_absolute_positions_in_mmseg(self):
+        match = 'mmseg cannot hold this student: it has absolute positions'
+        self.refuse('mmseg', match, use_abs_pos_emb=True)
+
+    def test_widths(self):
+        odd = {**self.arguments()['arch'], 'feedforward_channels': 100}
+        self.refuse('mmseg', 'MLP is 100 wide, which is no whole multiple of 48', arch=odd)
+
+    def test_no_layer_scale(self):
+        self.refuse('mmseg', 'no layer scale', layer_scale_init_value=0)
+
+    @pytest.mark.parametrize('target', ['transformers', 'mmseg'])
+    def test_non_square(self, target):
+        self.refuse(target, 'its grid is 4x6', img_size=(32, 48))
+
+    def test_other_eps(self):
+        norm = dict(type='LN', eps=1e-5)
+        self.refuse('timm', "norms have eps 1e-05, and timm's 1e-06", True, norm_cfg=norm)
+
+    def test_other_activation(self):
+        layers = dict(act_cfg=dict(type='ReLU'))
+        self.refuse('transformers', 'activation is ReLU', True, layer_cfgs=layers)
+
+    @pytest.mark.parametrize('target', ['timm', 'transformers'])
+    def test_two_norms(self, target):
+        self.refuse(target, r'norms its tokens and their mean', final_norm=True)
+
+    def test_number_of_heads_unknown(self):
+        match = 'cannot be read off its weights: it has no relative position bias table. Give the config'
+        self.refuse('timm', match, **self.plain)
+
+    def test_no_transformer(self, tmp_path):
+        torch.save(timm.create_model('test_resnet').state_dict(), tmp_path / 'a.pth')
+        with pytest.raises(ValueError, match='no vision transformer'):
+            export('timm', str(tmp_path / 'a.pth'), tmp_path / 'b.pth')
+
+    def test_other_outputs(self, monkeypatch):
+        """An exporter with a fault: bias tables mirrored."""
+        import mvp_mm.export.timm as module
+
+        right = module.beit_names
+
+        def wrong(student):
+            return {
+                name: value.flip(0) if name.endswith('table') else value
+                for name, value in right(student).items()
+            }
+
+        monkeypatch.setattr(module, 'beit_names', wrong)
+        match = '(?s)40x40  tokens .* FAILED.*timm computes something else: nothing was written'
+        self.refuse('timm', match, error=ParityError)
+
+    def test_places(self, checkpoint, tmp_path):
+        path, _ = checkpoint()
+        with pytest.raises(ValueError, match='already a .*pretraining.pth'):
+            export('microsoft', path, path)
+        with pytest.raises(ValueError, match='should end with .safetensors or .pth'):
+            export('timm', path, tmp_path / 'a.onnx')
+        with pytest.raises(ValueError, match="no export to 'jax'; there is: timm"):
+            export('jax', path, tmp_path / 'a')
+        with pytest.raises(FileNotFoundError, match='no checkpoint gone.pth'):
+            export('timm', 'gone.pth', tmp_path / 'a.pth')
+        with pytest.raises(FileNotFoundError, match='no config file gone.py'):
+            export('timm', path, tmp_path / 'a.pth', config='gone.py')
+
+    def test_missing_package(self, monkeypatch):
+        path, _ = self.checkpoint()
+        monkeypatch.setattr(TARGETS['onnx'], 'packages', ('no_such_package',), raising=False)
+        with pytest.raises(ImportError, match=r'needs no_such_package.*pip install "mvp_mm\[export\]"'):
+            export('onnx', path, self.folder / 'a.onnx')
+
+
+def test_safetensors_hold_no_index_where_the_grid_is_square(checkpoint, tmp_path):
+    path, _ = checkpoint('classification')
+    export('safetensors', path, tmp_path / 'a.safetensors')
+    names = set(load_file(tmp_path / 'a.safetensors'))
+    assert {'backbone.cls_token', 'head.fc.weight'} <= names
+    assert not any(name.endswith('index') for name in names)
+
+
+@pytest.mark.parametrize('target', ['timm', 'transformers', 'safetensors'])
+def test_files_are_as_readable_as_others(target, checkpoint, tmp_path):
+    """Colleagues may open them: safetensors' own writer makes files for their owner only."""
+    need(target)
+    path, _ = checkpoint()
+    out = place(target, tmp_path)
+    export(target, path, out)
+    (tmp_path / 'plain').touch()
+    for file in out.iterdir() if out.is_dir() else [out]:
+        assert file.stat().st_mode == (tmp_path / 'plain').stat().st_mode, file
