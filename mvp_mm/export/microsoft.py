@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from timm.models.beit import Beit, checkpoint_filter_fn
-from torch.nn.modules.module import _IncompatibleKeys
 
 from .student import Student
 from .target import ExportTarget, Outputs
@@ -30,7 +29,7 @@ class MicrosoftTarget(ExportTarget):
     def open(self, student: Student, path: Path) -> Outputs:
         model = Beit(**beit_arguments(student)).eval()
         weights = checkpoint_filter_fn(torch.load(path, map_location='cpu', weights_only=True), model)
-        keys: _IncompatibleKeys = model.load_state_dict(weights, strict=False)
+        keys = model.load_state_dict(weights, strict=False)
         # A model without a head pools through a fresh `fc_norm`, which only its features would see.
         unknown = set(keys.unexpected_keys) - {'mask_token'}
         missing = {name for name in keys.missing_keys if not name.startswith('fc_norm.')}

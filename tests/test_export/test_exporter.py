@@ -181,6 +181,19 @@ def test_non_square(target, checkpoint, tmp_path):
     assert report.passed and {size for size, *_ in report.rows} == {(24, 64), (32, 48)}
 
 
+@pytest.mark.parametrize('target', ['mmpretrain', 'safetensors'])
+def test_a_plain_vit(target, checkpoint, arguments, tmp_path):
+    """MAE's architecture, whose heads only a config tells, where the library has a place for it."""
+    flags = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, layer_scale_init_value=0)
+    path, _ = checkpoint('classification', **flags)
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"model = dict(backbone=dict(type='MVPViT', **{arguments('classification', **flags)!r}))"
+    )
+    report = export(target, path, place(target, tmp_path), config=str(config))
+    assert report.passed and {name for _, name, *_ in report.rows} >= {'tokens', 'logits'}
+
+
 def test_timm_by_the_plain_name():
     """A ViT-B or ViT-L at 224 needs no argument beside its name, and has ImageNet's normalisation."""
     from mvp_mm.export.timm import DEFAULT_NAME, NAMES, _arguments_to_give
