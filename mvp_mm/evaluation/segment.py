@@ -26,11 +26,11 @@ def load_segmentor(config: str, checkpoint: str, device: str | None = None) -> n
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the checkpoint does not fit.
+        ValueError: If the checkpoint does not fit, or is of pre-training only.
     """
     with quiet_stack_noise():
         cfg = Config.fromfile(config)
-    return build_from_config(cfg, checkpoint).to(device or get_device())
+    return build_from_config(cfg, checkpoint, whole=True).to(device or get_device())
 
 
 def segment_image(model: nn.Module, path: Path) -> tuple[np.ndarray, np.ndarray]:

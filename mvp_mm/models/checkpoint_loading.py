@@ -115,7 +115,7 @@ def read_weights(checkpoint: str) -> dict[str, Tensor]:
         FileNotFoundError: If there is no such file, or it cannot be downloaded.
         ValueError: If it is no plain weight file.
     """
-    return read_tensors(_local_path(checkpoint))
+    return read_tensors(local_path(checkpoint))
 
 
 def fill(vit: 'MVPViT', weights: dict[str, Tensor], source: str, prefix: str | None = None) -> LoadReport:
@@ -290,7 +290,15 @@ def _mmpretrain_name(name: str) -> str:
     return name
 
 
-def _local_path(checkpoint: str) -> Path:
+def local_path(checkpoint: str) -> Path:
+    """Where a weight file lies on this machine; one at an address is downloaded first.
+
+    Args:
+        checkpoint: Path, or http(s) address.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or it cannot be downloaded.
+    """
     address = urlparse(str(checkpoint))
     if address.scheme not in ('http', 'https'):
         path = Path(checkpoint).expanduser()
@@ -301,6 +309,8 @@ def _local_path(checkpoint: str) -> Path:
                     f'{checkpoint} is a folder without {" or ".join(FOLDER_FILES)}: give the weight file'
                 )
             return found
+        if '://' in str(checkpoint):
+            raise FileNotFoundError(f'{checkpoint} cannot be read: give a file, or an http(s) address')
         if not path.is_file():
             raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
         return path

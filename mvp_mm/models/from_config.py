@@ -1,17 +1,22 @@
 """A model for use in Python, from a config and a weight file."""
 
 import copy
+import logging
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from .checkpoint_loading import INDEX, fill, read_weights
+from .checkpoint_loading import fill, read_weights
 from .mvp_vit import MVPViT
+from .whole_model import fill_whole
 
 
-def build_from_config(cfg: Config, checkpoint: str | None = None, head: bool = True) -> nn.Module:
+def build_from_config(
+    cfg: Config, checkpoint: str | None = None, head: bool = True, whole: bool = False
+) -> nn.Module:
     """Build a config's model and fill it.
 
     Args:
@@ -21,6 +26,7 @@ def build_from_config(cfg: Config, checkpoint: str | None = None, head: bool = T
             in the file is run.
         head: Fill the head as well, where the file has one. False is for those who use the features only;
             the file's head may then be that of other classes.
+        whole: Refuse a file that fills the backbone only. True is for those who use the head.
 
     Returns:
         The model in eval mode, with ``cfg``, and for a segmentation model ``dataset_meta`` (classes and
@@ -37,7 +43,7 @@ def build_from_config(cfg: Config, checkpoint: str | None = None, head: bool = T
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
     if checkpoint is not None:
-        _fill(model, checkpoint, head)
+        _fill(model, checkpoint, head, whole)
     if cfg.get('default_scope') == 'mmseg':
         model.dataset_meta = _segmentation_meta(cfg, model.num_classes)
         # A user's image has no ground truth to load; mmseg drops this step only under its bare name.
@@ -48,27 +54,20 @@ def build_from_config(cfg: Config, checkpoint: str | None = None, head: bool = T
     return model.eval()
 
 
-def _fill(model: nn.Module, checkpoint: str, head: bool) -> None:
+def _fill(model: nn.Module, checkpoint: str, head: bool, whole: bool) -> None:
     weights = read_weights(checkpoint)
-    wanted = [name for name in model.state_dict() if head or not name.startswith('head.')]
-    missing = [name for name, _ in model.named_parameters() if name in wanted and name not in weights]
-    if isinstance(model.backbone, MVPViT) and (missing or not head):
-        fill(model.backbone, weights, checkpoint, 'backbone.')
+    others = [name for name in model.state_dict() if not name.startswith('backbone.')]
+    backbone_only = not head or not any(name in weights for name in others)
+    if whole or not backbone_only or not isinstance(model.backbone, MVPViT):
+        fill_whole(model, weights, checkpoint, without=None if head else 'head')
         return
-    if not head:
-        weights = {name: value for name, value in weights.items() if name in wanted}
-    try:
-        keys = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:  # shapes
-        raise ValueError(f'{checkpoint} does not fit: {error}') from error
-    # An index into a bias table that was resized is left out, and is the model's own.
-    missing = [name for name in keys.missing_keys if name in wanted and not name.endswith(INDEX)]
-    if missing:
-        raise ValueError(f'{checkpoint} does not fit: it has no {missing[0]} ({len(missing)} are missing)')
-    if keys.unexpected_keys:
-        raise ValueError(
-            f'{checkpoint} does not fit: it has {keys.unexpected_keys[0]}, for which the model has no place '
-            f'({len(keys.unexpected_keys)} such entries)'
+    fill(model.backbone, weights, checkpoint, 'backbone.')
+    if head and others:
+        parts = ', '.join(dict.fromkeys(name.split('.')[0] for name in others))
+        print_log(
+            f'{checkpoint} fills the backbone; these keep their initialisation: {parts}',
+            logger='current',
+            level=logging.WARNING,
         )
 
 

@@ -1,31 +1,29 @@
-"""Read the tensors of a weight file, and run nothing that it may contain.
+"""Read a weight file or a training checkpoint, and run nothing that it may contain.
 
 A ``.pth`` file is a pickle, which can name any function to be called. torch's own safe mode refuses every
-file that holds more than tensors, and MMEngine's checkpoints do (their log's numbers). So where safe mode
-refuses, the file is read once more with every name but tensors' replaced by a placeholder that does nothing.
+file that holds more than tensors and plain values, and the checkpoints of MMEngine's own runner do (their
+log's numbers). So where safe mode refuses, the file is read once more with every name replaced by a stand-in
+that calls nothing. The few stand-ins that keep what they are given (numpy's numbers and arrays, MMEngine's
+histories of the log) are turned into plain values afterwards, by the code below; all others are left out.
 """
 
 import collections
 import pickle
+import re
 import types
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-# All that rebuilding a tensor calls; torch finds the storage classes by itself.
-ALLOWED = {
-    ('collections', 'OrderedDict'): collections.OrderedDict,
-    ('torch', 'Size'): torch.Size,
-    ('torch._utils', '_rebuild_tensor_v2'): torch._utils._rebuild_tensor_v2,
-    ('torch._utils', '_rebuild_parameter'): torch._utils._rebuild_parameter,
-}
 # Where training programs keep the weights in what they save.
 CONTAINERS = ('state_dict', 'model', 'module')
+EXPECTED = 'expected safetensors, or tensors by name saved by torch.save'
 
 
 class _Placeholder:
@@ -53,16 +51,137 @@ class _Placeholder:
         """Ignore entries."""
 
 
-class _TensorsOnlyUnpickler(pickle.Unpickler):
+class _Kept(_Placeholder):
+    """Keeps the arguments and the state that it is given, for :func:`_plain` to look at."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args, self.state = args, None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Dtype(_Kept):
+    """``numpy.dtype``: its state is (version, byte order, ...)."""
+
+    def numeric(self) -> np.dtype | None:
+        """The dtype, where it is one of plain numbers; None for every other."""
+        code = self.args[0] if self.args else None
+        if not isinstance(code, str) or not re.fullmatch(r'[<>|=]?(b1|[iu][1248]|f[248])', code):
+            return None
+        big = isinstance(self.state, tuple) and len(self.state) > 1 and self.state[1] == '>'
+        return np.dtype(code).newbyteorder('>' if big else '=')
+
+
+class _Scalar(_Kept):
+    """``numpy.core.multiarray.scalar(dtype, bytes)``."""
+
+
+class _Array(_Kept):
+    """``numpy.core.multiarray._reconstruct``; its state is (version, shape, dtype, Fortran order, bytes)."""
+
+
+class _History(_Kept):
+    """MMEngine's ``HistoryBuffer``; its state is its attributes."""
+
+
+def _latin1(text: Any, encoding: Any = None) -> bytes | None:
+    """``_codecs.encode``, by which a pickle holds bytes."""
+    return text.encode('latin1') if isinstance(text, str) and encoding == 'latin1' else None
+
+
+def _no_bytes(*args: Any) -> bytes:
+    """``bytes()``, by which a pickle holds empty bytes."""
+    return b''
+
+
+# All that is not a placeholder; torch finds the storage classes of tensors by itself.
+STAND_INS = {
+    ('collections', 'OrderedDict'): collections.OrderedDict,
+    ('torch', 'Size'): torch.Size,
+    ('torch._utils', '_rebuild_tensor_v2'): torch._utils._rebuild_tensor_v2,
+    ('torch._utils', '_rebuild_parameter'): torch._utils._rebuild_parameter,
+    ('_codecs', 'encode'): _latin1,
+    ('__builtin__', 'bytes'): _no_bytes,
+    ('numpy', 'dtype'): _Dtype,
+    ('numpy.core.multiarray', 'scalar'): _Scalar,
+    ('numpy._core.multiarray', 'scalar'): _Scalar,
+    ('numpy.core.multiarray', '_reconstruct'): _Array,
+    ('numpy._core.multiarray', '_reconstruct'): _Array,
+    ('mmengine.logging.history_buffer', 'HistoryBuffer'): _History,
+}
+
+
+class _InertUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        return ALLOWED.get((module, name), _Placeholder)
+        return STAND_INS.get((module, name), _Placeholder)
 
 
-_TENSORS_ONLY = types.SimpleNamespace(
+_INERT = types.SimpleNamespace(
     __name__=__name__,
-    Unpickler=_TensorsOnlyUnpickler,
-    load=lambda file, **kwargs: _TensorsOnlyUnpickler(file, **kwargs).load(),
+    Unpickler=_InertUnpickler,
+    load=lambda file, **kwargs: _InertUnpickler(file, **kwargs).load(),
 )
+
+
+def _plain(value: Any) -> Any:
+    """What an inert reading gave, with numpy's values as Python's and torch's, and no stand-in left.
+
+    An entry of a dict whose value is a placeholder is left out, one of a list becomes None.
+    """
+    if isinstance(value, dict):
+        items = {
+            key: _plain(entry)
+            for key, entry in value.items()
+            if not isinstance(key, _Placeholder) and (isinstance(entry, _Kept) or not _is_inert(entry))
+        }
+        if not isinstance(value, collections.OrderedDict):
+            return items
+        ordered = collections.OrderedDict(items)
+        metadata = getattr(value, '_metadata', None)  # of a state dict: the versions of its modules
+        if isinstance(metadata, dict):
+            ordered._metadata = _plain(metadata)
+        return ordered
+    if type(value) in (list, tuple):
+        return type(value)(_plain(entry) for entry in value)
+    if isinstance(value, _Scalar):
+        array = _numbers((), *value.args[:2]) if len(value.args) >= 2 else None
+        return None if array is None else array.item()
+    if isinstance(value, _Array):
+        array = _array(value)
+        return None if array is None else torch.from_numpy(array)
+    if isinstance(value, _History):
+        state = value.state if isinstance(value.state, dict) else {}
+        return history_as_plain(
+            _plain(state.get('_log_history')), _plain(state.get('_count_history')), state.get('max_length')
+        )
+    return None if _is_inert(value) else value
+
+
+def _is_inert(value: Any) -> bool:
+    return isinstance(value, _Placeholder | type | types.FunctionType | types.BuiltinFunctionType)
+
+
+def _array(value: _Array) -> np.ndarray | None:
+    if not isinstance(value.state, tuple) or len(value.state) != 5:
+        return None
+    _, shape, dtype, fortran, content = value.state
+    if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
+        return None
+    array = _numbers(shape[::-1] if fortran else shape, dtype, content)
+    return None if array is None else np.ascontiguousarray(array.T if fortran else array)
+
+
+def _numbers(shape: tuple[int, ...], dtype: Any, content: Any) -> np.ndarray | None:
+    numeric = dtype.numeric() if isinstance(dtype, _Dtype) else None
+    if numeric is None or not isinstance(content, bytes):
+        return None
+    return np.frombuffer(content, numeric).reshape(shape).astype(numeric.newbyteorder('='))
+
+
+def history_as_plain(log: Any, count: Any, max_length: Any) -> dict[str, Any]:
+    """A history of the log as this package's checkpoints hold it: two tensors and a length."""
+    return dict(log_history=log, count_history=count, max_length=max_length)
 
 
 def is_torchscript(path: Path) -> bool:
@@ -71,6 +190,38 @@ def is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(part.endswith('constants.pkl') for part in archive.namelist())
+
+
+def read_checkpoint(path: Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
+    """Everything plain that a weight file or training checkpoint holds; nothing in it is run.
+
+    Args:
+        path: safetensors, or what ``torch.save`` wrote.
+        map_location: As for ``torch.load``.
+        mmap: As for ``torch.load``: leave the tensors on the disk until they are used.
+
+    Returns:
+        What was saved: tensors, containers, numbers and strings, and MMEngine's histories of the log as
+        :func:`history_as_plain` says. Other objects are left out. Of safetensors, its tensors by name.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FileNotFoundError(f'{path} is a folder: give a weight file in it')
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no weight file {path}')
+    if is_torchscript(path):
+        raise ValueError(f'{path} is a TorchScript archive, which is code: {EXPECTED}')
+    try:
+        if path.suffix == '.safetensors':
+            return load_file(path)
+        _require_torchs_mark(path)
+        return _unpickled(path, map_location, mmap)
+    except (pickle.UnpicklingError, SafetensorError, *_BROKEN) as error:
+        raise ValueError(f'{path} is no plain weight file ({_reason(error)}): {EXPECTED}') from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -87,22 +238,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no such file; nothing in it has been run.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no weight file {path}')
-    expected = 'expected safetensors, or tensors by name saved by torch.save'
-    if is_torchscript(path):
-        raise ValueError(f'{path} is a TorchScript archive, which is code: {expected}')
-    try:
-        weights = load_file(path) if path.suffix == '.safetensors' else _unpickled(path)
-    except (pickle.UnpicklingError, SafetensorError, *_BROKEN) as error:
-        raise ValueError(f'{path} is no plain weight file ({first_line(error)}): {expected}') from error
+    return tensors_by_name(read_checkpoint(path), path)
+
+
+def tensors_by_name(weights: Any, source: Any) -> dict[str, Tensor]:
+    """The tensors in what :func:`read_checkpoint` gives, as :func:`read_tensors` returns them.
+
+    Args:
+        weights: What was read.
+        source: The file, for the message.
+
+    Raises:
+        ValueError: If there are none.
+    """
     for key in CONTAINERS:
         if isinstance(weights, dict) and isinstance(weights.get(key), dict):
             weights = weights[key]
     named = weights.items() if isinstance(weights, dict) else ()
     tensors = {str(name).removeprefix('module.'): value for name, value in named if isinstance(value, Tensor)}
     if not tensors:
-        raise ValueError(f'{path} is no plain weight file (no tensors by name in it): {expected}')
+        raise ValueError(f'{source} is no plain weight file (no tensors by name in it): {EXPECTED}')
     return tensors
 
 
@@ -110,11 +265,42 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 _BROKEN = (RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, ImportError, OSError)
 
 
-def _unpickled(path: Path) -> Any:
+class _NotOurs(ValueError):
+    """A file of another kind; its text says which."""
+
+
+def _require_torchs_mark(path: Path) -> None:
+    """Refuse what begins neither as a zip archive nor as a pickle of protocol 2 or later."""
+    with path.open('rb') as file:
+        start = file.read(64)
+    if not start:
+        raise _NotOurs('it is empty')
+    if start.startswith((b'PK', b'\x80')):
+        return
     try:
-        return torch.load(path, map_location='cpu', weights_only=True)
+        line = start.decode().splitlines()[0].strip()
+    except UnicodeDecodeError:
+        line = ''
+    if line.isprintable() and line:
+        raise _NotOurs(f'it is text that begins {line[:30]!r}')
+    raise _NotOurs('it begins neither as a zip archive nor as a pickle')
+
+
+def _unpickled(path: Path, map_location: Any, mmap: bool) -> Any:
+    how = dict(map_location=map_location, mmap=mmap)
+    try:
+        return torch.load(path, weights_only=True, **how)
     except pickle.UnpicklingError:
-        return torch.load(path, map_location='cpu', weights_only=False, pickle_module=_TENSORS_ONLY)
+        return _plain(torch.load(path, weights_only=False, pickle_module=_INERT, **how))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, _NotOurs | SafetensorError):
+        return str(error)
+    # What these say is about the unpickler's inside ("101", "list index out of range").
+    if isinstance(error, LookupError | TypeError | AttributeError | RecursionError | ImportError):
+        return 'it is damaged, or no file of torch.save'
+    return f'it is damaged, cut off, or no file of torch.save: {first_line(error)}'
 
 
 def first_line(error: BaseException) -> str:
