@@ -13,6 +13,8 @@ with quiet_stack_noise():
     from . import datasets, engine, evaluation, models, registry
     from .zoo import get_model, list_models
 
+    engine.register_safe_loading()
+
 __all__ = [
     '__version__',
     'datasets',

@@ -16,6 +16,8 @@ from .layer_decay import MVPOptimWrapperConstructor
 from .linear_probe_optim_wrapper_constructor import LinearProbeOptimWrapperConstructor
 from .mvp_optim_wrapper import MVPOptimWrapper
 from .mvp_runner import MVPRunner
+from .safe_checkpoint_hook import SafeCheckpointHook
+from .safe_loading import register_safe_loading
 from .teacher_file import save_teacher
 from .throughput_hook import ThroughputHook
 from .total_batch import TotalBatchPlan, plan_total_batch
@@ -28,6 +30,7 @@ __all__ = [
     'MVPOptimWrapper',
     'MVPOptimWrapperConstructor',
     'MVPRunner',
+    'SafeCheckpointHook',
     'ThroughputHook',
     'TotalBatchPlan',
     'UnreadableImagesHook',
@@ -36,6 +39,7 @@ __all__ = [
     'existing_checkpoint',
     'load_config',
     'plan_total_batch',
+    'register_safe_loading',
     'run_command_line',
     'save_teacher',
     'set_loader_option',

@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from ..stack import quiet_stack_noise
 from .mvp_runner import MVPRunner
+from .safe_checkpoint import saved_checkpoints
 
 # Top-level keys beside the runner's arguments that something reads.
 OTHER_KEYS = (
@@ -122,8 +123,14 @@ def existing_checkpoint(path: str) -> str:
     Raises:
         FileNotFoundError: If there is no such file.
     """
+    if osp.isdir(path):
+        saved = [found.name for found in saved_checkpoints(path) if found.is_file()]
+        such_as = f', such as {saved[0]}' if saved else ''
+        raise FileNotFoundError(f'{path} is a folder: give the checkpoint file in it{such_as}')
     if '://' not in path and not osp.isfile(path):
         raise FileNotFoundError(f'there is no checkpoint file {path}')
+    if '://' in path and not path.startswith(('http://', 'https://')):
+        raise FileNotFoundError(f'{path} cannot be read: give a file, or an http(s) address')
     return path
 
 
@@ -134,7 +141,7 @@ def run_command_line(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except (FileNotFoundError, ValueError, FloatingPointError, TypeError, KeyError) as error:
+    except (OSError, ValueError, FloatingPointError, TypeError, KeyError) as error:
         if os.environ.get('MVP_MM_TRACEBACK') == '1' or not _is_users(error):
             raise
         sys.exit(f'\nERROR: {_first_told(error)}\n(MVP_MM_TRACEBACK=1 shows where it came from.)')
@@ -216,15 +223,17 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
     """
     if not auto_batch and cfg.get('auto_scale_lr') and not cfg.auto_scale_lr.get('enable', False):
         cfg.auto_scale_lr = None
-    found = cfg.get('resume') and (cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir))
+    found = cfg.get('resume') and (cfg.get('load_from') or saved_checkpoints(cfg.work_dir))
     nothing_to_resume = cfg.get('resume') and not found
     if nothing_to_resume:
         cfg.resume = False
-    elif found:
-        # What is resumed holds all weights: the pre-training checkpoint need not be given again.
-        backbone = cfg.model.get('backbone', {})
-        if (backbone.get('init_cfg') or {}).get('type') == 'Pretrained':
-            backbone.init_cfg = None
+    backbone = cfg.model.get('backbone', {})
+    init_cfg = backbone.get('init_cfg') or {}
+    # What is resumed holds all weights: the pre-training checkpoint need not be given again. What is loaded
+    # before training fills the backbone: none need be given at all.
+    given_elsewhere = found or (cfg.get('load_from') and not init_cfg.get('checkpoint'))
+    if given_elsewhere and init_cfg.get('type') == 'Pretrained':
+        backbone.init_cfg = None
     fit_to_classes(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)

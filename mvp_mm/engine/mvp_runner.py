@@ -3,18 +3,32 @@
 import copy
 import logging
 import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..models.tensor_files import tensors_by_name
+from ..models.whole_model import fill_whole, start_from
 from .broadcast_statistics_hook import BroadcastStatisticsHook
+from .safe_checkpoint import (
+    check_whole,
+    load_checkpoint_file,
+    make_plain,
+    require_training_state,
+    saved_checkpoints,
+    written_whole,
+)
 from .total_batch import counted_processes, plan_total_batch
 
 
@@ -22,13 +36,20 @@ from .total_batch import counted_processes, plan_total_batch
 class MVPRunner(Runner):
     """The runner behind this package's tools.
 
-    It differs from MMEngine's in four ways. It keeps ``auto_scale_lr.base_batch_size`` images an
+    It differs from MMEngine's in five ways. It keeps ``auto_scale_lr.base_batch_size`` images an
     optimiser step by gradient accumulation (MMEngine alone silently trains with another total batch on
     another number of GPUs); ``auto_scale_lr.enable=True`` asks for MMEngine's rule instead, and a
     config without ``base_batch_size`` is taken as it stands. Several processes run on a CPU, with gloo,
     where MMEngine looks for a GPU. They validate with the same statistics of batch normalisation
-    (:class:`BroadcastStatisticsHook`). And a loader takes no more workers than there are cores.
+    (:class:`BroadcastStatisticsHook`). A loader takes no more workers than there are cores. And no file that
+    it loads can run code: its own checkpoints hold plain data and are written whole or not at all
+    (:class:`SafeCheckpointHook`), a damaged last one is passed over when a run goes on, and one that does not
+    fill the model is an error where it is to be evaluated or gone on from.
     """
+
+    # What the checkpoint that is loaded next must do: fill all of the model, and have these entries.
+    _needs_whole_model = False
+    _required_state: tuple[str, ...] = ()
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo before MMEngine reaches for CUDA."""
@@ -43,6 +64,14 @@ class MVPRunner(Runner):
         """Every run has the hook that makes the processes validate one model."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(BroadcastStatisticsHook())
+
+    def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
+        """Every run has the checkpoint hook that does not give up a good checkpoint too early."""
+        hooks = {'checkpoint': dict(type='CheckpointHook', interval=1), **(hooks or {})}
+        checkpoint = hooks['checkpoint']
+        if isinstance(checkpoint, dict) and checkpoint.get('type') in ('CheckpointHook', CheckpointHook):
+            hooks['checkpoint'] = {**checkpoint, 'type': 'SafeCheckpointHook'}
+        super().register_default_hooks(hooks)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """DDP takes no device ids on a CPU."""
@@ -102,6 +131,157 @@ class MVPRunner(Runner):
             groups.append(optim_wrapper.base_param_settings)  # what the log shows as base_lr
         for group in groups:
             group['lr'] *= plan.lr_scale
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Call the hooks; what they have put into a checkpoint becomes plain data."""
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_save_checkpoint':
+            make_plain(kwargs['checkpoint'])
+
+    @master_only
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Write a checkpoint under a temporary name, check it, and give it its name.
+
+        Arguments are MMEngine's. On storage that is no local disk its own way of writing is kept.
+
+        Raises:
+            OSError: If it cannot be written; a file of this name is then still what it was.
+        """
+        what = dict(
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+            meta=meta,
+            by_epoch=by_epoch,
+        )
+        if file_client_args is not None or backend_args is not None or '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, file_client_args, backend_args=backend_args, **what)
+            return
+        with written_whole(Path(out_dir) / filename) as temporary:
+            super().save_checkpoint(str(out_dir), temporary.name, **what)
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = False,
+        revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''),),
+    ) -> dict:
+        """Load a checkpoint; no code in it is run.
+
+        Args:
+            filename: Path or http(s) address.
+            map_location: As for ``torch.load``.
+            strict: Whether it has to fill the whole model, which :meth:`test`, :meth:`val` and
+                :meth:`resume` ask for in any case. Otherwise it has to fill the backbone, and the log says
+                what keeps its initialisation.
+            revise_keys: Patterns in the names, and what to put in their place.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no checkpoint, or does not fit.
+        """
+        checkpoint = load_checkpoint_file(filename, map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        weights = tensors_by_name(checkpoint, filename)
+        for pattern, replacement in revise_keys:
+            weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        require_training_state(checkpoint, self._required_state, filename)
+        load = fill_whole if strict or self._needs_whole_model else start_from
+        load(model, weights, str(filename))
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str | Callable = 'default',
+    ) -> None:
+        """Go on from a checkpoint.
+
+        Args:
+            filename: Path or http(s) address.
+            resume_optimizer: Whether to take the optimiser's state from it.
+            resume_param_scheduler: Whether to take the schedule's state from it.
+            map_location: Default: the CPU, whence the model and the optimiser take everything to where
+                they have it. (MMEngine's default puts the whole file on the GPU, where AdamW then waits for
+                its step counters.)
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no checkpoint to go on from, or does not fit.
+        """
+        location = 'cpu' if map_location == 'default' else map_location
+        self._needs_whole_model = True
+        self._required_state = ('meta', 'message_hub', *(['optimizer'] if resume_optimizer else []))
+        try:
+            super().resume(filename, resume_optimizer, resume_param_scheduler, location)
+        except (LookupError, AttributeError, AssertionError, TypeError) as error:  # MMEngine checks nothing
+            raise ValueError(
+                f'training cannot go on from {filename}: its optimiser, schedule or log is not what this '
+                f"config's run saves ({type(error).__name__}: {error})"
+            ) from error
+
+    def load_or_resume(self) -> None:
+        """Load or go on from a checkpoint, when none is named from the last good one of the work dir.
+
+        Raises:
+            ValueError: If the work dir has checkpoints and none of them is good.
+        """
+        if not self._has_loaded and self._resume and self._load_from is None:
+            self._load_from = self._last_good_checkpoint()
+            self._resume = self._load_from is not None
+        super().load_or_resume()
+
+    def val(self) -> dict:
+        """Validate a checkpoint, which has to fill the whole model."""
+        self._needs_whole_model = True
+        return super().val()
+
+    def test(self) -> dict:
+        """Test a checkpoint, which has to fill the whole model."""
+        self._needs_whole_model = True
+        return super().test()
+
+    def _last_good_checkpoint(self) -> str | None:
+        """Looked for by one process, so that all go on from the same one."""
+        found: list = [None, []]
+        if is_main_process():
+            for path in saved_checkpoints(self.work_dir):
+                try:
+                    check_whole(path)
+                except ValueError as error:
+                    found[1].append(str(error))
+                    self.logger.warning(f'{error}. It is passed over; the one before it is tried')
+                else:
+                    found[0] = str(path)
+                    break
+        broadcast_object_list(found)
+        path, damaged = found
+        if path is None and damaged:
+            raise ValueError(
+                f'none of the {len(damaged)} checkpoints in {self.work_dir} can be gone on from: '
+                f'{"; ".join(damaged)}. Give a good one with --resume FILE, or train in another --work-dir'
+            )
+        return path
 
     @property
     def _counts_iterations(self) -> bool:
