@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from mmengine.runner import Runner
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..version import __version__
 
@@ -52,6 +52,7 @@ def save_teacher(runner: Runner, path: Path) -> str:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}')
-    save_file(state, temporary, metadata={key: str(value) for key, value in about.items()})
+    # not save_file, which makes a file that only its owner can read
+    temporary.write_bytes(save(state, metadata={key: str(value) for key, value in about.items()}))
     os.replace(temporary, path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
