@@ -165,7 +165,7 @@ def test_get_model(kind, tmp_path):
     state = mvp_mm.get_model('finetune_vittiny_debug').state_dict()
     write_hostile(path, kind, whole(CLASSIFIER) | dict(state_dict=state), target)
     if kind in ('bare', 'TorchScript'):
-        with pytest.raises(ValueError, match='evil.pth is (no plain weight file|a TorchScript archive)'):
+        with pytest.raises(ValueError, match='evil.pth is no plain weight file'):
             mvp_mm.get_model('finetune_vittiny_debug', pretrained=str(path))
     else:
         model = mvp_mm.get_model('finetune_vittiny_debug', pretrained=str(path))

@@ -213,8 +213,6 @@ def read_checkpoint(path: Path, map_location: Any = 'cpu', mmap: bool = False) -
         raise FileNotFoundError(f'{path} is a folder: give a weight file in it')
     if not path.is_file():
         raise FileNotFoundError(f'there is no weight file {path}')
-    if is_torchscript(path):
-        raise ValueError(f'{path} is a TorchScript archive, which is code: {EXPECTED}')
     try:
         if path.suffix == '.safetensors':
             return load_file(path)
@@ -262,7 +260,20 @@ def tensors_by_name(weights: Any, source: Any) -> dict[str, Tensor]:
 
 
 # What torch and pickle raise on bytes that are no pickle, or half of one.
-_BROKEN = (RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, ImportError, OSError)
+_BROKEN = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ImportError,
+    OSError,
+    AssertionError,
+    MemoryError,  # of lengths that were damaged
+    OverflowError,
+    zipfile.BadZipFile,
+)
 
 
 class _NotOurs(ValueError):
@@ -270,11 +281,13 @@ class _NotOurs(ValueError):
 
 
 def _require_torchs_mark(path: Path) -> None:
-    """Refuse what begins neither as a zip archive nor as a pickle of protocol 2 or later."""
+    """Refuse code, and what begins neither as a zip archive nor as a pickle of protocol 2 or later."""
     with path.open('rb') as file:
         start = file.read(64)
     if not start:
         raise _NotOurs('it is empty')
+    if start.startswith(b'PK') and is_torchscript(path):
+        raise _NotOurs('it is a TorchScript archive, which is code')
     if start.startswith((b'PK', b'\x80')):
         return
     try:
@@ -298,7 +311,9 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, _NotOurs | SafetensorError):
         return str(error)
     # What these say is about the unpickler's inside ("101", "list index out of range").
-    if isinstance(error, LookupError | TypeError | AttributeError | RecursionError | ImportError):
+    if isinstance(
+        error, LookupError | TypeError | AttributeError | RecursionError | ImportError | MemoryError
+    ):
         return 'it is damaged, or no file of torch.save'
     return f'it is damaged, cut off, or no file of torch.save: {first_line(error)}'
 
