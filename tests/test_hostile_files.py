@@ -152,8 +152,8 @@ def test_tools(way, kind, tool, images, trained, tmp_path):
             'segment.py', image, '--config', config, '--checkpoint', path, '--out', out, '--device', 'cpu'
         )
     assert not target.exists()
-    # What is good in a file is used, without what is beside it; files of torch 1.5 are not gone on from.
-    if kind in ('bare', 'TorchScript') or (kind, way) == ('old format', 'resume auto'):
+    # What is good in a file is used, without what is beside it.
+    if kind in ('bare', 'TorchScript'):
         assert error is not None and error.startswith('\nERROR: ')
     else:
         assert error is None

@@ -18,6 +18,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..models.checkpoint_loading import local_path
 from ..models.tensor_files import tensors_by_name
 from ..models.whole_model import fill_whole, start_from
 from .broadcast_statistics_hook import BroadcastStatisticsHook
@@ -69,7 +70,8 @@ class MVPRunner(Runner):
         """Every run has the checkpoint hook that does not give up a good checkpoint too early."""
         hooks = {'checkpoint': dict(type='CheckpointHook', interval=1), **(hooks or {})}
         checkpoint = hooks['checkpoint']
-        if isinstance(checkpoint, dict) and checkpoint.get('type') in ('CheckpointHook', CheckpointHook):
+        plain = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)
+        if isinstance(checkpoint, dict) and checkpoint.get('type') in plain:
             hooks['checkpoint'] = {**checkpoint, 'type': 'SafeCheckpointHook'}
         super().register_default_hooks(hooks)
 
@@ -244,11 +246,14 @@ class MVPRunner(Runner):
         """Load or go on from a checkpoint, when none is named from the last good one of the work dir.
 
         Raises:
-            ValueError: If the work dir has checkpoints and none of them is good.
+            ValueError: If the named one is damaged, or the work dir has checkpoints and none of them is good.
         """
-        if not self._has_loaded and self._resume and self._load_from is None:
-            self._load_from = self._last_good_checkpoint()
-            self._resume = self._load_from is not None
+        if not self._has_loaded and self._resume:
+            if self._load_from is None:
+                self._load_from = self._last_good_checkpoint()
+                self._resume = self._load_from is not None
+            else:
+                check_whole(local_path(str(self._load_from)))
         super().load_or_resume()
 
     def val(self) -> dict:

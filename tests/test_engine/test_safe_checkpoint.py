@@ -219,7 +219,7 @@ class TestDamage:
         runner = run(epochs=3, resume=True)
         runner.train()
         warned = [text for level, text in lines if level == logging.WARNING and 'passed over' in text]
-        assert len(warned) == 1 and warned[0].startswith(f'{last} is damaged')
+        assert len(warned) == 1 and warned[0].startswith(f'{last} is no plain weight file (it is ')
         assert f'Load checkpoint from {tmp_path / "epoch_1.pth"}' in [text for _, text in lines]
         check_whole(last)
         assert names(tmp_path) == ['epoch_2.pth', 'epoch_3.pth', 'last_checkpoint']
@@ -231,6 +231,8 @@ class TestDamage:
         weight = torch.load(last, weights_only=True)['state_dict']['layer.weight'].numpy().tobytes()
         content[content.index(weight)] ^= 1
         last.write_bytes(content)
+        with pytest.raises(ValueError, match='epoch_2.pth is damaged: the checksum of .* is wrong'):
+            run(epochs=2, resume=True, load_from=str(last)).load_or_resume()
         run(epochs=2, resume=True).load_or_resume()
         assert any('the checksum of' in text and 'is wrong' in text for _, text in lines)
 
@@ -239,7 +241,7 @@ class TestDamage:
         for number in (1, 2):
             os.truncate(tmp_path / f'epoch_{number}.pth', 100)
         with pytest.raises(
-            ValueError, match='none of the 2 checkpoints in .*epoch_2.pth is damaged.*--resume FILE'
+            ValueError, match='none of the 2 checkpoints in .*epoch_2.pth is no plain weight.*--resume FILE'
         ):
             run(resume=True).train()
 
