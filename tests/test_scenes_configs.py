@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import default_collate
 from mmengine.registry import DefaultScope
+from mmpretrain.registry import DATASETS, MODELS
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from mvp_mm.engine import build_runner, save_teacher
 from mvp_mm.models import CLIPTargetGenerator, TimmTargetGenerator
@@ -163,3 +166,28 @@ def test_knn(student, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'argv', [*command, '--k', '3', '--cfg-options', *options])
     runpy.run_path(str(CONFIGS.parent / 'tools/knn.py'), run_name='__main__')
     assert 0 <= json.loads(out.read_text())['3-NN']['top1'] <= 100
+
+
+def test_shipped_clip_knows_shapes_and_colours():
+    cfg = Config.fromfile(CONFIGS / 'teachers/clip_vittiny_scenes.py')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        teacher = MODELS.build(cfg.model).eval()
+        teacher.clip.load_state_dict(load_file(CONFIGS / 'teachers/clip_vittiny_scenes.safetensors'))
+        dataset = DATASETS.build(dict(cfg.val_dataloader.dataset, count=250))
+    batch = default_collate([dataset[i] for i in range(250)])
+    with torch.no_grad():
+        samples = teacher.predict(teacher.data_preprocessor(batch)['inputs'], batch['data_samples'])
+    hits = {
+        name: sum(int(sample.get(f'{name}_scores').argmax()) == sample.get(name) for sample in samples) / 250
+        for name in ('shape', 'colour')
+    }
+    assert hits['shape'] > 0.4 and hits['colour'] > 0.85, hits  # chance: 0.125
+
+
+def test_shipped_clip_is_the_teacher_of_the_scenes_config():
+    settings = Config.fromfile(CONFIGS / 'mvp/vittiny_scenes.py').model.target_generator
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        generator = MODELS.build(settings)
+    weights = load_file(CONFIGS / 'teachers/clip_vittiny_scenes.safetensors')
+    for name, value in generator.teacher.state_dict().items():
+        assert torch.equal(value, weights[f'visual.{name}'].float()), name
