@@ -44,7 +44,7 @@ val_dataloader = dict(
 )
 val_evaluator = dict(type='TargetCosine')
 val_cfg = dict()
-test_dataloader = val_dataloader
+test_dataloader = dict(_delete_=True, **val_dataloader)
 
 epochs = 6
 param_scheduler = [

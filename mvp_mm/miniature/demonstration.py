@@ -66,6 +66,8 @@ def _segmentation_options() -> dict:
         'train_dataloader.dataset.count': LABELS,
         'train_cfg.max_iters': STEPS,
         'train_cfg.val_interval': STEPS,
+        'param_scheduler.0.end': STEPS // 10,
+        'param_scheduler.1.begin': STEPS // 10,
         'param_scheduler.1.end': STEPS,
         'default_hooks.checkpoint.interval': STEPS,
         'default_hooks.logger.interval': 20,

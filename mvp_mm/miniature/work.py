@@ -72,6 +72,8 @@ def _segment(piece: Piece, length: Length, out: Path, options: dict) -> dict:
         'optim_wrapper.optimizer.lr': rate,
         'train_cfg.max_iters': length.steps,
         'train_cfg.val_interval': length.steps,
+        'param_scheduler.0.end': length.steps // 10,
+        'param_scheduler.1.begin': length.steps // 10,
         'param_scheduler.1.end': length.steps,
         'default_hooks.checkpoint.interval': max(1, length.steps // 4),
         **{f'model.backbone.{key}': value for key, value in GUIDANCES[piece.guidance].backbone.items()},
