@@ -80,10 +80,12 @@ def test_segmentation_from_a_student(frozen, student, tmp_path):
 
 
 def test_clip_teacher_learns_resumes_and_is_loaded(tmp_path):
-    cfg = load('teachers/clip_vittiny_scenes.py', tmp_path, max_epochs=1)
+    cfg = load('teachers/clip_vittiny_scenes.py', tmp_path / 'first', max_epochs=1)
     build_runner(cfg).train()
-    cfg = load('teachers/clip_vittiny_scenes.py', tmp_path, max_epochs=2)
+    # another folder: two runs of one folder share a log if they begin in one second
+    cfg = load('teachers/clip_vittiny_scenes.py', tmp_path / 'second', max_epochs=2)
     cfg.resume = True
+    cfg.load_from = str(tmp_path / 'first/epoch_1.pth')
     runner = build_runner(cfg)
     runner.train()
     assert runner.iter == 4
