@@ -10,7 +10,7 @@ from mmpretrain.datasets import ImageNet
 from mmpretrain.datasets.custom import get_samples
 from mmpretrain.registry import DATASETS
 
-from .sample_index import SampleIndex, seeded_draws
+from .sample_index import sample_draws
 from .unreadable_file import unreadable_files_named
 
 IMAGENET_FOLDER = re.compile(r'n\d{8}')  # WordNet's number of a class
@@ -118,11 +118,8 @@ class LabelledImages(ImageNet):
             UnreadableImageError: If its file cannot be decoded.
         """
         info = self.get_data_info(idx)
-        with unreadable_files_named(info['img_path']):
-            if not isinstance(idx, SampleIndex):
-                return self.pipeline(info)
-            with seeded_draws(idx.seed, idx.epoch, int(idx)):
-                return self.pipeline(info)
+        with unreadable_files_named(info['img_path']), sample_draws(idx):
+            return self.pipeline(info)
 
 
 def _subfolders(folder: str) -> list[str]:

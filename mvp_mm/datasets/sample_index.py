@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -51,3 +51,15 @@ def seeded_draws(*entropy: int) -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+
+
+def sample_draws(index: int, fixed: bool = False) -> AbstractContextManager[None]:
+    """The draws of one sample: seeded by its :class:`SampleIndex`, or the process's own for a plain integer.
+
+    Args:
+        index: Index that the dataset was asked for.
+        fixed: The same draws in every epoch, for a plain integer too. Default False.
+    """
+    if isinstance(index, SampleIndex):
+        return seeded_draws(index.seed, 0 if fixed else index.epoch, int(index))
+    return seeded_draws(0, 0, int(index)) if fixed else nullcontext()

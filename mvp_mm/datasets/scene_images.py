@@ -6,7 +6,7 @@ from mmengine.dataset import BaseDataset
 from mmpretrain.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
-from .sample_index import SampleIndex, seeded_draws
+from .sample_index import sample_draws
 from .scenes import COLOURS, SHAPES, SceneCollection
 
 LABELS = {'shape': SHAPES, 'colour': tuple(COLOURS)}
@@ -91,10 +91,5 @@ class SceneImages(BaseDataset):
     def __getitem__(self, idx: int) -> dict:
         """The packed sample of an index (:class:`SampleIndex` or int)."""
         info = self.get_data_info(int(idx))
-        if isinstance(idx, SampleIndex):
-            with seeded_draws(idx.seed, 0 if self.fixed_draws else idx.epoch, int(idx)):
-                return self.pipeline(info)
-        if self.fixed_draws:
-            with seeded_draws(0, 0, int(idx)):
-                return self.pipeline(info)
-        return self.pipeline(info)
+        with sample_draws(idx, self.fixed_draws):
+            return self.pipeline(info)

@@ -6,7 +6,7 @@ import numpy as np
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from .sample_index import SampleIndex, seeded_draws
+from .sample_index import sample_draws
 from .scenes import CLASSES, PALETTE, SceneCollection
 
 LOADING = ('LoadImageFromFile', 'LoadAnnotations')
@@ -73,7 +73,5 @@ class SceneSegmentation(BaseSegDataset):
     def __getitem__(self, idx: int) -> dict:
         """The packed sample of an index (:class:`SampleIndex` or int)."""
         info = self.get_data_info(int(idx))
-        if not isinstance(idx, SampleIndex):
-            return self.pipeline(info)
-        with seeded_draws(idx.seed, idx.epoch, int(idx)):
+        with sample_draws(idx):
             return self.pipeline(info)

@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from mmengine.runner import Runner
 from torch import nn
 
-from .. import engine
 from ..datasets.scenes import PALETTE, SceneCollection
-from .work import CONFIGS
+from .work import CONFIGS, scenes_runner, segmentation_length
 
 STUDENT = CONFIGS / 'mvp' / 'vittiny_scenes.safetensors'
 LABELS = 300
@@ -64,22 +63,14 @@ def _pretraining_options() -> dict:
 def _segmentation_options() -> dict:
     return {
         'train_dataloader.dataset.count': LABELS,
-        'train_cfg.max_iters': STEPS,
-        'train_cfg.val_interval': STEPS,
-        'param_scheduler.0.end': STEPS // 10,
-        'param_scheduler.1.begin': STEPS // 10,
-        'param_scheduler.1.end': STEPS,
+        **segmentation_length(STEPS),
         'default_hooks.checkpoint.interval': STEPS,
         'default_hooks.logger.interval': 20,
     }
 
 
 def _train(config: str, work_dir: Path, options: dict) -> Runner:
-    scratch = options.get('model.backbone.init_cfg', ...) is None
-    cfg = engine.load_config(str(CONFIGS / config), work_dir=str(work_dir), cfg_options=options)
-    if scratch:
-        cfg.model.backbone.init_cfg = None
-    runner = engine.build_runner(cfg)
+    runner = scenes_runner(config, work_dir, options)
     runner.train()
     return runner
 

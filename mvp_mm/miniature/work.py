@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from mmengine.fileio import dump, load
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, find_latest_checkpoint
 from mmpretrain.registry import MODELS
 
 from .. import engine
@@ -43,7 +44,7 @@ def do(piece: Piece, length: Length, out: Path, options: dict | None = None) -> 
 def _pretrain(piece: Piece, length: Length, out: Path, options: dict) -> dict:
     guidance = GUIDANCES[piece.guidance]
     epochs = max(1, round(length.epochs * guidance.epochs_factor))
-    runner = _runner(
+    runner = scenes_runner(
         guidance.config,
         out / 'work' / piece.name,
         {
@@ -55,6 +56,7 @@ def _pretrain(piece: Piece, length: Length, out: Path, options: dict) -> dict:
             **options,
         },
         bf16=True,
+        resume=True,
     )
     runner.train()
     figures = runner.test() if runner.cfg.get('test_evaluator') else {}
@@ -70,11 +72,7 @@ def _segment(piece: Piece, length: Length, out: Path, options: dict) -> dict:
         # every seed has labelled scenes of its own
         'train_dataloader.dataset.scene_seed': TUNING_SEED if tuning else piece.seed,
         'optim_wrapper.optimizer.lr': rate,
-        'train_cfg.max_iters': length.steps,
-        'train_cfg.val_interval': length.steps,
-        'param_scheduler.0.end': length.steps // 10,
-        'param_scheduler.1.begin': length.steps // 10,
-        'param_scheduler.1.end': length.steps,
+        **segmentation_length(length.steps),
         'default_hooks.checkpoint.interval': max(1, length.steps // 4),
         **{f'model.backbone.{key}': value for key, value in GUIDANCES[piece.guidance].backbone.items()},
     }
@@ -92,7 +90,9 @@ def _segment(piece: Piece, length: Length, out: Path, options: dict) -> dict:
         chosen['model.backbone.init_cfg'] = None
     else:
         chosen['model.backbone.init_cfg.checkpoint'] = checkpoint
-    runner = _runner('upernet/vittiny_scenes.py', out / 'work' / piece.name, chosen | options)
+    runner = scenes_runner(
+        'upernet/vittiny_scenes.py', out / 'work' / piece.name, chosen | options, resume=True
+    )
     runner.train()
     if tuning:  # on validation scenes
         return dict(miou=float(runner.message_hub.get_scalar('val/mIoU').current()), rate=rate)
@@ -133,16 +133,34 @@ def _probe_teacher(piece: Piece, length: Length, out: Path, options: dict) -> di
     return probe_scores(lambda images: class_and_mean(teacher(images)))
 
 
-def _runner(config: str, work_dir: Path, options: dict, bf16: bool = False):
-    init_options = options.get('model.backbone.init_cfg', ...)
+def scenes_runner(
+    config: str, work_dir: Path, options: dict, bf16: bool = False, resume: bool = False
+) -> Runner:
+    """The runner of a config below ``configs``.
+
+    Args:
+        config: Its path there.
+        work_dir: Folder of the run.
+        options: Config options.
+        bf16: Train in bf16. Default False.
+        resume: Go on from the last checkpoint of the folder, if there is one. Default False.
+    """
     cfg = engine.load_config(str(CONFIGS / config), work_dir=str(work_dir), cfg_options=options)
-    if init_options is None:
-        cfg.model.backbone.init_cfg = None
     if bf16:
         engine.use_bf16(cfg)
-    cfg.resume = True  # from the last checkpoint of its own folder, if there is one
-    cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
+    cfg.resume = resume
     return engine.build_runner(cfg)
+
+
+def segmentation_length(steps: int) -> dict:
+    """Config options of a segmentation of so many steps, a tenth of them warm-up."""
+    return {
+        'train_cfg.max_iters': steps,
+        'train_cfg.val_interval': steps,
+        'param_scheduler.0.end': steps // 10,
+        'param_scheduler.1.begin': steps // 10,
+        'param_scheduler.1.end': steps,
+    }
 
 
 def _student_checkpoint(piece: Piece, out: Path) -> str | None:
@@ -152,8 +170,6 @@ def _student_checkpoint(piece: Piece, out: Path) -> str | None:
 
 
 def _last_checkpoint(out: Path, name: str) -> str:
-    from mmengine.runner import find_latest_checkpoint
-
     path = Path(find_latest_checkpoint(str(out / 'work' / name)))
     return str(Path('work') / name / path.name)  # seen from `out`, which may be moved
 
