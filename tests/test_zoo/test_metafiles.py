@@ -1,0 +1,98 @@
+"""One true row for every config, in OpenMMLab's format."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.config.utils import _get_cfg_metainfo
+from mmengine.logging import MMLogger
+from modelindex.load_model_index import load
+
+import mvp_mm
+from mvp_mm.zoo.complexity import complexity
+from mvp_mm.zoo.entries import entry_of, rows_of, shipped_entries
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted(
+    str(path.relative_to(ROOT)) for path in (ROOT / 'configs').glob('*/*.py') if path.parent.name != '_base_'
+)
+ROWS = {
+    row['Config']: row
+    for path in sorted((ROOT / 'configs').glob('*/metafile.yml'))
+    for row in rows_of(path.read_text(), str(path))
+}
+
+
+def test_one_row_a_config():
+    index = load(str(ROOT / 'model-index.yml'))
+    index.build_models_with_collections()
+    assert sorted(model.config for model in index.models) == CONFIGS
+    errors = [found for found in index.collect_check_errors() if found['errors']]
+    assert not errors
+    assert len({model.name for model in index.models}) == len(CONFIGS)
+    assert all(model.full_model.metadata.data['Architecture'] for model in index.models)
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_mmengines_hub_finds_the_row(config):
+    package = str(Path(mvp_mm.__file__).parent)
+    row = _get_cfg_metainfo(package, config.removeprefix('configs/'))
+    assert row['Config'] == config and row['Name'] == config[len('configs/') : -len('.py')].replace('/', '_')
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_numbers(config):
+    """What a row says is what the built network and the config say."""
+    about = ROWS[config]['Metadata']
+    cfg = Config.fromfile(ROOT / config)
+    MMLogger.get_current_instance().setLevel(logging.ERROR)
+    found = complexity(cfg)
+    assert about['Parameters'] == found.parameters, f'Parameters: {found.parameters}'
+    assert about['FLOPs'] == found.flops, f'FLOPs: {found.flops}'
+    assert about['Batch Size'] == cfg.auto_scale_lr.base_batch_size
+    if 'max_epochs' in cfg.train_cfg:
+        assert about['Epochs'] == cfg.train_cfg.max_epochs
+    else:
+        assert about['Iterations'] == cfg.train_cfg.max_iters
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_figures_and_weights(config):
+    row = ROWS[config]
+    assert row['Results'] or row['Metadata']['Note'].startswith('Not trained by this project')
+    if row['Weights'] is None:
+        assert 'SHA256' not in row
+        return
+    assert hashlib.sha256((ROOT / row['Weights']).read_bytes()).hexdigest() == row['SHA256']
+
+
+def test_the_papers_figures():
+    """The main figures of Tables 1 to 5, as the docstrings of the configs have them."""
+    for name in ('vitb16_in1k', 'vitl16_in1k', 'vitb16_in1k_100e', 'vitb16_in1k_dino'):
+        config = f'configs/mvp/{name}.py'
+        docstring = (ROOT / config).read_text().split('"""')[1]
+        for value in ROWS[config]['Metadata']['Paper Results'].values():
+            assert f'{value:.1f}' in docstring
+
+
+def test_known_networks():
+    """mmpretrain's own row of a fine-tuned BEiT-B, made by another counter, which counts norms too."""
+    found = complexity(Config.fromfile(ROOT / 'configs/finetune/vitb16_in1k.py'))
+    assert found.parameters == 86530984
+    assert found.flops == pytest.approx(17581219584, rel=2e-3) and found.flops < 17581219584
+
+
+def test_rows_that_are_none():
+    with pytest.raises(ValueError, match='has no Name'):
+        entry_of({'Config': 'a.py'}, ROOT)
+    with pytest.raises(ValueError, match='a has no Config'):
+        entry_of({'Name': 'a'}, ROOT)
+    with pytest.raises(ValueError, match="SHA256 '123': expected 64"):
+        entry_of({'Name': 'a', 'Config': 'a.py', 'SHA256': '123'}, ROOT)
+    with pytest.raises(ValueError, match='no list `Models`'):
+        rows_of('a: 1', 'a.yml')
+    with pytest.raises(ValueError, match='a.yml cannot be read'):
+        rows_of('!!python/object/apply:os.getcwd []', 'a.yml')
+    assert set(mvp_mm.list_models()) <= set(shipped_entries())
