@@ -33,7 +33,7 @@ test_pipeline = [mask, dict(type='PackMaskedInputs', meta_keys=('sample_idx',))]
 train_dataloader = dict(
     batch_size=64,
     sampler=dict(total_batch=64),
-    dataset=dict(_delete_=True, type='SceneImages', count=20000, pipeline=train_pipeline),
+    dataset=dict(_delete_=True, type='SceneImages', count=32000, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=100,

@@ -48,8 +48,10 @@ GUIDANCES = {
         },
         {'arch': WIDE},
     ),
-    # another method, by mmpretrain's own classes
+    # other methods, by mmpretrain's own classes
     'mae': Guidance('mvp/vittiny_scenes_mae.py', "mmpretrain's MAE", backbone=PLAIN_VIT),
+    'simmim': Guidance('mvp/vittiny_scenes_simmim.py', "mmpretrain's SimMIM"),
+    'beit': Guidance('mvp/vittiny_scenes_beit.py', "mmpretrain's BEiT, tokens by k-means"),
 }
 MAIN = ('scratch', 'pixel', 'dino', 'clip')
 
@@ -79,9 +81,9 @@ class Length:
 
 
 LENGTHS = {
-    '10min': Length((0,), (300,), 5000, 3, 200, (1e-3,)),
-    '1h': Length((0,), (100, 300), 20000, 3, 400, (1e-3,)),
-    'full': Length((0, 1, 2), (100, 300, 1000), 20000, 4, 400, (5e-4, 2e-3), frozen=True),
+    '10min': Length((0,), (300,), 20000, 3, 200, (2e-3,)),
+    '1h': Length((0, 1), (100, 300), 32000, 6, 400, (2e-3,)),
+    'full': Length((0, 1, 2), (100, 300, 1000), 32000, 6, 400, (5e-4, 2e-3), frozen=True),
     'gpu': Length((0, 1, 2, 3, 4), (100, 300, 1000), 200000, 30, 3000, (3e-4, 1e-3, 3e-3), frozen=True),
 }
 TUNING_SEED = 1000  # of the labelled set on which learning rates are chosen

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ def run_pieces(pieces: Sequence[Piece], length: str, out: Path, jobs: int) -> No
         RuntimeError: If a piece fails; what others have done is kept.
     """
     _claim(out, length)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped by SIGTERM'))  # through `finally` below
     waiting = [piece for piece in pieces if not result_file(out, piece.name).exists()]
     running: dict[Piece, subprocess.Popen] = {}
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -50,6 +50,7 @@ def _pretrain(piece: Piece, length: Length, out: Path, options: dict) -> dict:
         {
             'randomness.seed': piece.seed,
             'train_dataloader.dataset.count': length.scenes,
+            'train_dataloader.dataset.cache_dir': str(out / 'scenes'),
             'train_cfg.max_epochs': epochs,
             'param_scheduler.1.end': epochs,
             **guidance.options,
@@ -71,6 +72,7 @@ def _segment(piece: Piece, length: Length, out: Path, options: dict) -> dict:
         'train_dataloader.dataset.count': piece.labels,
         # every seed has labelled scenes of its own
         'train_dataloader.dataset.scene_seed': TUNING_SEED if tuning else piece.seed,
+        'train_dataloader.dataset.cache_dir': str(out / 'scenes'),
         'optim_wrapper.optimizer.lr': rate,
         **segmentation_length(length.steps),
         'default_hooks.checkpoint.interval': max(1, length.steps // 4),
@@ -91,7 +93,7 @@ def _segment(piece: Piece, length: Length, out: Path, options: dict) -> dict:
     else:
         chosen['model.backbone.init_cfg.checkpoint'] = checkpoint
     runner = scenes_runner(
-        'upernet/vittiny_scenes.py', out / 'work' / piece.name, chosen | options, resume=True
+        'upernet/vittiny_scenes.py', out / 'work' / piece.name, chosen | options, bf16=True, resume=True
     )
     runner.train()
     if tuning:  # on validation scenes
@@ -154,11 +156,12 @@ def scenes_runner(
 
 def segmentation_length(steps: int) -> dict:
     """Config options of a segmentation of so many steps, a tenth of them warm-up."""
+    warmup = max(1, steps // 10)
     return {
         'train_cfg.max_iters': steps,
         'train_cfg.val_interval': steps,
-        'param_scheduler.0.end': steps // 10,
-        'param_scheduler.1.begin': steps // 10,
+        'param_scheduler.0.end': warmup,
+        'param_scheduler.1.begin': warmup,
         'param_scheduler.1.end': steps,
     }
 
