@@ -11,12 +11,16 @@ with quiet_stack_noise():
     check_versions()
     register_config_scopes()
     from . import datasets, engine, evaluation, models, registry
-    from .zoo import get_model, list_models
+    from .models.checkpoint_loading import register_fetcher
+    from .zoo import add_zoo, fetch_address, get_model, list_models, register_in_mmpretrain
 
     engine.register_safe_loading()
+    register_fetcher(fetch_address)
+    register_in_mmpretrain()
 
 __all__ = [
     '__version__',
+    'add_zoo',
     'datasets',
     'engine',
     'evaluation',

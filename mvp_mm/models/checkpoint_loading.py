@@ -7,6 +7,7 @@ file from which the transformer cannot be filled is refused.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -314,14 +315,34 @@ def local_path(checkpoint: str) -> Path:
         if not path.is_file():
             raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
         return path
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(address.path).name
+    return _fetch(str(checkpoint))
+
+
+def _by_torch_hub(address: str) -> Path:
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(address).path).name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(str(checkpoint), str(path))
+            torch.hub.download_url_to_file(address, str(path))
         except OSError as error:
             raise FileNotFoundError(
-                f'{checkpoint} could not be downloaded ({error}). Without a network, copy the file to this '
+                f'{address} could not be downloaded ({error}). Without a network, copy the file to this '
                 'machine and give its path'
             ) from error
     return path
+
+
+_fetch: Callable[[str], Path] = _by_torch_hub
+
+
+def register_fetcher(fetch: Callable[[str], Path]) -> None:
+    """Let what is at an address be brought to this machine by a function from elsewhere.
+
+    The models know nothing of the zoo; ``import mvp_mm`` hands its downloads to them.
+
+    Args:
+        fetch: Takes an http(s) address, gives the path of the file, and raises ``FileNotFoundError`` if it
+            cannot be had.
+    """
+    global _fetch
+    _fetch = fetch

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
@@ -11,6 +12,7 @@ from torch import nn
 
 from .checkpoint_loading import fill, read_weights
 from .mvp_vit import MVPViT
+from .target_generators.weight_files import require_fit
 from .whole_model import fill_whole
 
 
@@ -37,9 +39,7 @@ def build_from_config(
         FileNotFoundError: If there is no such file.
         ValueError: If the file fits neither the model nor its backbone.
     """
-    # For good, as mmpretrain's and mmseg's own functions do: their inference looks names up in it later.
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    cfg = copy.deepcopy(cfg)
+    cfg = _prepared(cfg)
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
     if checkpoint is not None:
@@ -52,6 +52,62 @@ def build_from_config(
         cfg.test_pipeline = copy.deepcopy(dataset.pipeline)  # mmseg's functions write into theirs
     model.cfg = model._config = cfg  # where mmseg's functions look, and mmpretrain's
     return model.eval()
+
+
+def build_student(cfg: Config, checkpoint: str | None = None) -> MVPViT:
+    """Build a pre-training config's student and fill it; its teacher is not touched.
+
+    Args:
+        cfg: The config, which is not changed.
+        checkpoint: Whatever ``model.backbone.init_cfg.checkpoint`` takes; None leaves the initialisation.
+
+    Returns:
+        The student in eval mode, with ``cfg``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file does not fit.
+    """
+    cfg = _prepared(cfg)
+    cfg.model.backbone.init_cfg = None
+    student = MODELS.build(cfg.model.backbone)
+    if checkpoint is not None:
+        fill(student, read_weights(checkpoint), checkpoint, 'backbone.')
+    student.cfg = cfg
+    return student.eval()
+
+
+def build_teacher(cfg: Config, checkpoint: str | None = None) -> nn.Module:
+    """Build the model of a config in ``configs/teachers`` and fill what a target generator uses of it.
+
+    Args:
+        cfg: The config, which is not changed.
+        checkpoint: What ``tools/train_teacher.py`` wrote; None leaves the initialisation.
+
+    Returns:
+        The model in eval mode, with ``cfg``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the config is of no teacher, or the file does not fit.
+    """
+    cfg = _prepared(cfg)
+    model = MODELS.build(cfg.model)
+    if not hasattr(model, 'teacher_state'):
+        raise ValueError(f'{type(model).__name__} has no backbone, and is no teacher: nothing can be filled')
+    if checkpoint is not None:
+        weights, own = read_weights(checkpoint), model.teacher_state()
+        require_fit(weights, own, Path(checkpoint), type(model).__name__)
+        for name, value in own.items():  # a state dict shares its memory with the parameters
+            value.copy_(weights[name])
+    model.cfg = model._config = cfg
+    return model.eval()
+
+
+def _prepared(cfg: Config) -> Config:
+    # For good, as mmpretrain's and mmseg's own functions do: their inference looks names up in it later.
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    return copy.deepcopy(cfg)
 
 
 def _fill(model: nn.Module, checkpoint: str, head: bool, whole: bool) -> None:

@@ -1,5 +1,20 @@
-"""Models by name."""
+"""Models by name: configs, weights, and where both come from."""
 
-from .hub import get_model, list_models
+from .downloads import cache_dir, fetch, fetch_address
+from .entries import Entry
+from .further import add_zoo
+from .hub import download_weights, find_entry, get_model, list_models, model_config, register_in_mmpretrain
 
-__all__ = ['get_model', 'list_models']
+__all__ = [
+    'Entry',
+    'add_zoo',
+    'cache_dir',
+    'download_weights',
+    'fetch',
+    'fetch_address',
+    'find_entry',
+    'get_model',
+    'list_models',
+    'model_config',
+    'register_in_mmpretrain',
+]

@@ -115,7 +115,7 @@ def rows_of(text: str, source: str) -> list[dict[str, Any]]:
 
 @functools.cache
 def shipped_entries() -> dict[str, Entry]:
-    """The package's own rows by name; a config without a row has its name ``<folder>_<file>`` all the same."""
+    """The package's own rows by name; a config without a row is named ``<folder>_<file>`` all the same."""
     entries = [
         entry_of(row, SHIPPED)
         for path in sorted(CONFIGS.glob('*/metafile.yml'))

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import mvp_mm
 
@@ -16,6 +17,59 @@ def test_every_config_has_a_name():
     assert len(names) == len(files) == len(set(names))
     assert {'mvp_vitb16_in1k', 'upernet_vitb16_ade20k_160k_512x512', 'finetune_vitb16_in1k'} <= set(names)
     assert all(name.startswith('mvp_') for name in mvp_mm.list_models('mvp_*'))
+
+
+def test_names_by_task_and_weights():
+    assert mvp_mm.list_models('*_in1k', task='image classification') == [
+        'finetune_vitb16_in1k',
+        'finetune_vitl16_in1k',
+        'linear_probe_vitb16_in1k',
+    ]
+    by_task = [
+        mvp_mm.list_models(task=task)
+        for task in ('Pre-training', 'Image Classification', 'Semantic Segmentation', 'Teacher')
+    ]
+    assert sorted(sum(by_task, [])) == mvp_mm.list_models()
+    assert 'teachers_clip_vittiny_scenes' in mvp_mm.list_models(pretrained=True)
+    assert 'mvp_vitb16_in1k' not in mvp_mm.list_models(pretrained=True)
+    with pytest.raises(ValueError, match="no task 'Segmentation'; there is: Image Classification"):
+        mvp_mm.list_models(task='Segmentation')
+
+
+def test_the_shipped_teacher_by_name():
+    teacher = mvp_mm.get_model('teachers_clip_vittiny_scenes', pretrained=True)
+    weights = load_file(ROOT / 'configs/teachers/clip_vittiny_scenes.safetensors')
+    assert not teacher.training
+    for name, value in teacher.clip.state_dict().items():
+        assert torch.equal(value, weights[name].to(value.dtype)), name
+    fresh = mvp_mm.get_model('teachers_clip_vittiny_scenes')
+    assert not torch.equal(fresh.clip.visual.proj, teacher.clip.visual.proj)
+
+
+def test_every_weight_file_of_the_package_loads():
+    for name in mvp_mm.list_models(pretrained=True):
+        assert not mvp_mm.get_model(name, pretrained=True).training, name
+
+
+def test_the_same_names_in_mmpretrain():
+    import mmpretrain
+
+    names = mvp_mm.list_models()
+    assert set(names) <= set(mmpretrain.list_models())
+    assert 'upernet_vittiny_camvid' in mmpretrain.list_models('upernet', task='Semantic Segmentation')
+    ours = mvp_mm.get_model('finetune_vittiny_debug')
+    theirs = mmpretrain.get_model('finetune_vittiny_debug', head=dict(num_classes=3))
+    assert type(theirs) is type(ours) and type(theirs.backbone) is type(ours.backbone)
+    assert theirs.head.num_classes == 3
+    assert mmpretrain.get_model('upernet_vittiny_camvid').decode_head.num_classes == 11
+    mvp_mm.register_in_mmpretrain()  # a second time: nothing happens
+
+
+def test_mmengines_hub():
+    from mmengine.hub import get_config
+
+    cfg = get_config('mvp_mm::upernet/vittiny_camvid.py')
+    assert cfg.model.decode_head.num_classes == 11
 
 
 def test_whole_checkpoint_and_backbone_checkpoint(tmp_path):
@@ -100,7 +154,7 @@ def test_errors(tmp_path, monkeypatch):
             mvp_mm.get_model(near)
     with pytest.raises(ValueError, match=r'list_models\(\) gives the names'):
         mvp_mm.get_model('zzz')
-    with pytest.raises(ValueError, match='no published weights'):
+    with pytest.raises(ValueError, match='no published weights of mvp_vitb16_in1k: Not trained by this proj'):
         mvp_mm.get_model('mvp_vitb16_in1k', pretrained=True)
     with pytest.raises(FileNotFoundError, match='gone.pth'):
         mvp_mm.get_model(TINY, pretrained='gone.pth')

@@ -1,0 +1,142 @@
+"""Downloads from a server that breaks off, lies, vanishes, and has parts of files or not."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save
+
+import mvp_mm
+from mvp_mm.datasets.prepare import ChecksumError, DownloadError
+from mvp_mm.models.checkpoint_loading import local_path
+from mvp_mm.zoo.downloads import cache_dir, cached_path, fetch
+
+CONTENT = bytes(range(256)) * 400
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def url(server):
+    server.files['/a.safetensors'] = CONTENT
+    return f'{server.address}/a.safetensors'
+
+
+def inside(folder):
+    return sorted(path.name for path in folder.rglob('*') if path.is_file() and path.suffix != '.lock')
+
+
+def test_into_the_cache_and_once(server, url, own_cache, tmp_path, monkeypatch):
+    before = set(tmp_path.iterdir())
+    path = fetch(url, DIGEST, progress=False)
+    assert path.read_bytes() == CONTENT and own_cache in path.parents and cache_dir() == own_cache
+    assert fetch(url, DIGEST) == path and len(server.asked) == 1
+    assert set(tmp_path.iterdir()) - before == {tmp_path / 'torch'}  # nothing elsewhere
+    assert inside(own_cache) == ['a.safetensors']
+    monkeypatch.delenv('TORCH_HOME')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
+    assert cache_dir() == tmp_path / 'xdg/torch/hub/mvp_mm'
+
+
+def test_goes_on_where_it_stopped(server, url):
+    server.cuts = 1
+    assert fetch(url, DIGEST, progress=False).read_bytes() == CONTENT
+    assert server.asked == [('/a.safetensors', None), ('/a.safetensors', f'bytes={len(CONTENT) // 2}-')]
+
+
+def test_goes_on_at_the_next_call(server, url, own_cache):
+    server.cuts, server.down_after_cuts = 1, True
+    with pytest.raises(DownloadError, match=f'{len(CONTENT) // 2:,} bytes are kept'):
+        fetch(url, DIGEST, progress=False)
+    server.down, server.asked = False, []
+    assert fetch(url, DIGEST, progress=False).read_bytes() == CONTENT
+    assert server.asked == [('/a.safetensors', f'bytes={len(CONTENT) // 2}-')]
+    assert inside(own_cache) == ['a.safetensors']
+
+
+def test_without_ranges(server, url):
+    server.ranges, server.cuts = False, 1
+    assert fetch(url, DIGEST, progress=False).read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.asked] == [None, f'bytes={len(CONTENT) // 2}-']
+
+
+def test_another_file_than_promised(server, url, own_cache):
+    server.files['/a.safetensors'] = CONTENT[::-1]
+    with pytest.raises(ChecksumError, match=f'expected {DIGEST}'):
+        fetch(url, DIGEST, progress=False)
+    assert inside(own_cache) == []
+
+
+def test_the_hash_in_the_name(server, own_cache):
+    server.files[f'/a-{DIGEST[:8]}.pth'] = CONTENT
+    server.files['/a-01234567.pth'] = CONTENT
+    assert fetch(f'{server.address}/a-{DIGEST[:8]}.pth', progress=False).read_bytes() == CONTENT
+    with pytest.raises(ChecksumError, match='its name says 01234567'):
+        fetch(f'{server.address}/a-01234567.pth', progress=False)
+    assert inside(own_cache) == [f'a-{DIGEST[:8]}.pth']
+
+
+def test_a_damaged_file_in_the_cache(server, url):
+    path = fetch(url, DIGEST, progress=False)
+    path.write_bytes(CONTENT[:-1])
+    assert fetch(url, DIGEST, progress=False).read_bytes() == CONTENT and len(server.asked) == 2
+
+
+def test_a_mirror(server, url):
+    gone = f'{server.address}/gone.safetensors'
+    assert fetch([gone, url], DIGEST, progress=False).read_bytes() == CONTENT
+    assert [path for path, _ in server.asked] == ['/gone.safetensors', '/a.safetensors']
+
+
+def test_vanished(server, url, monkeypatch):
+    path = fetch(url, DIGEST, progress=False)
+    server.vanish()
+    assert fetch(url, DIGEST) == path
+    with pytest.raises(DownloadError, match='cannot be reached'):
+        fetch(f'{server.address}/b.pth', progress=False)
+    with pytest.raises(FileNotFoundError, match='copy the file to this machine and give its path'):
+        local_path(f'{server.address}/b.pth')
+
+
+@pytest.mark.parametrize('variable', ['MVP_MM_OFFLINE', 'HF_HUB_OFFLINE'])
+def test_offline(server, url, monkeypatch, variable):
+    monkeypatch.setenv(variable, 'true')
+    with pytest.raises(FileNotFoundError) as error:
+        fetch(url, DIGEST)
+    assert f'{variable}=true forbids the network' in str(error.value)
+    assert str(cached_path(url, DIGEST)) in str(error.value) and not server.asked
+    cached_path(url, DIGEST).parent.mkdir(parents=True)
+    cached_path(url, DIGEST).write_bytes(CONTENT)  # as the message says
+    assert fetch(url, DIGEST).read_bytes() == CONTENT
+
+
+def test_two_processes_at_once(server, url):
+    """One downloads; the other waits, and then finds the file."""
+    program = (
+        'import sys, mvp_mm.zoo.downloads as d\n'
+        'print("ready", flush=True); sys.stdin.readline()\n'
+        f'print(d.fetch({url!r}, {DIGEST!r}, progress=False))\n'
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, '-c', program], stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout.readline() == 'ready\n'
+        other.stdin.write('go\n')
+        other.stdin.flush()
+        path = fetch(url, DIGEST, progress=False)
+        assert other.communicate(timeout=120)[0].strip() == str(path)
+    assert other.returncode == 0 and len(server.asked) == 1
+
+
+def test_weights_at_an_address(server):
+    """On demand, by the name of a model and the address of its weights."""
+    model = mvp_mm.get_model('finetune_vittiny_debug')
+    server.files['/w.safetensors'] = save(model.state_dict())
+    again = mvp_mm.get_model('finetune_vittiny_debug', pretrained=f'{server.address}/w.safetensors')
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_a_strange_name_stays_in_the_cache(server, own_cache):
+    for path in ('/%2e%2e%2f%2e%2e%2fevil.pth', '/..', '/'):
+        server.files[path] = CONTENT
+        assert fetch(server.address + path, progress=False).parent.parent == own_cache
