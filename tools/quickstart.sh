@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# The main job from nothing: sets up what is needed, then pre-trains a tiny model for a few steps.
+# From nothing to the whole chain on rendered scenes, or to a first pre-training on a folder of images.
 set -euo pipefail
 
 usage() {
     cat <<'TEXT'
 Usage: bash tools/quickstart.sh [IMAGE_FOLDER]
 
-Sets up mvp_mm (in the active environment, or in .venv) and pre-trains a tiny ViT with MVP for a few
-steps, on a CPU or a GPU, to show that everything works. Takes minutes the first time.
+Sets up mvp_mm (in the active environment, or in .venv), then
 
-  IMAGE_FOLDER   any folder of at least 8 images, flat or nested, with or without classes;
-                 without it, images are rendered
+  without a folder   shows the whole chain on rendered scenes, nothing to download: pre-trains a tiny
+                     student with the embedded CLIP for two minutes, fine-tunes UperNet with 300 labelled
+                     scenes from the shipped student and from scratch, compares, and draws. Under 10
+                     minutes on two CPU cores, once all is installed.
+  IMAGE_FOLDER       pre-trains a tiny ViT for a few steps on any folder of at least 8 images, flat or
+                     nested, with or without classes, to show that everything works. About a minute.
 
 Results lie in work_dirs/quickstart of the clone.
 TEXT
@@ -51,38 +54,65 @@ cd "$root"
 work_dir=work_dirs/quickstart
 mkdir -p "$work_dir"
 
-if [[ -z "$images" ]]; then
-    images="$work_dir/images"
-    mvp_say "rendering 64 images into $images"
-    python tools/render_images.py --out "$images" --count 64
-elif [[ "$images" == *[!A-Za-z0-9/._@+~-]* ]]; then
-    # MMEngine's command line removes spaces from values and splits them at commas.
-    link="$work_dir/image_folder"
-    rm -f "$link"
-    ln -s "$images" "$link"
-    images="$link"
-fi
+whole_chain() {
+    mvp_say 'rendering a sheet of scenes'
+    python tools/browse_scenes.py --out "$work_dir/scenes.png" --count 24
+    python tools/demonstrate.py --out "$work_dir"
+    mvp_say 'drawing'
+    python tools/plot_curves.py "$work_dir/pretraining" --keys loss 'cosine_*' '*excess' \
+        --out "$work_dir/curves_pretraining.png"
+    python tools/plot_curves.py "$work_dir/shipped_student" "$work_dir/from_scratch" --keys loss \
+        decode.acc_seg --smooth 0.9 --out "$work_dir/curves_segmentation.png"
+    python tools/visualize_attention.py scenes:test:0 scenes:test:1 scenes:test:2 scenes:test:3 \
+        --out "$work_dir/attention.png" --show attention pca --teacher \
+        --model configs/mvp/vittiny_scenes.py random 'before training' \
+        --model configs/mvp/vittiny_scenes.py configs/mvp/vittiny_scenes.safetensors 'shipped student'
+    cat <<TEXT
 
-mvp_say 'pre-training a tiny ViT'
-python tools/train.py configs/mvp/vittiny_debug.py --work-dir "$work_dir" \
-    --cfg-options "train_dataloader.dataset.data_root=$images"
+[mvp_mm] Done. In $root/$work_dir:
+  scenes.png               what the world looks like
+  curves_pretraining.png   loss, cosines, and the cosine above the best constant prediction
+  curves_segmentation.png  UperNet from the shipped student and from scratch
+  segmentation.png         test scenes, their labels, and what each model sees
+  attention.png            the paper's Figure 3: what CLS looks at, and tokens as colours, beside the teacher
+  scores.json              the two mIoU
 
-# MMEngine logs to a folder named by the time of the start, so the last by name is this run's.
-log='none found'
-for file in "$work_dir"/*/*.log; do
-    if [[ -f "$file" ]]; then log="$root/$file"; fi
-done
-checkpoint='none found'
-if [[ -f "$work_dir/last_checkpoint" ]]; then
-    checkpoint="$(<"$work_dir/last_checkpoint")"
-    if [[ "$checkpoint" != /* ]]; then checkpoint="$root/$checkpoint"; fi
-fi
-cat <<TEXT
+TEXT
+}
+
+run_folder() {
+    if [[ "$images" == *[!A-Za-z0-9/._@+~-]* ]]; then
+        # MMEngine's command line removes spaces from values and splits them at commas.
+        local link="$work_dir/image_folder"
+        rm -f "$link"
+        ln -s "$images" "$link"
+        images="$link"
+    fi
+
+    mvp_say 'pre-training a tiny ViT'
+    python tools/train.py configs/mvp/vittiny_debug.py --work-dir "$work_dir" \
+        --cfg-options "train_dataloader.dataset.data_root=$images"
+
+    # MMEngine logs to a folder named by the time of the start, so the last by name is this run's.
+    local log='none found' checkpoint='none found' file
+    for file in "$work_dir"/*/*.log; do
+        if [[ -f "$file" ]]; then log="$root/$file"; fi
+    done
+    if [[ -f "$work_dir/last_checkpoint" ]]; then
+        checkpoint="$(<"$work_dir/last_checkpoint")"
+        if [[ "$checkpoint" != /* ]]; then checkpoint="$root/$checkpoint"; fi
+    fi
+    cat <<TEXT
 
 [mvp_mm] Done.
   log         $log
   checkpoint  $checkpoint
 
+TEXT
+}
+
+if [[ -z "$images" ]]; then whole_chain; else run_folder; fi
+cat <<TEXT
 Next, on ImageNet (data/imagenet/train/<wnid>/*) or on any folder of images, from $root:
 TEXT
 if [[ "${VIRTUAL_ENV:-}" == "$root/.venv" ]]; then
@@ -91,4 +121,6 @@ fi
 cat <<'TEXT'
   python tools/train.py configs/mvp/vitb16_in1k.py --cfg-options train_dataloader.dataset.data_root=IMAGE_FOLDER
   bash tools/dist_train.sh configs/mvp/vitb16_in1k.py 8      # the same on 8 GPUs
+and the paper's comparison in miniature (docs/miniature.md):
+  python tools/reproduce_miniature.py --length 10min
 TEXT

@@ -7,15 +7,16 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from mmengine.runner import Runner
 from torch import nn
 
-from ..datasets.scenes import PALETTE, SceneCollection
+from ..datasets.scenes import PALETTE, SHAPES, SceneCollection
 from .work import CONFIGS, scenes_runner, segmentation_length
 
 STUDENT = CONFIGS / 'mvp' / 'vittiny_scenes.safetensors'
 LABELS = 300
-PRETRAINING_SCENES, PRETRAINING_EPOCHS = 2500, 2
+PRETRAINING_SCENES, PRETRAINING_EPOCHS = 8000, 2
 STEPS = 200
 SHOWN_SCENES = 5
 
@@ -56,7 +57,7 @@ def _pretraining_options() -> dict:
         'train_cfg.max_epochs': PRETRAINING_EPOCHS,
         'param_scheduler.0.end': 20,
         'param_scheduler.1.end': PRETRAINING_EPOCHS,
-        'default_hooks.logger.interval': 10,
+        'default_hooks.logger.interval': 20,
     }
 
 
@@ -70,7 +71,7 @@ def _segmentation_options() -> dict:
 
 
 def _train(config: str, work_dir: Path, options: dict) -> Runner:
-    runner = scenes_runner(config, work_dir, options)
+    runner = scenes_runner(config, work_dir, options, bf16=True)
     runner.train()
     return runner
 
@@ -79,21 +80,31 @@ def _train(config: str, work_dir: Path, options: dict) -> Runner:
 def _draw_segmentations(models: dict[str, nn.Module], path: Path) -> None:
     """Test scenes, what is there, and what each model sees."""
     scenes = SceneCollection('test', SHOWN_SCENES)
-    palette = np.array(PALETTE, dtype=np.uint8)
-    rows = {'scene': [scenes[i][0] for i in range(SHOWN_SCENES)]}
-    rows['label map'] = [palette[scenes[i][1]] for i in range(SHOWN_SCENES)]
+    images = [scenes[i][0] for i in range(SHOWN_SCENES)]
+    rows = {'scene': images, 'label map': [_overlay(*scenes[i]) for i in range(SHOWN_SCENES)]}
     for name, model in models.items():
-        rows[name] = [palette[_segment(model, image)] for image in rows['scene']]
+        rows[name] = [_overlay(image, _segment(model, image)) for image in images]
     figure = Figure((1.6 * SHOWN_SCENES, 1.7 * len(rows)), layout='constrained', dpi=120)
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(rows), SHOWN_SCENES)
-    for line, (name, images) in zip(grid, rows.items(), strict=True):
+    for line, (name, pictures) in zip(grid, rows.items(), strict=True):
         line[0].set_ylabel(name)
-        for axes, image in zip(line, images, strict=True):
-            axes.imshow(image, interpolation='nearest')
+        for axes, picture in zip(line, pictures, strict=True):
+            axes.imshow(picture, interpolation='nearest')
             axes.set_xticks([])
             axes.set_yticks([])
+    legend = [
+        Patch(color=np.array(colour) / 255, label=name)
+        for colour, name in zip(PALETTE[1:], SHAPES, strict=True)
+    ]
+    figure.legend(handles=legend, ncols=len(legend), loc='outside lower center', fontsize='small')
     figure.savefig(path)
+
+
+def _overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The classes' colours over a darkened scene, uint8 ``(H, W, 3)``; background stays the scene."""
+    coloured = np.array(PALETTE, dtype=np.uint8)[labels]
+    return np.where(labels[..., None] > 0, coloured // 4 * 3 + image // 4, image // 2)
 
 
 def _segment(model: nn.Module, image: np.ndarray) -> np.ndarray:

@@ -81,9 +81,9 @@ class Length:
 
 
 LENGTHS = {
-    '10min': Length((0,), (300,), 20000, 3, 200, (2e-3,)),
-    '1h': Length((0, 1), (100, 300), 32000, 6, 400, (2e-3,)),
-    'full': Length((0, 1, 2), (100, 300, 1000), 32000, 6, 400, (5e-4, 2e-3), frozen=True),
+    '10min': Length((0,), (300,), 20000, 3, 400, (2e-3,)),
+    '1h': Length((0, 1), (100, 300), 32000, 6, 800, (2e-3,)),
+    'full': Length((0, 1, 2), (100, 300, 1000), 32000, 6, 800, (1e-3, 3e-3), frozen=True),
     'gpu': Length((0, 1, 2, 3, 4), (100, 300, 1000), 200000, 30, 3000, (3e-4, 1e-3, 3e-3), frozen=True),
 }
 TUNING_SEED = 1000  # of the labelled set on which learning rates are chosen

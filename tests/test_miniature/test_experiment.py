@@ -1,14 +1,18 @@
 """The experiment's plan, its table, and how pieces are started."""
 
+import itertools
 import json
 
 import pytest
 
+from mvp_mm.miniature import probe
 from mvp_mm.miniature.plan import GUIDANCES, LENGTHS, MAIN, Length, Piece, plan
 from mvp_mm.miniature.report import collect, table
 from mvp_mm.miniature.run import run_pieces
+from mvp_mm.miniature.work import do
 
-TINY = Length((0,), (4,), 128, 1, 10, (1e-3, 2e-3), frozen=True)
+TINY = Length((0,), (20,), 128, 1, 2, (1e-3, 2e-3), frozen=True)
+NUMBERS = itertools.count()
 
 
 @pytest.mark.parametrize('length', list(LENGTHS))
@@ -48,3 +52,47 @@ def test_a_piece_that_fails_is_named_with_its_log(tmp_path):
     piece = Piece('segment-clip-s0-n4', 'segment', 'clip', 0, labels=4, rate=1e-3)  # its student is missing
     with pytest.raises(RuntimeError, match='segment-clip-s0-n4 ended with status 1.*'):
         run_pieces([piece], '10min', tmp_path, jobs=1)
+
+
+def run_in_process(guidance, out):
+    """All figures of a guidance, trained for two steps at most."""
+    out.mkdir()
+    options = {
+        'default_hooks.logger.interval': 1,
+        'train_dataloader.num_workers': 0,
+        'train_dataloader.persistent_workers': False,
+    }
+    small_evaluation = {
+        f'{phase}_dataloader.{key}': value
+        for phase in ('val', 'test')
+        for key, value in {'dataset.count': 8, 'num_workers': 0, 'persistent_workers': False}.items()
+    }
+    results = {}
+    for piece in plan([guidance], (0,), (20,), TINY):
+        more = {'experiment_name': f'experiment_{next(NUMBERS)}'}
+        if not (piece.kind == 'pretrain' and guidance == 'mae'):  # which has no validation
+            more |= small_evaluation
+        figures = do(piece, TINY, out, options | more)
+        (out / f'{piece.name}.json').write_text(json.dumps(figures))
+        del figures['seconds']
+        results[piece.name] = figures
+    return results
+
+
+@pytest.fixture
+def quick_probe(monkeypatch):
+    for split in probe.COUNTS:
+        monkeypatch.setitem(probe.COUNTS, split, 40)
+
+
+@pytest.mark.parametrize('guidance', ['clip', 'mae'])
+def test_all_pieces_of_a_guidance(guidance, tmp_path, quick_probe):
+    results = run_in_process(guidance, tmp_path / 'once')
+    names = {name.split('-s0')[0] for name in results}
+    expected = {f'pretrain-{guidance}', f'probe-{guidance}', f'segment-{guidance}'}
+    assert expected | {f'segment-{guidance}-frozen'} <= names
+    tuned = [results[f'tune-{guidance}-lr{rate:g}'] for rate in TINY.rates]
+    chosen = results[f'segment-{guidance}-s0-n20']['rate']
+    assert chosen == max(tuned, key=lambda figures: figures['miou'])['rate']
+    if guidance == 'clip':
+        assert run_in_process(guidance, tmp_path / 'again') == results  # to the last digit

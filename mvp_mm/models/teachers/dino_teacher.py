@@ -161,9 +161,7 @@ class DINOTeacher(BaseModel):
             guess = self.head(fast[:, 1:][hidden]).float()
             losses['loss_patch'] = self.patch_weight * self.patch_loss(target, guess, mask)
         if self.spread_weight:
-            spread = [
-                self.spread_loss(tokens.float()) for tokens in fast[:, 0].chunk(self.num_global_views)
-            ]
+            spread = [self.spread_loss(tokens.float()) for tokens in fast[:, 0].chunk(self.num_global_views)]
             losses['loss_spread'] = self.spread_weight * sum(spread)
         return losses
 
