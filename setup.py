@@ -101,6 +101,9 @@ setup(
     ],
     python_requires='>=3.10',
     packages=find_packages(include=['mvp_mm', 'mvp_mm.*']),
+    # The command lies beside the package, whose import takes seconds.
+    py_modules=['mvp_mm_command'],
+    entry_points={'console_scripts': ['mvp-mm = mvp_mm_command:main']},
     # Data that a subpackage keeps beside its modules; `.mim` is the build command's business.
     include_package_data=False,
     package_data={'': ['*.json', '*.npz', '*.pth', '*.safetensors', '*.txt', '*.yml']},

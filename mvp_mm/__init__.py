@@ -11,6 +11,7 @@ with quiet_stack_noise():
     check_versions()
     register_config_scopes()
     from . import datasets, engine, evaluation, models, registry
+    from .console import finetune, pretrain, probe, segment
     from .models.checkpoint_loading import register_fetcher
     from .zoo import add_zoo, fetch_address, get_model, list_models, register_in_mmpretrain
 
@@ -24,8 +25,12 @@ __all__ = [
     'datasets',
     'engine',
     'evaluation',
+    'finetune',
     'get_model',
     'list_models',
     'models',
+    'pretrain',
+    'probe',
     'registry',
+    'segment',
 ]

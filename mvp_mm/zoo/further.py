@@ -17,6 +17,8 @@ from .entries import Entry, entry_of, rows_of, shipped_entries
 
 ENVIRONMENT = 'MVP_MM_ZOO'
 INDEX = 'metafile.yml'
+# Of a config of a further zoo; of no other key is anything built.
+USED = ('default_scope', 'model', 'test_dataloader')
 _added: list[str] = []
 _indices: dict[str, Path] = {}  # of the addresses that this process has asked
 
@@ -136,6 +138,8 @@ def local_file(place: str, sha256: str | None = None, mirrors: tuple[str, ...] =
 def config_of(entry: Entry) -> Config:
     """The config of an entry of a further zoo: plain data, which can name no code but this package's parts.
 
+    It has what a model is built and used by, and nothing else that the file may say.
+
     Raises:
         ValueError: If it is a program, cannot be read, or names a class that no config of this package names.
     """
@@ -147,7 +151,8 @@ def config_of(entry: Entry) -> Config:
             raise ValueError(f'{entry.config} cannot be read: {error}') from error
         if not isinstance(content, dict) or not isinstance(content.get('model'), dict):
             raise ValueError(f'{entry.config} is no config: it has no `model`')
-        _require_known_types(content['model'], entry)
+        content = {key: content[key] for key in USED if content.get(key) is not None}
+        _require_known_types(content, entry)
         return Config(content)
     raise ValueError(
         f'{entry.name} of {entry.zoo} has the config {entry.config}: a further zoo may have .json only, '
@@ -155,10 +160,10 @@ def config_of(entry: Entry) -> Config:
     )
 
 
-def _require_known_types(model: Any, entry: Entry) -> None:
+def _require_known_types(content: dict[str, Any], entry: Entry) -> None:
     """MMEngine builds whatever a ``type`` names, an import path of any installed program among it."""
     known = _known_types()
-    for kind in _types(model):
+    for kind in sorted(_types(content)):
         if kind not in known:
             raise ValueError(
                 f'{entry.name} of {entry.zoo} wants {kind!r} built, which no config of this package has: it '
@@ -168,9 +173,9 @@ def _require_known_types(model: Any, entry: Entry) -> None:
 
 @functools.cache
 def _known_types() -> set[str]:
-    """What the models of the package's own configs are made of."""
-    paths = [entry.config for entry in shipped_entries().values()]
-    return {kind for path in paths for kind in _types(Config.fromfile(path).model)}
+    """What the models and the test data of the package's own configs are made of."""
+    configs = [Config.fromfile(entry.config) for entry in shipped_entries().values()]
+    return {kind for cfg in configs for key in USED for kind in _types(cfg.get(key))}
 
 
 def _types(value: Any) -> set[str]:

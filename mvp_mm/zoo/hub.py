@@ -116,12 +116,22 @@ def get_model(name: str, pretrained: bool | str = False, **overrides) -> nn.Modu
     cfg = model_config(name)
     if overrides:
         cfg.merge_from_dict({'model': overrides})
-    weights = str(download_weights(name)) if pretrained is True else pretrained or None
+    return build_published(cfg, str(download_weights(name)) if pretrained is True else pretrained or None)
+
+
+def build_published(cfg: Config, weights: str | None, whole: bool = False) -> nn.Module:
+    """What :func:`get_model` gives for a config, as a file's or as plain data of a further zoo.
+
+    Args:
+        cfg: From :func:`model_config`.
+        weights: File or address, or None.
+        whole: Refuse a file that fills a model's backbone only. Default False.
+    """
     if 'backbone' not in cfg.model:
         return build_teacher(cfg, weights)
-    if 'target_generator' in cfg.model and cfg.filename is None:  # plain data: of a further zoo
+    if 'target_generator' in cfg.model and cfg.filename is None:  # plain data
         return build_student(cfg, weights)
-    return build_from_config(cfg, weights)
+    return build_from_config(cfg, weights, whole=whole)
 
 
 def register_in_mmpretrain() -> None:
@@ -130,9 +140,10 @@ def register_in_mmpretrain() -> None:
     Weights come with them where mmpretrain's way of loading fills the model: teachers are left to
     :func:`get_model`.
     """
-    if any(ModelHub.has(name) for name in shipped_entries()):
+    index = SHIPPED / 'model-index.yml'  # not there in a source archive that was unpacked and not installed
+    if not index.is_file() or any(ModelHub.has(name) for name in shipped_entries()):
         return
-    ModelHub.register_model_index(SHIPPED / 'model-index.yml', config_prefix=SHIPPED)
+    ModelHub.register_model_index(index, config_prefix=SHIPPED)
     for name, entry in shipped_entries().items():
         if ModelHub.has(name):
             row = ModelHub._models_dict[name]

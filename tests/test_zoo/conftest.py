@@ -2,9 +2,14 @@
 
 import http.server
 import re
+import runpy
+import sys
 import threading
+from pathlib import Path
 
 import pytest
+
+TOOLS = Path(__file__).parents[2] / 'tools'
 
 
 class Server:
@@ -87,3 +92,20 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr('mvp_mm.zoo.further._added', [])
     monkeypatch.setattr('mvp_mm.zoo.further._indices', {})
     return tmp_path / 'torch' / 'hub' / 'mvp_mm'
+
+
+@pytest.fixture
+def call_tool(monkeypatch, capsys):
+    """``call_tool('download.py', 'a')``: a tool in this process; what it printed, then what it ended with."""
+
+    def call(name, *arguments):
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        capsys.readouterr()
+        ended = None
+        try:
+            runpy.run_path(str(TOOLS / name), run_name='__main__')
+        except SystemExit as error:
+            ended = error.code
+        return capsys.readouterr().out, ended
+
+    return call

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import mvp_mm
 from mvp_mm.datasets.prepare import ChecksumError
 from mvp_mm.zoo import download_weights, find_entry, model_config
 
-ROOT = Path(__file__).parents[2]
 TINY = 'finetune_vittiny_debug'
 
 
@@ -74,13 +72,12 @@ def test_one_line_adds_a_zoo(kind, request, published):
         assert torch.equal(ours, theirs)
 
 
-def test_the_environment_and_the_tool(folder, address, monkeypatch, tmp_path):
+def test_the_environment_and_the_tool(folder, address, monkeypatch, tmp_path, call_tool):
     monkeypatch.setenv('MVP_MM_ZOO', f'{folder}, {tmp_path / "missing"}')
     assert find_entry('lab_classifier').zoo == str(folder)
-    command = [sys.executable, str(ROOT / 'tools/download.py'), 'lab_classifier', '--zoo', address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    path = Path(done.stdout.strip().splitlines()[-1])
+    printed, ended = call_tool('download.py', 'lab_classifier', '--zoo', address)
+    assert ended is None
+    path = Path(printed.strip().splitlines()[-1])
     assert tmp_path / 'torch/hub/mvp_mm' in path.parents  # named on the command line: before the environment
     assert path.read_bytes() == (folder / 'lab.safetensors').read_bytes()
 
@@ -147,7 +144,7 @@ def test_no_teacher_is_built_for_a_further_zoos_student(folder):
     assert type(student).__name__ == 'MVPViT' and student.embed_dims == 96
 
 
-def test_mistakes(folder, tmp_path, server):
+def test_mistakes(folder, tmp_path, server, call_tool):
     with pytest.raises(FileNotFoundError, match='expected a folder with metafile.yml'):
         mvp_mm.add_zoo(tmp_path / 'missing')
     with pytest.raises(FileNotFoundError, match='its index could not be had'):
@@ -155,7 +152,5 @@ def test_mistakes(folder, tmp_path, server):
     (folder / 'metafile.yml').write_text('- 1')
     with pytest.raises(ValueError, match='no list `Models`'):
         mvp_mm.add_zoo(folder)
-    command = [sys.executable, str(ROOT / 'tools/download.py'), 'mvp_vitb16_in1']
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1 and 'Traceback' not in done.stderr
-    assert "ERROR: there is no model 'mvp_vitb16_in1': did you mean mvp_vitb16_in1k" in done.stderr
+    _, ended = call_tool('download.py', 'mvp_vitb16_in1')
+    assert "ERROR: there is no model 'mvp_vitb16_in1': did you mean mvp_vitb16_in1k" in ended

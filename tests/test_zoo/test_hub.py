@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,14 @@ def test_the_shipped_teacher_by_name():
         assert torch.equal(value, weights[name].to(value.dtype)), name
     fresh = mvp_mm.get_model('teachers_clip_vittiny_scenes')
     assert not torch.equal(fresh.clip.visual.proj, teacher.clip.visual.proj)
+
+
+def test_the_page(capsys):
+    text = (ROOT / 'docs/model_zoo.md').read_text(encoding='utf-8')
+    (block,) = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    names = {}
+    exec(block, names)
+    assert names['segmentor'].dataset_meta['classes'] and 'mvp_vitb16_in1k' in capsys.readouterr().out
 
 
 def test_every_weight_file_of_the_package_loads():

@@ -1,0 +1,50 @@
+"""The zoo as a table."""
+
+from rich.console import Console
+from rich.table import Table
+
+from ..zoo import list_models
+from ..zoo.entries import Entry
+from ..zoo.further import all_entries
+
+COLUMNS = ('name', 'task', 'parameters', 'multiply-adds', 'paper', 'here', 'weights')
+
+
+def print_models(pattern: str = '*', task: str | None = None, pretrained: bool = False) -> None:
+    """Print the models that :func:`mvp_mm.list_models` gives for the same arguments.
+
+    Raises:
+        ValueError: If there is no such task, or no such model.
+    """
+    names, entries = list_models(pattern, task, pretrained), all_entries()
+    if not names:
+        raise ValueError(f'no model has a name like {pattern!r}; `mvp-mm models` lists all')
+    table = Table(*COLUMNS, caption='paper: what it reports; here: what this project, or a lab, has measured')
+    for name in names:
+        table.add_row(*cells(entries[name]))
+    console = Console()
+    # A file or a pipe has no width: give every row its line.
+    Console(width=None if console.is_terminal else 250).print(table)
+
+
+def cells(entry: Entry) -> tuple[str, ...]:
+    """An entry's row."""
+    return (
+        entry.name,
+        entry.task,
+        _counted(entry.parameters),
+        _counted(entry.flops),
+        ', '.join(f'{value:g}' for value in entry.paper.values()),
+        ', '.join(f'{value:g}' for value in entry.results.values()) or 'not measured',
+        entry.zoo if entry.weights else '',
+    )
+
+
+def _counted(number: int | None) -> str:
+    """``86530984`` as ``'86.5 M'``."""
+    if number is None:
+        return ''
+    for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
+        if number >= size:
+            return f'{number / size:.3g} {unit}' if number < 1000 * size else f'{number / size:.0f} {unit}'
+    return str(number)

@@ -1,0 +1,318 @@
+"""One line on one's own photographs: which config, with which values, run as tools/train.py runs it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from mmengine.config import Config
+
+from ..datasets.labelled_images import LabelledImages
+from ..datasets.unlabelled_images import UnlabelledImages
+from ..engine import build_runner, load_config
+from ..engine.safe_checkpoint import saved_checkpoints
+from ..zoo import download_weights, find_entry
+from ..zoo.entries import CONFIGS
+from .machine import batch_size, loader_workers, precision_in_words
+from .time_estimate import TimeEstimateHook
+
+# The package's config for each student and purpose.
+STUDENTS = {
+    'vit-tiny': dict(
+        pretrain='mvp/vittiny_debug.py',
+        finetune='finetune/vittiny_debug.py',
+        probe='linear_probe/vittiny_debug.py',
+        segment='upernet/vittiny_custom.py',
+    ),
+    'vit-base': dict(
+        pretrain='mvp/vitb16_in1k.py',
+        finetune='finetune/vitb16_in1k.py',
+        probe='linear_probe/vitb16_in1k.py',
+        segment='upernet/vitb16_custom_512x512.py',
+    ),
+    'vit-large': dict(pretrain='mvp/vitl16_in1k.py', finetune='finetune/vitl16_in1k.py'),
+}
+DEFAULT_TEACHER = 'ViT-B-16-quickgelu/openai'  # paper §3.3.1
+DATA = 'dataset.data_root'
+
+
+def pretrain(
+    data: str | Path,
+    out: str | Path,
+    student: str = 'vit-base',
+    teacher: str = DEFAULT_TEACHER,
+    epochs: int | None = None,
+    batch: int | None = None,
+    options: dict[str, Any] | None = None,
+    dry_run: bool = False,
+) -> Path:
+    """Pre-train a student on a folder of images by MVP.
+
+    Args:
+        data: Folder; every image at any depth below its ``train``, or below itself, is used.
+        out: Folder for the config that is run, logs and checkpoints. A run that was begun there goes on.
+        student: ``'vit-tiny'`` (4 layers, 64 pixels, for a CPU), ``'vit-base'`` or ``'vit-large'``.
+        teacher: ``MODEL/TAG`` or ``MODEL/FILE`` of open_clip, ``timm:MODEL``, the name of a teacher of the
+            zoo such as ``teachers_clip_vittiny_scenes``, or ``MODEL/random`` for a test.
+        epochs: Default None: the recipe's. The warm-up keeps its share of them.
+        batch: Images an iteration. Default None: what the machine holds; the recipe's total batch is made
+            up by accumulation.
+        options: Config values to override, by dotted key, as ``--cfg-options`` of ``tools/train.py``.
+        dry_run: Write the config and do not run it. Default False.
+
+    Returns:
+        The config that was written: ``out/pretrain.py``.
+
+    Raises:
+        FileNotFoundError: If there is no image, or no such teacher's weights.
+        ValueError: If a name is unknown.
+    """
+    images = len(UnlabelledImages(str(data), split='train'))
+    values = {f'train_dataloader.{DATA}': str(data), f'test_dataloader.{DATA}': str(data)}
+    path = _config('pretrain', student)
+    cfg = load_config(path, str(out), 'none', values)
+    _set_teacher(cfg, teacher)
+    return _run(cfg, 'pretrain', Path(out), images, epochs, batch, options, dry_run)
+
+
+def finetune(
+    data: str | Path,
+    out: str | Path,
+    checkpoint: str | None,
+    student: str = 'vit-base',
+    epochs: int | None = None,
+    batch: int | None = None,
+    options: dict[str, Any] | None = None,
+    dry_run: bool = False,
+) -> Path:
+    """Fine-tune a pre-trained student on a labelled folder ``DIR/{train,val}/<class>/*``.
+
+    Args:
+        data: The folder; the sub-folders of ``train`` are the classes.
+        out: As for :func:`pretrain`.
+        checkpoint: A pre-training checkpoint as it is, or any BEiT-family weight file or its address; None
+            trains from scratch.
+        student: As for :func:`pretrain`: what the checkpoint is of.
+        epochs: As for :func:`pretrain`.
+        batch: As for :func:`pretrain`.
+        options: As for :func:`pretrain`.
+        dry_run: As for :func:`pretrain`.
+
+    Returns:
+        The config that was written: ``out/finetune.py``.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or file.
+        ValueError: If a name is unknown.
+    """
+    return _classify('finetune', data, out, checkpoint, student, epochs, batch, options, dry_run)
+
+
+def probe(
+    data: str | Path,
+    out: str | Path,
+    checkpoint: str | None,
+    student: str = 'vit-base',
+    epochs: int | None = None,
+    batch: int | None = None,
+    options: dict[str, Any] | None = None,
+    dry_run: bool = False,
+) -> Path:
+    """Train linear classifiers on a frozen student, as :func:`finetune` otherwise; ``out/probe.py``."""
+    return _classify('probe', data, out, checkpoint, student, epochs, batch, options, dry_run)
+
+
+def segment(
+    data: str | Path,
+    out: str | Path,
+    checkpoint: str | None,
+    classes: list[str],
+    student: str = 'vit-base',
+    iterations: int | None = None,
+    batch: int | None = None,
+    image_suffix: str = '.jpg',
+    options: dict[str, Any] | None = None,
+    dry_run: bool = False,
+) -> Path:
+    """Train UperNet on a pre-trained student, on images with label maps.
+
+    Args:
+        data: Folder with ``images/{train,val}`` and ``annotations/{train,val}``: a PNG for each image, of the
+            same name, whose values are class numbers from 0; 255 is ignored.
+        out: As for :func:`pretrain`.
+        checkpoint: As for :func:`finetune`.
+        classes: Names, in the order of the numbers.
+        student: As for :func:`finetune`.
+        iterations: Default None: the recipe's.
+        batch: As for :func:`pretrain`.
+        image_suffix: What the images' names end with. Default ``'.jpg'``.
+        options: As for :func:`pretrain`.
+        dry_run: As for :func:`pretrain`.
+
+    Returns:
+        The config that was written: ``out/segment.py``.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or file.
+        ValueError: If a name is unknown, or there are no two classes.
+    """
+    if len(classes) < 2:
+        raise ValueError(f'segmentation needs two classes or more, got {classes}: background counts as one')
+    colours = np.random.default_rng(0).integers(0, 256, (len(classes), 3)).tolist()
+    values = {'model.decode_head.num_classes': len(classes), 'model.auxiliary_head.num_classes': len(classes)}
+    for phase in ('train', 'val', 'test'):
+        dataset = f'{phase}_dataloader.dataset'
+        values[f'{dataset}.data_root'] = str(data)
+        values[f'{dataset}.img_suffix'] = image_suffix
+        values[f'{dataset}.metainfo'] = dict(classes=tuple(classes), palette=colours)
+    cfg = load_config(_config('segment', student), str(out), 'none', {**values, **_start(checkpoint)})
+    folder = Path(data) / 'images/train'
+    if not folder.is_dir():
+        raise FileNotFoundError(f'there is no folder {folder}: expected images/train and annotations/train')
+    images = sum(path.name.endswith(image_suffix) for path in folder.rglob('*'))
+    if not images:
+        raise FileNotFoundError(f'no image in {folder} ends with {image_suffix}: give --image-suffix')
+    return _run(cfg, 'segment', Path(out), images, iterations, batch, options, dry_run)
+
+
+def _classify(kind, data, out, checkpoint, student, epochs, batch, options, dry_run) -> Path:
+    images = LabelledImages(str(data), split='train')
+    values = {'model.head.num_classes': len(images.CLASSES)}
+    for phase in ('train', 'val', 'test'):
+        values[f'{phase}_dataloader.{DATA}'] = str(data)
+    cfg = load_config(_config(kind, student), str(out), 'none', {**values, **_start(checkpoint)})
+    return _run(cfg, kind, Path(out), len(images), epochs, batch, options, dry_run)
+
+
+def _config(kind: str, student: str) -> str:
+    if student not in STUDENTS:
+        raise ValueError(f'there is no student {student!r}; there is: {", ".join(STUDENTS)}')
+    if kind not in STUDENTS[student]:
+        able = ', '.join(name for name, kinds in STUDENTS.items() if kind in kinds)
+        raise ValueError(f'there is no config to {kind} with {student}; there is with: {able}')
+    return str(CONFIGS / STUDENTS[student][kind])
+
+
+def _start(checkpoint: str | None) -> dict[str, Any]:
+    if checkpoint is None:
+        return {'model.backbone.init_cfg': None}
+    if '://' not in checkpoint and not Path(checkpoint).exists():
+        raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
+    return {'model.backbone.init_cfg.checkpoint': checkpoint}
+
+
+def _set_teacher(cfg: Config, teacher: str) -> None:
+    """Write a teacher into a pre-training config, and its width into the neck."""
+    patch_size = cfg.model.backbone.patch_size
+    if teacher.startswith('timm:'):
+        import timm
+
+        name = teacher.removeprefix('timm:')
+        if not timm.is_model(name.split('.')[0]):
+            raise ValueError(f'timm knows no model {name!r}: see timm.list_models()')
+        with torch.device('meta'):
+            width = timm.create_model(name, pretrained=False).num_features
+        generator = dict(type='TimmTargetGenerator', model_name=name, pretrained=True)
+    else:
+        name, tag = _clip(teacher)
+        config = open_clip.get_model_config(Path(name).stem if name.endswith('.json') else name)
+        if config is None:
+            raise ValueError(f'open_clip knows no model {name!r}: see open_clip.list_models()')
+        width = config['embed_dim']
+        generator = dict(type='CLIPTargetGenerator', model_name=name, pretrained=tag, space='joint')
+    cfg.model.target_generator = dict(generator, patch_size=patch_size)
+    cfg.model.neck.out_channels = width
+
+
+def _clip(teacher: str) -> tuple[str, str | None]:
+    """Model and weights of a teacher of open_clip, or of the zoo."""
+    if teacher.startswith('teachers_'):
+        config = Path(find_entry(teacher).config).with_suffix('.json')
+        if not config.is_file():
+            raise ValueError(f'{teacher} is no CLIP: give it as a config of its own')
+        open_clip.add_model_config(config)
+        return str(config), str(download_weights(teacher))
+    name, _, tag = teacher.partition('/')
+    if not tag:
+        raise ValueError(
+            f'{teacher!r} is no teacher: expected MODEL/TAG, such as {DEFAULT_TEACHER}, timm:MODEL, or a '
+            "name that mvp_mm.list_models(task='Teacher') gives"
+        )
+    return name, None if tag == 'random' else tag
+
+
+def _run(
+    cfg: Config,
+    kind: str,
+    out: Path,
+    images: int,
+    length: int | None,
+    batch: int | None,
+    options: dict[str, Any] | None,
+    dry_run: bool,
+) -> Path:
+    """Fit a config to the machine, write it, and run what was written as ``tools/train.py`` does."""
+    if length is not None:
+        set_length(cfg, length)
+    for phase in ('train', 'val', 'test'):
+        loader = cfg.get(f'{phase}_dataloader')
+        if loader:
+            loader.num_workers = loader_workers(loader.num_workers)
+    cfg.train_dataloader.batch_size = batch or batch_size(cfg, images)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f'{kind}.py'
+    temporary = out / f'.{kind}.{os.getpid()}.py'
+    cfg.dump(temporary)
+    os.replace(temporary, path)
+    cfg = load_config(str(path), str(out), 'none', options)
+    if options:
+        cfg.dump(path)
+    total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
+    print(
+        f'{path}: {images:,} images; on this {device} {cfg.train_dataloader.batch_size} an iteration '
+        f'(the recipe: {total} a step), {cfg.train_dataloader.num_workers} loader workers, '
+        f'{precision_in_words(cfg)}'
+    )
+    if torch.cuda.device_count() > 1:
+        print(
+            f'This runs on one GPU. On all {torch.cuda.device_count()}: bash tools/dist_train.sh {path} '
+            f'{torch.cuda.device_count()} --work-dir {out} --resume'
+        )
+    if dry_run:
+        return path
+    cfg.resume = bool(saved_checkpoints(out))
+    runner = build_runner(cfg)
+    runner.register_hook(TimeEstimateHook())
+    runner.train()
+    return path
+
+
+def set_length(cfg: Config, length: int) -> None:
+    """Stretch or shorten a config's training with its schedule.
+
+    Args:
+        cfg: Changed in place.
+        length: Epochs, or iterations where the config counts those.
+
+    Raises:
+        ValueError: If it is not positive.
+    """
+    if length < 1:
+        raise ValueError(f'a training of {length} epochs or iterations: expected 1 or more')
+    key = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
+    share = length / cfg.train_cfg[key]
+    schedulers = cfg.param_scheduler if isinstance(cfg.param_scheduler, list) else [cfg.param_scheduler]
+    for scheduler in schedulers:
+        for edge in ('begin', 'end'):
+            # whole numbers, as MMEngine wants them; a warm-up of no length is dropped below
+            scheduler[edge] = round(scheduler.get(edge, 0) * share)
+    schedulers[-1].end = length
+    cfg.param_scheduler = [scheduler for scheduler in schedulers if scheduler.end > scheduler.begin]
+    cfg.train_cfg[key] = length
+    if 'val_interval' in cfg.train_cfg:
+        cfg.train_cfg.val_interval = min(cfg.train_cfg.val_interval, length)
+    checkpoint = cfg.default_hooks.checkpoint
+    checkpoint.interval = min(checkpoint.interval, length)

@@ -1,0 +1,159 @@
+"""One line to a config, and to a run of it."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+import mvp_mm
+from mvp_mm.console.machine import batch_size, loader_workers
+from mvp_mm.console.time_estimate import in_words
+from mvp_mm.console.training import set_length
+from mvp_mm.zoo import model_config
+
+TEACHER = 'teachers_clip_vittiny_scenes'
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Two classes of four images for training, and as many for validation."""
+    for split in ('train', 'val'):
+        for name in ('cats', 'dogs'):
+            folder = tmp_path / 'labelled' / split / name
+            folder.mkdir(parents=True)
+            for number in range(4):
+                Image.new('RGB', (72, 72), (30 * number, 50, 90)).save(folder / f'{number}.jpg')
+    return tmp_path / 'labelled'
+
+
+def test_pretrain_writes_what_it_runs_and_goes_on(image_folder, tmp_path, capsys):
+    out = tmp_path / 'run'
+    how = dict(data=image_folder, out=out, student='vit-tiny', teacher=TEACHER)
+    options = {'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False}
+    path = mvp_mm.pretrain(**how, epochs=2, options=options)
+    cfg = Config.fromfile(path)
+    assert path == out / 'pretrain.py' and [file.name for file in out.glob('*.py')] == ['pretrain.py']
+    assert cfg.model.target_generator.pretrained.endswith('clip_vittiny_scenes.safetensors')
+    assert cfg.model.neck.out_channels == 96 and cfg.train_dataloader.batch_size == 8
+    assert cfg.train_dataloader.num_workers == 0 and cfg.train_cfg.max_epochs == 2
+    first = torch.load(out / 'epoch_2.pth', weights_only=True)['state_dict']
+    printed = capsys.readouterr().out
+    assert 'pretrain.py: 8 images; on this' in printed and '8 an iteration (the recipe: 16 a step)' in printed
+    (log,) = out.glob('*/*.log')
+    assert 'Estimated time: 0 s for the 0 iterations that are left' in log.read_text()
+    mvp_mm.pretrain(**how, epochs=3, options=options)
+    second = torch.load(out / 'epoch_3.pth', weights_only=True)
+    assert second['meta']['iter'] == 3
+    assert any(not torch.equal(first[name], value) for name, value in second['state_dict'].items())
+    assert 'resumed epoch: 2' in ''.join(path.read_text() for path in out.glob('*/*.log'))
+
+
+@pytest.mark.parametrize(
+    'teacher,kind,width',
+    [
+        ('ViT-B-16-quickgelu/openai', 'CLIPTargetGenerator', 512),
+        ('ViT-L-14/random', 'CLIPTargetGenerator', 768),
+        ('timm:vit_small_patch14_dinov2.lvd142m', 'TimmTargetGenerator', 384),
+    ],
+)
+def test_teachers(teacher, kind, width, image_folder, tmp_path):
+    path = mvp_mm.pretrain(
+        image_folder, tmp_path, 'vit-tiny', teacher, dry_run=True, options={'train_cfg.max_epochs': 3}
+    )
+    cfg = Config.fromfile(path)
+    generator = cfg.model.target_generator
+    assert generator.type == kind and cfg.model.neck.out_channels == width
+    assert generator.patch_size == cfg.model.backbone.patch_size == 8
+    assert generator.pretrained == {'openai': 'openai', 'random': None}.get(teacher.split('/')[-1], True)
+    assert cfg.train_cfg.max_epochs == 3
+
+
+def test_downstream_configs(labelled, tmp_path):
+    student = tmp_path / 'student.pth'
+    student.write_bytes(b'')
+    path = mvp_mm.finetune(labelled, tmp_path / 'a', str(student), 'vit-tiny', epochs=4, dry_run=True)
+    cfg = Config.fromfile(path)
+    assert cfg.model.head.num_classes == 2 and cfg.model.backbone.init_cfg.checkpoint == str(student)
+    assert cfg.train_dataloader.dataset.data_root == cfg.val_dataloader.dataset.data_root == str(labelled)
+    assert cfg.train_cfg.max_epochs == 4 and cfg.param_scheduler[-1].end == 4
+    path = mvp_mm.probe(labelled, tmp_path / 'b', None, 'vit-tiny', dry_run=True)
+    cfg = Config.fromfile(path)
+    assert cfg.model.head.type == 'LinearProbeHead' and cfg.model.backbone.init_cfg is None
+    maps = tmp_path / 'maps'
+    for kind in ('images', 'annotations'):
+        (maps / kind / 'train').mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match='no image in .* ends with .jpg'):
+        mvp_mm.segment(maps, tmp_path / 'c', None, ['a', 'b'], 'vit-tiny', dry_run=True)
+    for number in range(8):
+        (maps / f'images/train/{number}.png').write_bytes(b'')
+    path = mvp_mm.segment(
+        maps, tmp_path / 'c', None, ['a', 'b', 'c'], 'vit-tiny', 20, image_suffix='.png', dry_run=True
+    )
+    cfg = Config.fromfile(path)
+    assert cfg.model.decode_head.num_classes == cfg.model.auxiliary_head.num_classes == 3
+    assert cfg.train_dataloader.dataset.metainfo.classes == ('a', 'b', 'c')
+    assert cfg.train_cfg.max_iters == 20 and cfg.train_dataloader.dataset.img_suffix == '.png'
+
+
+def test_mistakes(image_folder, labelled, tmp_path):
+    with pytest.raises(ValueError, match='no student .vit-huge.; there is: vit-tiny'):
+        mvp_mm.pretrain(image_folder, tmp_path, 'vit-huge')
+    with pytest.raises(
+        ValueError, match='no config to probe with vit-large; there is with: vit-tiny, vit-base'
+    ):
+        mvp_mm.probe(labelled, tmp_path, None, 'vit-large')
+    with pytest.raises(ValueError, match="'openai' is no teacher: expected MODEL/TAG"):
+        mvp_mm.pretrain(image_folder, tmp_path, 'vit-tiny', 'openai')
+    with pytest.raises(ValueError, match='open_clip knows no model'):
+        mvp_mm.pretrain(image_folder, tmp_path, 'vit-tiny', 'ViT-Z/openai')
+    with pytest.raises(FileNotFoundError, match='no checkpoint gone.pth'):
+        mvp_mm.finetune(labelled, tmp_path, 'gone.pth', 'vit-tiny')
+    with pytest.raises(ValueError, match='needs two classes or more'):
+        mvp_mm.segment(labelled, tmp_path, None, ['a'])
+
+
+def test_batches(monkeypatch):
+    """Halved until it fits; no more than there are images, nor than a CPU takes in seconds."""
+    base, tiny = model_config('mvp_vitb16_in1k'), model_config('mvp_vittiny_debug')
+    assert batch_size(base, 10**6) == 8 and batch_size(base, 5) == 4
+    assert batch_size(tiny, 10**6) == 8 and batch_size(tiny, 3) == 2
+    tried = []
+
+    def step(batch):
+        tried.append(batch)
+        if batch > 60:
+            raise torch.OutOfMemoryError
+
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    assert batch_size(base, 10**6, step) == 32 and tried == [256, 128, 64, 32]
+    with pytest.raises(ValueError, match='cannot hold one image'):
+        batch_size(base, 10**6, lambda batch: step(1000))
+    monkeypatch.setattr('mvp_mm.console.machine.usable_cores', lambda: 4)
+    assert [loader_workers(wanted) for wanted in (0, 1, 8)] == [0, 1, 3]
+
+
+def test_the_schedule_follows_the_length():
+    cfg = model_config('mvp_vitb16_in1k')
+    set_length(cfg, 30)
+    assert [(s.type, s.begin, s.end) for s in cfg.param_scheduler] == [
+        ('LinearLR', 0, 1),
+        ('CosineAnnealingLR', 1, 30),
+    ]
+    assert cfg.train_cfg.max_epochs == 30
+    set_length(cfg, 1)
+    assert [(s.type, s.begin, s.end) for s in cfg.param_scheduler] == [('CosineAnnealingLR', 0, 1)]
+    cfg = model_config('upernet_vitb16_custom_512x512')
+    set_length(cfg, 1600)
+    assert [(s.begin, s.end) for s in cfg.param_scheduler] == [(0, 15), (15, 1600)]
+    assert cfg.train_cfg.val_interval == 1600 and cfg.default_hooks.checkpoint.interval == 1600
+    with pytest.raises(ValueError, match='expected 1 or more'):
+        set_length(cfg, 0)
+
+
+def test_words():
+    assert [in_words(s) for s in (45, 700, 12000, 4 * 86400 + 3600)] == [
+        '45 s',
+        '12 min',
+        '3 h 20 min',
+        '4 days 1 h',
+    ]
