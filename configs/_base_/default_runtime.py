@@ -9,6 +9,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    stop=dict(type='StopOnSignalHook'),  # SIGTERM and Ctrl-C save a checkpoint first
 )
 
 env_cfg = dict(

@@ -1,6 +1,7 @@
 """What is learnt from: image folders, the order of samples, masks and packing."""
 
 from .block_mask import BlockwiseMask
+from .endless_sampler import EndlessSampler
 from .epoch_sampler import EpochSampler
 from .labelled_images import LabelledImages
 from .load_rgb_image import LoadRGBImage, UnreadableImageError
@@ -11,6 +12,7 @@ from .unlabelled_images import UnlabelledImages
 
 __all__ = [
     'BlockwiseMask',
+    'EndlessSampler',
     'EpochSampler',
     'LabelledImages',
     'LoadRGBImage',

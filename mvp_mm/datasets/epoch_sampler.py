@@ -51,12 +51,9 @@ class EpochSampler(Sampler):
             raise ValueError(f'{self.size} images cannot be dealt out to {self.world_size} processes')
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        order = torch.arange(self.size)
-        if self.shuffle:
-            seed = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]
-            order = torch.randperm(self.size, generator=torch.Generator().manual_seed(int(seed >> 1)))
+        order = epoch_order(self.size, self.shuffle, self.seed, self.epoch)
         stop = self.num_samples * self.world_size
-        for index in order[self.rank : stop : self.world_size].tolist():
+        for index in order[self.rank : stop : self.world_size]:
             yield SampleIndex(index, self.epoch, self.seed)
 
     def __len__(self) -> int:
@@ -65,3 +62,22 @@ class EpochSampler(Sampler):
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch, from 0; MMEngine's ``DistSamplerSeedHook`` calls it."""
         self.epoch = epoch
+
+
+def epoch_order(size: int, shuffle: bool, seed: int, epoch: int) -> list[int]:
+    """The indices of all samples in the order of an epoch.
+
+    Args:
+        size: Number of samples.
+        shuffle: Whether to shuffle them, by (seed, epoch).
+        seed: The run's seed.
+        epoch: Epoch, from 0.
+
+    Returns:
+        Each index below ``size``, once.
+    """
+    if not shuffle:
+        return list(range(size))
+    entropy = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]
+    generator = torch.Generator().manual_seed(int(entropy >> 1))
+    return torch.randperm(size, generator=generator).tolist()

@@ -10,14 +10,13 @@ from mmpretrain.datasets import ImageNet
 from mmpretrain.datasets.custom import get_samples
 from mmpretrain.registry import DATASETS
 
-from .sample_index import sample_draws
-from .unreadable_file import unreadable_files_named
+from .seeded_files import SeededFiles
 
 IMAGENET_FOLDER = re.compile(r'n\d{8}')  # WordNet's number of a class
 
 
 @DATASETS.register_module()
-class LabelledImages(ImageNet):
+class LabelledImages(SeededFiles, ImageNet):
     """mmpretrain's ``ImageNet``, for any folder of classes, with every random draw of a sample taken from
     (seed, epoch, index).
 
@@ -110,16 +109,6 @@ class LabelledImages(ImageNet):
         elif len(folders) != len(self.CLASSES) or not all(map(IMAGENET_FOLDER.fullmatch, folders)):
             self._metainfo['classes'] = tuple(folders)
         return folders
-
-    def prepare_data(self, idx: int) -> dict | None:
-        """The packed sample of an index (:class:`SampleIndex` or int).
-
-        Raises:
-            UnreadableImageError: If its file cannot be decoded.
-        """
-        info = self.get_data_info(idx)
-        with unreadable_files_named(info['img_path']), sample_draws(idx):
-            return self.pipeline(info)
 
 
 def _subfolders(folder: str) -> list[str]:

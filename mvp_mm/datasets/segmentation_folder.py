@@ -13,6 +13,7 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 from .check_label_map import CheckLabelMap, LabelMapError
+from .seeded_files import SeededFiles
 from .unreadable_file import unreadable_files_named
 
 LISTED = 5
@@ -21,7 +22,7 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.p
 
 
 @DATASETS.register_module()
-class SegmentationFolder(BaseSegDataset):
+class SegmentationFolder(SeededFiles, BaseSegDataset):
     """mmseg's ``BaseSegDataset``, with a word about what is wrong with the files.
 
     Layout: ``images/<split>/**`` and ``annotations/<split>/**`` below ``data_root``, or what
@@ -143,13 +144,6 @@ class SegmentationFolder(BaseSegDataset):
                 'hold nothing but 0 and 255, and 255 is ignored: the objects of a two-class label map have '
                 'the number 1. Replace 255 by 1'
             )
-
-    def prepare_data(self, idx: int) -> dict:
-        """The packed sample of an index."""
-        info = self.get_data_info(idx)
-        paths = [info[key] for key in ('img_path', 'seg_map_path') if key in info]
-        with unreadable_files_named(*paths):
-            return self.pipeline(info)
 
 
 def _files(folder: str) -> set[str]:

@@ -1,7 +1,9 @@
 """Images without labels: any folder of photographs."""
 
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -62,6 +64,8 @@ class UnlabelledImages(BaseDataset):
         self.split = split
         self.fixed_draws = fixed_draws
         self.extensions = tuple(extensions)
+        self.unreadable_folders: dict[str, str] = {}  # by path: why their images are missing
+        self.left_out: Counter = Counter()  # files that are not images, by the ending of their names
         super().__init__(
             ann_file=ann_file,
             data_root=str(data_root),
@@ -106,7 +110,7 @@ class UnlabelledImages(BaseDataset):
 
     def _search(self, folder: Path) -> Iterator[str]:
         seen = set()  # a link to a folder above would otherwise be followed for ever
-        for current, subfolders, names in os.walk(folder, followlinks=True):
+        for current, subfolders, names in os.walk(folder, onerror=self._note_folder, followlinks=True):
             # sorted: of a folder reached in two ways, every machine keeps the same one
             subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
             real = os.path.realpath(current)
@@ -115,8 +119,16 @@ class UnlabelledImages(BaseDataset):
                 continue
             seen.add(real)
             for name in names:
-                if name.lower().endswith(self.extensions) and not name.startswith('.'):
+                if name.startswith('.'):
+                    continue
+                if name.lower().endswith(self.extensions):
                     yield os.path.join(current, name)
+                else:
+                    self.left_out[os.path.splitext(name)[1].lower()] += 1
+
+    def _note_folder(self, error: OSError) -> None:
+        self.unreadable_folders[str(error.filename)] = str(error)
+        print_log(f'The images of a folder are left out: {error}', 'current', level=logging.WARNING)
 
     def __getitem__(self, index: int) -> dict:
         """The packed sample of an index (:class:`SampleIndex` or int).

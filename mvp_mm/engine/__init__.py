@@ -2,7 +2,10 @@
 
 from .broadcast_statistics_hook import BroadcastStatisticsHook
 from .class_count_hook import ClassCountHook
+from .exact_epoch_loop import ExactEpochLoop
+from .exact_iter_loop import ExactIterLoop
 from .launch import (
+    OptionAction,
     argument_parser,
     build_runner,
     existing_checkpoint,
@@ -18,6 +21,7 @@ from .mvp_optim_wrapper import MVPOptimWrapper
 from .mvp_runner import MVPRunner
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .safe_loading import register_safe_loading
+from .stop_on_signal_hook import StopOnSignalHook
 from .teacher_file import save_teacher
 from .throughput_hook import ThroughputHook
 from .total_batch import TotalBatchPlan, plan_total_batch
@@ -26,11 +30,15 @@ from .unreadable_images_hook import UnreadableImagesHook
 __all__ = [
     'BroadcastStatisticsHook',
     'ClassCountHook',
+    'ExactEpochLoop',
+    'ExactIterLoop',
     'LinearProbeOptimWrapperConstructor',
     'MVPOptimWrapper',
     'MVPOptimWrapperConstructor',
     'MVPRunner',
+    'OptionAction',
     'SafeCheckpointHook',
+    'StopOnSignalHook',
     'ThroughputHook',
     'TotalBatchPlan',
     'UnreadableImagesHook',

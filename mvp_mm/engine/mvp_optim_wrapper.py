@@ -30,7 +30,8 @@ class MVPOptimWrapper(OptimWrapper):
 
     Raises:
         ValueError: If ``precision`` is none of the above.
-        FloatingPointError: While training, after ``max_skipped_steps`` skipped steps in a row.
+        FloatingPointError: While training, after ``max_skipped_steps`` skipped steps in a row;
+            :class:`MVPRunner` adds which samples there were, and keeps the batch.
     """
 
     def __init__(self, *args, precision: str = 'auto', max_skipped_steps: int = 20, **kwargs) -> None:
@@ -77,6 +78,16 @@ class MVPOptimWrapper(OptimWrapper):
             self._skip(norm)
         if self.skipped_steps:
             self.message_hub.update_scalar('train/skipped_steps', self.skipped_steps)
+
+    def state_dict(self) -> dict:
+        """MMEngine's, with the numbers of skipped steps."""
+        return dict(super().state_dict(), skipped=[self.skipped_in_a_row, self.skipped_steps])
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take what :meth:`state_dict`, or MMEngine's wrapper, gave."""
+        state_dict = dict(state_dict)
+        self.skipped_in_a_row, self.skipped_steps = state_dict.pop('skipped', (0, 0))
+        super().load_state_dict(state_dict)
 
     def _clipped_norm(self) -> float:
         """Total norm of the gradients before clipping."""

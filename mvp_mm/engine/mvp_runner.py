@@ -14,7 +14,8 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -22,6 +23,7 @@ from ..models.checkpoint_loading import local_path
 from ..models.tensor_files import tensors_by_name
 from ..models.whole_model import fill_whole, start_from
 from .broadcast_statistics_hook import BroadcastStatisticsHook
+from .exact_resume import ExactResume
 from .safe_checkpoint import (
     check_whole,
     load_checkpoint_file,
@@ -30,19 +32,32 @@ from .safe_checkpoint import (
     saved_checkpoints,
     written_whole,
 )
+from .stop_on_signal_hook import StopOnSignalHook
+from .surviving_logs import survive_full_disk
 from .total_batch import counted_processes, plan_total_batch
+
+# What is built where a config names one of MMEngine's loops.
+EXACT_LOOPS = {
+    **dict.fromkeys(
+        ('EpochBasedTrainLoop', 'mmengine.EpochBasedTrainLoop', EpochBasedTrainLoop), 'ExactEpochLoop'
+    ),
+    **dict.fromkeys(
+        ('IterBasedTrainLoop', 'mmengine.IterBasedTrainLoop', IterBasedTrainLoop), 'ExactIterLoop'
+    ),
+}
 
 
 @RUNNERS.register_module()
 class MVPRunner(Runner):
     """The runner behind this package's tools.
 
-    It differs from MMEngine's in five ways. It keeps ``auto_scale_lr.base_batch_size`` images an
+    It differs from MMEngine's in six ways. It keeps ``auto_scale_lr.base_batch_size`` images an
     optimiser step by gradient accumulation (MMEngine alone silently trains with another total batch on
     another number of GPUs); ``auto_scale_lr.enable=True`` asks for MMEngine's rule instead, and a
     config without ``base_batch_size`` is taken as it stands. Several processes run on a CPU, with gloo,
     where MMEngine looks for a GPU. They validate with the same statistics of batch normalisation
-    (:class:`BroadcastStatisticsHook`). A loader takes no more workers than there are cores. And no file that
+    (:class:`BroadcastStatisticsHook`). A loader takes no more workers than there are cores. A run that is
+    resumed is the one that was never stopped (:class:`ExactResume`). And no file that
     it loads can run code: its own checkpoints hold plain data and are written whole or not at all
     (:class:`SafeCheckpointHook`), a damaged last one is passed over when a run goes on, and one that does not
     fill the model is an error where it is to be evaluated or gone on from.
@@ -51,6 +66,8 @@ class MVPRunner(Runner):
     # What the checkpoint that is loaded next must do: fill all of the model, and have these entries.
     _needs_whole_model = False
     _required_state: tuple[str, ...] = ()
+    # What the checkpoint that was loaded last says of the random states.
+    _restart_state: dict | None = None
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo before MMEngine reaches for CUDA."""
@@ -75,6 +92,12 @@ class MVPRunner(Runner):
             hooks['checkpoint'] = {**checkpoint, 'type': 'SafeCheckpointHook'}
         super().register_default_hooks(hooks)
 
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """MMEngine's, and neither its files nor those of the log end a training on a full disk."""
+        built = super().build_visualizer(visualizer)
+        survive_full_disk(self.logger, built)
+        return built
+
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """DDP takes no device ids on a CPU."""
         if self.distributed and model_wrapper_cfg is None and not torch.cuda.is_available():
@@ -98,6 +121,17 @@ class MVPRunner(Runner):
                 # Left by inheritance from `package::config`; MMEngine would pass it to the function.
                 dataloader['collate_fn'].pop('_scope_', None)
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """MMEngine's two loops, with exact restarts."""
+        if isinstance(loop, dict) and ('type' in loop) != ('by_epoch' in loop):
+            loop = dict(loop)
+            kind = loop.pop('type', None)
+            by_epoch = loop.pop('by_epoch', None)
+            if kind is None:
+                kind = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
+            loop['type'] = EXACT_LOOPS.get(kind, kind)
+        return super().build_train_loop(loop)
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Keep the total batch, or scale the learning rate where it cannot be kept.
@@ -204,6 +238,8 @@ class MVPRunner(Runner):
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         require_training_state(checkpoint, self._required_state, filename)
+        meta = checkpoint.get('meta')
+        self._restart_state = meta.get('restart') if isinstance(meta, dict) else None
         load = fill_whole if strict or self._needs_whole_model else start_from
         load(model, weights, str(filename))
         self._has_loaded = True
@@ -234,8 +270,13 @@ class MVPRunner(Runner):
         location = 'cpu' if map_location == 'default' else map_location
         self._needs_whole_model = True
         self._required_state = ('meta', 'message_hub', *(['optimizer'] if resume_optimizer else []))
+        seed, sampler = self.seed, self.train_dataloader.sampler
         try:
             super().resume(filename, resume_optimizer, resume_param_scheduler, location)
+            if getattr(sampler, 'seed', None) == seed:
+                sampler.seed = self.seed  # the one of the checkpoint, also if this run has drawn its own
+            if isinstance(self.train_loop, ExactResume):
+                self.train_loop.prepare_restart(self._restart_state)
         except (LookupError, AttributeError, AssertionError, TypeError) as error:  # MMEngine checks nothing
             raise ValueError(
                 f'training cannot go on from {filename}: its optimiser, schedule or log is not what this '
@@ -255,6 +296,15 @@ class MVPRunner(Runner):
             else:
                 check_whole(local_path(str(self._load_from)))
         super().load_or_resume()
+
+    def train(self) -> nn.Module:
+        """Train; afterwards signals do what they did before, however it ends."""
+        try:
+            return super().train()
+        finally:
+            for hook in self.hooks:
+                if isinstance(hook, StopOnSignalHook):
+                    hook.give_back()
 
     def val(self) -> dict:
         """Validate a checkpoint, which has to fill the whole model."""
@@ -294,8 +344,12 @@ class MVPRunner(Runner):
 
     def _stretch(self, factor: int) -> None:
         """Count ``factor`` iterations where a recipe of optimiser steps says one."""
-        self._train_loop._max_iters *= factor
-        self._train_loop.val_interval *= factor
+        loop = self._train_loop
+        loop._max_iters *= factor
+        loop.val_interval *= factor
+        # from which MMEngine takes the interval again after each iteration
+        loop.dynamic_intervals = [interval * factor for interval in loop.dynamic_intervals]
+        loop.dynamic_milestones = [milestone * factor for milestone in loop.dynamic_milestones]
         for scheduler in self.param_schedulers or ():
             if not scheduler.get('by_epoch', True):
                 for key in ('begin', 'end'):

@@ -227,7 +227,8 @@ def saved_checkpoints(work_dir: str | Path) -> list[Path]:
 
     Returns:
         The file that ``last_checkpoint`` names (be it there or not), then the others of its kind with lower
-        numbers; without ``last_checkpoint``, all numbered ones. Empty if there is nothing.
+        numbers, then those of the other kind (a run over epochs that was stopped in the middle of one has
+        both); without ``last_checkpoint``, all numbered ones. Empty if there is nothing.
     """
     work_dir = Path(work_dir)
     pointer = work_dir / 'last_checkpoint'
@@ -242,7 +243,12 @@ def saved_checkpoints(work_dir: str | Path) -> list[Path]:
     found = []
     for path in folder.glob('*.pth'):
         match = NUMBERED.fullmatch(path.name)
-        if match and (named is None or (match[1] == named[1] and int(match[2]) < int(named[2]))):
-            found.append((path.stat().st_mtime if named is None else 0, int(match[2]), path))
+        if not match:
+            continue
+        number = int(match[2])
+        if named is None:
+            found.append((path.stat().st_mtime, number, path))
+        elif match[1] != named[1] or number < int(named[2]):
+            found.append((match[1] == named[1], number, path))
     others = [path for *_, path in sorted(found, reverse=True)]
     return ([last] if last is not None else []) + others

@@ -24,7 +24,9 @@ class ThroughputHook(Hook):
     ) -> None:
         """Record both values."""
         seconds = runner.message_hub.get_scalar('train/time').current()
-        images = len(data_batch['inputs']) * get_world_size()
+        # not of the inputs: those of several views a sample are a list of views
+        samples = data_batch.get('data_samples') or data_batch['inputs']
+        images = len(samples) * get_world_size()
         runner.message_hub.update_scalar('train/images_per_second', images / seconds)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         unit = 2**20 if sys.platform == 'darwin' else 2**10  # bytes there, KiB on Linux

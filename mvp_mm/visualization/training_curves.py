@@ -89,6 +89,17 @@ def read_run(path: str | Path) -> Run:
     return run
 
 
+def validation_keys(path: str | Path) -> set[str]:
+    """What the validations of a run have logged, and no training iteration.
+
+    Args:
+        path: As for :func:`read_run`.
+    """
+    rows = [row for log in run_logs(Path(path)) for row in _rows(log)]
+    trained = {key for row in rows if 'iter' in row for key in row}
+    return {key for row in rows if 'iter' not in row for key in row} - trained - {*PLACES}
+
+
 def run_logs(path: Path) -> list[Path]:
     """The logs of a run, the earliest first.
 

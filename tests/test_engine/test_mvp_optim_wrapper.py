@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
@@ -47,8 +48,6 @@ def test_fp16_is_referred_to_mmengine():
 
 @pytest.mark.parametrize('clip', [None, dict(max_norm=0.5), dict(type='value', clip_value=0.01)])
 def test_finite_step_equals_mmengines(clip):
-    from mmengine.optim import OptimWrapper
-
     weights = []
     for cls in (MVPOptimWrapper, OptimWrapper):
         torch.manual_seed(0)
@@ -107,3 +106,19 @@ def test_too_many_in_a_row_stop_the_run():
         bad_step()
     with pytest.raises(FloatingPointError, match='Iteration 3: .*3 in a row.*learning rate 0.1'):
         bad_step()
+
+
+def test_skipped_steps_outlive_a_restart():
+    model = nn.Linear(4, 1)
+    wrapper, other = wrapped(model, max_skipped_steps=3), wrapped(model, max_skipped_steps=3)
+    for _ in range(2):
+        wrapper.update_params(model(torch.randn(8, 4)).mean() * math.nan)
+    other.load_state_dict(wrapper.state_dict())
+    assert (other.skipped_in_a_row, other.skipped_steps) == (2, 2)
+    with pytest.raises(FloatingPointError, match='3 in a row, 3 in all'):
+        other.update_params(model(torch.randn(8, 4)).mean() * math.nan)
+    plain = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.2))
+    plain.load_state_dict(wrapper.state_dict())  # MMEngine's takes it too
+    assert plain.get_lr() == wrapper.get_lr()
+    other.load_state_dict(plain.state_dict())
+    assert other.skipped_steps == 0

@@ -15,9 +15,10 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend
 from torch import nn
 
-from mvp_mm.engine import MVPRunner, safe_checkpoint
+from mvp_mm.engine import MVPRunner, SafeCheckpointHook, safe_checkpoint
 from mvp_mm.engine.safe_checkpoint import check_whole, load_checkpoint_file, make_plain, saved_checkpoints
 
 
@@ -64,11 +65,13 @@ def run(tmp_path):
     """Build the runner of a toy training."""
     number = iter(range(1000))
 
-    def build(epochs=3, cls=MVPRunner, scores=None, hook=None, keep=2, **more):
+    def build(epochs=3, cls=MVPRunner, scores=None, hook=None, keep=2, retry_interval=None, **more):
         torch.manual_seed(0)
         data = [dict(x=row) for row in torch.randn(8, 2)]
         loader = dict(dataset=data, batch_size=4, num_workers=0, collate_fn=dict(type='default_collate'))
         checkpoint = dict(type='CheckpointHook', interval=1, max_keep_ckpts=keep)
+        if retry_interval:
+            checkpoint.update(retry_interval=retry_interval)
         if scores:
             checkpoint.update(save_best='score', rule='greater')
             sampler = dict(type='DefaultSampler', shuffle=False)
@@ -185,7 +188,7 @@ class TestGoingOn:
         with pytest.raises(Exception, match='Weights only load failed'):
             torch.load(path, weights_only=True)
         more = dict(load_from=str(path)) if explicit else {}
-        new = run(epochs=3, scores=[3], resume=True, **more)
+        new = run(epochs=3, scores=[2, 3], resume=True, **more)
         new.load_or_resume()
         assert new.message_hub.get_info('best_score') == 2 and new.epoch == 2
         for mine, theirs in zip(new.message_hub.log_scalars['train/loss'].data, history, strict=True):
@@ -257,10 +260,11 @@ class TestDamage:
         pointer = tmp_path / 'last_checkpoint'
         assert saved_checkpoints(tmp_path / 'nowhere') == []
         pointer.write_text('/gone/epoch_9.pth')
-        assert [path.name for path in saved_checkpoints(tmp_path)] == ['epoch_9.pth', 'epoch_2.pth']
+        order = ['epoch_9.pth', 'epoch_2.pth', 'iter_11.pth']
+        assert [path.name for path in saved_checkpoints(tmp_path)] == order
         assert saved_checkpoints(tmp_path)[0].is_file()  # the folder was moved
         (tmp_path / 'epoch_9.pth').unlink()
-        assert [path.name for path in saved_checkpoints(tmp_path)] == ['epoch_9.pth', 'epoch_2.pth']
+        assert [path.name for path in saved_checkpoints(tmp_path)] == order
         for text in ('', '\0\0\0', 'epo'):
             pointer.write_text(text)
             found = [path.name for path in saved_checkpoints(tmp_path)]
@@ -278,7 +282,9 @@ class Failing:
         monkeypatch.setattr(safe_checkpoint.os, name, self)
 
     def __call__(self, *arguments, **more):
-        if self.times and any(re.search(self.pattern, str(argument)) for argument in arguments):
+        # of an open file its name
+        named = [os.path.realpath(f'/proc/self/fd/{a}') if type(a) is int else str(a) for a in arguments]
+        if self.times and any(re.search(self.pattern, name) for name in named):
             self.times -= 1
             raise OSError(28, 'No space left on device')
         return self.original(*arguments, **more)
@@ -302,7 +308,7 @@ def fail_to_write(monkeypatch, pattern, times):
 
 
 class TestFullDisk:
-    @pytest.mark.parametrize('at', ['write', 'open', 'replace'])
+    @pytest.mark.parametrize('at', ['write', 'open', 'fsync', 'replace'])
     def test_training_goes_on_and_the_good_one_stays(self, at, run, tmp_path, monkeypatch, lines):
         if at == 'write':
             fail_to_write(monkeypatch, 'epoch_2', 1)
@@ -326,6 +332,50 @@ class TestFullDisk:
         (error,) = [text for level, text in lines if level == logging.ERROR]
         assert 'epoch_2.pth could not be written ([Errno 28] No space left on device' in error
         assert f'Training goes on; the last good one is {tmp_path / "epoch_1.pth"}' in error
+
+    def test_it_is_tried_again_between_epochs(self, run, tmp_path, monkeypatch, lines):
+        fail_to_write(monkeypatch, 'epoch_2|iter_5', 2)
+        seen = []
+
+        class Look(Hook):
+            priority = 'LOWEST'
+
+            def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+                seen.append(names(tmp_path)[:-1])
+
+        run(epochs=4, keep=1, hook=Look(), retry_interval=1).train()
+        # epochs of two iterations: epoch_2 fails after the fourth, iter_5 too
+        assert seen[3:7] == [
+            ['epoch_1.pth'],
+            ['epoch_1.pth'],
+            ['epoch_1.pth', 'iter_6.pth'],
+            ['epoch_3.pth'],
+        ]
+        assert sum(level == logging.ERROR for level, _ in lines) == 2
+        assert names(tmp_path) == ['epoch_4.pth', 'last_checkpoint']
+
+    def test_retry_interval(self):
+        with pytest.raises(ValueError, match='retry_interval=0 is no number of iterations'):
+            SafeCheckpointHook(retry_interval=0)
+
+    def test_logs_that_cannot_be_written(self, run, tmp_path, monkeypatch, lines, capsys):
+        def full(self, *arguments):
+            raise OSError(28, 'No space left on device')
+
+        runner = run(epochs=1)
+        monkeypatch.setattr(LocalVisBackend, '_dump', full)
+        runner.train()
+        told = [text for level, text in lines if level == logging.ERROR]
+        assert told == [
+            'LocalVisBackend cannot write ([Errno 28] No space left on device): training goes on without its '
+            'records'
+        ]
+        (handler,) = [each for each in runner.logger.handlers if isinstance(each, logging.FileHandler)]
+        monkeypatch.setattr(handler.stream, 'write', full, raising=False)
+        for _ in range(2):
+            handler.emit(logging.LogRecord('mmengine', logging.INFO, 'x.py', 1, 'a line', (), None))
+        told = capsys.readouterr().err
+        assert told.count('cannot be written ([Errno 28]') == 1 and 'Traceback' not in told
 
     def test_at_the_end_it_is_an_error(self, run, tmp_path, monkeypatch):
         fail_to_write(monkeypatch, 'epoch_2', 9)
@@ -359,7 +409,7 @@ class TestFullDisk:
         assert 'best_score_epoch_1.pth' in names(tmp_path)
         assert runner.message_hub.get_info('best_score') == 1
         assert any('The best checkpoint so far could not be written' in text for _, text in lines)
-        again = run(epochs=3, scores=[3], resume=True)
+        again = run(epochs=3, scores=[2, 3], resume=True)  # the second validation is made up for
         again.train()
         assert [name for name in names(tmp_path) if 'best' in name] == ['best_score_epoch_3.pth']
 

@@ -44,9 +44,9 @@ train_dataloader = dict(
     batch_size=2,  # x 8 GPUs = 16 (paper §4.1)
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='EndlessSampler', shuffle=True),
     dataset=dict(
-        type='mmseg.ADE20KDataset',
+        type='mmseg.ADE20KImages',
         data_root=data_root,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline,
@@ -58,7 +58,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='mmseg.ADE20KDataset',
+        type='mmseg.ADE20KImages',
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=test_pipeline,

@@ -46,7 +46,7 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='EndlessSampler', shuffle=True),
     dataset=dict(
         data_prefix=dict(img_path='images/train', seg_map_path='annotations/train'),
         pipeline=train_pipeline,

@@ -1,0 +1,136 @@
+"""Find the images that training could not read, before it begins."""
+
+import multiprocessing
+import os
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+from mmengine.dataset import BaseDataset
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from ..load_rgb_image import UNREADABLE, LoadRGBImage, UnreadableImageError
+
+# Steps of a pipeline that read files, or say whether what they hold can be used.
+LOADING = ('LoadImageFromFile', 'LoadAnnotations', 'CheckLabelMap')
+# What is odd about an image, and what LoadRGBImage does with it.
+ODDITIES = {
+    'animated': 'the first frame is read',
+    'CMYK': 'converted to RGB',
+    'more than 8 bits': 'scaled to 8 bits',
+    'alpha': "put on ImageNet's mean colour",
+    'not the format of its name': 'read as what it is',
+    'huge': 'read, and slow to read; twice as many pixels would be refused',
+}
+
+
+@dataclass(frozen=True)
+class CheckedSample:
+    """What was found out about a sample.
+
+    Args:
+        path: Its image, or what else of it is bad.
+        fault: Why training cannot read it; None if it can.
+        oddities: Names in ``ODDITIES``.
+    """
+
+    path: str
+    fault: str | None = None
+    oddities: tuple[str, ...] = ()
+
+
+def check_image(path: str) -> CheckedSample:
+    """Read an image as pre-training does.
+
+    Args:
+        path: File.
+
+    Returns:
+        What was found.
+    """
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            LoadRGBImage()(dict(img_path=path))
+        with Image.open(path) as image:
+            found = _oddities(image, path)
+    except UnreadableImageError as error:
+        return CheckedSample(path, _one_line(error))
+    except UNREADABLE as error:  # gone in between
+        return CheckedSample(path, f'{type(error).__name__}: {_one_line(error)}')
+    if any(issubclass(warning.category, Image.DecompressionBombWarning) for warning in caught):
+        found.append('huge')
+    return CheckedSample(path, oddities=tuple(found))
+
+
+def _oddities(image: Image.Image, path: str) -> list[str]:
+    suffix = os.path.splitext(path)[1].lower()
+    format_of_name = Image.registered_extensions().get(suffix)
+    is_stereo = image.format == 'MPO'  # a JPEG with a second view, as cameras and telephones write it
+    tests = {
+        'animated': getattr(image, 'is_animated', False) and not is_stereo,
+        'CMYK': image.mode == 'CMYK',
+        'more than 8 bits': image.mode.startswith('I') or image.mode == 'F',
+        'alpha': image.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in image.info,
+        'not the format of its name': format_of_name not in (image.format, 'JPEG' if is_stereo else None),
+    }
+    return [name for name, is_so in tests.items() if is_so]
+
+
+def check_dataset(
+    dataset: BaseDataset, workers: int | None = None, progress: bool = False
+) -> list[CheckedSample]:
+    """Read every sample of a dataset as training does, without augmentation.
+
+    Images have to pass :func:`check_image`, which is stricter than some loaders (OpenCV fills what is missing
+    of a truncated JPEG with grey), and then the steps of the dataset's own pipeline that load.
+
+    Args:
+        dataset: Of image files, built.
+        workers: Processes. Default None: one a core.
+        progress: Show a progress bar on the error stream.
+
+    Returns:
+        A finding for each sample, in their order.
+
+    Raises:
+        ValueError: If the dataset has no files.
+    """
+    if len(dataset) and ('img' in (first := dataset.get_data_info(0)) or 'img_path' not in first):
+        raise ValueError(f'{type(dataset).__name__} reads no image files: there is nothing to check')
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+    loading = [step for step in steps if type(step).__name__ in LOADING]
+    # forked, so that the dataset is not copied
+    context = multiprocessing.get_context('fork')
+    with ProcessPoolExecutor(workers, context, _begin, (dataset, loading)) as pool:
+        found = pool.map(_check_sample, range(len(dataset)), chunksize=16)
+        console = Console(stderr=True)
+        return list(
+            track(found, 'Reading', len(dataset), console=console, disable=not progress, transient=True)
+        )
+
+
+_job: dict = {}
+
+
+def _begin(dataset: BaseDataset, loading: list) -> None:
+    _job.update(dataset=dataset, loading=loading)
+
+
+def _check_sample(index: int) -> CheckedSample:
+    info = _job['dataset'].get_data_info(index)
+    found = check_image(info['img_path'])
+    if found.fault is not None:
+        return found
+    try:
+        for step in _job['loading']:
+            info = step(info)
+    except Exception as error:  # of any library's loader, on any file
+        return CheckedSample(info.get('seg_map_path') or info['img_path'], _one_line(error))
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split()) or type(error).__name__
