@@ -283,7 +283,7 @@ def test_bases_of_three_packages_mix(ade20k_folder, tmp_path):
     )
     runner = build_runner(Config.fromfile(mine))
     runner.train()
-    assert runner.iter == 1 and type(runner.train_dataloader.dataset).__name__ == 'ADE20KImages'
+    assert runner.iter == 1 and type(runner.train_dataloader.dataset).__name__ == 'ADE20KDataset'
     mine.write_text(
         "_base_ = ['mvp_mm::_base_/models/mvp_vitb16.py', 'mmpretrain::_base_/default_runtime.py',\n"
         "    'mvp_mm::_base_/datasets/imagenet_mvp.py', 'mvp_mm::_base_/schedules/mvp_adamw_300e.py']\n"

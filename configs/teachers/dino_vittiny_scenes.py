@@ -20,7 +20,7 @@ vit = dict(
     depth=4,
     num_heads=4,
 )
-epochs = 6
+epochs = 5
 model = dict(
     _delete_=True,
     type='DINOTeacher',

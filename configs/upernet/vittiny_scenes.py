@@ -19,6 +19,7 @@ model = dict(
         drop_path_rate=0.1,
         init_cfg=dict(optional=False),
     ),
+    neck=dict(rescales=[2, 1, 0.5, 0.25]),  # strides 4, 8, 16, 32, as of the paper's 16-pixel patches
     decode_head=dict(num_classes=classes),
     auxiliary_head=dict(num_classes=classes),
     test_cfg=dict(_delete_=True, mode='whole'),

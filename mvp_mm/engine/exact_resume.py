@@ -88,14 +88,16 @@ class ExactResume:
     def run_iter(self, *args: Any) -> None:
         """Train on a batch, the last argument; if no step can be made of it any more, keep it."""
         batch = args[-1]
-        self._samples_of_step += tuple(sample_names(batch))
         try:
             super().run_iter(*args)
         except FloatingPointError as error:
-            kept = keep_bad_batch(self.runner, batch, list(self._samples_of_step), str(error))
+            names = [*self._samples_of_step, *sample_names(batch)]
+            kept = keep_bad_batch(self.runner, batch, names, str(error))
             raise FloatingPointError(f'{error} {kept}') from error
         if at_step_boundary(self.runner):
             self._samples_of_step = ()
+        else:
+            self._samples_of_step += tuple(sample_names(batch))
 
     def restart_state(self) -> dict:
         """What a checkpoint needs beside MMEngine's; called by all processes together."""

@@ -81,9 +81,9 @@ class Length:
 
 
 LENGTHS = {
-    '10min': Length((0,), (300,), 20000, 3, 400, (2e-3,)),
-    '1h': Length((0, 1), (100, 300), 32000, 6, 800, (2e-3,)),
-    'full': Length((0, 1, 2), (100, 300, 1000), 32000, 6, 800, (1e-3, 3e-3), frozen=True),
+    '10min': Length((0,), (300,), 20000, 3, 300, (2e-3,)),
+    '1h': Length((0, 1), (100, 300), 32000, 4, 500, (2e-3,)),
+    'full': Length((0, 1, 2), (100, 300, 1000), 32000, 4, 500, (1e-3, 3e-3), frozen=True),
     'gpu': Length((0, 1, 2, 3, 4), (100, 300, 1000), 200000, 30, 3000, (3e-4, 1e-3, 3e-3), frozen=True),
 }
 TUNING_SEED = 1000  # of the labelled set on which learning rates are chosen
@@ -136,36 +136,49 @@ def plan(
         for name in ('clip', 'dino')
         if name in guidances
     ]
-    for seed in seeds:  # a whole table of one seed first, so that an early stop leaves one
+    # a whole table of one seed first, so that an early stop leaves one
+    for seed in seeds:
         for name in guidances:
-            pieces += _of_student(name, seed, seeds[0], labels, length)
+            pieces += _of_student(name, seed)
+            pieces += _segmentations(name, seed, seeds[0], labels, length.rates)
+    if length.frozen:  # compared at one budget
+        for seed in seeds:
+            for name in guidances:
+                if GUIDANCES[name].config:
+                    pieces += _segmentations(name, seed, seeds[0], [300], length.rates, frozen=True)
     return pieces
 
 
-def _of_student(name: str, seed: int, first_seed: int, labels: Sequence[int], length: Length) -> list[Piece]:
-    pretraining = (f'pretrain-{name}-s{seed}',) if GUIDANCES[name].config else ()
+def _of_student(name: str, seed: int) -> list[Piece]:
+    pretraining = _pretraining(name, seed)
     pieces = [Piece(key, 'pretrain', name, seed) for key in pretraining]
-    pieces.append(Piece(f'probe-{name}-s{seed}', 'probe', name, seed, pretraining))
-    for frozen in (False, True) if length.frozen and name != 'scratch' else (False,):
-        suffix = '-frozen' if frozen else ''
-        rates = {rate: f'tune-{name}{suffix}-lr{rate:g}' for rate in length.rates if len(length.rates) > 1}
-        if seed == first_seed:
-            pieces += [
-                Piece(key, 'segment', name, seed, pretraining, 300, frozen, rate)
-                for rate, key in rates.items()
-            ]
-        # a frozen backbone is compared at one budget
-        for count in [300] if frozen else labels:
-            pieces.append(
-                Piece(
-                    f'segment-{name}{suffix}-s{seed}-n{count}',
-                    'segment',
-                    name,
-                    seed,
-                    (*pretraining, *rates.values()),
-                    count,
-                    frozen,
-                    0.0 if rates else length.rates[0],
-                )
-            )
+    return [*pieces, Piece(f'probe-{name}-s{seed}', 'probe', name, seed, pretraining)]
+
+
+def _segmentations(
+    name: str,
+    seed: int,
+    first_seed: int,
+    labels: Sequence[int],
+    rates: Sequence[float],
+    frozen: bool = False,
+) -> list[Piece]:
+    """One for each number of labels and, for the first seed, one for each rate to choose from."""
+    pretraining = _pretraining(name, seed)
+    title = f'{name}-frozen' if frozen else name
+    tuning = {rate: f'tune-{title}-lr{rate:g}' for rate in rates if len(rates) > 1}
+    pieces = []
+    if seed == first_seed:
+        pieces += [
+            Piece(key, 'segment', name, seed, pretraining, 300, frozen, rate) for rate, key in tuning.items()
+        ]
+    needs = (*pretraining, *tuning.values())
+    chosen = 0.0 if tuning else rates[0]
+    for count in labels:
+        key = f'segment-{title}-s{seed}-n{count}'
+        pieces.append(Piece(key, 'segment', name, seed, needs, count, frozen, chosen))
     return pieces
+
+
+def _pretraining(name: str, seed: int) -> tuple[str, ...]:
+    return (f'pretrain-{name}-s{seed}',) if GUIDANCES[name].config else ()

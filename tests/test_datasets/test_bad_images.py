@@ -60,7 +60,7 @@ def folder(tmp_path):
     photograph(root / 'print.jpg', 'CMYK')
     photograph(root / 'alpha.png', 'RGBA')
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(root / 'deep.png')
-    frames = [Image.new('P', (9, 9), colour) for colour in (1, 2)]
+    frames = [Image.new('L', (9, 9), grey) for grey in (9, 200)]
     frames[0].save(root / 'moving.gif', save_all=True, append_images=frames[1:])
     (root / 'notes.txt').write_text('')
     odd = {

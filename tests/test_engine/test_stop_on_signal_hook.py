@@ -128,4 +128,4 @@ def test_in_a_thread_signals_are_left_alone(tmp_path):
 @pytest.mark.parametrize('name', ['mvp/vittiny_debug', 'upernet/vittiny_custom', 'finetune/vittiny_debug'])
 def test_every_config_has_it(name):
     cfg = load_config(str(ROOT / 'configs' / f'{name}.py'))
-    assert dict(type='StopOnSignalHook') in cfg.default_hooks.values()
+    assert 'StopOnSignalHook' in [hook['type'] for hook in cfg.default_hooks.values()]
