@@ -1,5 +1,7 @@
 """A run that is told to stop saves a checkpoint first."""
 
+import atexit
+import multiprocessing
 import os
 import signal
 import threading
@@ -7,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from mmengine.dist import all_reduce, is_distributed, is_main_process
@@ -19,6 +21,9 @@ from .exact_resume import at_step_boundary
 from .safe_checkpoint_hook import SafeCheckpointHook
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Whether the training process is leaving, and means what it sends to the workers it still has.
+_leaving = multiprocessing.RawValue('b', 0)
+atexit.register(setattr, _leaving, 'value', 1)  # after multiprocessing's own, and so run before it
 
 
 @HOOKS.register_module()
@@ -57,7 +62,7 @@ class StopOnSignalHook(Hook):
         for loop in (runner.train_loop, runner.val_loop):
             if loop is not None:
                 loader = loop.dataloader
-                loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn)
+                loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn, _leaving)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
@@ -124,14 +129,14 @@ class StopOnSignalHook(Hook):
         raise SystemExit(128 + number)
 
 
-def _begin_worker(then: Callable[[int], None] | None, worker: int) -> None:
-    """Set up a loader's worker: a first signal is the training process's affair."""
+def _begin_worker(then: Callable[[int], None] | None, leaving: Any, worker: int) -> None:
+    """Set up a loader's worker: a first signal is the training process's affair, unless that sends it."""
     signals = 0
 
     def receive(number: int, frame: FrameType | None) -> None:
         nonlocal signals
         signals += 1
-        if signals > 1:
+        if signals > 1 or leaving.value:
             os._exit(128 + number)
 
     for number in SIGNALS:
