@@ -377,7 +377,7 @@ def test_inherited_from_another_folder(tmp_path):
     )
     runner = build_runner(Config.fromfile(mine))
     runner.train()
-    assert type(runner.model).__name__ == 'EncoderDecoder' and runner.iter == 1
+    assert type(runner.model).__name__ == 'WindowedEncoderDecoder' and runner.iter == 1
 
 
 SHIPPED = [

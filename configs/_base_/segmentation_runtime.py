@@ -2,7 +2,10 @@
 
 _base_ = './default_runtime.py'
 
-custom_imports = dict(imports=['mvp_mm', 'mvp_mm.datasets.segmentation'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['mvp_mm', 'mvp_mm.datasets.segmentation', 'mvp_mm.models.segmentation'],
+    allow_failed_imports=False,
+)
 default_scope = 'mmseg'
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=16000, save_best='mIoU'))
 custom_hooks = [dict(type='ThroughputHook'), dict(type='ClassCountHook')]

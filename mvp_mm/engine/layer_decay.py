@@ -9,6 +9,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMI
 from torch import nn
 
 NO_DECAY_TOKENS = ('cls_token', 'pos_embed')
+FUSED = ('Adam', 'AdamW')  # torch's, which have a fused kernel on CPU, CUDA and others
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -17,7 +18,8 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     No weight decay on 1-d parameters (norms, layer scale), biases, CLS token and absolute positions; the
     mask token and the bias tables do decay. Parameters of equal settings share a group, so that the
-    optimiser's fused kernels run over few long lists.
+    optimiser's fused kernels run over few long lists. Adam and AdamW are built with ``fused=True`` unless
+    the config says otherwise: one pass over the weights, on a CPU too.
 
     ``paramwise_cfg`` takes one key, ``layer_decay_rate``: a parameter at depth d of D depths learns at
     ``rate ** (D - 1 - d)`` of the learning rate. Default 1 (pre-training). Depths come from the model's
@@ -41,7 +43,10 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Build the optimiser and its wrapper for a model."""
         model = getattr(model, 'module', model)
         groups = self.param_groups(model)
-        optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=list(groups.values())))
+        settings = dict(self.optimizer_cfg, params=list(groups.values()))
+        if settings['type'] in FUSED and not {'fused', 'foreach'} & set(settings):
+            settings['fused'] = True
+        optimizer = OPTIMIZERS.build(settings)
         for group in groups.values():
             message = (
                 f'Parameter group: {len(group["params"])} tensors, learning rate {group["lr"]:.4g}, '

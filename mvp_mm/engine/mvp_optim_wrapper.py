@@ -93,11 +93,18 @@ class MVPOptimWrapper(OptimWrapper):
         """Total norm of the gradients before clipping."""
         params = [p for group in self.optimizer.param_groups for p in group['params']]
         params = [p for p in params if p.grad is not None]
-        if self.clip_grad_kwargs and self.grad_name == 'grad_norm':
-            return float(self.clip_func(params, **self.clip_grad_kwargs))
-        norm = float(torch.nn.utils.get_total_norm([p.grad for p in params]))
-        if self.clip_grad_kwargs:
-            self.clip_func(params, **self.clip_grad_kwargs)
+        gradients = [p.grad for p in params]
+        settings = dict(self.clip_grad_kwargs or {})
+        by_norm = settings and self.grad_name == 'grad_norm'
+        kind = {'norm_type': settings['norm_type']} if by_norm and 'norm_type' in settings else {}
+        total = torch.nn.utils.get_total_norm(gradients, **kind)
+        norm = float(total)
+        if by_norm:
+            # Most steps are within the limit, and need no pass over the gradients.
+            if not norm <= settings['max_norm']:
+                torch.nn.utils.clip_grads_with_norm_(params, settings['max_norm'], total)
+        elif settings:
+            self.clip_func(params, **settings)
         return norm
 
     def _skip(self, norm: float) -> None:

@@ -4,14 +4,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# CUDA's memory-efficient kernel reads a bias whose rows begin at multiples of so many elements; of any other
+# torch would copy it for every image of the batch and every layer.
+ALIGNMENT = 8
+
 
 def biased_attention(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0
 ) -> Tensor:
-    """``softmax(q k^T / sqrt(d) + bias) v``.
+    """``softmax(q k^T / sqrt(d) + bias) v``, by the path that is fastest where the tensors are.
 
     Args:
-        query: ``(B, heads, L, d)``; ``key`` and ``value`` alike.
+        query: ``(B, heads, L, d)``; ``key`` and ``value`` alike; contiguous on a CPU for speed.
         key: See ``query``.
         value: See ``query``.
         bias: ``(heads, L, L)`` or None.
@@ -20,16 +24,48 @@ def biased_attention(
     Returns:
         ``(B, heads, L, d)`` in the dtype of ``query``.
     """
-    if query.is_cuda or bias is None:
-        # Fused kernels. With a bias, CUDA's memory-efficient kernel is the one that also returns the
-        # bias gradient; without one, flash attention applies.
-        mask = None if bias is None else bias.to(query.dtype).expand(query.shape[0], -1, -1, -1)
-        return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+    if bias is None:
+        # Flash attention on CUDA; torch's blocked kernel on a CPU.
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+    if query.is_cuda:
+        return fused_attention(query, key, value, bias, dropout)
     # On a CPU the fused kernel takes no bias that needs a gradient and falls to a slow path.
-    weights = attention_probabilities(query, key, bias)
+    return explicit_attention(query, key, value, bias, dropout)
+
+
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float = 0.0) -> Tensor:
+    """:func:`biased_attention` by ``scaled_dot_product_attention``.
+
+    Of CUDA's kernels only the memory-efficient one takes a bias and returns its gradient; it wants the
+    bias in the dtype of ``query``. That is made for every layer anew, so that the layers' gradients add up
+    in the dtype of ``bias``.
+    """
+    mask = aligned(bias.to(query.dtype)).expand(query.shape[0], -1, -1, -1)
+    return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+
+
+def explicit_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float = 0.0
+) -> Tensor:
+    """:func:`biased_attention` by two matrix products and a softmax."""
+    batch, heads, length, width = query.shape
+    # one product that begins with the bias and scales on its way
+    logits = torch.baddbmm(
+        bias.to(query.dtype).expand(batch, -1, -1, -1).reshape(-1, length, length),
+        query.reshape(-1, length, width),
+        key.reshape(-1, length, width).transpose(1, 2),
+        alpha=width**-0.5,
+    )
+    weights = logits.softmax(dim=-1)
     if dropout > 0:
         weights = F.dropout(weights, dropout)
-    return weights.to(value.dtype) @ value
+    return torch.bmm(weights, value.reshape(-1, length, width)).view(batch, heads, length, width)
+
+
+def aligned(bias: Tensor) -> Tensor:
+    """The same values ``(heads, L, L)`` with rows that begin at multiples of ``ALIGNMENT`` elements."""
+    length = bias.shape[-1]
+    return F.pad(bias, (0, -length % ALIGNMENT))[..., :length]
 
 
 def attention_probabilities(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 
 from .attention import attention_probabilities, biased_attention, merge_heads, qkv_bias, split_heads
-from .relative_position import Grid, add_relative_position_table, relative_position_bias
+from .relative_position import BiasCache, Grid, add_relative_position_table
 
 
 class MVPAttention(nn.Module):
@@ -45,6 +45,7 @@ class MVPAttention(nn.Module):
             self.q_bias = nn.Parameter(torch.zeros(embed_dims))
             self.v_bias = nn.Parameter(torch.zeros(embed_dims))
         if window is not None:
+            self.bias_cache = BiasCache()
             add_relative_position_table(self, window, num_heads)
         self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=bool(bias) and not self.has_qv_bias)
         self.proj = nn.Linear(embed_dims, embed_dims)
@@ -74,7 +75,7 @@ class MVPAttention(nn.Module):
         """``(heads, L, L)``: this block's own bias, the shared one, their sum, or None."""
         if self.window is None:
             return shared_bias
-        own = relative_position_bias(
+        own = self.bias_cache.bias(
             self.relative_position_bias_table, self.relative_position_index, self.window, grid
         )
         return own if shared_bias is None else own + shared_bias

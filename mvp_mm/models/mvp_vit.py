@@ -64,6 +64,8 @@ class MVPViT(BaseBackbone):
         interpolate_mode: Resizing of the absolute position embedding. Default ``'bicubic'``.
         layer_scale_init_value: Default 0.1 (BEiT-B); BEiT-L uses 1e-5; 0 for none.
         with_cp: Gradient checkpointing: recompute each block in the backward pass. Default False.
+        compile_blocks: ``torch.compile`` the blocks one by one: one graph, compiled in seconds, used by all.
+            Default False.
         patch_cfg: Further arguments of mmcv's ``PatchEmbed``.
         layer_cfgs: Further arguments of every block, or a sequence with a dict for each.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` for any BEiT-family weight file (see
@@ -109,6 +111,7 @@ class MVPViT(BaseBackbone):
         interpolate_mode: str = 'bicubic',
         layer_scale_init_value: float = 0.1,
         with_cp: bool = False,
+        compile_blocks: bool = False,
         patch_cfg: dict = dict(),  # noqa: B006
         layer_cfgs: dict | Sequence[dict] = dict(),  # noqa: B006
         init_cfg: dict | list[dict] | None = None,
@@ -186,6 +189,9 @@ class MVPViT(BaseBackbone):
             )
             for rate, layer_cfg in zip(drop_path, layer_cfgs, strict=True)
         )
+        if compile_blocks:
+            for layer in self.layers:
+                layer.compile()
         if final_norm:
             self.ln1 = build_norm_layer(norm_cfg, self.embed_dims)
         if out_type == 'avg_featmap':

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 # Models that answer themselves; of all others (the ways to pre-train) the student is what is kept.
-WHOLE = ('ImageClassifier', 'EncoderDecoder')
+WHOLE = ('ImageClassifier', 'EncoderDecoder', 'WindowedEncoderDecoder')
 
 
 @dataclass(frozen=True)

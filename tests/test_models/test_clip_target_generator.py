@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mvp_mm.models import CLIPTargetGenerator
 from mvp_mm.models.target_generators import clip_weights
+from mvp_mm.models.target_generators.clip_weights import load_clip_visual
 
 IMAGENET = (torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375]))
 CLIP = (
@@ -101,15 +102,27 @@ def test_every_token_equals_independent_computation(tiny_clip, tmp_path, quick_g
     assert (wrong - hidden).abs().max() > 1e-3  # the activation shows in the numbers
 
 
+def reference_tokens(generator, images):
+    """The targets in float32."""
+    dtype, generator.dtype = generator.dtype, 'float32'
+    tokens = generator(images)
+    generator.dtype = dtype
+    return tokens
+
+
 def test_paper_teacher_is_quick_gelu():
     generator = CLIPTargetGenerator(pretrained=None)
-    assert type(generator.teacher.transformer.resblocks[0].mlp.gelu).__name__ == 'QuickGELU'
+    open_clips = load_clip_visual('ViT-B-16-quickgelu', None)  # the same random weights
+    assert type(open_clips.transformer.resblocks[0].mlp.gelu).__name__ == 'QuickGELU'
     assert generator.teacher_patch_size == 16 and generator.teacher_image_size == (224, 224)
     assert len(generator.teacher.transformer.resblocks) == 12 and generator.out_channels == 512
     student, teacher = crops(224, 1)
     with torch.no_grad():
-        expected = generator.teacher(teacher)
+        expected = open_clips.eval()(teacher)
     assert (generator(student)[:, 0] - expected).abs().max() < 1e-5
+    generator.dtype = 'bfloat16'
+    cosines = F.cosine_similarity(generator(student).float(), reference_tokens(generator, student), dim=-1)
+    assert cosines.min() > 0.9999
 
 
 class TestQuickGELU:

@@ -5,7 +5,7 @@ Names are prefixed by their scope, so that the config means the same wherever it
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)  # BEiT recipe; BN on a CPU
 model = dict(
-    type='mmseg.EncoderDecoder',
+    type='mmseg.WindowedEncoderDecoder',
     data_preprocessor=dict(
         type='mmseg.SegDataPreProcessor',
         size=(512, 512),  # paper §4.1

@@ -39,6 +39,7 @@ class TargetGenerator(BaseModule):
         student_mean: Statistics the crop was normalised by, 0–255 scale. Default ImageNet.
         student_std: See ``student_mean``.
         can_resize_input: Whether the network takes other input sizes than its own. Default True.
+        compile_blocks: Compile the network's blocks, as :class:`MVPViT`'s option of that name. Default False.
 
     Attributes:
         out_channels (int): Width D of a target.
@@ -61,6 +62,7 @@ class TargetGenerator(BaseModule):
         student_mean: Sequence[float] = IMAGENET_MEAN,
         student_std: Sequence[float] = IMAGENET_STD,
         can_resize_input: bool = True,
+        compile_blocks: bool = False,
     ) -> None:
         super().__init__()
         if grid_matching not in ('auto', 'input', 'tokens'):
@@ -77,7 +79,9 @@ class TargetGenerator(BaseModule):
         self.teacher_image_size = tuple(teacher_image_size)
         self.grid_matching = grid_matching
         self.dtype = dtype
+        self.compile_blocks = compile_blocks
         self._announced: set[Grid] = set()
+        self._compiled: set[torch.dtype] = set()
         # Plain containers, which nn.Module does not look into. One copy of the weights a dtype, made
         # when first needed, because casting back and forth would lose precision.
         self._teachers = {torch.float32: teacher.requires_grad_(False).eval()}
@@ -206,10 +210,19 @@ class TargetGenerator(BaseModule):
             return torch.get_autocast_dtype(device_type)
         return torch.float32
 
+    def blocks(self, teacher: nn.Module) -> nn.ModuleList | list:
+        """Hook for subclasses: the network's repeated layers, if it has such."""
+        return []
+
     def _teacher_in(self, dtype: torch.dtype) -> nn.Module:
         if dtype not in self._teachers:
             self._teachers[dtype] = copy.deepcopy(self.teacher).to(dtype)
-        return self._teachers[dtype]
+        teacher = self._teachers[dtype]
+        if self.compile_blocks and dtype not in self._compiled:
+            self._compiled.add(dtype)
+            for block in self.blocks(teacher):
+                block.compile()
+        return teacher
 
     def _renormalised(self, images: Tensor) -> Tensor:
         mean_s, std_s, mean_t, std_t = (values.view(3, 1, 1) for values in self._statistics)

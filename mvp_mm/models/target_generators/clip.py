@@ -2,11 +2,14 @@
 
 import torch
 from mmpretrain.registry import MODELS
+from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import Grid, TargetGenerator
 from .clip_weights import load_clip_visual
+
+QUICK_GELU_FACTOR = 1.702  # OpenAI CLIP model.py
 
 
 @MODELS.register_module()
@@ -49,6 +52,7 @@ class CLIPTargetGenerator(TargetGenerator):
         self.space = space
         visual = load_clip_visual(model_name, pretrained, quick_gelu, cache_dir)
         self._refuse_pooled_tokens(visual, model_name)
+        _fold_quick_gelu(visual)
         is_timm = hasattr(visual, 'trunk')
         patch_size = visual.trunk.patch_embed.feat_ratio() if is_timm else visual.patch_size[0]
         super().__init__(
@@ -109,8 +113,26 @@ class CLIPTargetGenerator(TargetGenerator):
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
         """The attention of the last layer."""
-        blocks = teacher.trunk.blocks if hasattr(teacher, 'trunk') else teacher.transformer.resblocks
-        return blocks[-1].attn
+        return self.blocks(teacher)[-1].attn
+
+    def blocks(self, teacher: nn.Module) -> nn.ModuleList:
+        """The layers, which :class:`TargetGenerator` may compile."""
+        return teacher.trunk.blocks if hasattr(teacher, 'trunk') else teacher.transformer.resblocks
+
+
+@torch.no_grad()
+def _fold_quick_gelu(visual: nn.Module) -> None:
+    """Let QuickGELU, ``x sigmoid(1.702 x)``, be one kernel: ``silu(y) / 1.702`` of ``y = 1.702 x``.
+
+    The factors go into the weights around it, in float32; open_clip's own takes three passes and two buffers.
+    """
+    for module in visual.modules():
+        mlp = getattr(module, 'mlp', None)
+        if isinstance(getattr(mlp, 'gelu', None), QuickGELU):
+            mlp.c_fc.weight.mul_(QUICK_GELU_FACTOR)
+            mlp.c_fc.bias.mul_(QUICK_GELU_FACTOR)
+            mlp.c_proj.weight.div_(QUICK_GELU_FACTOR)
+            mlp.gelu = nn.SiLU(inplace=True)
 
 
 def _open_clip_tokens(visual: nn.Module, images: Tensor, grid: Grid, project: bool) -> Tensor:

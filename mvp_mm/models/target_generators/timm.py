@@ -78,7 +78,12 @@ class TimmTargetGenerator(TargetGenerator):
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
         """The attention of the last layer, where timm's network has blocks with one."""
-        return getattr(teacher.blocks[-1], 'attn', None) if hasattr(teacher, 'blocks') else None
+        blocks = self.blocks(teacher)
+        return getattr(blocks[-1], 'attn', None) if blocks else None
+
+    def blocks(self, teacher: nn.Module) -> nn.ModuleList | list:
+        """The layers, which :class:`TargetGenerator` may compile."""
+        return getattr(teacher, 'blocks', [])
 
 
 def _load_timm(

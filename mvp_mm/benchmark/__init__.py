@@ -1,0 +1,1 @@
+"""How fast: this package beside its peers, in one process, turn by turn."""

@@ -1,0 +1,58 @@
+"""What the benchmarks' command lines have in common."""
+
+import argparse
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..engine import run_command_line
+
+
+def run_benchmark(
+    text: str,
+    benchmark: Callable[..., str],
+    batch: tuple[int, int],
+    rounds: tuple[int, int],
+    more: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+) -> None:
+    """Read the command line, measure, print the report, and add it to a file.
+
+    Args:
+        text: What the tool says of itself.
+        benchmark: Gets ``device``, ``batch``, ``dtype``, ``rounds`` and what ``more`` adds; returns Markdown.
+        batch: Default on a CPU and on CUDA.
+        rounds: Default on a CPU and on CUDA.
+        more: Adds arguments.
+    """
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--batch', type=int, help=f'images (default: {batch[0]} on a CPU, {batch[1]} on CUDA)'
+    )
+    parser.add_argument(
+        '--precision', choices=('bfloat16', 'float32'), default='bfloat16', help='default bfloat16'
+    )
+    parser.add_argument('--rounds', type=int, help=f'default: {rounds[0]} on a CPU, {rounds[1]} on CUDA')
+    parser.add_argument('--threads', type=int, help="default: torch's own choice")
+    parser.add_argument('--out', type=Path, help='Markdown file to add the report to')
+    more(parser)
+    args: dict[str, Any] = vars(parser.parse_args())
+
+    def measure() -> None:
+        if threads := args.pop('threads'):
+            torch.set_num_threads(threads)
+        logging.disable(logging.WARNING)  # how models and optimisers are built is not the matter here
+        device = torch.device(args.pop('device'))
+        at = int(device.type == 'cuda')
+        out, dtype = args.pop('out'), getattr(torch, args.pop('precision'))
+        chosen = dict(batch=args.pop('batch') or batch[at], rounds=args.pop('rounds') or rounds[at])
+        report = benchmark(device=device, dtype=dtype, **chosen, **args)
+        print(f'\n{report}')
+        if out:
+            with out.open('a') as file:
+                file.write(f'{report}\n')
+
+    run_command_line(measure)

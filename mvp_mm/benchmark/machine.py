@@ -1,0 +1,103 @@
+"""What a measurement was made on."""
+
+import os
+import platform
+import subprocess
+import time
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import mmengine
+import mmpretrain
+import mmseg
+import timm
+import torch
+
+from ..version import __version__
+
+
+def describe_machine(device: torch.device) -> list[str]:
+    """Lines for a benchmark's file: date, hardware, threads, versions."""
+    if device.type == 'cuda':
+        properties = torch.cuda.get_device_properties(device)
+        hardware = f'{properties.name}, {properties.total_memory / 2**30:.0f} GiB; CUDA {torch.version.cuda}'
+    else:
+        flags = _cpu_flags()
+        wide = [flag for flag in ('avx512f', 'avx512_bf16', 'amx_bf16') if flag in flags]
+        hardware = f'{_cpu_name()}, {os.cpu_count()} cores seen ({", ".join(wide) or "no AVX-512"})'
+    versions = dict(
+        mvp_mm=f'{__version__} ({_commit()})',
+        torch=torch.__version__,
+        timm=timm.__version__,
+        open_clip=_version('open_clip_torch'),
+        mmengine=mmengine.__version__,
+        mmpretrain=mmpretrain.__version__,
+        mmseg=mmseg.__version__,
+    )
+    return [
+        f'* Date: {date.today().isoformat()}',
+        f'* Hardware: {hardware}; {torch.get_num_threads()} threads',
+        f'* System: {platform.system()} {platform.machine()}, Python {platform.python_version()}',
+        '* Versions: ' + ', '.join(f'{name} {number}' for name, number in versions.items()),
+    ]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return 'unknown'
+
+
+def _commit() -> str:
+    command = ['git', '-C', str(Path(__file__).parent), 'rev-parse', '--short', 'HEAD']
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return 'not a clone'
+
+
+def _cpu_info() -> list[str]:
+    try:
+        return Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _cpu_name() -> str:
+    names = (line.partition(':')[2].strip() for line in _cpu_info() if line.startswith('model name'))
+    return next(names, platform.processor() or 'unknown CPU')
+
+
+def _cpu_flags() -> set[str]:
+    flags = (set(line.partition(':')[2].split()) for line in _cpu_info() if line.startswith('flags'))
+    return next(flags, set())
+
+
+def measured_matmul_rate(
+    device: torch.device, dtype: torch.dtype, side: int | None = None, seconds: float = 1.0
+) -> float:
+    """Operations a second of one large square matrix product, the best of several.
+
+    Args:
+        device: Where.
+        dtype: Of both factors.
+        side: Rows. Default None: 8192 on CUDA, 2048 on a CPU.
+        seconds: How long to try.
+
+    Returns:
+        FLOP/s, a multiplication and an addition being two.
+    """
+    side = side or (8192 if device.type == 'cuda' else 2048)
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best, begin = float('inf'), time.perf_counter()
+    while time.perf_counter() - begin < seconds or best == float('inf'):
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        left @ right
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best

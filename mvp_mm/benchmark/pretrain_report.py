@@ -1,0 +1,148 @@
+"""Run the comparison of pre-training steps and write it down."""
+
+import gc
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from .gemm_floor import gemm_floor, step_gemms
+from .interleaved import Phases, Timing, phase_shares, time_interleaved
+from .machine import describe_machine, measured_matmul_rate
+from .pretrain_variants import PRETRAIN_VARIANTS, WIDTHS, ThisPackage, TrainingStep, teacher_variants
+
+DATA_SHEET_H100 = 989e12  # dense bf16 FLOP/s of an H100 or H200 SXM, NVIDIA's data sheet
+
+
+class CompiledBlocks(ThisPackage):
+    """This package with every block compiled (one graph, used again)."""
+
+    says = 'this package, blocks compiled'
+    options = {'model.backbone.compile_blocks': True}
+
+
+def benchmark_pretrain(
+    device: torch.device,
+    batch: int,
+    arch: str,
+    dtype: torch.dtype,
+    rounds: int,
+    variants: Sequence[str],
+    compiled: bool = False,
+) -> str:
+    """Measure, and describe in Markdown.
+
+    Args:
+        device: Where.
+        batch: Images.
+        arch: ``'base'`` or ``'large'``; peers are at base size only.
+        dtype: bf16 or float32.
+        rounds: Rounds that count.
+        variants: Names in ``PRETRAIN_VARIANTS``.
+        compiled: Also the blocks compiled.
+
+    Returns:
+        The report.
+    """
+    classes = {name: PRETRAIN_VARIANTS[name] for name in variants if arch == 'base' or name != 'beitv2'}
+    if compiled:
+        classes['compiled'] = CompiledBlocks
+    steps = {name: made(batch, device, dtype, arch) for name, made in classes.items()}
+    memory = {name: _peak_memory(step, device) for name, step in steps.items()}
+    gemms = step_gemms(batch, WIDTHS[arch])
+    work = dict(steps, floor=gemm_floor(gemms, device, dtype))
+    rate = measured_matmul_rate(device, dtype)
+    timings = time_interleaved(work, rounds, device, warmup=2, told=tell)
+    shares = _shares(steps.get('mvp_mm'), device)
+    del steps['mvp_mm'], work
+    gc.collect()
+    lines = [
+        f'## Pre-training step, ViT-{arch[0].upper()}/16, {str(dtype)[6:]}, batch {batch}, {device.type}',
+        '',
+    ]
+    lines += ['Command: `python ' + ' '.join(sys.argv) + '`', '']
+    lines += [*describe_machine(device), f'* {rounds} rounds, variants in turns; medians', '']
+    lines += _table(classes, timings, memory, batch, device, dtype, arch)
+    flops = sum(gemm.flops for gemm in gemms)
+    lines += ['', *_utilisation(timings, flops, rate, device)]
+    if shares:
+        told = ', '.join(f'{name} {share:.1%}' for name, share in shares.items())
+        lines += [f'* Where its step goes: {told}']
+    teachers = time_interleaved(teacher_variants(batch, device, dtype), rounds, device, warmup=2)
+    ratio = teachers['mvp_mm'].ratio_to(teachers['open_clip'])
+    lines += [
+        f'* Teacher alone: {batch / teachers["mvp_mm"].median:.1f} images/s, {ratio:.2f} times '
+        f"open_clip's own with {str(dtype)[6:]} weights"
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def tell(line: str) -> None:
+    """A line of progress, on the error stream."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _peak_memory(step: TrainingStep, device: torch.device) -> float | None:
+    """GiB that a step needs at its peak beside what lay there before, on CUDA."""
+    if device.type != 'cuda':
+        return None
+    step()  # the optimiser makes its state
+    own = sum(p.numel() * p.element_size() * (3 if p.requires_grad else 1) for p in step.model.parameters())
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    step()
+    return (torch.cuda.max_memory_allocated(device) - before + own) / 2**30
+
+
+def _shares(step: TrainingStep | None, device: torch.device) -> dict[str, float]:
+    if not isinstance(step, ThisPackage):
+        return {}
+    phases = Phases(device)
+    for _ in range(4):
+        step.timed(phases)
+    return phase_shares(phases)
+
+
+def _table(classes, timings, memory, batch, device, dtype, arch) -> list[str]:
+    lines = ['| variant | s a step | images/s | ratio | ratio by FLOPs | peak memory |', '|---' * 6 + '|']
+    ours = timings['mvp_mm']
+    own_flops = sum(gemm.flops for gemm in step_gemms(batch, WIDTHS[arch]))
+    for name, made in classes.items():
+        timing: Timing = timings[name]
+        flops = made.flops.fget(_Sized(batch, arch))
+        ratio = ours.ratio_to(timing)
+        by_flops = ratio * own_flops / flops
+        used = '' if memory[name] is None else f'{memory[name]:.1f} GiB'
+        lines.append(
+            f'| {made.says} | {timing.median:.3f} | {batch / timing.median:.2f} | {ratio:.2f} | '
+            f'{by_flops:.2f} | {used} |'
+        )
+    floor = timings['floor']
+    lines.append(
+        f'| bare matrix products | {floor.median:.3f} | {batch / floor.median:.2f} | '
+        f'{ours.ratio_to(floor):.2f} | {ours.ratio_to(floor):.2f} | |'
+    )
+    return [
+        'Ratio: how many times as fast this package is; of the matrix products: its share of this floor.',
+        '',
+        *lines,
+    ]
+
+
+class _Sized:
+    """What a variant's FLOPs are counted from, without the variant."""
+
+    def __init__(self, batch: int, arch: str) -> None:
+        self.batch, self.arch = batch, arch
+
+
+def _utilisation(timings, flops: int, rate: float, device: torch.device) -> list[str]:
+    done = flops / timings['mvp_mm'].median
+    lines = [
+        f'* Model FLOPs (teacher forward + 3 x student forward): {flops / 1e12:.2f} TFLOP a step, '
+        f'{done / 1e12:.2f} TFLOP/s: {done / rate:.0%} of a large matrix product here '
+        f'({rate / 1e12:.2f} TFLOP/s)'
+    ]
+    if device.type == 'cuda':
+        lines[0] += f'; {done / DATA_SHEET_H100:.0%} of 989 TFLOP/s'
+    return lines

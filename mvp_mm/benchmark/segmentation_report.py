@@ -1,0 +1,46 @@
+"""Run the comparison of segmentors and write it down."""
+
+import sys
+
+import torch
+
+from .interleaved import time_interleaved
+from .machine import describe_machine
+from .pretrain_report import tell
+from .segmentation_variants import Segmentor
+
+VARIANTS = {'this package': True, "mmseg's BEiT": False}
+
+
+def benchmark_segmentation(device: torch.device, batch: int, dtype: torch.dtype, rounds: int) -> str:
+    """Measure a training step and a sliding-window inference, and describe them in Markdown.
+
+    Args:
+        device: Where.
+        batch: Images a training step.
+        dtype: bf16 or float32.
+        rounds: Rounds that count.
+
+    Returns:
+        The report.
+    """
+    segmentors = {name: Segmentor(batch, device, dtype, ours) for name, ours in VARIANTS.items()}
+    steps = {name: segmentor.train_step for name, segmentor in segmentors.items()}
+    training = time_interleaved(steps, rounds, device, told=tell)
+    windows = {name: segmentor.slide for name, segmentor in segmentors.items()}
+    inference = time_interleaved(windows, rounds, device, told=tell)
+    title = f'UperNet, ViT-B/16, 512 pixels, {str(dtype)[6:]}, {device.type}'
+    lines = [f'## {title}', '', 'Command: `python ' + ' '.join(sys.argv) + '`', '']
+    lines += [*describe_machine(device), f'* {rounds} rounds, in turns; medians', '']
+    lines += [
+        f'| | training step of {batch}, s | ratio | one image of 512x683, s | ratio |',
+        '|---' * 5 + '|',
+    ]
+    ours = next(iter(VARIANTS))
+    for name in VARIANTS:
+        lines.append(
+            f'| {name} | {training[name].median:.2f} | {training[ours].ratio_to(training[name]):.2f} | '
+            f'{inference[name].median:.2f} | {inference[ours].ratio_to(inference[name]):.2f} |'
+        )
+    lines += ['', 'Ratio: how many times as fast this package is.']
+    return '\n'.join(lines) + '\n'

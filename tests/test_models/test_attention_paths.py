@@ -1,0 +1,172 @@
+"""All ways to compute attention agree, in what they return and in every gradient; so do compiled blocks."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from mvp_mm.models import MVPViT, TimmTargetGenerator
+from mvp_mm.models.attention import (
+    ALIGNMENT,
+    aligned,
+    biased_attention,
+    explicit_attention,
+    fused_attention,
+)
+from mvp_mm.models.relative_position import num_table_rows, relative_position_bias, relative_position_index
+
+BATCH, HEADS, LENGTH, WIDTH = 3, 2, 13, 8
+
+
+def written_out(query, key, value, bias):
+    """The formula, term by term."""
+    logits = torch.einsum('bhid,bhjd->bhij', query, key) / math.sqrt(WIDTH)
+    weights = torch.exp(logits + (0 if bias is None else bias))
+    weights = weights / weights.sum(-1, keepdim=True)
+    return torch.einsum('bhij,bhjd->bhid', weights, value)
+
+
+def inputs(dtype=torch.float64, with_bias=True):
+    generator = torch.Generator().manual_seed(0)
+
+    def made(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+
+    tensors = [made(BATCH, HEADS, LENGTH, WIDTH) for _ in range(3)]
+    return [*tensors, made(HEADS, LENGTH, LENGTH) if with_bias else None]
+
+
+def output_and_gradients(attention, tensors):
+    out = attention(*tensors)
+    weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+    present = [tensor for tensor in tensors if tensor is not None]
+    return [out, *torch.autograd.grad((out * weight).sum(), present)]
+
+
+@pytest.mark.parametrize('path', [explicit_attention, fused_attention, biased_attention])
+def test_every_path_is_the_formula(path):
+    expected = output_and_gradients(written_out, inputs())
+    for got, wanted in zip(output_and_gradients(path, inputs()), expected, strict=True):
+        assert torch.allclose(got, wanted, atol=1e-10)
+
+
+def test_without_bias():
+    expected = output_and_gradients(written_out, inputs(with_bias=False))
+    got = output_and_gradients(biased_attention, inputs(with_bias=False))
+    for one, other in zip(got, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+@pytest.mark.parametrize('path', [explicit_attention, fused_attention])
+def test_bf16_is_near(path):
+    """A float32 bias gets a float32 gradient whatever the queries are."""
+    query, key, value, _ = inputs(torch.bfloat16)
+    bias = inputs(torch.float32)[3]
+    exact = output_and_gradients(
+        written_out, [t.detach().double().requires_grad_() for t in (query, key, value, bias)]
+    )
+    got = output_and_gradients(path, [query, key, value, bias])
+    assert [t.dtype for t in got] == [torch.bfloat16] * 4 + [torch.float32]
+    for one, other in zip(got, exact, strict=True):
+        assert (one.double() - other).norm() < 0.02 * other.norm()
+
+
+def test_dropout_keeps_the_mean():
+    torch.manual_seed(0)
+    query, key, value, bias = inputs(torch.float32)
+    with torch.no_grad():
+        mean = sum(explicit_attention(query, key, value, bias, 0.3) for _ in range(400)) / 400
+        assert (mean - explicit_attention(query, key, value, bias)).abs().mean() < 0.05
+        assert torch.equal(explicit_attention(query, key, torch.zeros_like(value), bias, 0.3), 0 * value)
+
+
+@pytest.mark.parametrize('length', [8, 13, 197])
+def test_rows_begin_at_aligned_places(length):
+    bias = torch.randn(2, length, length, requires_grad=True)
+    rows = aligned(bias)
+    assert torch.equal(rows, bias) and rows.stride(-2) % ALIGNMENT == 0 and rows.stride(-1) == 1
+    (gradient,) = torch.autograd.grad((rows * 2).sum(), bias)
+    assert torch.equal(gradient, torch.full_like(bias, 2))
+
+
+@pytest.mark.parametrize('grid', [(3, 3), (2, 4)])
+def test_bias_and_its_gradient_are_sums_over_the_index(grid):
+    length, rows = grid[0] * grid[1] + 1, num_table_rows(grid)
+    table = torch.randn(rows, HEADS, dtype=torch.float64, requires_grad=True)
+    index = relative_position_index(grid)
+    bias = relative_position_bias(table, index, grid, grid)
+    incoming = torch.randn(HEADS, length, length, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(bias, table, incoming)
+    expected = torch.zeros_like(table)
+    for i in range(length):
+        for j in range(length):
+            assert torch.equal(bias[:, i, j], table[index[i, j]])
+            expected[index[i, j]] += incoming[:, i, j]
+    assert torch.allclose(gradient, expected, atol=1e-12)
+
+
+def tiny(**kwargs):
+    torch.manual_seed(0)
+    arch = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
+    vit = MVPViT(arch, img_size=16, patch_size=8, **kwargs)
+    with torch.no_grad():
+        for name, value in vit.named_parameters():
+            if 'bias_table' in name:
+                value.normal_()
+    return vit
+
+
+def downstream(**kwargs):
+    return tiny(out_type='featmap', out_indices=[0, 1], **kwargs)
+
+
+def test_biases_are_computed_once_for_the_images_of_a_size():
+    vit = downstream().eval()
+    caches = [layer.attn.bias_cache for layer in vit.layers]
+    with torch.no_grad():
+        first = vit(torch.zeros(1, 3, 24, 24))
+        kept = [cache._bias for cache in caches]
+        second = vit(torch.zeros(2, 3, 24, 24))
+        assert all(cache._bias is bias for cache, bias in zip(caches, kept, strict=True))
+        assert torch.allclose(first[1][0], second[1][1], atol=1e-6)
+        # another size, and other weights, are noticed
+        fresh = copy.deepcopy(vit)
+        assert fresh.layers[0].attn.bias_cache._bias is None
+        assert torch.equal(vit(torch.zeros(1, 3, 16, 24))[1], fresh(torch.zeros(1, 3, 16, 24))[1])
+        vit.layers[0].attn.relative_position_bias_table.mul_(3)
+        fresh.layers[0].attn.relative_position_bias_table.mul_(3)
+        assert torch.equal(vit(torch.zeros(1, 3, 16, 24))[1], fresh(torch.zeros(1, 3, 16, 24))[1])
+    vit(torch.zeros(1, 3, 16, 24))[1].sum().backward()
+    assert vit.layers[0].attn.relative_position_bias_table.grad.abs().sum() > 0
+    assert caches[0]._bias is None  # training keeps nothing
+    with torch.inference_mode():
+        assert torch.equal(vit(torch.zeros(1, 3, 16, 24))[1], fresh(torch.zeros(1, 3, 16, 24))[1])
+
+
+def test_compiled_blocks_are_the_same():
+    """One graph serves both layers; outputs and gradients of a masked step."""
+    settings = dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True, out_type='raw', final_norm=True)
+    plain, compiled = tiny(**settings), tiny(compile_blocks=True, **settings)
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    images, mask = torch.randn(2, 3, 16, 16), torch.rand(2, 2, 2) < 0.5
+    results = []
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    for vit in (plain, compiled):
+        out = vit(images, mask)[-1]
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        gradients = {name: value.grad for name, value in vit.named_parameters()}
+        results.append(dict(gradients, out=out))
+    for name, value in results[0].items():
+        assert torch.allclose(results[1][name], value, atol=1e-5), name
+    assert torch._dynamo.utils.counters['stats']['unique_graphs'] == 1
+
+
+def test_a_compiled_teacher_is_the_same():
+    arguments = dict(model_name='test_vit', pretrained=None, patch_size=16, model_args=dict(depth=2))
+    plain, compiled = (TimmTargetGenerator(**arguments, compile_blocks=flag) for flag in (False, True))
+    images = torch.randn(1, 3, 160, 160)
+    torch._dynamo.reset()
+    assert torch.allclose(plain(images), compiled(images), atol=1e-5)
+    assert torch._dynamo.utils.counters['stats']['unique_graphs'] >= 1

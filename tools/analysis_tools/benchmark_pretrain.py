@@ -1,0 +1,36 @@
+"""How fast is one pre-training step? This package, its peers and the bare matrix products, in one process.
+
+The variants take turns, so that what else the machine does strikes all of them; medians and ratios count.
+
+    python tools/analysis_tools/benchmark_pretrain.py --out benchmarks/pretrain_cpu.md
+
+See docs/performance.md.
+"""
+
+import argparse
+
+from mvp_mm.benchmark.command_line import run_benchmark
+from mvp_mm.benchmark.pretrain_report import benchmark_pretrain
+from mvp_mm.benchmark.pretrain_variants import PRETRAIN_VARIANTS
+
+
+def more(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--arch', choices=('base', 'large'), default='base', help='student (default base)')
+    parser.add_argument(
+        '--variants',
+        nargs='+',
+        choices=list(PRETRAIN_VARIANTS),
+        default=list(PRETRAIN_VARIANTS),
+        help='default: all',
+    )
+    parser.add_argument(
+        '--compile', dest='compiled', action='store_true', help='also this package with its blocks compiled'
+    )
+
+
+def main() -> None:
+    run_benchmark(__doc__, benchmark_pretrain, batch=(8, 256), rounds=(7, 20), more=more)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,17 @@
+"""How fast is UperNet at 512 pixels, in training and by sliding windows, beside mmseg's own BEiT?
+
+    python tools/analysis_tools/benchmark_segmentation.py --out benchmarks/segmentation_cpu.md
+
+See docs/performance.md.
+"""
+
+from mvp_mm.benchmark.command_line import run_benchmark
+from mvp_mm.benchmark.segmentation_report import benchmark_segmentation
+
+
+def main() -> None:
+    run_benchmark(__doc__, benchmark_segmentation, batch=(1, 16), rounds=(5, 20))
+
+
+if __name__ == '__main__':
+    main()
