@@ -64,7 +64,10 @@ class BlockwiseMask(BaseTransform):
         self._num_bytes = -(-self.rows * self.cols // 8)
         # [height][width]: the block in the grid's first corner; a shift puts it anywhere.
         self._shapes = [
-            [sum(((1 << width) - 1) << row * self.cols for row in range(height)) for width in range(self.cols)]
+            [
+                sum(((1 << width) - 1) << row * self.cols for row in range(height))
+                for width in range(self.cols)
+            ]
             for height in range(self.rows)
         ]
 
