@@ -13,7 +13,8 @@ except ImportError:
     simplejpeg = None
 
 START_OF_IMAGE = b'\xff\xd8\xff'
-APP1 = b'\xff\xe1'  # the segment with Exif or XMP; compressed pixels do not hold this pair of bytes
+# JPEG markers (ITU-T T.81, table B.1).
+APP1, START_OF_SCAN = 0xE1, 0xDA  # APP1: Exif or XMP
 ORIENTATION = 0x0112  # Exif's tag
 ORDINARY_COLORS = ('YCbCr', 'Gray', 'RGB')  # simplejpeg's words; not CMYK
 
@@ -44,22 +45,30 @@ def _decoded(path: str) -> np.ndarray | None:
     """The pixels of an ordinary JPEG file, else None."""
     try:
         with open(path, 'rb') as file:
-            start = file.read(len(START_OF_IMAGE))
-            if start != START_OF_IMAGE:
-                return None
-            data = start + file.read()
+            data = file.read()
     except OSError:
+        return None
+    if not data.startswith(START_OF_IMAGE):
         return None
     try:
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         limit = Image.MAX_IMAGE_PIXELS
         if colors not in ORDINARY_COLORS or (limit is not None and height * width > limit):
             return None
-        if APP1 in data and not _is_upright(data):
+        if _has_app1(data) and not _is_upright(data):
             return None
         return simplejpeg.decode_jpeg(data, 'RGB')
-    except ValueError:  # whatever libjpeg-turbo complains of, were it only a warning
+    except (ValueError, IndexError):  # whatever libjpeg-turbo complains of, were it only a warning
         return None
+
+
+def _has_app1(data: bytes) -> bool:
+    position = 2
+    while (marker := data[position + 1]) != START_OF_SCAN:
+        if marker == APP1:
+            return True
+        position += 2 + (data[position + 2] << 8 | data[position + 3])
+    return False
 
 
 def _is_upright(data: bytes) -> bool:
