@@ -2,9 +2,9 @@
 
 import logging
 import math
+import operator
 import random
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,29 +16,16 @@ from torch.nn import functional
 from torchvision.transforms import ColorJitter
 
 from . import read_rgb as reading
+from .beit_order import BRIGHTNESS, CONTRAST, SATURATION, CropDraw, beit_order_crop
 
-LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, Pillow's grey
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's grey
+FIXED_POINT = 1024  # OpenCV's transform of 8-bit pixels counts in parts of this
 # Pillow cuts off the fraction after every step of the jitter, OpenCV rounds. Not -0.5: a value without a
 # fraction must stay.
 TO_FLOOR = -0.49
 # Rows of the image from which the grey mean is taken. What it costs in accuracy: docs/performance.md.
 MEAN_ROWS = 128
 ATTEMPTS = 10  # to draw a box inside the image; torchvision's number, as BEiT's
-BRIGHTNESS, CONTRAST, SATURATION = range(3)  # torchvision's numbers
-
-
-class CropDraw(NamedTuple):
-    """What is random about a crop.
-
-    Args:
-        box: Top, left, height and width, pixels, in the image after the flip.
-        flipped: Whether left and right are swapped.
-        steps: ``(BRIGHTNESS | CONTRAST | SATURATION, factor)``, in the order in which they are applied.
-    """
-
-    box: tuple[int, int, int, int]
-    flipped: bool
-    steps: Sequence[tuple[int, float]]
 
 
 @TRANSFORMS.register_module()
@@ -63,6 +50,8 @@ class FastCrop(BaseTransform):
             (BEiT recipe).
         contrast: Likewise. Default 0.4 (BEiT recipe).
         saturation: Likewise. Default 0.4 (BEiT recipe). BEiT leaves the hue alone.
+        plain: Work in BEiT's order with Pillow and torchvision, as :mod:`.beit_order` does: three times as
+            slow, to compare with. Default False.
 
     Raises:
         ValueError: If a bound is out of range.
@@ -78,6 +67,7 @@ class FastCrop(BaseTransform):
         brightness: float | Sequence[float] = 0.4,
         contrast: float | Sequence[float] = 0.4,
         saturation: float | Sequence[float] = 0.4,
+        plain: bool = False,
     ) -> None:
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.scale, self.ratio = tuple(scale), tuple(ratio)
@@ -94,7 +84,8 @@ class FastCrop(BaseTransform):
         checked = ColorJitter(brightness, contrast, saturation)  # raises on bad bounds
         # By step: two bounds, or None for no change.
         self.jitter = (checked.brightness, checked.contrast, checked.saturation)
-        if reading.simplejpeg is None:
+        self.plain = plain
+        if reading.simplejpeg is None and not plain:
             print_log(
                 'simplejpeg is not installed: Pillow decodes the JPEG files, to the same pixels but slower',
                 'current',
@@ -103,7 +94,7 @@ class FastCrop(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Add the crop."""
-        image = reading.read_rgb(results['img_path'])
+        image = reading.read_rgb(results['img_path'], fast=not self.plain)
         results['ori_shape'] = image.shape[:2]
         results['img_shape'] = self.size
         results['img'] = self.augment(image)
@@ -118,7 +109,8 @@ class FastCrop(BaseTransform):
         Returns:
             uint8 ``(*size, 3)``.
         """
-        return cropped(image, self.size, self.draw(*image.shape[:2]))
+        draw = self.draw(*image.shape[:2])
+        return beit_order_crop(image, self.size, draw) if self.plain else cropped(image, self.size, draw)
 
     def draw(self, height: int, width: int) -> CropDraw:
         """What is random about a crop.
@@ -158,7 +150,7 @@ class FastCrop(BaseTransform):
         return (
             f'{type(self).__name__}(size={self.size}, scale={self.scale}, ratio={self.ratio}, '
             f'flip={self.flip}, brightness={self.jitter[BRIGHTNESS]}, contrast={self.jitter[CONTRAST]}, '
-            f'saturation={self.jitter[SATURATION]})'
+            f'saturation={self.jitter[SATURATION]}, plain={self.plain})'
         )
 
 
@@ -205,7 +197,7 @@ def jittered(region: np.ndarray, image: np.ndarray, steps: Sequence[tuple[int, f
         else:
             blended_with = 0  # black
             if step == CONTRAST:
-                mean = (own + grey) * float(LUMA @ cv2.mean(sample)[:3]) + constant
+                mean = (own + grey) * sum(map(operator.mul, LUMA, cv2.mean(sample))) + constant
                 blended_with, sample = math.floor(mean + 0.5), None
             own, grey = factor * own, factor * grey
             constant = factor * constant + (1 - factor) * blended_with
@@ -219,14 +211,19 @@ def jittered(region: np.ndarray, image: np.ndarray, steps: Sequence[tuple[int, f
 
 
 def _matrix(own: float, grey: float, constant: float) -> np.ndarray:
-    red, green, blue = grey * LUMA
-    return np.array(
-        [
-            [own + red, green, blue, constant],
-            [red, own + green, blue, constant],
-            [red, green, own + blue, constant],
-        ]
-    )
+    """The pending steps for OpenCV, ``(3, 4)``.
+
+    OpenCV rounds each entry. Rounded here, with equal sums in the three rows, grey pixels stay grey.
+    """
+    own, grey = round(own * FIXED_POINT), round(grey * FIXED_POINT)
+    red, blue = round(grey * LUMA[0]), round(grey * LUMA[2])
+    green, constant = grey - red - blue, constant * FIXED_POINT
+    rows = [
+        [own + red, green, blue, constant],
+        [red, own + green, blue, constant],
+        [red, green, own + blue, constant],
+    ]
+    return np.array(rows) / FIXED_POINT
 
 
 def resized(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -19,7 +19,7 @@ ORIENTATION = 0x0112  # Exif's tag
 ORDINARY_COLORS = ('YCbCr', 'Gray', 'RGB')  # simplejpeg's words; not CMYK
 
 
-def read_rgb(path: str) -> np.ndarray:
+def read_rgb(path: str, fast: bool = True) -> np.ndarray:
     """Read an image as :class:`LoadRGBImage` does, to the same pixels and with the same errors.
 
     simplejpeg decodes what has nothing special: JPEG files, grey or of three colours, upright by their
@@ -28,6 +28,7 @@ def read_rgb(path: str) -> np.ndarray:
 
     Args:
         path: Of the file.
+        fast: Default True; False: everything by Pillow.
 
     Returns:
         RGB, uint8 ``(height, width, 3)``, writeable.
@@ -35,7 +36,7 @@ def read_rgb(path: str) -> np.ndarray:
     Raises:
         UnreadableImageError: If the file is missing, truncated, no image, or a decompression bomb.
     """
-    pixels = _decoded(path) if simplejpeg is not None else None
+    pixels = _decoded(path) if fast and simplejpeg is not None else None
     if pixels is None:
         pixels = np.array(LoadRGBImage().transform(dict(img_path=path))['img'])
     return pixels
