@@ -4,6 +4,7 @@ import os
 import platform
 import random
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,12 +15,12 @@ import cv2
 import mmcv
 import numpy as np
 import torch
+import torchvision
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, Compose, default_collate
 from mmengine.hub import get_config
 from mmpretrain.registry import TRANSFORMS
 from torch.utils.data import DataLoader, RandomSampler
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import ColorJitter, InterpolationMode, v2
 from torchvision.transforms import functional as tvf
 
@@ -158,9 +159,17 @@ class TensorCrop:
         )
 
     def __call__(self, results: dict) -> dict:
-        image = decode_image(results['img_path'], ImageReadMode.RGB, apply_exif_orientation=True)
-        results['img'] = self.transforms(image)
+        results['img'] = self.transforms(decoded_tensor(results['img_path']))
         return results
+
+
+def decoded_tensor(path: str) -> torch.Tensor:
+    """An image as torchvision reads it: uint8 ``(3, height, width)``."""
+    if hasattr(torchvision.io, 'decode_image'):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', DeprecationWarning)  # since 0.29; to be removed
+            return torchvision.io.decode_image(path, torchvision.io.ImageReadMode.RGB)
+    return tvf.pil_to_tensor(LoadRGBImage()(dict(img_path=path))['img'])
 
 
 def _seeded(pipeline: Compose, paths: Sequence[str], number: int) -> dict:
@@ -220,7 +229,7 @@ def measure_stages(paths: Sequence[str], config: Config, rounds: int = 5) -> dic
             f'{OURS}: simplejpeg': lambda number: read_rgb(paths[number]),
             'Pillow': lambda number: load_plain(dict(img_path=paths[number])),
             'mmpretrain: OpenCV': lambda number: load_peer(dict(img_path=paths[number])),
-            'torchvision.io': lambda number: decode_image(paths[number], ImageReadMode.RGB),
+            'torchvision.io': lambda number: decoded_tensor(paths[number]),
         },
         'colour jitter': {
             f'{OURS}: of the box of the crop': jitter_ours,
