@@ -290,7 +290,7 @@ def measure_loader(
 
     Args:
         folder: Of the images.
-        paths: Its images.
+        paths: Those of its images to read.
         config: Of pre-training.
         workers: Processes.
         epochs: Passes that count; one before them does not.
@@ -299,7 +299,9 @@ def measure_loader(
     Returns:
         By name, one entry an epoch.
     """
-    own = UnlabelledImages(folder, pipeline=config.train_pipeline)
+    everything = UnlabelledImages(folder)
+    numbers = {everything.get_data_info(number)['img_path']: number for number in range(len(everything))}
+    own = UnlabelledImages(folder, pipeline=config.train_pipeline, indices=[numbers[path] for path in paths])
     datasets = {OURS: own, MMPRETRAIN: PathDataset(paths, peer_pipeline())}
     loaders = {}
     for name, dataset in datasets.items():
