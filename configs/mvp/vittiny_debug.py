@@ -23,10 +23,7 @@ model = dict(
 
 mask = dict(type='BlockwiseMask', input_size=8, num_masking_patches=24, min_num_patches=5)
 train_pipeline = [
-    dict(type='LoadRGBImage'),
-    dict(type='torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.0),
-    dict(type='torchvision/RandomHorizontalFlip', p=0.5),
-    dict(type='torchvision/RandomResizedCrop', size=64, scale=(0.08, 1.0), interpolation='bicubic'),
+    dict(type='FastCrop', size=64),
     mask,
     dict(type='PackMaskedInputs'),
 ]

@@ -3,6 +3,7 @@
 from .block_mask import BlockwiseMask
 from .endless_sampler import EndlessSampler
 from .epoch_sampler import EpochSampler
+from .fast_crop import FastCrop
 from .labelled_images import LabelledImages
 from .load_rgb_image import LoadRGBImage, UnreadableImageError
 from .pack_masked_inputs import PackMaskedInputs
@@ -14,6 +15,7 @@ __all__ = [
     'BlockwiseMask',
     'EndlessSampler',
     'EpochSampler',
+    'FastCrop',
     'LabelledImages',
     'LoadRGBImage',
     'PackMaskedInputs',

@@ -61,6 +61,15 @@ class BlockwiseMask(BaseTransform):
         self.min_num_patches = min_num_patches
         self.max_num_patches = num_masking_patches if max_num_patches is None else max_num_patches
         self.log_aspect = (math.log(min_aspect), math.log(max_aspect or 1 / min_aspect))
+        self._num_bytes = -(-self.rows * self.cols // 8)
+        # [height][width]: the block in the grid's first corner; a shift puts it anywhere.
+        self._shapes = [
+            [
+                sum(((1 << width) - 1) << row * self.cols for row in range(height))
+                for width in range(self.cols)
+            ]
+            for height in range(self.rows)
+        ]
 
     def transform(self, results: dict) -> dict:
         """Add the mask."""
@@ -70,53 +79,60 @@ class BlockwiseMask(BaseTransform):
     def draw(self) -> np.ndarray:
         """One mask: bool ``(rows, columns)``."""
         for _ in range(MAX_RESTARTS):
-            lines, count = self._blocks()
+            grid, count = self._blocks()
             if count == self.num_masking_patches:
                 break
         else:
             # Only where the wanted number is near the whole grid: single patches fill the rest.
-            self._fill(lines, self.num_masking_patches - count)
-        num_bytes = -(-self.cols // 8)
-        packed = b''.join(line.to_bytes(num_bytes, 'little') for line in lines)
-        rows = np.frombuffer(packed, np.uint8).reshape(self.rows, num_bytes)
-        return np.unpackbits(rows, axis=1, count=self.cols, bitorder='little').astype(bool)
+            grid = self._filled(grid, self.num_masking_patches - count)
+        packed = np.frombuffer(grid.to_bytes(self._num_bytes, 'little'), np.uint8)
+        bits = np.unpackbits(packed, count=self.rows * self.cols, bitorder='little')
+        return bits.view(bool).reshape(self.rows, self.cols)
 
-    def _blocks(self) -> tuple[list[int], int]:
-        """BEiT's rule: a grid as one integer a row (bit = masked column), and how many it masks."""
-        lines = [0] * self.rows
-        count = 0
-        while count < self.num_masking_patches:
-            left_over = min(self.num_masking_patches - count, self.max_num_patches)
-            added = self._add_block(lines, left_over)
-            if added == 0:
-                break
-            count += added
-        return lines, count
-
-    def _add_block(self, lines: list[int], left_over: int) -> int:
-        for _ in range(ATTEMPTS_PER_BLOCK):
-            area = random.uniform(self.min_num_patches, left_over)
-            aspect = math.exp(random.uniform(*self.log_aspect))
-            height = round(math.sqrt(area * aspect))
-            width = round(math.sqrt(area / aspect))
-            if not (0 < height < self.rows and 0 < width < self.cols):
+    def _blocks(self) -> tuple[int, int]:
+        """BEiT's rule: a grid as one integer (a patch is a bit, row after row), and how many it masks."""
+        # A pre-training sample needs about 24 tries, so what a try looks up is looked up here once, and
+        # ``random.uniform`` and ``random.randint`` are written out (the same draws in the same order).
+        random_, getrandbits, exp, sqrt = random.random, random.getrandbits, math.exp, math.sqrt
+        rows, cols, shapes = self.rows, self.cols, self._shapes
+        smallest, largest = self.min_num_patches, self.max_num_patches
+        low, log_range = self.log_aspect[0], self.log_aspect[1] - self.log_aspect[0]
+        grid, count, wanted = 0, 0, self.num_masking_patches
+        tries = ATTEMPTS_PER_BLOCK
+        while count < wanted and tries:
+            tries -= 1
+            left_over = wanted - count
+            if left_over > largest:
+                left_over = largest
+            area = smallest + (left_over - smallest) * random_()
+            aspect = exp(low + log_range * random_())
+            height = round(sqrt(area * aspect))
+            width = round(sqrt(area / aspect))
+            if not (0 < height < rows and 0 < width < cols):
                 continue
-            top = random.randint(0, self.rows - height)
-            bits = ((1 << width) - 1) << random.randint(0, self.cols - width)
-            block = range(top, top + height)
-            added = sum((bits & ~lines[row]).bit_count() for row in block)
+            places = rows - height + 1
+            num_bits = places.bit_length()
+            top = getrandbits(num_bits)
+            while top >= places:
+                top = getrandbits(num_bits)
+            places = cols - width + 1
+            num_bits = places.bit_length()
+            left = getrandbits(num_bits)
+            while left >= places:
+                left = getrandbits(num_bits)
+            joined = grid | shapes[height][width] << top * cols + left
+            added = joined.bit_count() - count
             if 0 < added <= left_over:
-                for row in block:
-                    lines[row] |= bits
-                return added
-        return 0
+                grid = joined
+                count += added
+                tries = ATTEMPTS_PER_BLOCK
+        return grid, count
 
-    def _fill(self, lines: list[int], missing: int) -> None:
-        free = [
-            (row, col) for row in range(self.rows) for col in range(self.cols) if not lines[row] >> col & 1
-        ]
-        for row, col in random.sample(free, missing):
-            lines[row] |= 1 << col
+    def _filled(self, grid: int, missing: int) -> int:
+        free = [patch for patch in range(self.rows * self.cols) if not grid >> patch & 1]
+        for patch in random.sample(free, missing):
+            grid |= 1 << patch
+        return grid
 
     def __repr__(self) -> str:
         return (

@@ -157,8 +157,10 @@ def test_largest_block():
     random.seed(4)
     mask = BlockwiseMask(14, 75, min_num_patches=2, max_num_patches=3)
     assert mask.draw().sum() == 75
-    lines = [0] * 14
-    assert all(mask._add_block(lines, 3) <= 3 for _ in range(15))
+    single = BlockwiseMask(14, 3, min_num_patches=2, max_num_patches=3)
+    for _ in range(50):
+        rows, cols = np.nonzero(single.draw())
+        assert len(rows) == 3
 
 
 def test_errors():

@@ -1,0 +1,29 @@
+"""What the data pipeline does to images, and how long it takes, beside other pipelines."""
+
+from .crop_comparison import CropComparison, compare_crops, write_sheet
+from .loader_speed import (
+    Timing,
+    image_paths,
+    loader_report,
+    machine,
+    measure_loader,
+    measure_pipelines,
+    measure_stages,
+    one_thread,
+    speed_report,
+)
+
+__all__ = [
+    'CropComparison',
+    'Timing',
+    'compare_crops',
+    'image_paths',
+    'loader_report',
+    'machine',
+    'measure_loader',
+    'measure_pipelines',
+    'measure_stages',
+    'one_thread',
+    'speed_report',
+    'write_sheet',
+]
