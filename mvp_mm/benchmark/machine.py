@@ -13,6 +13,7 @@ import mmpretrain
 import mmseg
 import timm
 import torch
+import torchvision
 
 from ..version import __version__
 
@@ -29,11 +30,14 @@ def describe_machine(device: torch.device) -> list[str]:
     versions = dict(
         mvp_mm=f'{__version__} ({_commit()})',
         torch=torch.__version__,
+        torchvision=torchvision.__version__,
         timm=timm.__version__,
         open_clip=_version('open_clip_torch'),
         mmengine=mmengine.__version__,
         mmpretrain=mmpretrain.__version__,
         mmseg=mmseg.__version__,
+        simplejpeg=_version('simplejpeg'),
+        pillow=_version('pillow'),
     )
     return [
         f'* Date: {date.today().isoformat()}',
@@ -47,7 +51,7 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return 'unknown'
+        return 'not there'
 
 
 def _commit() -> str:

@@ -8,13 +8,14 @@ machine disturb less than the clock.
 import argparse
 import shlex
 import sys
-from datetime import date
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 
 import mvp_mm.engine as engine
-from mvp_mm.datasets import measure
+from mvp_mm.benchmark import data as measure
+from mvp_mm.benchmark.machine import describe_machine
 
 CONFIG = Path(__file__).parents[2] / 'configs/mvp/vitb16_in1k.py'
 
@@ -42,8 +43,9 @@ def main() -> None:
     print(tables)
     if args.out:
         command = shlex.join(['python', *sys.argv])
+        about = '\n'.join(describe_machine(torch.device('cpu')))
         args.out.write_text(
-            f'# Data loading, CPU\n\nDate: {date.today()}. Hardware: {measure.machine()}\n\n'
+            f'# Data loading, CPU\n\n{about}\n\n'
             f'```bash\n{command}\n```\n\n{len(paths)} images, medians of {args.rounds} rounds.\n\n{tables}\n'
         )
 

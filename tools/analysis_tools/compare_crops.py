@@ -6,7 +6,7 @@ Prints Markdown tables; --sheet writes a picture of crops of either kind.
 import argparse
 
 import mvp_mm.engine as engine
-from mvp_mm.datasets import measure
+from mvp_mm.benchmark import data as measure
 
 
 def main() -> None:

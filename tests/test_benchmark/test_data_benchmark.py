@@ -10,8 +10,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mvp_mm.datasets import measure
-from mvp_mm.datasets.measure import crop_comparison, loader_speed
+from mvp_mm.benchmark import data as measure
+from mvp_mm.benchmark.data import crop_comparison, loader_speed
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools/analysis_tools'

@@ -1,15 +1,11 @@
 """How long samples take, in this package's pipeline, mmpretrain's and torchvision's."""
 
-import os
-import platform
 import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import cv2
 import mmcv
@@ -24,14 +20,14 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision.transforms import ColorJitter, InterpolationMode, v2
 from torchvision.transforms import functional as tvf
 
-from ..beit_order import ADJUST
-from ..epoch_sampler import EpochSampler
-from ..fast_crop import jittered, resized
-from ..load_rgb_image import LoadRGBImage
-from ..pack_masked_inputs import channels_first
-from ..read_rgb import read_rgb
-from ..sample_index import seeded_draws
-from ..unlabelled_images import UnlabelledImages
+from ...datasets.beit_order import ADJUST
+from ...datasets.epoch_sampler import EpochSampler
+from ...datasets.fast_crop import jittered, resized
+from ...datasets.load_rgb_image import LoadRGBImage
+from ...datasets.pack_masked_inputs import channels_first
+from ...datasets.read_rgb import read_rgb
+from ...datasets.sample_index import seeded_draws
+from ...datasets.unlabelled_images import UnlabelledImages
 
 CHUNK = 10  # images of one variant before the next has its turn
 OURS = 'this package'
@@ -41,19 +37,6 @@ TORCHVISION = 'torchvision v2, tensors'
 PLAIN = "this package, plain=True (BEiT's order, Pillow)"
 # The config whose pipeline is the peer's.
 PEER_CONFIG = 'mmpretrain::beit/beit_beit-base-p16_8xb256-amp-coslr-300e_in1k.py'
-PACKAGES = (
-    'torch',
-    'torchvision',
-    'onedl-mmcv',
-    'onedl-mmpretrain',
-    'mmcv',
-    'mmpretrain',
-    'opencv-python',
-    'pillow',
-    'simplejpeg',
-    'numpy',
-)
-
 Variant = Callable[[int], object]  # of an image's number
 
 
@@ -358,27 +341,6 @@ def loader_report(found: dict[str, list[float]], workers: int) -> str:
     lines = [f'| whole loader, {workers} workers | images/s |', '|---|---|']
     lines += [f'| {name} | {np.median(rates):.0f} |' for name, rates in found.items()]
     return '\n'.join(lines)
-
-
-def machine() -> str:
-    """Processor and versions, for a report."""
-    info = Path('/proc/cpuinfo')
-    models = (
-        [line.split(':')[1].strip() for line in info.read_text().splitlines() if 'model name' in line]
-        if info.exists()
-        else []
-    )
-    names = []
-    for package in PACKAGES:
-        try:
-            names.append(f'{package} {version(package)}')
-        except PackageNotFoundError:  # of the two OpenMMLab lines only one is installed
-            continue
-    processor = models[0] if models else platform.processor()
-    return (
-        f'{os.cpu_count()}-core {platform.machine()} CPU ({processor}). '
-        f'Python {platform.python_version()}, {", ".join(names)}.'
-    )
 
 
 def one_thread() -> None:

@@ -15,10 +15,10 @@ from torchvision.transforms import (
     RandomResizedCrop,
 )
 
-from ..beit_order import beit_order_crop
-from ..fast_crop import FastCrop, cropped
-from ..read_rgb import read_rgb
-from ..sample_index import seeded_draws
+from ...datasets.beit_order import beit_order_crop
+from ...datasets.fast_crop import FastCrop, cropped
+from ...datasets.read_rgb import read_rgb
+from ...datasets.sample_index import seeded_draws
 
 # Differences of more grey levels than these are counted.
 LEVELS = (1, 2, 4, 8)
