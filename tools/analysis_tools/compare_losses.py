@@ -1,0 +1,35 @@
+"""Losses of the fast path beside those of the plain one: same seed, same batches, float32.
+
+    python tools/analysis_tools/compare_losses.py --steps 200
+
+See docs/performance.md.
+"""
+
+import argparse
+import logging
+
+import torch
+
+import mvp_mm.engine as engine
+from mvp_mm.benchmark.loss_parity import largest_difference
+from mvp_mm.benchmark.machine import describe_machine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--steps', type=int, default=200, help='default %(default)s')
+    args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    difference, fast, plain = largest_difference(args.steps)
+    print('\n'.join(describe_machine(torch.device('cpu'))))
+    print('\n| step | fast | plain |\n|---|---|---|')
+    for step in range(0, args.steps, max(1, args.steps // 10)):
+        print(f'| {step + 1} | {fast[step]:.7f} | {plain[step]:.7f} |')
+    print(f'| {args.steps} | {fast[-1]:.7f} | {plain[-1]:.7f} |')
+    print(f'\nLargest difference of {args.steps} steps: {difference:.2e}')
+
+
+if __name__ == '__main__':
+    engine.run_command_line(main)
