@@ -137,14 +137,31 @@ def existing_checkpoint(path: str) -> str:
 def run_command_line(main: Callable[[], None]) -> None:
     """Call a tool's main function; what the user can mend ends in one line, without a traceback.
 
-    With ``MVP_MM_TRACEBACK=1`` in the environment the traceback is shown.
+    With ``MVP_MM_TRACEBACK=1`` in the environment the traceback is shown. Of several processes the line
+    says which one it is of.
     """
     try:
         main()
-    except (OSError, ValueError, FloatingPointError, TypeError, KeyError) as error:
+    except (OSError, ValueError, FloatingPointError, TypeError, KeyError, RuntimeError) as error:
+        told = _lost_process(error) or _first_told(error)
         if os.environ.get('MVP_MM_TRACEBACK') == '1' or not _is_users(error):
             raise
-        sys.exit(f'\nERROR: {_first_told(error)}\n(MVP_MM_TRACEBACK=1 shows where it came from.)')
+        sys.exit(f'\nERROR{_which_process()}: {told}\n(MVP_MM_TRACEBACK=1 shows where it came from.)')
+
+
+def _which_process() -> str:
+    processes = os.environ.get('WORLD_SIZE', '1')
+    return '' if processes == '1' else f' (process {os.environ.get("RANK", "?")} of {processes})'
+
+
+def _lost_process(error: Exception) -> str | None:
+    """What to say where an exchange with another process failed because that one is gone."""
+    if isinstance(error, RuntimeError) and 'by peer' in str(error):
+        return (
+            'another process of this job has ended. Why is in its own error, and in the summary at the end; '
+            'go on from the last checkpoint with --resume'
+        )
+    return None
 
 
 def _first_told(error: Exception) -> str:
@@ -156,7 +173,12 @@ def _first_told(error: Exception) -> str:
 
 
 def _is_users(error: Exception) -> bool:
-    """Whether an error tells of the config: a key that no class takes, or a name that is not registered."""
+    """Whether an error tells of the config or the machine, not of a mistake in the code.
+
+    Of the config: a key that no class takes, or a name that is not registered.
+    """
+    if isinstance(error, RuntimeError):
+        return _lost_process(error) is not None
     if isinstance(error, TypeError | KeyError):
         return any(words in str(error) for words in ('unexpected keyword argument', ' registry. '))
     return True
