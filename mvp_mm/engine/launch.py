@@ -28,6 +28,14 @@ OTHER_KEYS = (
 )
 
 
+# By launcher: the variable that it sets for each process, and how it is used.
+LAUNCHERS = {
+    'pytorch': ('RANK', 'torchrun, as tools/dist_train.sh does'),
+    'slurm': ('SLURM_PROCID', 'srun, as tools/slurm_train.sh does'),
+    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'mpirun'),
+}
+
+
 class OptionAction(DictAction):
     """MMEngine's ``key=value`` options, with a word about one that is not of this form."""
 
@@ -74,10 +82,12 @@ def load_config(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or an option has a name that nothing reads.
+        ValueError: If it cannot be read, an option has a name that nothing reads or a word for a number, or
+            the launcher has not started this process.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'there is no config file {path}')
+    _require_launched(launcher)
     try:
         with quiet_stack_noise():  # a config may import mmseg
             cfg = Config.fromfile(path)
@@ -87,6 +97,7 @@ def load_config(
         raise ValueError(f'{path} is no config to run: it has no `model`')
     if cfg_options:
         _require_known_keys(cfg, cfg_options)
+        _require_numbers(cfg, cfg_options)
         backbone = cfg.model.get('backbone') or {}
         if 'model.backbone.init_cfg.checkpoint' in cfg_options and backbone.get('init_cfg', ...) is None:
             backbone.init_cfg = dict(type='Pretrained')  # the config says: from scratch
@@ -115,6 +126,41 @@ def _require_known_keys(cfg: Config, options: dict) -> None:
         close = difflib.get_close_matches(key, sorted(read), n=1)
         hint = f'; did you mean {close[0]}?' if close else ''
         raise ValueError(f'--cfg-options {option}: nothing reads a key `{key}`{hint}')
+
+
+def _require_numbers(cfg: Config, options: dict) -> None:
+    """Refuse a word where the config has a number, which fails late and in terms of the code."""
+    for option, value in options.items():
+        found: object = cfg
+        for part in option.split('.'):
+            if isinstance(found, list) and part.isdigit() and int(part) < len(found):
+                found = found[int(part)]
+            else:
+                found = found.get(part) if isinstance(found, dict | Config) else None
+        is_number = isinstance(found, int | float) and not isinstance(found, bool)
+        if is_number and isinstance(value, str):
+            raise ValueError(f'--cfg-options {option}={value}: expected a number, such as {found}')
+
+
+def require_training(cfg: Config) -> None:
+    """Check that a config says what to train on, how long and by what.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    missing = [key for key in ('train_dataloader', 'train_cfg', 'optim_wrapper') if not cfg.get(key)]
+    if missing:
+        raise ValueError(f'{cfg.filename} is no config to train: it has no {", no ".join(missing)}')
+
+
+def _require_launched(launcher: str) -> None:
+    """Refuse a launcher that has not started this process."""
+    variable, started_by = LAUNCHERS.get(launcher, (None, ''))
+    if variable and variable not in os.environ:
+        raise ValueError(
+            f'--launcher {launcher} is for processes started by {started_by}, and this one is not (the '
+            f'environment has no {variable}). For one process leave --launcher out'
+        )
 
 
 def existing_checkpoint(path: str) -> str:

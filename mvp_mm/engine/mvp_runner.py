@@ -127,7 +127,15 @@ class MVPRunner(Runner):
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """MMEngine's two loops, with exact restarts."""
+        """MMEngine's two loops, with exact restarts.
+
+        Raises:
+            ValueError: If there is nothing to train.
+        """
+        for key in ('max_epochs', 'max_iters'):
+            length = loop.get(key) if isinstance(loop, dict) else None
+            if length is not None and not (isinstance(length, int) and length > 0):
+                raise ValueError(f'train_cfg.{key}={length} is no length of a training: give 1 or more')
         if isinstance(loop, dict) and ('type' in loop) != ('by_epoch' in loop):
             loop = dict(loop)
             kind = loop.pop('type', None)

@@ -106,12 +106,16 @@ def kill_and_resume(whole: Undisturbed, work_dir: Path, phase: str, draw: random
     Returns:
         What came of it.
     """
-    run = start(whole.config, work_dir)
-    _wait_for_moment(lambda: read_position(work_dir), whole, phase, draw, run.is_over)
-    run.kill()
-    hit = read_position(work_dir)
-    if run.status != -signal.SIGKILL:
-        raise RuntimeError(f'the run ended before it was killed, with status {run.status}\n{run.tail()}')
+    while True:
+        run = start(whole.config, work_dir)
+        _wait_for_moment(lambda: read_position(work_dir), whole, phase, draw, run.is_over)
+        run.kill()
+        hit = read_position(work_dir)
+        if run.status == -signal.SIGKILL:
+            break
+        if run.status:
+            raise RuntimeError(f'the run ended by itself, with status {run.status}\n{run.tail()}')
+        shutil.rmtree(work_dir)  # it was faster than the moment: that counts for nothing
     again = start(whole.config, work_dir)
     again.wait(LONGEST)
     return _outcome(whole, work_dir, hit)
