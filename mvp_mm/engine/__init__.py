@@ -1,5 +1,6 @@
 """What MMEngine runs: the runner, the optimiser wrapper, hooks."""
 
+from .block_wrapping import each_block
 from .broadcast_statistics_hook import BroadcastStatisticsHook
 from .class_count_hook import ClassCountHook
 from .exact_epoch_loop import ExactEpochLoop
@@ -45,6 +46,7 @@ __all__ = [
     'UnreadableImagesHook',
     'argument_parser',
     'build_runner',
+    'each_block',
     'existing_checkpoint',
     'load_config',
     'plan_total_batch',

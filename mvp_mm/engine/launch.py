@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from ..stack import quiet_stack_noise
 from .mvp_runner import MVPRunner
+from .process_group import begin_process_group
 from .safe_checkpoint import saved_checkpoints
 
 # Top-level keys beside the runner's arguments that something reads.
@@ -22,6 +23,7 @@ OTHER_KEYS = (
     'find_unused_parameters',
     'model_wrapper_cfg',
     'runner_type',
+    'strategy',  # MMEngine's FlexibleRunner
     'test_pipeline',  # mmseg's and mmpretrain's inference
     'tta_model',
     'tta_pipeline',
@@ -304,6 +306,7 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
         backbone.init_cfg = None
     fit_to_classes(cfg)
     if 'runner_type' in cfg:
+        begin_process_group(cfg.launcher, cfg.get('env_cfg', {}).get('dist_cfg'))
         return RUNNERS.build(cfg)
     runner = MVPRunner.from_cfg(cfg)
     runner.logger.log(logging.INFO, f'Logs and checkpoints go to {runner.work_dir}')

@@ -24,7 +24,7 @@ from ..models.tensor_files import tensors_by_name
 from ..models.whole_model import fill_whole, start_from
 from .broadcast_statistics_hook import BroadcastStatisticsHook
 from .exact_resume import ExactResume
-from .process_group import addresses_of_attempt
+from .process_group import begin_process_group
 from .safe_checkpoint import (
     check_whole,
     load_checkpoint_file,
@@ -72,12 +72,7 @@ class MVPRunner(Runner):
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo before MMEngine reaches for CUDA; let restarted processes find one another."""
-        if self._launcher == 'pytorch' and not torch.distributed.is_initialized():
-            addresses = addresses_of_attempt()
-            if torch.cuda.is_available():
-                env_cfg = {**env_cfg, 'dist_cfg': {**env_cfg.get('dist_cfg', {}), **addresses}}
-            else:
-                torch.distributed.init_process_group('gloo', **addresses)
+        begin_process_group(self._launcher, env_cfg.get('dist_cfg'))
         super().setup_env(env_cfg)
 
     def register_hooks(

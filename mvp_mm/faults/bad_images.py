@@ -111,7 +111,7 @@ class _Remove(Hook):
             path.unlink()
 
 
-def train_with_bad_images(folder: Path, images: int, bad: int, batch: int = 40) -> tuple[dict, dict, str]:
+def train_with_bad_images(folder: Path, images: int, bad: int, batch: int = 20) -> tuple[dict, dict, str]:
     """Train for one epoch, each image once.
 
     Args:

@@ -218,7 +218,7 @@ def distributed(config: Path, work_dir: Path, processes: int, restarts: int = 0)
         yield job
     finally:
         if job.poll() is None:
-            os.killpg(job.pid, signal.SIGKILL)
+            job.terminate()  # torchrun ends its processes, which are no children of this one, in 30 seconds
             job.wait()
 
 

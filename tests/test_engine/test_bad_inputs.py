@@ -1,11 +1,13 @@
 """What users get wrong ends in one line that says what is wrong, never in a traceback."""
 
+import gc
 import re
 import subprocess
 import sys
 
 import bad_inputs
 import pytest
+from mmengine.config import Config
 
 from mvp_mm.engine import MVPRunner
 
@@ -20,8 +22,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def inside(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    # The report on the machine takes longer than all the rest, and calls compilers.
+    # What takes longer than all the rest: a report on the machine, formatted configs, and tidying up.
     monkeypatch.setattr(MVPRunner, '_log_env', lambda self, env_cfg: None)
+    monkeypatch.setattr(Config, 'pretty_text', '')
+    monkeypatch.setattr(gc, 'collect', lambda *arguments: 0)
 
 
 def check(bad, told, status):
