@@ -358,13 +358,14 @@ def _short(command: str) -> str:
         'model.head.num_classes=2',
     )
     usual += tuple(f'{name}_dataloader.dataset.data_root=images' for name in ('train', 'val', 'test'))
-    usual += ('test_dataloader.dataset.data_root=camvid', '--work-dir', 'run')
-    words = command.split()
+    usual += ('test_dataloader.dataset.data_root=camvid',)
+    words = command.replace(' --work-dir run', '').split()
     kept = [word for word in words if word not in usual]
-    if kept != words:
-        kept = [word for word in kept if word != '--cfg-options'] if kept[-1] == '--cfg-options' else kept
-        kept.append('…')
-    return ' '.join(kept)
+    ends = [*kept[1:], '--']
+    kept = [
+        word for word, then in zip(kept, ends, strict=True) if (word, then[:2]) != ('--cfg-options', '--')
+    ]
+    return ' '.join(kept + ['…'] * (kept != words))
 
 
 def main() -> None:
