@@ -29,6 +29,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.workers is not None and args.workers < 1:
         parser.error(f'--workers {args.workers} is no number of processes: give 1 or more')
+    if not args.out.parent.is_dir():  # found out before hours of reading, not after
+        parser.error(f'--out {args.out}: there is no folder {args.out.parent}')
 
     bad, odd, total = {}, Counter(), 0
     for dataset in datasets(args.source, args.cfg_options):

@@ -15,6 +15,7 @@ from mmengine.logging import MMLogger, print_log
 
 import mvp_mm.engine as engine
 from mvp_mm.evaluation import knn
+from mvp_mm.evaluation.picture_files import usable_device
 from mvp_mm.models.from_config import build_from_config
 
 
@@ -31,11 +32,13 @@ def main() -> None:
     args = parser.parse_args()
     if args.launcher != 'none':
         parser.error(f'--launcher {args.launcher}: k-NN runs in one process')
+    if min(args.k) < 1:
+        parser.error(f'--k {min(args.k)} is no number of neighbours: give 1 or more')
 
     cfg = engine.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
     datasets = knn.feature_datasets(cfg)
     MMLogger.get_instance('knn')
-    device = args.device or get_device()
+    device = usable_device(args.device or get_device())
     model = build_from_config(cfg, args.checkpoint, head=False).to(device)
     sets = []
     for dataset in datasets:

@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 from rich.progress import track
 
+import mvp_mm.engine as engine
 from mvp_mm.datasets.scenes import SceneCollection
 
 
@@ -16,11 +17,11 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=160, help='side in pixels (default 160)')
     parser.add_argument('--seed', type=int, default=0, help='which collection (default 0)')
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     scenes = SceneCollection('train', args.count, args.size, args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
     for index in track(range(args.count), description='Rendering'):
         Image.fromarray(scenes[index][0]).save(args.out / f'{index:05d}.png')
 
 
 if __name__ == '__main__':
-    main()
+    engine.run_command_line(main)

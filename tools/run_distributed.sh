@@ -40,6 +40,17 @@ mvp_run_distributed() {
         exit 2
     fi
 
+    local restarts="${MAX_RESTARTS:-0}"
+    if [[ ! "$restarts" =~ ^(0|[1-9][0-9]*)$ ]]; then
+        printf '%s: MAX_RESTARTS must be a whole number, got %s\n' "$name" "$restarts" >&2
+        exit 2
+    fi
+    if ((restarts)) && [[ "$tool" == train.py && " $* " != *' --resume'[\ =]* ]]; then
+        # The second attempt would begin anew and overwrite what the first one has saved.
+        printf '%s: MAX_RESTARTS=%d needs --resume, with which a restarted run goes on\n' "$name" "$restarts" >&2
+        exit 2
+    fi
+
     local root cores
     root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
     source "$root/tools/setup_env.sh"
@@ -51,10 +62,11 @@ mvp_run_distributed() {
         export OMP_NUM_THREADS=$((cores / gpus > 1 ? cores / gpus : 1))
     fi
 
-    exec python -m torch.distributed.run \
+    exec python "$root/tools/torchrun.py" \
         --nnodes "${NNODES:-1}" \
         --node_rank "${NODE_RANK:-0}" \
         --nproc_per_node "$gpus" \
+        --max_restarts "$restarts" \
         --master_addr "${MASTER_ADDR:-127.0.0.1}" \
         --master_port "${PORT:-29500}" \
         "$root/tools/$tool" "${files[@]}" --launcher pytorch "$@"
@@ -67,6 +79,10 @@ Usage: bash tools/$1 $3 GPUS [ARGUMENT ...]
 
   GPUS       processes on this machine, one a GPU
   ARGUMENT   goes to tools/$2
+
+Environment:
+  MAX_RESTARTS times to start all processes again after one has failed or was killed (default 0);
+               training goes on from its last checkpoint if ARGUMENTs have --resume
 
 Environment, for more than one machine (run it on each):
   NNODES       number of machines             (default 1)

@@ -29,6 +29,7 @@ def main() -> None:
     args = parser.parse_args()
 
     cfg = engine.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
+    engine.require_training(cfg)
     if args.amp:
         engine.use_bf16(cfg)
     if args.resume is not None:

@@ -14,6 +14,7 @@ from mmengine.config import DictAction
 from mmengine.device import get_device
 
 from mvp_mm.engine import run_command_line
+from mvp_mm.evaluation.picture_files import usable_device
 from mvp_mm.visualization.attention_sheet import SHOWS, SheetStyle, draw_attention_sheet
 from mvp_mm.visualization.paper_figure import DPI, figure_path, save_figure
 from mvp_mm.visualization.shown_image import FITS, Point, read_image
@@ -65,9 +66,10 @@ def main() -> None:
     parser.add_argument('--device', help='default: a GPU if there is one')
     args = parser.parse_args()
     figure_path(args.out)
+    device = usable_device(args.device or get_device())
     points = [Point.parse(text) for text in args.patch]
     style = SheetStyle(args.panel, args.opacity, args.colours, args.interpolation, args.images_across)
-    models = view_models(args.model, args.teacher, args.cfg_options, args.device or get_device())
+    models = view_models(args.model, args.teacher, args.cfg_options, device)
     scene_side = max(model.side for model in models) if args.size is None else args.size
     images = [read_image(source, scene_side, args.fit) for source in args.images]
     figure = draw_attention_sheet(images, models, args.show, points, args.layer, args.size, style)

@@ -1,5 +1,6 @@
 """What MMEngine runs: the runner, the optimiser wrapper, hooks."""
 
+from .block_wrapping import each_block
 from .broadcast_statistics_hook import BroadcastStatisticsHook
 from .class_count_hook import ClassCountHook
 from .exact_epoch_loop import ExactEpochLoop
@@ -10,6 +11,7 @@ from .launch import (
     build_runner,
     existing_checkpoint,
     load_config,
+    require_training,
     run_command_line,
     set_loader_option,
     use_bf16,
@@ -44,10 +46,12 @@ __all__ = [
     'UnreadableImagesHook',
     'argument_parser',
     'build_runner',
+    'each_block',
     'existing_checkpoint',
     'load_config',
     'plan_total_batch',
     'register_safe_loading',
+    'require_training',
     'run_command_line',
     'save_teacher',
     'set_loader_option',

@@ -128,11 +128,11 @@ class ExactResume:
         saved, now = state['images_per_iteration'], self._lengths()['images_per_iteration']
         if saved != now:
             fitting, rest = divmod(saved or 0, get_world_size())
-            advice = f'train_dataloader.batch_size={fitting} keeps them, or ' if fitting and not rest else ''
+            advice = f' (train_dataloader.batch_size={fitting} keeps them)' if fitting and not rest else ''
             raise ValueError(
                 f'this run has iterations of {now} images, and the checkpoint is of one with {saved}: its '
                 'iterations and its schedule would be counted wrongly. Use as many processes and images a '
-                f'process as before ({advice}begin a new run from its weights with --cfg-options '
+                f'process as before{advice}, or begin a new run from its weights with --cfg-options '
                 'load_from=FILE'
             )
         if state['images'] != self._lengths()['images']:

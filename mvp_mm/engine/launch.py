@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from ..stack import quiet_stack_noise
 from .mvp_runner import MVPRunner
+from .process_group import begin_process_group
 from .safe_checkpoint import saved_checkpoints
 
 # Top-level keys beside the runner's arguments that something reads.
@@ -22,10 +23,19 @@ OTHER_KEYS = (
     'find_unused_parameters',
     'model_wrapper_cfg',
     'runner_type',
+    'strategy',  # MMEngine's FlexibleRunner
     'test_pipeline',  # mmseg's and mmpretrain's inference
     'tta_model',
     'tta_pipeline',
 )
+
+
+# By launcher: the variable that it sets for each process, and how it is used.
+LAUNCHERS = {
+    'pytorch': ('RANK', 'torchrun, as tools/dist_train.sh does'),
+    'slurm': ('SLURM_PROCID', 'srun, as tools/slurm_train.sh does'),
+    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'mpirun'),
+}
 
 
 class OptionAction(DictAction):
@@ -74,10 +84,12 @@ def load_config(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or an option has a name that nothing reads.
+        ValueError: If it cannot be read, an option has a name that nothing reads or a word for a number, or
+            the launcher has not started this process.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'there is no config file {path}')
+    _require_launched(launcher)
     try:
         with quiet_stack_noise():  # a config may import mmseg
             cfg = Config.fromfile(path)
@@ -87,6 +99,7 @@ def load_config(
         raise ValueError(f'{path} is no config to run: it has no `model`')
     if cfg_options:
         _require_known_keys(cfg, cfg_options)
+        _require_numbers(cfg, cfg_options)
         backbone = cfg.model.get('backbone') or {}
         if 'model.backbone.init_cfg.checkpoint' in cfg_options and backbone.get('init_cfg', ...) is None:
             backbone.init_cfg = dict(type='Pretrained')  # the config says: from scratch
@@ -117,6 +130,41 @@ def _require_known_keys(cfg: Config, options: dict) -> None:
         raise ValueError(f'--cfg-options {option}: nothing reads a key `{key}`{hint}')
 
 
+def _require_numbers(cfg: Config, options: dict) -> None:
+    """Refuse a word where the config has a number, which fails late and in terms of the code."""
+    for option, value in options.items():
+        found: object = cfg
+        for part in option.split('.'):
+            if isinstance(found, list) and part.isdigit() and int(part) < len(found):
+                found = found[int(part)]
+            else:
+                found = found.get(part) if isinstance(found, dict | Config) else None
+        is_number = isinstance(found, int | float) and not isinstance(found, bool)
+        if is_number and isinstance(value, str):
+            raise ValueError(f'--cfg-options {option}={value}: expected a number, such as {found}')
+
+
+def require_training(cfg: Config) -> None:
+    """Check that a config says what to train on, how long and by what.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    missing = [key for key in ('train_dataloader', 'train_cfg', 'optim_wrapper') if not cfg.get(key)]
+    if missing:
+        raise ValueError(f'{cfg.filename} is no config to train: it has no {", no ".join(missing)}')
+
+
+def _require_launched(launcher: str) -> None:
+    """Refuse a launcher that has not started this process."""
+    variable, started_by = LAUNCHERS.get(launcher, (None, ''))
+    if variable and variable not in os.environ:
+        raise ValueError(
+            f'--launcher {launcher} is for processes started by {started_by}, and this one is not (the '
+            f'environment has no {variable}). For one process leave --launcher out'
+        )
+
+
 def existing_checkpoint(path: str) -> str:
     """A checkpoint's path or address, checked before a model is built for it.
 
@@ -137,14 +185,31 @@ def existing_checkpoint(path: str) -> str:
 def run_command_line(main: Callable[[], None]) -> None:
     """Call a tool's main function; what the user can mend ends in one line, without a traceback.
 
-    With ``MVP_MM_TRACEBACK=1`` in the environment the traceback is shown.
+    With ``MVP_MM_TRACEBACK=1`` in the environment the traceback is shown. Of several processes the line
+    says which one it is of.
     """
     try:
         main()
-    except (OSError, ValueError, FloatingPointError, TypeError, KeyError) as error:
+    except (OSError, ValueError, FloatingPointError, TypeError, KeyError, RuntimeError) as error:
+        told = _lost_process(error) or _first_told(error)
         if os.environ.get('MVP_MM_TRACEBACK') == '1' or not _is_users(error):
             raise
-        sys.exit(f'\nERROR: {_first_told(error)}\n(MVP_MM_TRACEBACK=1 shows where it came from.)')
+        sys.exit(f'\nERROR{_which_process()}: {told}\n(MVP_MM_TRACEBACK=1 shows where it came from.)')
+
+
+def _which_process() -> str:
+    processes = os.environ.get('WORLD_SIZE', '1')
+    return '' if processes == '1' else f' (process {os.environ.get("RANK", "?")} of {processes})'
+
+
+def _lost_process(error: Exception) -> str | None:
+    """What to say where an exchange with another process failed because that one is gone."""
+    if isinstance(error, RuntimeError) and 'by peer' in str(error):
+        return (
+            'another process of this job has ended. Why is in its own error, and in the summary at the end; '
+            'go on from the last checkpoint with --resume'
+        )
+    return None
 
 
 def _first_told(error: Exception) -> str:
@@ -156,7 +221,12 @@ def _first_told(error: Exception) -> str:
 
 
 def _is_users(error: Exception) -> bool:
-    """Whether an error tells of the config: a key that no class takes, or a name that is not registered."""
+    """Whether an error tells of the config or the machine, not of a mistake in the code.
+
+    Of the config: a key that no class takes, or a name that is not registered.
+    """
+    if isinstance(error, RuntimeError):
+        return _lost_process(error) is not None
     if isinstance(error, TypeError | KeyError):
         return any(words in str(error) for words in ('unexpected keyword argument', ' registry. '))
     return True
@@ -236,6 +306,7 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
         backbone.init_cfg = None
     fit_to_classes(cfg)
     if 'runner_type' in cfg:
+        begin_process_group(cfg.launcher, cfg.get('env_cfg', {}).get('dist_cfg'))
         return RUNNERS.build(cfg)
     runner = MVPRunner.from_cfg(cfg)
     runner.logger.log(logging.INFO, f'Logs and checkpoints go to {runner.work_dir}')

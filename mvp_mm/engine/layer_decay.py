@@ -1,12 +1,13 @@
 """Parameter groups of BEiT's recipes: who gets weight decay, and how the learning rate falls with depth."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 NO_DECAY_TOKENS = ('cls_token', 'pos_embed')
 FUSED = ('Adam', 'AdamW')  # torch's, which have a fused kernel on CPU, CUDA and others
@@ -41,8 +42,8 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser and its wrapper for a model."""
-        model = getattr(model, 'module', model)
-        groups = self.param_groups(model)
+        whole = _whole_dimensions(model)
+        groups = self.param_groups(getattr(model, 'module', model), whole)
         settings = dict(self.optimizer_cfg, params=list(groups.values()))
         if settings['type'] in FUSED and not {'fused', 'foreach'} & set(settings):
             settings['fused'] = True
@@ -57,16 +58,29 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         config.setdefault('type', 'OptimWrapper')
         return OPTIM_WRAPPERS.build(config, default_args=dict(optimizer=optimizer))
 
-    def param_groups(self, model: nn.Module) -> dict[tuple[int, bool], dict]:
-        """Groups by (depth, whether they decay): ``params``, ``lr``, ``lr_scale``, ``weight_decay``."""
+    def param_groups(
+        self, model: nn.Module, dimensions: Sequence[int] | None = None
+    ) -> dict[tuple[int, bool], dict]:
+        """Groups by (depth, whether they decay): ``params``, ``lr``, ``lr_scale``, ``weight_decay``.
+
+        Args:
+            model: Whose parameters.
+            dimensions: Of the parameters, in their order. Default None: those that they have now.
+
+        Returns:
+            The groups.
+        """
+        if dimensions is None:
+            dimensions = [param.ndim for param in model.parameters()]
         rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
         depth_of = _depth_function(model) if rate < 1 else lambda name: (0, 1)
         groups: dict[tuple[int, bool], dict] = {}
-        for name, param in model.named_parameters():
+        for (name, param), ndim in zip(model.named_parameters(), dimensions, strict=True):
             if not param.requires_grad:
                 continue
+            name = name.replace('_fsdp_wrapped_module.', '')
             depth, num_depths = depth_of(name)
-            decays = _decays(name, param)
+            decays = _decays(name, ndim)
             scale = rate ** (num_depths - 1 - depth)
             group = groups.setdefault(
                 (depth, decays),
@@ -81,9 +95,17 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return groups
 
 
-def _decays(name: str, param: nn.Parameter) -> bool:
+def _whole_dimensions(model: nn.Module) -> list[int] | None:
+    """Of parameters that are sharded, and so one long row each, the dimensions that they really have."""
+    if not isinstance(model, FullyShardedDataParallel):
+        return None
+    with FullyShardedDataParallel.summon_full_params(model, writeback=False):
+        return [param.ndim for param in model.module.parameters()]
+
+
+def _decays(name: str, ndim: int) -> bool:
     last = name.rsplit('.', 1)[-1]
-    return param.ndim > 1 and last != 'bias' and last not in NO_DECAY_TOKENS
+    return ndim > 1 and last != 'bias' and last not in NO_DECAY_TOKENS
 
 
 def _depth_function(model: nn.Module) -> Callable[[str], tuple[int, int]]:

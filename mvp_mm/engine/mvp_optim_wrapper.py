@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.device import get_device
+from mmengine.dist import all_reduce
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -25,16 +27,26 @@ class MVPOptimWrapper(OptimWrapper):
         precision: ``'auto'`` (default: bf16 on a CUDA device that has it, else float32),
             ``'bfloat16'`` or ``'float32'``.
         max_skipped_steps: Steps skipped in a row before the run stops. Default 20.
+        sharded: Whether each process has a part of every gradient, as under FSDP; the norm is then taken over
+            all processes. Default False.
         **kwargs: ``optimizer``, ``accumulative_counts``, ``clip_grad``: see MMEngine's
             ``OptimWrapper``.
 
     Raises:
-        ValueError: If ``precision`` is none of the above.
+        ValueError: If ``precision`` is none of the above, or gradients that are sharded are to be clipped
+            otherwise than by their norm.
         FloatingPointError: While training, after ``max_skipped_steps`` skipped steps in a row;
             :class:`MVPRunner` adds which samples there were, and keeps the batch.
     """
 
-    def __init__(self, *args, precision: str = 'auto', max_skipped_steps: int = 20, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        precision: str = 'auto',
+        max_skipped_steps: int = 20,
+        sharded: bool = False,
+        **kwargs,
+    ) -> None:
         super().__init__(*args, **kwargs)
         if precision not in ('auto', 'bfloat16', 'float32'):
             raise ValueError(
@@ -43,7 +55,10 @@ class MVPOptimWrapper(OptimWrapper):
             )
         if precision == 'auto':
             precision = 'bfloat16' if _has_fast_bf16() else 'float32'
+        if sharded and self.clip_grad_kwargs and self.clip_grad_kwargs.keys() != {'max_norm'}:
+            raise ValueError('sharded gradients are clipped by clip_grad=dict(max_norm=...) only')
         self.precision = precision
+        self.sharded = sharded
         self.max_skipped_steps = max_skipped_steps
         self.skipped_in_a_row = 0
         self.skipped_steps = 0
@@ -93,19 +108,29 @@ class MVPOptimWrapper(OptimWrapper):
         """Total norm of the gradients before clipping."""
         params = [p for group in self.optimizer.param_groups for p in group['params']]
         params = [p for p in params if p.grad is not None]
-        gradients = [p.grad for p in params]
+        if self.sharded:
+            return self._clipped_norm_of_shards(params)
         settings = dict(self.clip_grad_kwargs or {})
         by_norm = settings and self.grad_name == 'grad_norm'
         kind = {'norm_type': settings['norm_type']} if by_norm and 'norm_type' in settings else {}
-        total = torch.nn.utils.get_total_norm(gradients, **kind)
+        total = get_total_norm([p.grad for p in params], **kind)
         norm = float(total)
         if by_norm:
             # Most steps are within the limit, and need no pass over the gradients.
             if not norm <= settings['max_norm']:
-                torch.nn.utils.clip_grads_with_norm_(params, settings['max_norm'], total)
+                clip_grads_with_norm_(params, settings['max_norm'], total)
         elif settings:
             self.clip_func(params, **settings)
         return norm
+
+    def _clipped_norm_of_shards(self, params: list[nn.Parameter]) -> float:
+        """The same where each process has a part of every gradient."""
+        square = get_total_norm([p.grad for p in params]).square()
+        all_reduce(square)
+        norm = square.sqrt()
+        if self.clip_grad_kwargs:
+            clip_grads_with_norm_(params, self.clip_grad_kwargs['max_norm'], norm)
+        return float(norm)
 
     def _skip(self, norm: float) -> None:
         self.skipped_in_a_row += 1

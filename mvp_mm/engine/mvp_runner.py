@@ -24,6 +24,7 @@ from ..models.tensor_files import tensors_by_name
 from ..models.whole_model import fill_whole, start_from
 from .broadcast_statistics_hook import BroadcastStatisticsHook
 from .exact_resume import ExactResume
+from .process_group import begin_process_group
 from .safe_checkpoint import (
     check_whole,
     load_checkpoint_file,
@@ -70,10 +71,8 @@ class MVPRunner(Runner):
     _restart_state: dict | None = None
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Start gloo before MMEngine reaches for CUDA."""
-        on_cpu = not torch.cuda.is_available()
-        if self._launcher == 'pytorch' and on_cpu and not torch.distributed.is_initialized():
-            torch.distributed.init_process_group('gloo')
+        """Start gloo before MMEngine reaches for CUDA; let restarted processes find one another."""
+        begin_process_group(self._launcher, env_cfg.get('dist_cfg'))
         super().setup_env(env_cfg)
 
     def register_hooks(
@@ -123,7 +122,15 @@ class MVPRunner(Runner):
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """MMEngine's two loops, with exact restarts."""
+        """MMEngine's two loops, with exact restarts.
+
+        Raises:
+            ValueError: If there is nothing to train.
+        """
+        for key in ('max_epochs', 'max_iters'):
+            length = loop.get(key) if isinstance(loop, dict) else None
+            if length is not None and not (isinstance(length, int) and length > 0):
+                raise ValueError(f'train_cfg.{key}={length} is no length of a training: give 1 or more')
         if isinstance(loop, dict) and ('type' in loop) != ('by_epoch' in loop):
             loop = dict(loop)
             kind = loop.pop('type', None)

@@ -104,6 +104,7 @@ def build(
     seed=3,
     validate=False,
     resume=False,
+    epochs=2,
     hooks=(),
     **more,
 ):
@@ -115,7 +116,7 @@ def build(
         persistent_workers=workers > 0,
         collate_fn=dict(type='default_collate'),
     )
-    train = dict(by_epoch=True, max_epochs=2) if by_epoch else dict(by_epoch=False, max_iters=12)
+    train = dict(by_epoch=True, max_epochs=epochs) if by_epoch else dict(by_epoch=False, max_iters=12)
     if validate:
         train.update(val_interval=1 if by_epoch else 3)
         sampled = dict(loader, sampler=dict(type='DefaultSampler', shuffle=False), num_workers=0)

@@ -5,6 +5,8 @@ import enum
 import logging
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -276,9 +278,9 @@ class TestDamage:
 class Failing:
     """Makes a function of :mod:`os` fail for some files, a number of times."""
 
-    def __init__(self, monkeypatch, name, pattern, times):
+    def __init__(self, monkeypatch, name, pattern, times, number=28):
         self.original = getattr(os, name)
-        self.pattern, self.times = pattern, times
+        self.pattern, self.times, self.number = pattern, times, number
         monkeypatch.setattr(safe_checkpoint.os, name, self)
 
     def __call__(self, *arguments, **more):
@@ -286,7 +288,7 @@ class Failing:
         named = [os.path.realpath(f'/proc/self/fd/{a}') if type(a) is int else str(a) for a in arguments]
         if self.times and any(re.search(self.pattern, name) for name in named):
             self.times -= 1
-            raise OSError(28, 'No space left on device')
+            raise OSError(self.number, os.strerror(self.number))
         return self.original(*arguments, **more)
 
 
@@ -332,6 +334,40 @@ class TestFullDisk:
         (error,) = [text for level, text in lines if level == logging.ERROR]
         assert 'epoch_2.pth could not be written ([Errno 28] No space left on device' in error
         assert f'Training goes on; the last good one is {tmp_path / "epoch_1.pth"}' in error
+
+    @pytest.mark.parametrize(('number', 'words'), [(30, 'Read-only file system'), (122, 'quota exceeded')])
+    @pytest.mark.parametrize('function', ['open', 'replace'])
+    def test_read_only_folders_and_quotas(self, function, number, words, run, tmp_path, monkeypatch, lines):
+        """In the middle of a training, for a checkpoint and for the file that names the last one."""
+        Failing(monkeypatch, function, 'epoch_2|last_checkpoint.*', 1, number)
+        run(epochs=3).train()
+        (error,) = [text for level, text in lines if level == logging.ERROR]
+        assert 'could not be written' in error and words in error and 'make the folder writable' in error
+        assert names(tmp_path)[-2:] == ['epoch_3.pth', 'last_checkpoint']
+        assert Path((tmp_path / 'last_checkpoint').read_text()).name == 'epoch_3.pth'
+
+    def test_a_small_tmpfs(self, tmp_path):
+        """A real full disk, where this user may mount one."""
+        mount = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c']
+        # room for a few checkpoints, until the run fills it up
+        script = f'mount -t tmpfs -o size=400k tmpfs {tmp_path} && exec "$0" "$1" {tmp_path}'
+        try:
+            may = subprocess.run([*mount, f'mount -t tmpfs tmpfs {tmp_path}'], capture_output=True)
+        except FileNotFoundError:
+            pytest.skip('there is no unshare')
+        if may.returncode:
+            pytest.skip('no tmpfs can be mounted')
+        done = subprocess.run(
+            [*mount, script, sys.executable, Path(__file__).with_name('full_disk.py')],
+            env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2]), 'OMP_NUM_THREADS': '1'},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert 'RESULT ' in done.stdout, done.stdout + done.stderr
+        told = done.stdout.split('RESULT ')[1].split()
+        assert told == ['epoch_1.pth', 'good', 'epoch_3.pth', 'good'], done.stdout + done.stderr
 
     def test_it_is_tried_again_between_epochs(self, run, tmp_path, monkeypatch, lines):
         fail_to_write(monkeypatch, 'epoch_2|iter_5', 2)

@@ -1,0 +1,384 @@
+"""What users get wrong, as data: command lines on a folder that is made here, each with what it must answer.
+
+Run as a script it writes the table of docs/bad_inputs.md:
+
+    python tests/test_engine/bad_inputs.py docs/bad_inputs.md
+"""
+
+import contextlib
+import io
+import os
+import pickle
+import runpy
+import subprocess
+import sys
+import tempfile
+import traceback
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+from PIL import Image
+from torch import nn
+
+import mvp_mm
+
+ROOT = Path(__file__).parents[2]
+PRETRAIN = 'configs/mvp/vittiny_debug.py'
+CLASSIFY = 'configs/finetune/vittiny_debug.py'
+SEGMENT = 'configs/upernet/vittiny_camvid.py'
+QUICK = ('train_dataloader.num_workers=0', 'train_cfg.max_epochs=1')
+INIT = 'model__backbone__init_cfg__checkpoint'
+SCRATCH = {'model__backbone__init_cfg': 'None'}
+SEGMENT_ONE = f'segment.py {{}} --config {SEGMENT} --checkpoint segmentor.pth --out o'
+ATTENTION = f'visualize_attention.py {{}} --model {PRETRAIN} trained.pth'
+KNN = (
+    f'knn.py {CLASSIFY} trained.pth --cfg-options train_dataloader.dataset.data_root=images '
+    'val_dataloader.dataset.data_root=images'
+)
+
+
+@dataclass(frozen=True)
+class BadInput:
+    """A command line that cannot work.
+
+    Args:
+        kind: What is wrong: 'command line', 'config', 'checkpoint' or 'file'.
+        command: The tool and its arguments, as typed in the folder that :func:`make_folder` makes.
+        says: Words of the answer, as a regular expression.
+        status: Exit status: 2 where the arguments are none that the tool knows, otherwise 1.
+    """
+
+    kind: str
+    command: str
+    says: str
+    status: int = 1
+
+
+def train(config=PRETRAIN, data='images', work_dir='run', **options):
+    """A training of a moment, of which everything works but what ``options`` say."""
+    given = [f'train_dataloader.dataset.data_root={data}', *QUICK]
+    if config == CLASSIFY:
+        given += [f'val_dataloader.dataset.data_root={data}', 'val_dataloader.num_workers=0']
+        given += ['model.head.num_classes=2']
+    given += [f'{key.replace("__", ".")}={value}' for key, value in options.items()]
+    return ' '.join(['train.py', config, '--work-dir', work_dir, '--cfg-options', *given])
+
+
+def test(config=PRETRAIN, checkpoint='trained.pth', more='', **options):
+    """An evaluation, likewise."""
+    given = [f'{key.replace("__", ".")}={value}' for key, value in options.items()]
+    root = 'camvid' if config == SEGMENT else 'images'
+    given += [f'test_dataloader.dataset.data_root={root}', 'test_dataloader.num_workers=0']
+    if config == SEGMENT:
+        given += ['test_dataloader.persistent_workers=False']
+    if config == CLASSIFY:
+        given += ['model.head.num_classes=2']
+    more = [more] if more else []
+    return ' '.join(['test.py', config, checkpoint, *more, '--work-dir run --cfg-options', *given])
+
+
+BAD_INPUTS = [
+    BadInput('command line', 'train.py', 'the following arguments are required: config', 2),
+    BadInput('command line', f'train.py {PRETRAIN} --epochs 3', 'unrecognized arguments: --epochs 3', 2),
+    BadInput('command line', f'train.py {PRETRAIN} --launcher torchrun', "invalid choice: 'torchrun'", 2),
+    BadInput('command line', f'train.py {PRETRAIN} --cfg-options lr', "takes KEY=VALUE, .*; got 'lr'"),
+    BadInput('command line', train() + ' --launcher pytorch', 'started by torchrun, as tools/dist_train.sh'),
+    BadInput('command line', train() + ' --launcher slurm', 'started by srun, as tools/slurm_train.sh'),
+    BadInput('command line', train() + ' --launcher mpi', 'started by mpirun'),
+    BadInput('command line', train(trian_cfg__max_epochs=1), 'did you mean train_cfg'),
+    BadInput('command line', train(data_root='images'), 'train_dataloader.dataset.data_root'),
+    BadInput('command line', train() + ' --resume gone.pth', 'there is no checkpoint file gone.pth'),
+    BadInput('command line', train() + ' --resume images', 'images is a folder: give the checkpoint file'),
+    BadInput('command line', train(work_dir='notes.txt/run'), 'Not a directory: .*notes.txt/run'),
+    BadInput('command line', train(work_dir='/proc/run'), 'No such file or directory: ./proc/run'),
+    BadInput('command line', f'test.py {PRETRAIN}', 'are required: checkpoint', 2),
+    BadInput('command line', test(more='--tta'), '--tta needs a config with tta_pipeline'),
+    BadInput('command line', test(checkpoint='gone.pth'), 'there is no checkpoint file gone.pth'),
+    BadInput('command line', test(checkpoint='s3://bucket/a.pth'), 'give a file, or an http.s. address'),
+    BadInput('command line', f'knn.py {CLASSIFY} trained.pth --launcher pytorch', 'in one process', 2),
+    BadInput('command line', f'knn.py {CLASSIFY} trained.pth --k 0', 'no number of neighbours', 2),
+    BadInput('command line', KNN + ' --device tpu', 'there is no device tpu here'),
+    BadInput('command line', SEGMENT_ONE.format('gone.jpg'), 'there is no image gone.jpg'),
+    BadInput('command line', SEGMENT_ONE.format('a.jpg') + ' --opacity 2', 'expected a number from 0 to 1'),
+    BadInput('command line', 'export.py tensorflow trained.pth out.pth', "invalid choice: 'tensorflow'", 2),
+    BadInput('command line', 'export.py timm trained.pth o --img-size 1 2 3', 'takes a side, or height', 2),
+    BadInput('command line', 'download.py no_such_model', "no model 'no_such_model': mvp_mm.list_models"),
+    BadInput('command line', 'check_dataset.py nowhere', 'there is no image folder nowhere'),
+    BadInput('command line', 'check_dataset.py images --workers 0', 'is no number of processes', 2),
+    BadInput('command line', 'check_dataset.py images --out no/bad.txt', 'there is no folder no', 2),
+    BadInput('command line', 'check_imagenet.py images/train', 'has neither train nor val: .*found a, b'),
+    BadInput('command line', 'publish.py images --zoo zoo', 'there is no checkpoint in images'),
+    BadInput('command line', 'plot_curves.py images', 'there is no log .* in images'),
+    BadInput('command line', ATTENTION.format('gone.jpg'), 'gone.jpg'),
+    BadInput('command line', ATTENTION.format('a.jpg') + ' --device tpu', 'there is no device tpu here'),
+    BadInput('command line', 'render_images.py --out rendered --count 0', 'has one scene or more'),
+    BadInput('command line', 'render_images.py --out notes.txt --count 1', 'File exists: .notes.txt'),
+    BadInput('command line', 'browse_scenes.py --size 0', 'needs 8 pixels a side or more'),
+    BadInput('config', 'train.py gone.py', 'there is no config file gone.py'),
+    BadInput('config', 'train.py configs/mvp', 'there is no config file configs/mvp'),
+    BadInput('config', 'train.py notes.txt', 'cannot be read as a config: .*Only py/yml/yaml/json'),
+    BadInput('config', 'train.py syntax.py', 'cannot be read as a config: SyntaxError'),
+    BadInput('config', 'train.py undefined.py', "NameError: name 'name_of_model' is not defined"),
+    BadInput('config', 'train.py no_base.py', 'No such file or directory: .*gone.py'),
+    BadInput('config', 'train.py no_package.py', 'does not support to load mvpmm config'),
+    BadInput('config', 'train.py empty.py', 'it has no `model`'),
+    BadInput('config', 'train.py list.json', 'list.json cannot be read as a config'),
+    BadInput('config', 'train.py bytes.py', 'bytes.py cannot be read as a config: UnicodeDecodeError'),
+    BadInput('config', 'train.py no_loader.py', 'no config to train: it has no train_dataloader'),
+    BadInput('config', train(train_dataloader__batch_size=0), 'batch_size should be a positive integer'),
+    BadInput('config', train(train_dataloader__batch_size=100), '8 images do not fill one iteration'),
+    BadInput('config', train(train_dataloader__batch_size='many'), 'expected a number, such as 8'),
+    BadInput('config', train(train_cfg__max_epochs='many'), 'expected a number, such as'),
+    BadInput('config', train(train_cfg__max_epochs=-1), 'is no length of a training: give 1 or more'),
+    BadInput('config', train(optim_wrapper__optimizer__type='AdamWW'), 'AdamWW is not in the .*optimizer'),
+    BadInput('config', train(optim_wrapper__optimizer__lr='fast'), 'expected a number, such as 0.0015'),
+    BadInput('config', train(optim_wrapper__optimizer__lr=-1), 'Invalid learning rate: -1'),
+    BadInput('config', train(optim_wrapper__precision='fp8'), "is none of 'auto', 'bfloat16', 'float32'"),
+    BadInput('config', train(model__type='MVPP'), 'MVPP is not in the mmpretrain::model registry'),
+    BadInput('config', train(model__backbone__arch='giant'), "arch='giant' is not one of"),
+    BadInput('config', train(model__backbone__depth=3), "unexpected keyword argument 'depth'"),
+    BadInput('config', train(model__backbone__patch_size=7), 'set model.target_generator.patch_size'),
+    BadInput('config', train(model__neck__out_channels=63), 'set model.neck.out_channels=64'),
+    BadInput('config', train(model__neck__in_channels=63), 'set model.neck.in_channels=96'),
+    BadInput('config', train(model__target_generator__model_name='ViT-X'), "knows no model 'ViT-X'"),
+    BadInput('config', train(model__target_generator__pretrained='gone.pt'), 'nor an existing weight file'),
+    BadInput('config', train(default_hooks__checkpoint__retry_interval=0), 'is no number of iterations'),
+    BadInput('config', train(default_hooks__checkpoint__interval='often'), 'expected a number, such as 10'),
+    BadInput('config', train(custom_hooks__1__max_share=2), 'is no share between 0 and 1'),
+    BadInput('config', train(randomness__seed='lucky'), 'expected a number, such as 0'),
+    BadInput('config', train(train_dataloader__dataset__type='Photos'), 'Photos is not in the .*dataset'),
+    BadInput('config', train(train_dataloader__sampler__type='Random'), 'Random is not in the .*sampler'),
+    BadInput('config', train(CLASSIFY), 'no pre-trained checkpoint was given: add --cfg-options'),
+    BadInput('checkpoint', test(checkpoint='notes.txt'), "it is text that begins 'hello, I am a text'"),
+    BadInput('checkpoint', test(checkpoint='empty.pth'), 'no plain weight file .it is empty'),
+    BadInput('checkpoint', test(checkpoint='truncated.pth'), 'it is damaged, cut off'),
+    BadInput('checkpoint', test(checkpoint='pickle.pth'), 'pickle.pth is no plain weight file'),
+    BadInput('checkpoint', test(checkpoint='script.pth'), 'a TorchScript archive, which is code'),
+    BadInput('checkpoint', test(checkpoint='picture.pth'), 'begins neither as a zip archive nor as a pickle'),
+    BadInput('checkpoint', test(checkpoint='archive.pth'), 'archive.pth is no plain weight file'),
+    BadInput('checkpoint', test(checkpoint='list.pth'), 'it holds a list, not a dict'),
+    BadInput('checkpoint', test(checkpoint='other.pth'), 'no vision transformer; it holds conv, fc'),
+    BadInput('checkpoint', test(checkpoint='numbers.pth'), 'no tensors by name in it'),
+    BadInput('checkpoint', test(checkpoint='broken.safetensors'), 'broken.safetensors is no plain weight'),
+    BadInput('checkpoint', test(SEGMENT, 'trained.pth'), 'it has no neck, no decode_head, .*train first'),
+    BadInput('checkpoint', test(CLASSIFY, 'trained.pth'), 'it has no head: .*train first'),
+    BadInput('checkpoint', train() + ' --resume weights.pth', 'weights but no meta, .*load_from=weights.pth'),
+    BadInput('checkpoint', train() + ' --resume truncated.pth', 'it is damaged, cut off'),
+    BadInput(
+        'checkpoint', train(train_dataloader__batch_size=4) + ' --resume trained.pth', 'batch_size=8 ke'
+    ),
+    BadInput('checkpoint', train(load_from='other.pth'), 'other.pth holds no vision transformer'),
+    BadInput('checkpoint', train(CLASSIFY, **{INIT: 'other.pth'}), 'other.pth holds no vision transformer'),
+    BadInput('checkpoint', train(CLASSIFY, **{INIT: 'gone.pth'}), 'there is no checkpoint gone.pth'),
+    BadInput('checkpoint', 'export.py timm other.pth out.pth', 'other.pth holds no vision transformer'),
+    BadInput('checkpoint', 'export.py timm truncated.pth out.pth', 'it is damaged, cut off'),
+    BadInput('file', train(data='gone'), 'there is no image folder gone. Give one with'),
+    BadInput('file', train(data='no_images'), 'no image found below no_images/train'),
+    BadInput('file', train(data='all_bad'), '11 images in a row cannot be read'),
+    BadInput('file', train(data='some_bad'), '2 of 8 images cannot be read, more than the allowed share'),
+    BadInput('file', train(train_dataloader__dataset__ann_file='gone.txt'), 'No such file .*gone.txt'),
+    BadInput('file', train(CLASSIFY, 'no_images', **SCRATCH), 'has no sub-folder: expected one for each'),
+    BadInput('file', train(CLASSIFY, 'some_bad', **SCRATCH), 'cannot be read .*replace the file, or delete'),
+    BadInput('file', 'check_dataset.py some_bad', '2 of 8 cannot be read; they are listed in bad_images.txt'),
+    BadInput('file', 'prepare_ade20k.py --root ade --archive gone.zip', 'there is no archive gone.zip'),
+    BadInput('file', 'prepare_ade20k.py --root ade --archive notes.txt', 'notes.txt is no archive'),
+    BadInput('file', 'prepare_ade20k.py --root ade --archive outside.zip', 'outside.zip refused: its entry'),
+    BadInput('file', SEGMENT_ONE.format('notes.txt'), 'notes.txt is no image'),
+    BadInput('file', ATTENTION.format('notes.txt'), 'notes.txt'),
+]
+# In processes of their own: shell scripts.
+OF_THE_SHELL = [
+    BadInput('command line', 'dist_train.sh', 'CONFIG GPUS are needed, got 0 arguments', 2),
+    BadInput('command line', 'dist_train.sh gone.py 2', 'no such file: gone.py', 2),
+    BadInput('command line', f'dist_train.sh {PRETRAIN} two', 'must be a positive whole number, got two', 2),
+    BadInput('command line', f'MAX_RESTARTS=-1 dist_train.sh {PRETRAIN} 2', 'must be a whole number', 2),
+    BadInput('command line', f'MAX_RESTARTS=3 dist_train.sh {PRETRAIN} 2', 'needs --resume', 2),
+    BadInput('command line', f'dist_test.sh {PRETRAIN} gone.pth 2', 'no such file: gone.pth', 2),
+    BadInput('command line', 'slurm_train.sh part job gone.py run', 'no such file: gone.py', 2),
+    BadInput(
+        'command line', f'GPUS=9 GPUS_PER_NODE=8 slurm_train.sh p j {PRETRAIN} run', 'not a multiple', 2
+    ),
+]
+
+
+def make_folder(root: Path) -> None:
+    """Everything that the command lines name."""
+    (root / 'configs').symlink_to(ROOT / 'configs')
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for name in ('a', 'b'):
+            for top in ('images', 'some_bad'):
+                (root / top / split / name).mkdir(parents=True)
+                for number in range(4):
+                    pixels = rng.integers(0, 256, (80, 80, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(root / top / split / name / f'{number}.png')
+        for kind, shape in (('images', (48, 64, 3)), ('annotations', (48, 64))):
+            (root / 'camvid' / kind / split).mkdir(parents=True)
+            for number in range(2):
+                path = root / 'camvid' / kind / split / f'{number}.{"jpg" if len(shape) == 3 else "png"}'
+                Image.fromarray(rng.integers(0, 11, shape, dtype=np.uint8)).save(path)
+    for name in ('a/0.png', 'b/1.png'):
+        (root / 'some_bad/train' / name).write_bytes(b'')
+    (root / 'no_images/train').mkdir(parents=True)
+    (root / 'all_bad').mkdir()
+    for number in range(20):
+        (root / 'all_bad' / f'{number}.jpg').write_text('no image')
+    _write_configs(root)
+    _write_checkpoints(root)
+    with zipfile.ZipFile(root / 'outside.zip', 'w') as archive:
+        archive.writestr('../outside.txt', 'written outside of the folder')
+
+
+def _write_configs(root: Path) -> None:
+    (root / 'notes.txt').write_text('hello, I am a text\n')
+    (root / 'syntax.py').write_text('model = dict(\n')
+    (root / 'undefined.py').write_text('model = dict(type=name_of_model)\n')
+    (root / 'no_base.py').write_text("_base_ = './gone.py'\n")
+    (root / 'no_package.py').write_text("_base_ = 'mvpmm::mvp/vitb16_in1k.py'\n")
+    (root / 'empty.py').write_text('')
+    (root / 'list.json').write_text('[1]')
+    (root / 'bytes.py').write_bytes(bytes(range(256)))
+    (root / 'no_loader.py').write_text(f'_base_ = {PRETRAIN!r}\ntrain_dataloader = None\n')
+
+
+def _write_checkpoints(root: Path) -> None:
+    """One that training can go on from, and what is wrong in many ways."""
+    cfg = mvp_mm.engine.load_config(str(root / PRETRAIN), str(root / 'made'))
+    cfg.train_dataloader.dataset.data_root = str(root / 'images')
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.train_cfg.max_epochs = 1
+    mvp_mm.engine.build_runner(cfg).train()
+    good = (root / 'made/epoch_1.pth').rename(root / 'trained.pth')
+    content = torch.load(good, weights_only=True)
+    torch.save(content['state_dict'], root / 'weights.pth')
+    segmentor = Config.fromfile(ROOT / SEGMENT)
+    segmentor.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope(segmentor.default_scope):
+        torch.save(MODELS.build(segmentor.model).state_dict(), root / 'segmentor.pth')
+    (root / 'empty.pth').touch()
+    (root / 'truncated.pth').write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    (root / 'pickle.pth').write_bytes(pickle.dumps(Path.touch))
+    torch.jit.trace(nn.Linear(1, 1), torch.zeros(1, 1)).save(str(root / 'script.pth'))
+    Image.new('RGB', (8, 8)).save(root / 'picture.pth', format='PNG')
+    with zipfile.ZipFile(root / 'archive.pth', 'w') as archive:
+        archive.writestr('readme.txt', 'no weights')
+    torch.save([1, 2], root / 'list.pth')
+    torch.save({'conv.weight': torch.zeros(3, 3), 'fc.bias': torch.zeros(3)}, root / 'other.pth')
+    torch.save(dict(state_dict={'backbone.cls_token': 1.0}), root / 'numbers.pth')
+    (root / 'broken.safetensors').write_bytes(b'\xff' * 40)
+
+
+def answer(command: str) -> tuple[str, int]:
+    """Run a tool in this process, in the current folder.
+
+    Args:
+        command: As typed.
+
+    Returns:
+        The line that tells what is wrong, and the exit status; of a traceback its last line, and -1.
+    """
+    name, *arguments = command.split()
+    printed, status, told = io.StringIO(), 0, ''
+    before = sys.argv
+    sys.argv = [f'tools/{name}', *arguments]
+    try:
+        with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()):
+            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        told = error.code if isinstance(error.code, str) else printed.getvalue()
+    except BaseException:
+        return traceback.format_exc().strip().splitlines()[-1], -1
+    finally:
+        sys.argv = before
+    lines = [line for line in told.splitlines() if line and not line.startswith('(MVP_MM_TRACEBACK')]
+    first = next(
+        (i for i, line in enumerate(lines) if 'ERROR: ' in line or ' error: ' in line), len(lines) - 1
+    )
+    return ' '.join(line.strip() for line in lines[first:]), status
+
+
+def answer_of_the_shell(command: str) -> tuple[str, int]:
+    """Run a shell script of tools/, as :func:`answer` does."""
+    *variables, name = command.split()[
+        : next(i for i, word in enumerate(command.split(), 1) if '=' not in word)
+    ]
+    arguments = command.split()[len(variables) + 1 :]
+    environment = {**os.environ, **dict(variable.split('=') for variable in variables)}
+    done = subprocess.run(
+        ['bash', str(ROOT / 'tools' / name), *arguments], env=environment, capture_output=True, text=True
+    )
+    return done.stderr.splitlines()[0], done.returncode
+
+
+def table(answers: Sequence[tuple[str, int]]) -> str:
+    """The page with every input and its answer.
+
+    Args:
+        answers: One for each of ``BAD_INPUTS``, then of ``OF_THE_SHELL``.
+
+    Returns:
+        Markdown.
+    """
+    bad_inputs = [*BAD_INPUTS, *OF_THE_SHELL]
+    rows = [f'# {len(bad_inputs)} bad inputs, and what they are answered', '', ABOUT]
+    for kind in dict.fromkeys(bad.kind for bad in bad_inputs):
+        rows += ['', f'## {kind.capitalize()}s', '', '| input | answer | exit status |', '|---|---|---|']
+        for bad, (told, status) in zip(bad_inputs, answers, strict=True):
+            if bad.kind == kind:
+                shown = told.replace('|', '\\|').replace('<', '&lt;')
+                rows.append(f'| `{_short(bad.command)}` | {shown} | {status} |')
+    return '\n'.join(rows) + '\n'
+
+
+ABOUT = """Made by `python tests/test_engine/bad_inputs.py docs/bad_inputs.md`, which runs every line and
+writes what it is answered. tests/test_engine/test_bad_inputs.py checks each in every test run: the words, the
+exit status, and that there is no traceback. `…` stands for options with which the command would work: the
+data, no workers, one epoch. `DIR` is the folder in which it runs. The files are what their names say
+(`truncated.pth`, `syntax.py`, …)."""
+
+
+def _short(command: str) -> str:
+    """Without the options that make a command quick."""
+    usual = (
+        'train_dataloader.num_workers=0',
+        'test_dataloader.num_workers=0',
+        'val_dataloader.num_workers=0',
+    )
+    usual += (
+        'test_dataloader.persistent_workers=False',
+        'train_cfg.max_epochs=1',
+        'model.head.num_classes=2',
+    )
+    usual += tuple(f'{name}_dataloader.dataset.data_root=images' for name in ('train', 'val', 'test'))
+    usual += ('test_dataloader.dataset.data_root=camvid',)
+    words = command.replace(' --work-dir run', '').split()
+    kept = [word for word in words if word not in usual]
+    ends = [*kept[1:], '--']
+    kept = [
+        word for word, then in zip(kept, ends, strict=True) if (word, then[:2]) != ('--cfg-options', '--')
+    ]
+    return ' '.join(kept + ['…'] * (kept != words))
+
+
+def main() -> None:
+    out = Path(sys.argv[1]).resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        make_folder(Path(folder))
+        found = [answer(bad.command) for bad in BAD_INPUTS]
+        found += [answer_of_the_shell(bad.command) for bad in OF_THE_SHELL]
+        inside = os.path.realpath(folder)
+    plain = [(told.replace(inside, 'DIR').replace(f'{ROOT}/', ''), status) for told, status in found]
+    out.write_text(table(plain))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,36 @@
+"""Run by torchrun in two processes: one of them is killed, and the next attempt goes on."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from exact_runs import Watch, build, finish
+from mmengine.hooks import Hook
+
+
+class Kill(Hook):
+    """SIGKILL of this process, in the first attempt."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        first = os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'
+        if first and torch.distributed.get_rank() == 1 and runner.iter + 1 == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main():
+    folder = Path(sys.argv[1])
+    more = dict(launcher='pytorch', size=48, saved_by_epoch=False, interval=4)
+    watch = Watch()
+    rest, state_after = finish(build(folder / 'cut', watch, resume=True, hooks=[Kill()], **more), watch)
+    watch = Watch()
+    losses, state = finish(build(folder / 'whole', watch, **more), watch)
+    rank = torch.distributed.get_rank()
+    names = [name for name in state if rank == 0 or 'running' not in name]  # see exact_runs.main
+    same = all(torch.equal(state[name], state_after[name]) for name in names)
+    print(f'RESULT rank={rank} number={len(rest)} losses={rest == losses[4:]} weights={same}', flush=True)
+
+
+if __name__ == '__main__':
+    main()

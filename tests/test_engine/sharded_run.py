@@ -1,0 +1,90 @@
+"""Run by torchrun in two processes: a few steps by DDP and by FSDP; print what differs."""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+
+from mvp_mm.engine import build_runner, load_config
+from mvp_mm.faults.tiny_run import write_photographs
+
+ROOT = Path(__file__).parents[2]
+
+
+class Note(Hook):
+    """Losses and gradient norms."""
+
+    def __init__(self):
+        self.values = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        history = runner.message_hub.log_scalars.get('train/grad_norm')
+        norm = history.current() if history else 0.0
+        self.values.append((outputs['loss'].item(), float(norm)))
+
+
+def config(name, folder):
+    """A config of configs/mvp at the size of vittiny_debug, with all of its own that is no size."""
+    debug = load_config(str(ROOT / 'configs/mvp/vittiny_debug.py'))
+    cfg = load_config(str(ROOT / f'configs/mvp/{name}.py'), str(folder / name), 'pytorch')
+    cfg.model.backbone.arch = dict(debug.model.backbone.arch, num_layers=2)
+    cfg.model.backbone.update(img_size=64, patch_size=8, drop_path_rate=0.0)
+    cfg.model.backbone.layer_scale_init_value = 0.1
+    cfg.model.neck, cfg.model.target_generator = debug.model.neck, debug.model.target_generator
+    cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False, pin_memory=False)
+    cfg.train_dataloader.sampler.total_batch = 16
+    cfg.train_dataloader.dataset.update(
+        data_root=str(folder / 'images'), pipeline=debug.train_dataloader.dataset.pipeline
+    )
+    cfg.optim_wrapper.update(accumulative_counts=2, clip_grad=dict(max_norm=0.5))
+    cfg.optim_wrapper.optimizer.update(lr=0.01, weight_decay=5.0)  # a tenth of the loss, were it not there
+    cfg.auto_scale_lr = None
+    cfg.param_scheduler = None
+    cfg.train_cfg.max_epochs = 1
+    cfg.default_hooks.logger.interval = 1
+    cfg.visualizer.vis_backends = []
+    cfg.env_cfg.mp_cfg.pop('mp_start_method', None)
+    return cfg
+
+
+def main():
+    folder = Path(sys.argv[1])
+    rank = int(os.environ['RANK'])
+    if rank == 0:
+        write_photographs(folder / 'images', 64)
+    values, decaying = {}, {}
+    for name in ('vitb16_in1k', 'vith16_in1k_fsdp'):
+        cfg = config(name, folder)
+        if 'strategy' in cfg:
+            cfg.strategy.model_wrapper.device_id = torch.device('cpu')
+        runner = build_runner(cfg)
+        note = Note()
+        runner.register_hook(note, 'LOWEST')
+        torch.distributed.barrier()  # the images are written
+        runner.train()
+        values[name] = torch.tensor(note.values)
+        groups = runner.optim_wrapper.optimizer.param_groups
+        decaying[name] = [(len(group['params']), group['weight_decay']) for group in groups]
+        kind = type(runner.model).__name__
+        print(
+            f'RUN rank={rank} {kind} iterations={len(note.values)} groups={decaying[name]}\n',
+            end='',
+            flush=True,
+        )
+    ddp, fsdp = values.values()
+    apart = (ddp - fsdp).abs().max().item()
+    print(
+        f'RESULT rank={rank} apart={apart:.3g} moved={(ddp[0] - ddp[-1]).abs()[0]:.3g}\n', end='', flush=True
+    )
+    if rank == 0:
+        saved = torch.load(folder / 'vith16_in1k_fsdp/epoch_1.pth', weights_only=False)['state_dict']
+        plain = torch.load(folder / 'vitb16_in1k/epoch_1.pth', weights_only=True)['state_dict']
+        same = saved.keys() == plain.keys()
+        furthest = max((saved[key] - plain[key]).abs().max().item() for key in plain)
+        print(f'SAVED same_names={same} furthest={furthest:.3g}', flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,70 @@
+"""The sweep of faults, made short: what it kills ends as if nothing had happened, and its report says so."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from mvp_mm.faults.bad_images import WAYS
+from mvp_mm.faults.kills import Outcome, Undisturbed
+from mvp_mm.faults.phase_hook import PHASES, Position, read_position
+from mvp_mm.faults.report import kills_section, truncations_section
+from mvp_mm.faults.tiny_run import digest
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / 'tools/analysis_tools/fault_injection.py'
+
+
+def test_short(tmp_path):
+    short = '--kills 3 --rank-kills 0 --cuts 1 --images 200 --epochs 1 --out report.md --keep runs'
+    done = subprocess.run(
+        [sys.executable, TOOL, *short.split()],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = (tmp_path / 'report.md').read_text()
+    assert '**3 of 3 the same.**' in report and '**1 of 1 the same**' in report
+    hit = re.findall(r'^\| (step|save|evaluation|end) \| (\d+) \| (\d+) \|', report, re.M)
+    assert sum(int(times) for _, times, _ in hit) == 3 and all(times == same for _, times, same in hit)
+    assert 'Training finished, and exactly these are in bad_images.txt (10 lines)' in report
+    for way in WAYS:
+        assert f'| {way} | 1 | 1 | ' in report
+    whole = read_position(tmp_path / 'runs/undisturbed_1')
+    assert (whole.first, whole.done, PHASES[whole.phase]) == (0, 8, 'end')
+    assert whole.entered[PHASES.index('save')] == 4 and whole.entered[PHASES.index('evaluation')] == 1
+
+
+def test_a_digest_sees_every_change(tmp_path):
+    weight, moment = torch.arange(6.0).reshape(2, 3), torch.zeros(3)
+
+    def of(weight=weight, moment=moment, name='a'):
+        path = tmp_path / 'a.pth'
+        torch.save(dict(state_dict={name: weight}, optimizer=dict(state={0: dict(exp_avg=moment)})), path)
+        return digest(path)
+
+    others = [
+        of(weight.reshape(3, 2)),
+        of(weight.half()),
+        of(weight.nextafter(weight + 1)),
+        of(moment=moment - 0.0 * moment - 1e-45),
+        of(name='b'),
+    ]
+    assert of() == of() and len({of(), *others}) == 6
+
+
+def test_a_run_that_differs_is_told():
+    position = Position(1, 4, 0, 24, (0, 30, 12, 3, 1), (0.0,) * 5)
+    whole = Undisturbed(Path('c.py'), Path('w'), 'ab' * 32, position, 5.0)
+    outcomes = [Outcome('save', 9, 8, False, 12.0), Outcome('step', 5, 4, True, 20.0)]
+    text = kills_section('Kills', whole, outcomes)
+    assert '**1 of 2 the same.**' in text and '| save | 1 | 0 | 1 |' in text and '12 to 20 s' in text
+    cuts = [Outcome('10 of 99 bytes', -1, 22, True), Outcome('20 of 99 bytes', -1, 22, False)]
+    assert '**1 of 2 the same**' in truncations_section(cuts)
+    assert truncations_section(cuts).endswith('Bytes left of 99: 10, 20.')
