@@ -298,13 +298,16 @@ class MVPRunner(Runner):
         super().load_or_resume()
 
     def train(self) -> nn.Module:
-        """Train; afterwards signals do what they did before, however it ends."""
+        """Train; afterwards signals do what they did before and no worker is left, however it ends."""
         try:
             return super().train()
         finally:
             for hook in self.hooks:
                 if isinstance(hook, StopOnSignalHook):
                     hook.give_back()
+            for loop in (self._train_loop, self._val_loop):
+                if isinstance(loop, BaseLoop):  # a config, where it failed before the loop was built
+                    _end_workers(loop.dataloader)
 
     def val(self) -> dict:
         """Validate a checkpoint, which has to fill the whole model."""
@@ -362,6 +365,17 @@ class MVPRunner(Runner):
             f'The recipe counts optimiser steps: iterations, schedule and intervals are {factor} times as '
             'many'
         )
+
+
+def _end_workers(loader: DataLoader) -> None:
+    """End the workers that a loader keeps for its next epoch.
+
+    Python would end them at exit by one SIGTERM and wait. They outlive a first one (StopOnSignalHook), so it
+    would wait for ever.
+    """
+    kept, loader._iterator = getattr(loader, '_iterator', None), None
+    if kept is not None:
+        kept._shutdown_workers()
 
 
 def _fit_machine(dataloader: dict) -> None:
