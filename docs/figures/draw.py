@@ -45,9 +45,16 @@ def draw_method() -> Figure:
     picture(figure, (0.25, 0.6, 0.13, 0.34), crop, 'whole')
     box(figure, (0.44, 0.655, 0.16, 0.2), 'teacher\nvision branch of CLIP\nfrozen', FROZEN)
     box(figure, (0.44, 0.155, 0.16, 0.2), 'student\nBEiT ViT\nlearns', LEARNT)
-    picture(figure, (0.66, 0.6, 0.13, 0.34), teacher_colours(crop), 'targets $G$: CLS and\nevery patch (Eq. 7)')
+    picture(
+        figure, (0.66, 0.6, 0.13, 0.34), teacher_colours(crop), 'targets $G$: CLS and\nevery patch (Eq. 7)'
+    )
     box(figure, (0.66, 0.155, 0.13, 0.2), 'one linear layer\npredictions $F$\n(Eq. 8)', LEARNT)
-    box(figure, (0.855, 0.38, 0.135, 0.24), 'minus the mean\ncosine of $F$ and $G$\nover CLS and all\npatches (Eq. 9)', INK)
+    box(
+        figure,
+        (0.855, 0.38, 0.135, 0.24),
+        'minus the mean\ncosine of $F$ and $G$\nover CLS and all\npatches (Eq. 9)',
+        INK,
+    )
     for start, end in (
         ((0.165, 0.55), (0.245, 0.74)),
         ((0.165, 0.45), (0.245, 0.28)),
@@ -82,8 +89,18 @@ def draw_masks() -> Figure:
 def draw_downstream() -> Figure:
     """What becomes of a pre-training checkpoint."""
     figure = plt.figure(figsize=(9.2, 2.4))
-    box(figure, (0.01, 0.36, 0.17, 0.3), 'pre-training checkpoint\nstudent and linear layer\n(no teacher)', LEARNT)
-    box(figure, (0.25, 0.36, 0.19, 0.3), 'load as it is: shared bias\ntable to one a block,\nresized where the grid differs', INK)
+    box(
+        figure,
+        (0.01, 0.36, 0.17, 0.3),
+        'pre-training checkpoint\nstudent and linear layer\n(no teacher)',
+        LEARNT,
+    )
+    box(
+        figure,
+        (0.25, 0.36, 0.19, 0.3),
+        'load as it is: shared bias\ntable to one a block,\nresized where the grid differs',
+        INK,
+    )
     rows = (
         ('UperNet: segmentation', 'blocks 3, 5, 7, 11 at 512x512'),
         ('fine-tuning: classification', 'mean of the patches, 224x224'),
