@@ -1,18 +1,21 @@
 """Every block of shell and of Python in README and docs is run, or parsed where it wants real data or GPUs.
 
 What is done with a command follows from what it calls (:func:`kind_of`). A comment above a block may say it:
-``<!-- test: set-up -->`` for what only a fresh clone can run (tools/release_check.sh does that), and
-``<!-- test: shown: REASON -->`` for what cannot be run here. Runs are shrunk: the reader has a few small images,
-and a training ends after two iterations.
+``<!-- test: set-up -->``, for what only a fresh clone can run (tools/release_check.sh does that);
+``<!-- test: shown: REASON -->``, for what cannot be run here.
+
+Runs are shrunk: the reader has a few images, and a training ends after two iterations.
 """
 
 import argparse
 import ast
+import importlib.util
 import json
+import os
 import re
 import runpy
 import shlex
-import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -178,6 +181,7 @@ def students(pictures):
         'camvid': mvp_mm.get_model('upernet_vittiny_camvid'),
         'custom': mvp_mm.get_model('upernet_vittiny_custom'),
         'debug': mvp_mm.get_model('mvp_vittiny_debug'),
+        'overfit': mvp_mm.get_model('mvp_vittiny_overfit'),
     }
     for name, model in made.items():
         torch.save(plain(model), folder / f'{name}.pth')
@@ -202,7 +206,8 @@ CHECKPOINTS = {
     'work_dirs/classifier/epoch_10.pth': 'classifier',
     'work_dirs/vittiny_camvid/iter_400.pth': 'camvid',
     'work_dirs/vittiny_custom/iter_400.pth': 'custom',
-    'work_dirs/overfit/epoch_600.pth': 'student',
+    'work_dirs/overfit/epoch_600.pth': 'overfit',
+    'work_dirs/my_run/epoch_1.pth': 'student',
     'work_dirs/mine/epoch_300.pth': 'student',
     'work_dirs/first/epoch_2.pth': 'student',
     'epoch_300.pth': 'backbone',
@@ -226,10 +231,9 @@ def reader(pictures, students, tmp_path, monkeypatch):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(students / f'{student}.pth')
-    first = tmp_path / 'work_dirs/first'
-    shutil.copy(ROOT / 'configs/mvp/vittiny_debug.py', first / 'pretrain.py')
-    (first / 'pretrain.py').write_text("_base_ = 'mvp_mm::mvp/vittiny_scenes.py'\n")
-    shutil.copy(first / 'pretrain.py', tmp_path / 'work_dirs/mine/pretrain.py')
+    for run, config in (('first', 'pretrain'), ('mine', 'pretrain'), ('my_run', 'config')):
+        (tmp_path / f'work_dirs/{run}/{config}.py').write_text("_base_ = 'mvp_mm::mvp/vittiny_scenes.py'\n")
+    copy_template(ROOT / 'configs/upernet/vittiny_custom.py', tmp_path / 'vittiny_custom.py')
     write_logs(tmp_path / 'work_dirs')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
@@ -238,8 +242,13 @@ def reader(pictures, students, tmp_path, monkeypatch):
     return tmp_path
 
 
+def copy_template(source, target):
+    """With the first of the lines changed that a reader has to change."""
+    target.write_text(Path(source).read_text().replace('data/mine', MAPS))
+
+
 def write_logs(folder):
-    for name in ('vittiny_scenes', 'vittiny_scenes_pixel', 'first'):
+    for name in ('vittiny_scenes', 'vittiny_scenes_pixel', 'vittiny_scenes_mae', 'first'):
         logs = folder / name / '20260101_000000' / 'vis_data'
         logs.mkdir(parents=True)
         keys = ('loss', 'cosine_cls', 'target_cosine/excess', 'lr')
@@ -256,18 +265,19 @@ def shrink_runs(monkeypatch):
             loader = cfg.get(f'{phase}_dataloader')
             if not loader:
                 continue
-            loader.update(num_workers=0, batch_size=4)
+            loader.update(num_workers=0, batch_size=2)
             loader.pop('persistent_workers', None)
+            few = 4 if phase == 'train' else 2
             if 'count' in loader.dataset:
-                loader.dataset.count = 8
+                loader.dataset.count = few
+            else:
+                loader.dataset.indices = few
             if 'total_batch' in loader.get('sampler', {}):
-                loader.sampler.total_batch = 4
-            if phase == 'train' and 'fixed_draws' in loader.dataset:
-                loader.dataset.indices = 8
+                loader.sampler.total_batch = 2
         if cfg.get('train_cfg'):
             key = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
             training.set_length(cfg, 2 if key == 'max_iters' else 1)
-        cfg.auto_scale_lr = dict(base_batch_size=4, enable=False)
+        cfg.auto_scale_lr = dict(base_batch_size=2, enable=False)
         cfg.resume = False  # the checkpoints are no real ones
         runner = whole(cfg, auto_batch)
         runner._log_env = lambda env: None
@@ -358,6 +368,7 @@ def filled_in(words, block):
         'LABELLED': LABELLED,
         'MAPS': MAPS,
         'CONFIG': 'configs/upernet/vittiny_camvid.py',
+        '/lab/zoo': 'lab_zoo',
     }
     pattern = re.compile(r'(?<![\w.])(' + '|'.join(names) + r')(?![\w.])')
     joined = [pattern.sub(lambda match: names[match[1]], word) for word in words]
@@ -469,9 +480,7 @@ def test_shell(block, reader, monkeypatch):
             run_mvp_mm(without_environment(words), block, reader, monkeypatch)
         elif words[0] == 'cp':
             for source in words[1:-1]:
-                shutil.copy(source, words[-1])
-                copied = Path(words[-1], Path(source).name)
-                copied.write_text(copied.read_text().replace('data/mine', MAPS))
+                copy_template(source, Path(words[-1], Path(source).name))
 
 
 @pytest.mark.parametrize('block', IN_PYTHON, ids=lambda block: block.id)
@@ -541,3 +550,59 @@ def test_the_site_names_every_registered_class():
     names = set(re.findall(r'register_module\(\)\nclass (\w+)\(', sources))
     assert len(names) > 25
     assert {name for name in names if not re.search(rf'\.{name}$', text, re.MULTILINE)} == set()
+
+
+def test_the_notebook(tmp_path, monkeypatch):
+    """From top to bottom, with fewer scenes; tools/release_check.sh runs it at full length."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Runner, '_log_env', lambda self, env: None)
+    notebook = json.loads((ROOT / 'notebooks/mvp_in_minutes.ipynb').read_text())
+    cells = [cell for cell in notebook['cells'] if cell['cell_type'] == 'code']
+    assert all(cell['outputs'] == [] and cell['execution_count'] is None for cell in cells)
+    sizes = ast.parse(''.join(cells[0]['source']))
+    names = {name.id for line in sizes.body for name in line.targets[0].elts}
+    assert names == {'SCENES', 'EPOCHS', 'LABELLED', 'QUERIES'}
+    names = dict(SCENES=128, EPOCHS=1, LABELLED=20, QUERIES=12)
+    for cell in cells[1:]:
+        exec(compile(''.join(cell['source']), cell['id'], 'exec'), names)
+    assert names['targets'].shape == (4, 65, 96)
+    assert Path('work_dirs/notebook/student_of_1_epochs.safetensors').is_file()
+
+
+def test_the_dockerfile_copies_what_there_is():
+    """It cannot be built here; what it names is there, and goes to the engine."""
+    text = (ROOT / 'Dockerfile').read_text().replace('\\\n', ' ')
+    ignored = (ROOT / '.dockerignore').read_text().splitlines()
+    copied = [word for line in re.findall(r'^COPY (.*)$', text, re.MULTILINE) for word in line.split()[:-1]]
+    assert {'setup.py', 'mvp_mm', 'configs', 'tools', 'requirements'} <= set(copied)
+    for name in copied:
+        assert (ROOT / name).exists() and f'!{name}' in ignored, name
+    for line in re.findall(r'pip install .*', text):
+        check_pip([line])
+    stages = re.findall(r'^FROM \S+ AS (\w+)$', text, re.MULTILINE)
+    assert stages == ['cpu', 'cuda'] and 'FROM ${DEVICE}' in text
+
+
+def test_the_release_check():
+    """Its shell parses, and every file of the repository that it names is there."""
+    script = ROOT / 'tools/release_check.sh'
+    subprocess.run(['bash', '-n', script], check=True)
+    for name in set(re.findall(r'(?:tools|notebooks)/[\w.]+', script.read_text())):
+        assert (ROOT / name).is_file(), name
+    done = subprocess.run(['bash', script, '--help'], capture_output=True, text=True, check=True)
+    assert 'Usage: bash tools/release_check.sh' in done.stdout
+
+
+def test_the_site_builds(tmp_path):
+    """Without a warning."""
+    for package in ('sphinx', 'furo', 'myst_parser'):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f'{package} is not installed: pip install "mvp_mm[docs]"')
+    command = [sys.executable, '-m', 'sphinx', '-q', '-W', '-b', 'html', ROOT / 'docs', tmp_path / 'site']
+    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in (ROOT / 'docs').glob('*.md'):
+        assert (tmp_path / f'site/{page.stem}.html').is_file()
+    method = (tmp_path / 'site/method.html').read_text()
+    assert 'docs/figures/draw.py' in method and '](../' not in method

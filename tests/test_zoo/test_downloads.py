@@ -164,7 +164,7 @@ try:
 except Exception as error:
     print(type(error).__name__)
 print('written', len(written))
-print('outside', [p for p in written if not os.path.realpath(p).startswith(cache) and not p.startswith('/dev/')])
+print('outside', [p for p in written if not os.path.realpath(p).startswith((cache, '/dev/'))])
 """
 
 
