@@ -239,7 +239,14 @@ def reader(pictures, students, tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     monkeypatch.delenv('MVP_MM_ZOO', raising=False)
     shrink_runs(monkeypatch)
+    # The slowest part of building a ViT-B; any weights will do here.
+    monkeypatch.setattr(torch.nn.init, '_no_grad_trunc_normal_', uniform)
     return tmp_path
+
+
+@torch.no_grad()
+def uniform(tensor, mean, std, a, b, generator=None):
+    return tensor.uniform_(a, b, generator=generator)
 
 
 def copy_template(source, target):

@@ -1,5 +1,6 @@
 """Draw the pictures of docs/method.md and of the README: python docs/figures/draw.py"""
 
+import random
 from pathlib import Path
 
 import matplotlib
@@ -37,7 +38,7 @@ def draw_method() -> Figure:
     """One training sample: crop, mask, teacher's tokens, student, cosine."""
     scenes = SceneCollection('val', SCENE + 1, size=64)
     crop = scenes[SCENE][0]
-    np.random.seed(3)
+    random.seed(3)
     mask = BlockwiseMask(input_size=8, num_masking_patches=24, min_num_patches=5)({})['mask']
     figure = plt.figure(figsize=(9.2, 3.7))
     picture(figure, (0.01, 0.3, 0.15, 0.4), crop, 'one crop of an image')
@@ -72,7 +73,7 @@ def draw_method() -> Figure:
 def draw_masks() -> Figure:
     """Draws at the paper's size, and how often each patch is hidden."""
     draw = BlockwiseMask(input_size=14, num_masking_patches=75, min_num_patches=16)
-    np.random.seed(0)
+    random.seed(0)
     masks = np.stack([draw({})['mask'] for _ in range(2000)])
     figure, axes = plt.subplots(1, 6, figsize=(9.2, 1.9), layout='constrained')
     for axis, mask in zip(axes[:5], masks, strict=False):
@@ -102,8 +103,8 @@ def draw_downstream() -> Figure:
         INK,
     )
     rows = (
-        ('UperNet: segmentation', 'blocks 3, 5, 7, 11 at 512x512'),
-        ('fine-tuning: classification', 'mean of the patches, 224x224'),
+        ('segmentation by UperNet', 'blocks 3, 5, 7, 11 at 512x512'),
+        ('classification, fine-tuned', 'mean of the patches, 224x224'),
         ('linear probe, k-NN', 'nothing of the student is changed'),
         ('export', 'timm, transformers, ONNX, ...'),
     )
