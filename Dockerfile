@@ -36,5 +36,5 @@ COPY mvp_mm mvp_mm
 RUN pip install --no-cache-dir ".[openmmlab,export]" && mvp-mm models --pretrained
 
 # Logs and checkpoints go to work_dirs here: mount a folder on it.
-WORKDIR /work
+WORKDIR /workspace
 CMD ["mvp-mm", "doctor"]
