@@ -47,7 +47,8 @@ def tools_folder() -> Path:
 def parser() -> argparse.ArgumentParser:
     """The arguments of all commands but :data:`TOOLS`."""
     top = argparse.ArgumentParser(
-        prog='mvp-mm', description='MVP: Multimodality-guided Visual Pre-training. See docs/model_zoo.md.'
+        prog='mvp-mm',
+        description='MVP: Multimodality-guided Visual Pre-training. See docs/your_photographs.md.',
     )
     commands = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
     add = commands.add_parser('models', help='list the models')

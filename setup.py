@@ -110,6 +110,7 @@ setup(
     install_requires=read_requirements('runtime'),
     extras_require={
         'openmmlab': read_requirements('openmmlab'),
+        'docs': read_requirements('docs'),
         'export': read_requirements('export'),
         'teachers': read_requirements('teachers'),
         'tests': read_requirements('tests') + read_requirements('teachers') + read_requirements('export'),

@@ -284,6 +284,8 @@ def _run(
     if dry_run:
         return path
     cfg.resume = bool(saved_checkpoints(out))
+    if cfg.resume:
+        cfg.load_from = None  # what the run began from; it goes on from its own last checkpoint
     runner = build_runner(cfg)
     runner.register_hook(TimeEstimateHook())
     runner.train()

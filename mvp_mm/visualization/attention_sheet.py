@@ -1,5 +1,6 @@
 """Figure 3 of the paper, and its relatives: what models look at, image by image, side by side."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ SHOWS = ('attention', 'heads', 'rollout', 'similarity', 'pca')
 TITLES = {'attention': 'CLS attention', 'rollout': 'rollout', 'pca': 'PCA of tokens'}
 TEACHER_SHOWS = ('attention', 'heads', 'similarity', 'pca')  # of its last layer
 TEXT_INCHES = 0.1  # a line of text
+LETTERS_AN_INCH = 17  # of a title
 
 
 @dataclass(frozen=True)
@@ -224,9 +226,9 @@ def _draw(titles: Sequence[str], columns: Sequence[Sequence[_Panel]], style: She
             axes = grid[row, column]
             _draw_panel(axes, panel, style)
             if style.images_across and column == 0:
-                axes.set_ylabel(titles[row], fontsize=7)
+                axes.set_ylabel(_wrapped(titles[row], style), fontsize=7)
             elif not style.images_across and row == 0:
-                axes.set_title(titles[column], fontsize=7, pad=3)
+                axes.set_title(_wrapped(titles[column], style), fontsize=7, pad=3)
     return figure
 
 
@@ -260,3 +262,9 @@ def _draw_panel(axes: Axes, panel: _Panel, style: SheetStyle) -> None:
         axes.add_patch(frame)
     if panel.note:
         axes.set_xlabel(panel.note, fontsize=5, labelpad=1.5)
+
+
+def _wrapped(title: str, style: SheetStyle) -> str:
+    """In lines that do not run into the next panel's; a name without spaces is broken as well."""
+    width = max(8, round(style.panel * LETTERS_AN_INCH))
+    return '\n'.join(textwrap.fill(line, width) for line in title.split('\n'))

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -129,3 +131,24 @@ def test_in_a_thread_signals_are_left_alone(tmp_path):
 def test_every_config_has_it(name):
     cfg = load_config(str(ROOT / 'configs' / f'{name}.py'))
     assert 'StopOnSignalHook' in [hook['type'] for hook in cfg.default_hooks.values()]
+
+
+ENDING = """
+import sys
+from exact_runs import Watch, build
+kept = build(sys.argv[1], Watch(), by_epoch=sys.argv[2] == 'epochs', workers=1)
+kept.train()
+print('trained')
+"""
+
+
+@pytest.mark.parametrize('length', ['epochs', 'iterations'])
+def test_the_process_ends_after_training(length, tmp_path):
+    """Workers outlive one SIGTERM, and that is what Python ends those with that are left at exit."""
+    command = [sys.executable, '-c', ENDING, tmp_path, length]
+    path = os.pathsep.join([str(ROOT), str(ROOT / 'tests/test_engine')])
+    env = {**os.environ, 'PYTHONPATH': path}
+    done = subprocess.run(
+        [str(part) for part in command], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and 'trained' in done.stdout, done.stderr

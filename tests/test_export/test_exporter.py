@@ -158,6 +158,23 @@ def test_and_back(target, stage, checkpoint, arguments, images, tmp_path):
         assert (ours[name] - theirs[name]).abs().max() <= 1e-6 * ours[name].abs().max().clamp(min=1), name
 
 
+@pytest.mark.parametrize('target', ['mmseg', 'microsoft', 'safetensors'])
+@torch.no_grad()
+def test_a_trained_student_goes_there_and_back(target, checkpoint, images, tmp_path):
+    """As :func:`test_opened_elsewhere` has it for the other targets, at its own size and at another one."""
+    path, vit = checkpoint('pretraining', 'trained')
+    out = place(target, tmp_path)
+    report = export(target, path, out)
+    assert report.passed and report.largest < TOLERANCE
+    assert {size for size, *_ in report.rows} == {(SIZE, SIZE), (24, 24)}
+    if target == 'mmseg':  # it has no place for the final norm; the report compares the blocks' feature maps
+        return
+    there, _ = load_student(str(out))
+    for shown in (images, images[..., :24, :24]):
+        ours = vit(shown)[-1]
+        assert (there(shown)['tokens'] - ours).abs().max() <= 1e-5 * ours.abs().max().clamp(min=1)
+
+
 @pytest.mark.parametrize('target', [name for name in TARGETS if name not in ('onnx', 'mmseg', 'mmpretrain')])
 def test_at_another_size(target, checkpoint, images, tmp_path):
     """Tables resized by this package, so that no library's own way of resizing is needed."""

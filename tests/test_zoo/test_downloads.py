@@ -1,6 +1,7 @@
 """Downloads from a server that breaks off, lies, vanishes, and has parts of files or not."""
 
 import hashlib
+import os
 import subprocess
 import sys
 
@@ -140,3 +141,59 @@ def test_a_strange_name_stays_in_the_cache(server, own_cache):
     for path in ('/%2e%2e%2f%2e%2e%2fevil.pth', '/..', '/'):
         server.files[path] = CONTENT
         assert fetch(server.address + path, progress=False).parent.parent == own_cache
+
+
+WATCHED = """
+import os, sys
+cache = os.path.realpath(os.environ['TORCH_HOME'])
+written = []
+
+def watch(event, args):
+    if event == 'open' and isinstance(args[0], (str, bytes)):
+        mode, flags = args[1] or '', args[2] or 0
+        if set(mode) & set('wax+') or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            written.append(os.fsdecode(args[0]))
+    elif event in ('os.mkdir', 'os.rename', 'os.link', 'os.symlink'):
+        written.append(os.fsdecode(args[1] if event != 'os.mkdir' else args[0]))
+
+import mvp_mm.zoo.downloads as downloads
+downloads.FIRST_WAIT, downloads.ATTEMPTS = 0.0, 2
+sys.addaudithook(watch)
+try:
+    downloads.fetch(sys.argv[1], sys.argv[2])
+except Exception as error:
+    print(type(error).__name__)
+print('written', len(written))
+print('outside', [p for p in written if not os.path.realpath(p).startswith((cache, '/dev/'))])
+"""
+
+
+@pytest.mark.parametrize('fault', ['none', 'cut off', 'no ranges', 'corrupted'])
+def test_nothing_is_written_outside_of_the_cache(fault, server, url, tmp_path):
+    """Whatever happens on the way; seen by Python's own audit of files that are opened, made or renamed."""
+    server.cuts = int(fault in ('cut off', 'no ranges'))
+    server.ranges = fault != 'no ranges'
+    if fault == 'corrupted':
+        server.files['/a.safetensors'] = CONTENT[::-1]
+    (tmp_path / 'home').mkdir()
+    places = {name: str(tmp_path / 'home') for name in ('HOME', 'TMPDIR')}
+    env = {**os.environ, **places, 'TORCH_HOME': str(tmp_path / 'torch'), 'PYTHONDONTWRITEBYTECODE': '1'}
+    command = [sys.executable, '-c', WATCHED, url, DIGEST]
+    done = subprocess.run(
+        command, env=env, cwd=tmp_path / 'home', capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == 'outside []', done.stdout + done.stderr
+    assert 'written 0' not in done.stdout and ('ChecksumError' in done.stdout) == (fault == 'corrupted')
+    assert inside(tmp_path / 'torch') == ([] if fault == 'corrupted' else ['a.safetensors'])
+
+
+def test_a_local_file_needs_no_network(server, monkeypatch, tmp_path):
+    """The path of a file comes before any address: nobody is asked."""
+    monkeypatch.setenv('MVP_MM_OFFLINE', '1')
+    model = mvp_mm.get_model('finetune_vittiny_debug')
+    (tmp_path / 'w.safetensors').write_bytes(save(model.state_dict()))
+    again = mvp_mm.get_model('finetune_vittiny_debug', pretrained=str(tmp_path / 'w.safetensors'))
+    assert torch.equal(again.head.fc.weight, model.head.fc.weight)
+    with pytest.raises(ValueError, match='there are no published weights .*Give pretrained=FILE_OR_URL'):
+        mvp_mm.get_model('mvp_vitb16_in1k', pretrained=True)
+    assert not server.asked
