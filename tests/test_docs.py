@@ -200,8 +200,8 @@ def students(pictures):
 
 # Files that the pages name, and which of the students' each is.
 CHECKPOINTS = {
-    'work_dirs/vittiny_scenes/epoch_6.pth': 'student',
-    'work_dirs/vittiny_scenes_mae/epoch_6.pth': 'mae',
+    'work_dirs/vittiny_scenes/epoch_4.pth': 'student',
+    'work_dirs/vittiny_scenes_mae/epoch_4.pth': 'mae',
     'work_dirs/student/epoch_10.pth': 'student',
     'work_dirs/classifier/epoch_10.pth': 'classifier',
     'work_dirs/vittiny_camvid/iter_400.pth': 'camvid',

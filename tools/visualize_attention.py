@@ -1,8 +1,8 @@
 """Draw what models look at: the CLS attention of the paper's Figure 3, and more, for a paper.
 
     python tools/visualize_attention.py photo.jpg scenes:val:7 --out figure3.pdf \\
-        --model configs/mvp/vittiny_scenes.py work_dirs/vittiny_scenes/epoch_6.pth MVP \\
-        --model configs/mvp/vittiny_scenes_mae.py work_dirs/vittiny_scenes_mae/epoch_6.pth MAE
+        --model configs/mvp/vittiny_scenes.py work_dirs/vittiny_scenes/epoch_4.pth MVP \\
+        --model configs/mvp/vittiny_scenes_mae.py work_dirs/vittiny_scenes_mae/epoch_4.pth MAE
 
 See docs/pictures.md.
 """

@@ -46,7 +46,7 @@ val_evaluator = dict(type='TargetCosine')
 val_cfg = dict()
 test_dataloader = dict(_delete_=True, **val_dataloader)
 
-epochs = 6
+epochs = 4
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=100),
     dict(
