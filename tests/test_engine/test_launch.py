@@ -1,6 +1,7 @@
 """What the command-line tools share."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,12 @@ def test_files_that_are_no_configs(name, text, message, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         load_config(str(tmp_path / name))
+
+
+def test_validations_are_logged_as_they_are():
+    """MMEngine averages what its pattern matches over the last values, which is for training only."""
+    pattern = load_config(str(ROOT / 'configs/mvp/vittiny_scenes.py')).log_processor.mean_pattern
+    for key in ('loss', 'cosine_cls', 'cosine_masked', 'grad_norm', 'images_per_second'):
+        assert re.search(pattern, key)
+    for key in ('target_cosine/cosine', 'target_cosine/excess', 'target_cosine/cls', 'mIoU', 'accuracy/top1'):
+        assert not re.search(pattern, key)
