@@ -83,7 +83,7 @@ class Length:
 LENGTHS = {
     '10min': Length((0,), (300,), 20000, 3, 300, (2e-3,)),
     '1h': Length((0, 1), (100, 300), 32000, 4, 500, (2e-3,)),
-    'full': Length((0, 1, 2), (100, 300, 1000), 32000, 4, 500, (1e-3, 3e-3), frozen=True),
+    'full': Length((0, 1, 2), (100, 300, 1000), 32000, 4, 500, (3e-3, 1e-2), frozen=True),
     'gpu': Length((0, 1, 2, 3, 4), (100, 300, 1000), 200000, 30, 3000, (3e-4, 1e-3, 3e-3), frozen=True),
 }
 TUNING_SEED = 1000  # of the labelled set on which learning rates are chosen
