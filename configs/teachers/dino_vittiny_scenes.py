@@ -1,13 +1,14 @@
-"""The embedded vision-only teacher: DINO on the embedded scenes, without their captions.
+"""The embedded vision-only teacher: DINO and iBOT on the embedded scenes, without their captions.
 
-Command:  python tools/train_teacher.py configs/teachers/dino_vittiny_scenes.py
+Command:  python tools/train_teacher.py configs/teachers/dino_vittiny_scenes.py --amp
           It needs lightly: pip install 'mvp_mm[teachers]'
-Cost:     1,875 steps of 64 scenes in six views; CPU minutes: see `Measured`.
-Expected: k-NN accuracy of shape and colour above chance, 12.5 % each.
-Measured: not trained to its end yet; its weights are not shipped.
+Cost:     3,125 steps of 64 scenes in four views: about 45 minutes on one thread and a loader worker of an AMD EPYC.
+Expected: linear probes of shape and colour above chance, 12.5 % each.
+Measured: 18.6 % and 71.8 % of 2,000 test scenes (k-NN 14.7 % and 50.5 %), seed 0, torch 2.14.1, 2026-11-24. Shape after
+          one epoch 15.0 %, after three 18.2 %; SimCLR's loss did no better in the time of one epoch (15.8 %).
 
-Same network, same scenes and about the same core-minutes as configs/teachers/clip_vittiny_scenes.py. The
-student's config looks for its weights beside this file: --out configs/teachers/dino_vittiny_scenes.safetensors
+The weights of that run lie beside it: dino_vittiny_scenes.safetensors, sha256 e0c5feab...2ef1e8. Same network and scenes
+as configs/teachers/clip_vittiny_scenes.py, as many steps, and about the same core-minutes.
 """
 
 _base_ = './clip_vittiny_scenes.py'
