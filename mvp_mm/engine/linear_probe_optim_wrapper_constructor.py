@@ -1,5 +1,7 @@
 """Parameter groups of a linear probe: a learning rate for each column of classifiers."""
 
+from collections.abc import Sequence
+
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
@@ -25,8 +27,8 @@ class LinearProbeOptimWrapperConstructor(MVPOptimWrapperConstructor):
                 'model.head.lr_multipliers'
             )
 
-    def param_groups(self, model: nn.Module) -> dict[float, dict]:
-        """Groups by factor: ``params``, ``lr``, ``lr_scale``, ``weight_decay``."""
+    def param_groups(self, model: nn.Module, dimensions: Sequence[int] | None = None) -> dict[float, dict]:
+        """Groups by factor: ``params``, ``lr``, ``lr_scale``, ``weight_decay``; dimensions do not matter."""
         head = getattr(model, 'head', None)
         if not hasattr(head, 'lr_multiplier_of'):
             raise ValueError(
