@@ -10,7 +10,7 @@ from mvp_mm.benchmark.segmentation_report import benchmark_segmentation
 
 
 def main() -> None:
-    run_benchmark(__doc__, benchmark_segmentation, batch=(1, 16), rounds=(5, 20))
+    run_benchmark(__doc__, benchmark_segmentation, batch=(2, 16), rounds=(3, 20))
 
 
 if __name__ == '__main__':
