@@ -38,7 +38,8 @@ class WindowedEncoderDecoder(EncoderDecoder):
                 (height, width), self.test_cfg.crop_size, self.test_cfg.stride, strict=True
             )
         )
-        crop = tuple(
+        # mmseg's heads give logits of this size only if it is a torch.Size
+        crop = torch.Size(
             min(side, wanted) for side, wanted in zip((height, width), self.test_cfg.crop_size, strict=True)
         )
         for meta in batch_img_metas:

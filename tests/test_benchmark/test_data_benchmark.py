@@ -140,10 +140,11 @@ def test_speed_tool(image_folder, tmp_path, monkeypatch, capsys):
     arguments = (image_folder, '--rounds', 1, '--images', 2, '--workers', 0, '--out', out)
     run('benchmark_data.py', *arguments, monkeypatch=monkeypatch)
     written = out.read_text()
-    assert capsys.readouterr().out.strip() in written.replace('\r', '')
+    tables = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')]
+    assert len(tables) > 20 and set(tables) <= set(written.splitlines())
     assert '2 images, medians of 1 rounds' in written
     assert 'tools/analysis_tools/benchmark_data.py' in written
-    assert 'torch ' in written and 'CPU (' in written
+    assert 'torch ' in written and '* Hardware: ' in written
     for pipeline in (loader_speed.OURS, loader_speed.MMPRETRAIN, loader_speed.TORCHVISION):
         cells = rows(written, f'{pipeline} |')[0]
         assert float(cells[1]) == pytest.approx(1000 / float(cells[2]), rel=0.05)

@@ -41,7 +41,7 @@ def segmentor(window_batch=8, crop=(32, 32), stride=(20, 20)):
 
 
 def metas(count):
-    return [dict(ori_shape=(70, 53), img_shape=(70, 53)) for _ in range(count)]
+    return [dict.fromkeys(('ori_shape', 'img_shape', 'pad_shape'), (70, 53)) for _ in range(count)]
 
 
 @torch.no_grad()
