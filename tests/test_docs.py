@@ -41,7 +41,11 @@ NOT_CODE = ('text', 'bibtex', 'yaml', '{toctree}', '{eval-rst}')
 
 # Words that a reader replaces, with what the reader of these tests has.
 LABELLED, MAPS = 'labelled', 'maps'
-REAL_DATA_TOOLS = ('prepare_ade20k', 'check_imagenet', 'train_teacher', 'reproduce_miniature', 'demonstrate')
+REAL_DATA_TOOLS = (
+    *('prepare_ade20k', 'check_imagenet', 'train_teacher', 'reproduce_miniature', 'demonstrate'),
+    *('benchmark_pretrain', 'benchmark_segmentation', 'benchmark_data', 'compare_crops', 'compare_losses'),
+    *('fault_injection',),
+)
 LAUNCHERS = {'dist_train.sh': ('train', 1), 'dist_test.sh': ('test', 2), 'slurm_train.sh': ('train', 3)}
 FRESH_CLONE = ('quickstart.sh', 'run_tests.sh', 'release_check.sh')
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -110,12 +111,17 @@ def test_a_worker_outlives_the_first(monkeypatch):
     handlers, ended, begun = {}, [], []
     monkeypatch.setattr(signal, 'signal', handlers.__setitem__)
     monkeypatch.setattr(os, '_exit', ended.append)
-    stop_on_signal_hook._begin_worker(begun.append, 3)
+    leaving = SimpleNamespace(value=0)
+    stop_on_signal_hook._begin_worker(begun.append, leaving, 3)
     assert begun == [3] and set(handlers) == {signal.SIGTERM, signal.SIGINT}
     handlers[signal.SIGTERM](15, None)
     assert not ended
     handlers[signal.SIGTERM](15, None)
     assert ended == [143]
+    stop_on_signal_hook._begin_worker(None, leaving, 3)
+    leaving.value = 1  # the training process has nothing more to do
+    handlers[signal.SIGTERM](15, None)
+    assert ended == [143, 143]
 
 
 def test_in_a_thread_signals_are_left_alone(tmp_path):
