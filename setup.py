@@ -113,7 +113,11 @@ setup(
         'docs': read_requirements('docs'),
         'export': read_requirements('export'),
         'teachers': read_requirements('teachers'),
-        'tests': read_requirements('tests') + read_requirements('teachers') + read_requirements('export'),
+        'tests': [
+            requirement
+            for name in ('tests', 'teachers', 'export', 'docs')
+            for requirement in read_requirements(name)
+        ],
         'all': read_requirements('openmmlab') + read_requirements('export') + read_requirements('tests'),
     },
     cmdclass={'build_py': BuildWithConfigs},
