@@ -136,7 +136,9 @@ def _begin_worker(then: Callable[[int], None] | None, leaving: Any, worker: int)
     def receive(number: int, frame: FrameType | None) -> None:
         nonlocal signals
         signals += 1
-        if signals > 1 or leaving.value:
+        if leaving.value:
+            os._exit(0)  # of any other status torch would complain
+        if signals > 1:
             os._exit(128 + number)
 
     for number in SIGNALS:
