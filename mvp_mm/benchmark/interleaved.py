@@ -1,5 +1,6 @@
 """Time several pieces of work turn by turn, so that a machine's moods strike all of them alike."""
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,11 @@ def synchronise(device: torch.device) -> None:
     """Wait for what the device was given to do."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
+
+
+def tell(line: str) -> None:
+    """A line of progress, on the error stream."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def time_interleaved(

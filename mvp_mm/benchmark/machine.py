@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 import time
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -45,6 +46,13 @@ def describe_machine(device: torch.device) -> list[str]:
         f'* System: {platform.system()} {platform.machine()}, Python {platform.python_version()}',
         '* Versions: ' + ', '.join(f'{name} {number}' for name, number in versions.items()),
     ]
+
+
+def report_heading(title: str, device: torch.device, rounds: int) -> list[str]:
+    """The first lines of a benchmark's report: title, command, machine, rounds."""
+    command = 'Command: `python ' + ' '.join(sys.argv) + '`'
+    about = [*describe_machine(device), f'* {rounds} rounds, variants in turns; medians']
+    return [f'## {title}', '', command, '', *about, '']
 
 
 def _version(name: str) -> str:

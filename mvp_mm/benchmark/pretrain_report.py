@@ -1,14 +1,13 @@
 """Run the comparison of pre-training steps and write it down."""
 
 import gc
-import sys
 from collections.abc import Sequence
 
 import torch
 
 from .gemm_floor import gemm_floor, step_gemms
-from .interleaved import Phases, Timing, phase_shares, time_interleaved
-from .machine import describe_machine, measured_matmul_rate
+from .interleaved import Phases, Timing, phase_shares, tell, time_interleaved
+from .machine import measured_matmul_rate, report_heading
 from .pretrain_variants import PRETRAIN_VARIANTS, WIDTHS, ThisPackage, TrainingStep, teacher_variants
 
 DATA_SHEET_H100 = 989e12  # dense bf16 FLOP/s of an H100 or H200 SXM, NVIDIA's data sheet
@@ -49,6 +48,7 @@ def benchmark_pretrain(
         classes['compiled'] = CompiledBlocks
     steps = {name: made(batch, device, dtype, arch) for name, made in classes.items()}
     memory = {name: _peak_memory(step, device) for name, step in steps.items()}
+    flops = {name: step.flops for name, step in steps.items()}
     gemms = step_gemms(batch, WIDTHS[arch])
     work = dict(steps, floor=gemm_floor(gemms, device, dtype))
     rate = measured_matmul_rate(device, dtype)
@@ -56,15 +56,11 @@ def benchmark_pretrain(
     shares = _shares(steps.get('mvp_mm'), device)
     del steps['mvp_mm'], work
     gc.collect()
-    lines = [
-        f'## Pre-training step, ViT-{arch[0].upper()}/16, {str(dtype)[6:]}, batch {batch}, {device.type}',
-        '',
-    ]
-    lines += ['Command: `python ' + ' '.join(sys.argv) + '`', '']
-    lines += [*describe_machine(device), f'* {rounds} rounds, variants in turns; medians', '']
-    lines += _table(classes, timings, memory, batch, device, dtype, arch)
-    flops = sum(gemm.flops for gemm in gemms)
-    lines += ['', *_utilisation(timings, flops, rate, device)]
+    what = f'ViT-{arch[0].upper()}/16, {str(dtype)[6:]}, batch {batch}, {device.type}'
+    lines = report_heading(f'Pre-training step, {what}', device, rounds)
+    lines += _table(classes, timings, memory, flops, batch)
+    done = sum(gemm.flops for gemm in gemms)
+    lines += ['', *_utilisation(timings, done, rate, device)]
     if shares:
         told = ', '.join(f'{name} {share:.1%}' for name, share in shares.items())
         lines += [f'* Where its step goes: {told}']
@@ -75,11 +71,6 @@ def benchmark_pretrain(
         f"open_clip's own with {str(dtype)[6:]} weights"
     ]
     return '\n'.join(lines) + '\n'
-
-
-def tell(line: str) -> None:
-    """A line of progress, on the error stream."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _peak_memory(step: TrainingStep, device: torch.device) -> float | None:
@@ -103,15 +94,13 @@ def _shares(step: TrainingStep | None, device: torch.device) -> dict[str, float]
     return phase_shares(phases)
 
 
-def _table(classes, timings, memory, batch, device, dtype, arch) -> list[str]:
+def _table(classes, timings, memory, flops, batch) -> list[str]:
     lines = ['| variant | s a step | images/s | ratio | ratio by FLOPs | peak memory |', '|---' * 6 + '|']
     ours = timings['mvp_mm']
-    own_flops = sum(gemm.flops for gemm in step_gemms(batch, WIDTHS[arch]))
     for name, made in classes.items():
         timing: Timing = timings[name]
-        flops = made.flops.fget(_Sized(batch, arch))
         ratio = ours.ratio_to(timing)
-        by_flops = ratio * own_flops / flops
+        by_flops = ratio * flops['mvp_mm'] / flops[name]
         used = '' if memory[name] is None else f'{memory[name]:.1f} GiB'
         lines.append(
             f'| {made.says} | {timing.median:.3f} | {batch / timing.median:.2f} | {ratio:.2f} | '
@@ -127,13 +116,6 @@ def _table(classes, timings, memory, batch, device, dtype, arch) -> list[str]:
         '',
         *lines,
     ]
-
-
-class _Sized:
-    """What a variant's FLOPs are counted from, without the variant."""
-
-    def __init__(self, batch: int, arch: str) -> None:
-        self.batch, self.arch = batch, arch
 
 
 def _utilisation(timings, flops: int, rate: float, device: torch.device) -> list[str]:

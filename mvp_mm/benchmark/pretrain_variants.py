@@ -3,6 +3,7 @@
 Weights are random: a step's time does not depend on them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,7 +31,7 @@ SIDE, GRID, NUM_MASKED = 224, 14, 75  # paper §3.3
 WIDTHS = {'base': (768, 12, 12), 'large': (1024, 24, 16)}
 
 
-class TrainingStep:
+class TrainingStep(ABC):
     """A whole step: images to the device, targets, loss, gradients, clipping, optimiser.
 
     Args:
@@ -53,13 +54,13 @@ class TrainingStep:
         self.mask = torch.stack([torch.from_numpy(draw()) for _ in range(batch)])
         self.build()
 
+    @abstractmethod
     def build(self) -> None:
         """Make model and optimiser."""
-        raise NotImplementedError
 
+    @abstractmethod
     def __call__(self) -> Tensor:
         """Run a step and return its loss."""
-        raise NotImplementedError
 
     @property
     def flops(self) -> int:

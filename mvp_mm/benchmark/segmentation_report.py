@@ -1,12 +1,9 @@
 """Run the comparison of segmentors and write it down."""
 
-import sys
-
 import torch
 
-from .interleaved import time_interleaved
-from .machine import describe_machine
-from .pretrain_report import tell
+from .interleaved import tell, time_interleaved
+from .machine import report_heading
 from .segmentation_variants import Segmentor
 
 VARIANTS = {'this package': True, "mmseg's BEiT": False}
@@ -30,8 +27,7 @@ def benchmark_segmentation(device: torch.device, batch: int, dtype: torch.dtype,
     windows = {name: segmentor.slide for name, segmentor in segmentors.items()}
     inference = time_interleaved(windows, rounds, device, told=tell)
     title = f'UperNet, ViT-B/16, 512 pixels, {str(dtype)[6:]}, {device.type}'
-    lines = [f'## {title}', '', 'Command: `python ' + ' '.join(sys.argv) + '`', '']
-    lines += [*describe_machine(device), f'* {rounds} rounds, in turns; medians', '']
+    lines = report_heading(title, device, rounds)
     lines += [
         f'| | training step of {batch}, s | ratio | one image of 512x683, s | ratio |',
         '|---' * 5 + '|',

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -224,8 +225,6 @@ def distributed(config: Path, work_dir: Path, processes: int, restarts: int = 0)
 
 def free_port() -> int:
     """A port that nothing listens at."""
-    import socket
-
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
