@@ -1,6 +1,5 @@
 """The configs on the embedded scenes run at a few steps, from teacher to segmentation."""
 
-import itertools
 import json
 import runpy
 import sys
@@ -19,7 +18,6 @@ from mvp_mm.engine import build_runner, save_teacher
 from mvp_mm.models import CLIPTargetGenerator, TimmTargetGenerator
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-RUN_NUMBERS = itertools.count()
 PRETRAINING = sorted(path.name for path in (CONFIGS / 'mvp').glob('vittiny_scenes*.py'))
 
 
@@ -27,8 +25,6 @@ def load(name, work_dir, **train_cfg):
     """A config shortened to two steps of four scenes."""
     cfg = Config.fromfile(CONFIGS / name)
     cfg.work_dir = str(work_dir)
-    # MMEngine hands the same visualizer to two runs of one config name in one second
-    cfg.experiment_name = f'run_{next(RUN_NUMBERS)}'
     cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
     cfg.train_dataloader.dataset.count = 8
     if 'total_batch' in cfg.train_dataloader.sampler:

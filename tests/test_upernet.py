@@ -262,7 +262,6 @@ def test_the_option_for_a_checkpoint_where_none_is_needed(tmp_path):
     fresh._init_model_weights()
     cfg.dump(tmp_path / 'config.py')
     cfg = load_config(str(tmp_path / 'config.py'), cfg_options={CHECKPOINT: str(tmp_path / 'pretrained.pth')})
-    cfg.experiment_name = 'filled'
     filled = build_runner(cfg)
     filled._init_model_weights()
     weight = source.layers[0].attn.qkv.weight

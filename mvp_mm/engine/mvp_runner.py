@@ -4,8 +4,10 @@ import copy
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process, master_only
@@ -54,13 +56,14 @@ EXACT_LOOPS = {
 class MVPRunner(Runner):
     """The runner behind this package's tools.
 
-    It differs from MMEngine's in six ways. It keeps ``auto_scale_lr.base_batch_size`` images an
+    It differs from MMEngine's in seven ways. It keeps ``auto_scale_lr.base_batch_size`` images an
     optimiser step by gradient accumulation (MMEngine alone silently trains with another total batch on
     another number of GPUs); ``auto_scale_lr.enable=True`` asks for MMEngine's rule instead, and a
     config without ``base_batch_size`` is taken as it stands. Several processes run on a CPU, with gloo,
     where MMEngine looks for a GPU. They validate with the same statistics of batch normalisation
     (:class:`BroadcastStatisticsHook`). A loader takes no more workers than there are cores. A run that is
-    resumed is the one that was never stopped (:class:`ExactResume`). And no file that
+    resumed is the one that was never stopped (:class:`ExactResume`). Two runs that one process begins in one
+    second have logs of their own, where MMEngine's second one writes into the first one's. And no file that
     it loads can run code: its own checkpoints hold plain data and are written whole or not at all
     (:class:`SafeCheckpointHook`), a damaged last one is passed over when a run goes on, and one that does not
     fill the model is an error where it is to be evaluated or gone on from.
@@ -71,11 +74,18 @@ class MVPRunner(Runner):
     _required_state: tuple[str, ...] = ()
     # What the checkpoint that was loaded last says of the random states.
     _restart_state: dict | None = None
+    # How many runs this process has begun in a second; the same in all processes of a run.
+    _runs_of_second: ClassVar[Counter[str]] = Counter()
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo before MMEngine reaches for CUDA; let restarted processes find one another."""
         begin_process_group(self._launcher, env_cfg.get('dist_cfg'))
         super().setup_env(env_cfg)
+        # MMEngine keeps loggers and visualizers by a name made of this
+        second = self._timestamp
+        self._runs_of_second[second] += 1
+        if self._runs_of_second[second] > 1:
+            self._timestamp = f'{second}_{self._runs_of_second[second]}'
 
     def register_hooks(
         self, default_hooks: dict | None = None, custom_hooks: list[Hook | dict] | None = None

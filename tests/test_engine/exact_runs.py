@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,6 @@ from torch.utils.data import Dataset
 
 from mvp_mm.datasets.sample_index import sample_draws
 from mvp_mm.engine import MVPRunner, StopOnSignalHook
-
-number = count()
 
 
 class Killed(Exception):
@@ -148,7 +145,6 @@ def build(
         visualizer=dict(type='Visualizer', vis_backends=[]),
         randomness=dict(seed=seed),
         resume=resume,
-        experiment_name=f'{Path(folder).name}-{next(number)}',
         log_level='WARNING',
         **more,
     )
@@ -191,8 +187,8 @@ def main():
     # A checkpoint holds the first process's running statistics, and all validate with these.
     names = [name for name in state if rank == 0 or 'running' not in name]
     same = all(torch.equal(state[name], state_after[name]) for name in names)
-    print(f'RESULT rank={rank} losses={rest == losses[4:]} number={len(rest)} weights={same}', flush=True)
-    print(f'LOSS rank={rank} {losses[0][2]}', flush=True)
+    say(f'RESULT rank={rank} losses={rest == losses[4:]} number={len(rest)} weights={same}')
+    say(f'LOSS rank={rank} {losses[0][2]}')
     # One of the two is told to stop, then torchrun is.
     for name, victim in (('one', os.getpid()), ('torchrun', os.getppid())):
         stop = StopOnSignalHook()
@@ -201,7 +197,13 @@ def main():
             build(folder / name, Watch(), hooks=hooks, **more).train()
         except SystemExit as error:
             saved = (folder / name / 'last_checkpoint').read_text()
-            print(f'STOPPED {name} rank={rank} status={error.code} {Path(saved).name}', flush=True)
+            say(f'STOPPED {name} rank={rank} status={error.code} {Path(saved).name}')
+
+
+def say(line):
+    """Print a line in one write: torchrun's processes are unbuffered, and share their output."""
+    sys.stdout.write(f'{line}\n')
+    sys.stdout.flush()
 
 
 class Signal(Hook):

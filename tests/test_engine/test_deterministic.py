@@ -25,7 +25,6 @@ def test_twice_the_same(tmp_path, as_before):
     for name, seed in (('one', 0), ('two', 0), ('other', 1)):
         cfg = tiny_config(tmp_path / 'images', epochs=1)
         cfg.work_dir = str(tmp_path / name)
-        cfg.experiment_name = f'deterministic-{name}'
         cfg.randomness.update(deterministic=True, seed=seed)
         cfg.visualizer.vis_backends = []
         build_runner(cfg).train()

@@ -35,6 +35,16 @@ def test_nothing_to_resume(debug_config, monkeypatch):
     assert not any('Auto resumed' in line for _, line in lines)
 
 
+def test_two_runs_of_one_second(debug_config, monkeypatch):
+    """They share no log, and no visualizer."""
+    monkeypatch.setattr('mmengine.runner.runner.time.time', lambda: 1e9)
+    debug_config.visualizer.vis_backends = []
+    first, second = build_runner(debug_config), build_runner(debug_config)
+    assert second.timestamp == f'{first.timestamp}_2'
+    assert first.log_dir != second.log_dir
+    assert first.visualizer is not second.visualizer and first.logger is not second.logger
+
+
 def test_classes_follow_the_head():
     cfg = Config.fromfile(ROOT / 'configs/finetune/vitb16_in1k.py')
     fit_to_classes(cfg)

@@ -1,5 +1,4 @@
 import logging
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from PIL import Image
 from mvp_mm.engine import build_runner, load_config, plan_total_batch
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'mvp'
-run_number = count()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +102,6 @@ def train(tmp_path):
             },
         )
         cfg.param_scheduler = None
-        cfg.experiment_name = f'total_batch_{next(run_number)}'  # MMEngine keeps loggers by name
         runner = build_runner(cfg, auto_batch=auto_batch)
         lines = []
         handler = logging.Handler(logging.INFO)

@@ -2,7 +2,6 @@ import os
 import socket
 import subprocess
 import sys
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from mvp_mm.engine import UnreadableImagesHook, build_runner, load_config
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs' / 'mvp' / 'vittiny_debug.py'
-run_number = count()
 
 
 def write_images(folder, number):
@@ -62,7 +60,6 @@ def train(tmp_path):
         )
         cfg.custom_hooks = [dict(type='UnreadableImagesHook', max_share=max_share)]
         cfg.resume = resume
-        cfg.experiment_name = f'unreadable_{next(run_number)}'  # MMEngine keeps loggers by name
         runner = build_runner(cfg)
         runner.train()
         return runner

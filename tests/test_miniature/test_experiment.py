@@ -1,6 +1,5 @@
 """The experiment's plan, its table, and how pieces are started."""
 
-import itertools
 import json
 
 import pytest
@@ -12,7 +11,6 @@ from mvp_mm.miniature.run import run_pieces
 from mvp_mm.miniature.work import do
 
 TINY = Length((0,), (20,), 128, 1, 2, (1e-3, 2e-3), frozen=True)
-NUMBERS = itertools.count()
 
 
 @pytest.mark.parametrize('length', list(LENGTHS))
@@ -69,9 +67,8 @@ def run_in_process(guidance, out):
     }
     results = {}
     for piece in plan([guidance], (0,), (20,), TINY):
-        more = {'experiment_name': f'experiment_{next(NUMBERS)}'}
-        if not (piece.kind == 'pretrain' and guidance == 'mae'):  # which has no validation
-            more |= small_evaluation
+        # the pre-training by MAE has no validation
+        more = {} if piece.kind == 'pretrain' and guidance == 'mae' else small_evaluation
         figures = do(piece, TINY, out, options | more)
         (out / f'{piece.name}.json').write_text(json.dumps(figures))
         del figures['seconds']
