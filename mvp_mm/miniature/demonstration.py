@@ -12,14 +12,14 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..datasets.scenes import PALETTE, SHAPES, SceneCollection
-from .work import CONFIGS, scenes_runner, segmentation_length
+from .plan import EVEN, GENTLE
+from .work import CONFIGS, recipe_options, scenes_runner, segmentation_length
 
 STUDENT = CONFIGS / 'mvp' / 'vittiny_scenes.safetensors'
 LABELS = 300
 PRETRAINING_SCENES, PRETRAINING_EPOCHS = 8000, 2
 STEPS = 400
 SHOWN_SCENES = 5
-RATE = 'optim_wrapper.optimizer.lr'
 
 
 def demonstrate(out: Path, options: dict | None = None) -> dict[str, float]:
@@ -36,10 +36,10 @@ def demonstrate(out: Path, options: dict | None = None) -> dict[str, float]:
     print(f'\n1/3  Pre-training a tiny student on {PRETRAINING_SCENES} scenes, taught by the embedded CLIP\n')
     _train('mvp/vittiny_scenes.py', out / 'pretraining', _pretraining_options() | options)
     scores, models = {}, {}
-    # each at the learning rate that did best for it on validation scenes (docs/miniature.md)
+    # each by the recipe that did best for it on validation scenes (docs/miniature.md)
     starts = {
-        'shipped student': {'model.backbone.init_cfg.checkpoint': str(STUDENT), RATE: 3e-3},
-        'from scratch': {'model.backbone.init_cfg': None, RATE: 1e-2},
+        'shipped student': {'model.backbone.init_cfg.checkpoint': str(STUDENT), **recipe_options(GENTLE)},
+        'from scratch': {'model.backbone.init_cfg': None, **recipe_options(EVEN)},
     }
     for number, (name, start) in enumerate(starts.items(), start=2):
         print(f'\n{number}/3  UperNet on {LABELS} labelled scenes, {name}\n')

@@ -57,6 +57,26 @@ MAIN = ('scratch', 'pixel', 'dino', 'clip')
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How a segmentation learns.
+
+    Args:
+        rate: Learning rate of the heads.
+        decay: Factor from each block's learning rate to that of the block before it; 1 gives all the same.
+    """
+
+    rate: float
+    decay: float
+
+    def __str__(self) -> str:
+        return f'lr{self.rate:g}-decay{self.decay:g}'
+
+
+# Heads from nothing want a high rate, a pre-trained backbone a low one, and one from scratch the heads'.
+GENTLE, EVEN = Recipe(2e-2, 0.35), Recipe(1e-2, 1.0)
+
+
+@dataclass(frozen=True)
 class Length:
     """How long everything is trained.
 
@@ -66,8 +86,8 @@ class Length:
         scenes: Unlabelled scenes.
         epochs: Epochs over them, as the guidances with factor 1 have.
         steps: Steps of each segmentation training.
-        rates: Learning rates of the segmentation that each guidance may choose from, on validation
-            scenes and one labelled set of its own.
+        recipes: Learning rates and layer decays of the segmentation that each guidance may choose from,
+            on validation scenes and one labelled set of its own.
         frozen: Also with a frozen backbone.
     """
 
@@ -76,17 +96,25 @@ class Length:
     scenes: int
     epochs: int
     steps: int
-    rates: tuple[float, ...]
+    recipes: tuple[Recipe, ...]
     frozen: bool = False
 
 
 LENGTHS = {
-    '10min': Length((0,), (300,), 20000, 3, 300, (2e-3,)),
-    '1h': Length((0, 1), (100, 300), 32000, 4, 500, (2e-3,)),
-    'full': Length((0, 1, 2), (100, 300, 1000), 32000, 4, 500, (3e-3, 1e-2), frozen=True),
-    'gpu': Length((0, 1, 2, 3, 4), (100, 300, 1000), 200000, 30, 3000, (3e-4, 1e-3, 3e-3), frozen=True),
+    '10min': Length((0,), (300,), 16000, 3, 250, (GENTLE, EVEN)),
+    '1h': Length((0, 1), (100, 300), 32000, 4, 500, (GENTLE, EVEN)),
+    'full': Length((0, 1, 2), (100, 300, 1000), 32000, 4, 1000, (GENTLE, EVEN), frozen=True),
+    'gpu': Length(
+        (0, 1, 2, 3, 4),
+        (100, 300, 1000),
+        200000,
+        30,
+        3000,
+        (GENTLE, EVEN, Recipe(5e-3, 0.35), Recipe(3e-3, 1.0)),
+        frozen=True,
+    ),
 }
-TUNING_SEED = 1000  # of the labelled set on which learning rates are chosen
+TUNING_SEED = 1000  # of the labelled set on which recipes are chosen
 
 
 @dataclass(frozen=True)
@@ -101,7 +129,7 @@ class Piece:
         needs: Names of the pieces whose results it reads.
         labels: Labelled scenes (``'segment'``).
         frozen: Train the heads only (``'segment'``).
-        rate: Learning rate; 0 takes the best of the tuning pieces among ``needs`` (``'segment'``).
+        recipe: Of ``'segment'``; None takes the best of the tuning pieces among ``needs``.
     """
 
     name: str
@@ -111,7 +139,7 @@ class Piece:
     needs: tuple[str, ...] = ()
     labels: int = 0
     frozen: bool = False
-    rate: float = 0.0
+    recipe: Recipe | None = None
 
 
 def plan(
@@ -123,7 +151,7 @@ def plan(
         guidances: Names of ``GUIDANCES``.
         seeds: Seeds.
         labels: Numbers of labelled scenes.
-        length: Learning rates to choose from, and whether frozen backbones are tried.
+        length: Recipes to choose from, and whether frozen backbones are tried.
 
     Raises:
         ValueError: If a guidance is unknown.
@@ -140,12 +168,12 @@ def plan(
     for seed in seeds:
         for name in guidances:
             pieces += _of_student(name, seed)
-            pieces += _segmentations(name, seed, seeds[0], labels, length.rates)
+            pieces += _segmentations(name, seed, seeds[0], labels, length.recipes)
     if length.frozen:  # compared at one budget
         for seed in seeds:
             for name in guidances:
                 if GUIDANCES[name].config:
-                    pieces += _segmentations(name, seed, seeds[0], [300], length.rates, frozen=True)
+                    pieces += _segmentations(name, seed, seeds[0], [300], length.recipes, frozen=True)
     return pieces
 
 
@@ -160,20 +188,21 @@ def _segmentations(
     seed: int,
     first_seed: int,
     labels: Sequence[int],
-    rates: Sequence[float],
+    recipes: Sequence[Recipe],
     frozen: bool = False,
 ) -> list[Piece]:
-    """One for each number of labels and, for the first seed, one for each rate to choose from."""
+    """One for each number of labels and, for the first seed, one for each recipe to choose from."""
     pretraining = _pretraining(name, seed)
     title = f'{name}-frozen' if frozen else name
-    tuning = {rate: f'tune-{title}-lr{rate:g}' for rate in rates if len(rates) > 1}
+    tuning = {f'tune-{title}-{recipe}': recipe for recipe in recipes if len(recipes) > 1}
     pieces = []
     if seed == first_seed:
         pieces += [
-            Piece(key, 'segment', name, seed, pretraining, 300, frozen, rate) for rate, key in tuning.items()
+            Piece(key, 'segment', name, seed, pretraining, 300, frozen, recipe)
+            for key, recipe in tuning.items()
         ]
-    needs = (*pretraining, *tuning.values())
-    chosen = 0.0 if tuning else rates[0]
+    needs = (*pretraining, *tuning)
+    chosen = None if tuning else recipes[0]
     for count in labels:
         key = f'segment-{title}-s{seed}-n{count}'
         pieces.append(Piece(key, 'segment', name, seed, needs, count, frozen, chosen))

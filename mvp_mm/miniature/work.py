@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmpretrain.registry import MODELS
 
 from .. import engine
-from .plan import GUIDANCES, LENGTHS, TUNING_SEED, Length, Piece
+from .plan import GUIDANCES, LENGTHS, TUNING_SEED, Length, Piece, Recipe
 from .probe import class_and_mean, probe_scores
 
 CONFIGS = Path(__file__).parents[1] / '.mim' / 'configs'
@@ -66,14 +67,14 @@ def _pretrain(piece: Piece, length: Length, out: Path, options: dict) -> dict:
 
 def _segment(piece: Piece, length: Length, out: Path, options: dict) -> dict:
     tuning = piece.name.startswith('tune-')
-    rate = piece.rate or _best_rate(piece, out)
+    recipe = piece.recipe or _best_recipe(piece, out)
     chosen = {
         'randomness.seed': piece.seed,
         'train_dataloader.dataset.count': piece.labels,
         # every seed has labelled scenes of its own
         'train_dataloader.dataset.scene_seed': TUNING_SEED if tuning else piece.seed,
         'train_dataloader.dataset.cache_dir': str(out / 'scenes'),
-        'optim_wrapper.optimizer.lr': rate,
+        **recipe_options(recipe),
         **segmentation_length(length.steps),
         'default_hooks.checkpoint.interval': max(1, length.steps // 4),
         **{f'model.backbone.{key}': value for key, value in GUIDANCES[piece.guidance].backbone.items()},
@@ -97,13 +98,14 @@ def _segment(piece: Piece, length: Length, out: Path, options: dict) -> dict:
     )
     runner.train()
     if tuning:  # on validation scenes
-        return dict(miou=float(runner.message_hub.get_scalar('val/mIoU').current()), rate=rate)
-    return dict(miou=float(runner.test()['mIoU']), rate=rate)
+        return dict(miou=float(runner.message_hub.get_scalar('val/mIoU').current()), **asdict(recipe))
+    return dict(miou=float(runner.test()['mIoU']), **asdict(recipe))
 
 
-def _best_rate(piece: Piece, out: Path) -> float:
+def _best_recipe(piece: Piece, out: Path) -> Recipe:
     tried = [load(out / f'{name}.json') for name in piece.needs if name.startswith('tune-')]
-    return max(tried, key=lambda figures: figures['miou'])['rate']
+    best = max(tried, key=lambda figures: figures['miou'])
+    return Recipe(best['rate'], best['decay'])
 
 
 def _probe(piece: Piece, length: Length, out: Path, options: dict) -> dict:
@@ -154,6 +156,14 @@ def scenes_runner(
     return engine.build_runner(cfg)
 
 
+def recipe_options(recipe: Recipe) -> dict:
+    """Config options of a segmentation that learns by this recipe."""
+    return {
+        'optim_wrapper.optimizer.lr': recipe.rate,
+        'optim_wrapper.paramwise_cfg.layer_decay_rate': recipe.decay,
+    }
+
+
 def segmentation_length(steps: int) -> dict:
     """Config options of a segmentation of so many steps, a tenth of them warm-up."""
     warmup = max(1, steps // 10)
@@ -186,6 +196,7 @@ def main() -> None:
     torch.set_num_threads(1)  # two processes of one thread are faster than one of two at this size
     values = json.loads(args.piece)
     values['needs'] = tuple(values['needs'])
+    values['recipe'] = values['recipe'] and Recipe(**values['recipe'])
     piece = Piece(**values)
     figures = do(piece, LENGTHS[args.length], args.out)
     temporary = args.out / f'.{piece.name}.json'

@@ -5,12 +5,13 @@ import json
 import pytest
 
 from mvp_mm.miniature import probe
-from mvp_mm.miniature.plan import GUIDANCES, LENGTHS, MAIN, Length, Piece, plan
+from mvp_mm.miniature.plan import GUIDANCES, LENGTHS, MAIN, Length, Piece, Recipe, plan
 from mvp_mm.miniature.report import collect, table
 from mvp_mm.miniature.run import run_pieces
 from mvp_mm.miniature.work import do
 
-TINY = Length((0,), (20,), 128, 1, 2, (1e-3, 2e-3), frozen=True)
+RECIPES = (Recipe(1e-3, 1.0), Recipe(2e-3, 0.5))
+TINY = Length((0,), (20,), 128, 1, 2, RECIPES, frozen=True)
 
 
 @pytest.mark.parametrize('length', list(LENGTHS))
@@ -47,7 +48,8 @@ def test_a_folder_is_of_one_length_and_done_pieces_stay_done(tmp_path):
 
 
 def test_a_piece_that_fails_is_named_with_its_log(tmp_path):
-    piece = Piece('segment-clip-s0-n4', 'segment', 'clip', 0, labels=4, rate=1e-3)  # its student is missing
+    # its student is missing
+    piece = Piece('segment-clip-s0-n4', 'segment', 'clip', 0, labels=4, recipe=RECIPES[0])
     with pytest.raises(RuntimeError, match='segment-clip-s0-n4 ended with status 1.*'):
         run_pieces([piece], '10min', tmp_path, jobs=1)
 
@@ -88,8 +90,8 @@ def test_all_pieces_of_a_guidance(guidance, tmp_path, quick_probe):
     names = {name.split('-s0')[0] for name in results}
     expected = {f'pretrain-{guidance}', f'probe-{guidance}', f'segment-{guidance}'}
     assert expected | {f'segment-{guidance}-frozen'} <= names
-    tuned = [results[f'tune-{guidance}-lr{rate:g}'] for rate in TINY.rates]
-    chosen = results[f'segment-{guidance}-s0-n20']['rate']
-    assert chosen == max(tuned, key=lambda figures: figures['miou'])['rate']
+    tuned = [results[f'tune-{guidance}-{recipe}'] for recipe in RECIPES]
+    chosen, best = results[f'segment-{guidance}-s0-n20'], max(tuned, key=lambda figures: figures['miou'])
+    assert (chosen['rate'], chosen['decay']) == (best['rate'], best['decay'])
     if guidance == 'clip':
         assert run_in_process(guidance, tmp_path / 'again') == results  # to the last digit

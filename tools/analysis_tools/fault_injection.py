@@ -2,7 +2,8 @@
 
     python tools/analysis_tools/fault_injection.py --out fault_injection.md
 
-The exit status is 1 if any run ended differently than the undisturbed one. See docs/reliability.md.
+The report grows after each kind of fault. The exit status is 1 if any run ended differently than the
+undisturbed one. See docs/reliability.md.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.progress import track
@@ -43,27 +45,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        text, is_well = sweep(args, folder)
-    minutes = (time.monotonic() - begin) / 60
-    text += f'\n\nThe whole sweep took {minutes:.1f} min, with other jobs on the machine or without.\n'
-    print(text)
-    if args.out:
-        args.out.write_text(text)
-    if not is_well:
-        sys.exit('\nERROR: not all runs ended as the undisturbed one')
+        parts, went_well = [], []
+        for part, is_well in sweep(args, folder):
+            print(part, end='\n\n', flush=True)
+            parts.append(part)
+            went_well.append(is_well)
+            minutes = (time.monotonic() - begin) / 60
+            if args.out:
+                args.out.write_text('\n\n'.join([*parts, f'{minutes:.1f} min to here.\n']))
+    if not all(went_well):
+        sys.exit('ERROR: not all runs ended as the undisturbed one')
 
 
-def sweep(args: argparse.Namespace, folder: Path) -> tuple[str, bool]:
-    """All faults, one after the other: the report, and whether all went well."""
+def sweep(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, bool]]:
+    """All faults, one kind after the other: each one's part of the report, and whether it went well."""
     draw = random.Random(args.seed)
-    parts = [report.heading(shlex.join(['python', 'tools/analysis_tools/fault_injection.py', *sys.argv[1:]]))]
+    command = shlex.join(['python', 'tools/analysis_tools/fault_injection.py', *sys.argv[1:]])
+    yield report.heading(command), True
 
     whole = kills.run_undisturbed(folder, epochs=args.epochs)
     outcomes = [
         kills.kill_and_resume(whole, folder / f'kill_{i}', kills.KILLED_IN[i % 3], draw)
         for i in track(range(args.kills), 'SIGKILL')
     ]
-    parts.append(report.kills_section('SIGKILL, then `--resume`', whole, outcomes))
+    yield report.kills_section('SIGKILL, then `--resume`', whole, outcomes), report.all_same(outcomes)
 
     if args.rank_kills:
         both = kills.run_undisturbed(folder, processes=2, epochs=args.epochs)
@@ -72,18 +77,16 @@ def sweep(args: argparse.Namespace, folder: Path) -> tuple[str, bool]:
             for i in track(range(args.rank_kills), 'SIGKILL of one of two')
         ]
         title = 'SIGKILL of one of two processes, started again by `MAX_RESTARTS=1`'
-        parts.append(report.kills_section(title, both, of_ranks))
-        outcomes += of_ranks
+        yield report.kills_section(title, both, of_ranks), report.all_same(of_ranks)
 
     cuts = [
         kills.truncate_and_resume(whole, folder / f'cut_{i}', draw)
         for i in track(range(args.cuts), 'Cut checkpoints')
     ]
-    parts.append(report.truncations_section(cuts))
+    yield report.truncations_section(cuts), report.all_same(cuts)
 
     spoilt, listed, _ = bad_images.train_with_bad_images(folder / 'bad', args.images, args.images // 20)
-    parts.append(report.bad_images_section(args.images, spoilt, listed))
-    return '\n\n'.join(parts), report.all_is_well(outcomes + cuts, spoilt, listed)
+    yield report.bad_images_section(args.images, spoilt, listed), spoilt.keys() == listed.keys()
 
 
 if __name__ == '__main__':
