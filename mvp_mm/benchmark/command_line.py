@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..engine import run_command_line
+from ..engine.freed_memory import keep_freed_memory
 
 
 def run_benchmark(
@@ -47,6 +48,8 @@ def run_benchmark(
         logging.disable(logging.WARNING)  # how models and optimisers are built is not the matter here
         device = torch.device(args.pop('device'))
         at = int(device.type == 'cuda')
+        if not at:
+            keep_freed_memory()  # for all variants, as a training does
         out, dtype = args.pop('out'), getattr(torch, args.pop('precision'))
         chosen = dict(batch=args.pop('batch') or batch[at], rounds=args.pop('rounds') or rounds[at])
         report = benchmark(device=device, dtype=dtype, **chosen, **args)

@@ -28,6 +28,7 @@ from ..models.tensor_files import tensors_by_name
 from ..models.whole_model import fill_whole, start_from
 from .broadcast_statistics_hook import BroadcastStatisticsHook
 from .exact_resume import ExactResume
+from .freed_memory import keep_freed_memory
 from .process_group import begin_process_group
 from .safe_checkpoint import (
     check_whole,
@@ -325,7 +326,12 @@ class MVPRunner(Runner):
         super().load_or_resume()
 
     def train(self) -> nn.Module:
-        """Train; afterwards signals do what they did before, however it ends."""
+        """Train; afterwards signals do what they did before, however it ends.
+
+        On a CPU the process then keeps the memory that it frees (:func:`keep_freed_memory`).
+        """
+        if not torch.cuda.is_available():
+            keep_freed_memory()
         try:
             return super().train()
         finally:
