@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from ..engine import run_command_line
-from ..engine.freed_memory import keep_freed_memory
 
 
 def run_benchmark(
@@ -23,7 +22,8 @@ def run_benchmark(
 
     Args:
         text: What the tool says of itself.
-        benchmark: Gets ``device``, ``batch``, ``dtype``, ``rounds`` and what ``more`` adds; returns Markdown.
+        benchmark: Gets ``device``, ``batch``, ``dtype``, ``rounds``, ``one_heap`` and what ``more`` adds;
+            returns Markdown.
         batch: Default on a CPU and on CUDA.
         rounds: Default on a CPU and on CUDA.
         more: Adds arguments.
@@ -38,6 +38,12 @@ def run_benchmark(
     )
     parser.add_argument('--rounds', type=int, help=f'default: {rounds[0]} on a CPU, {rounds[1]} on CUDA')
     parser.add_argument('--threads', type=int, help="default: torch's own choice")
+    parser.add_argument(
+        '--one-heap',
+        action='store_true',
+        help='on a CPU let all variants keep what memory they free; by default only this package does, as in '
+        'its trainings',
+    )
     parser.add_argument('--out', type=Path, help='Markdown file to add the report to')
     more(parser)
     args: dict[str, Any] = vars(parser.parse_args())
@@ -48,8 +54,6 @@ def run_benchmark(
         logging.disable(logging.WARNING)  # how models and optimisers are built is not the matter here
         device = torch.device(args.pop('device'))
         at = int(device.type == 'cuda')
-        if not at:
-            keep_freed_memory()  # for all variants, as a training does
         out, dtype = args.pop('out'), getattr(torch, args.pop('precision'))
         chosen = dict(batch=args.pop('batch') or batch[at], rounds=args.pop('rounds') or rounds[at])
         report = benchmark(device=device, dtype=dtype, **chosen, **args)

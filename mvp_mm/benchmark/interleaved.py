@@ -49,6 +49,7 @@ def time_interleaved(
     device: torch.device,
     warmup: int = 1,
     told: Callable[[str], None] = lambda line: None,
+    prepare: Callable[[str], bool] = lambda name: False,
 ) -> dict[str, Timing]:
     """Run every variant once a round.
 
@@ -58,18 +59,23 @@ def time_interleaved(
         device: Where they run.
         warmup: Runs of each before the first round.
         told: Gets a line a round.
+        prepare: Gets a variant's name before it runs, and says whether it has changed something that a
+            first run would pay for; the variant then runs once without being timed.
 
     Returns:
         A timing for each variant.
     """
     timings = {name: Timing() for name in variants}
-    for work in variants.values():
+    for name, work in variants.items():
+        prepare(name)
         for _ in range(warmup):
             work()
     names = list(variants)
     for number in range(rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
+            if prepare(name):
+                variants[name]()
             synchronise(device)
             start = time.perf_counter()
             variants[name]()

@@ -48,10 +48,13 @@ def describe_machine(device: torch.device) -> list[str]:
     ]
 
 
-def report_heading(title: str, device: torch.device, rounds: int) -> list[str]:
-    """The first lines of a benchmark's report: title, command, machine, rounds."""
+def report_heading(title: str, device: torch.device, rounds: int, one_heap: bool) -> list[str]:
+    """The first lines of a benchmark's report: title, command, machine, rounds, heap."""
     command = 'Command: `python ' + ' '.join(sys.argv) + '`'
     about = [*describe_machine(device), f'* {rounds} rounds, variants in turns; medians']
+    if device.type == 'cpu':
+        keeping = 'all variants' if one_heap else 'only this package, as in its trainings,'
+        about.append(f'* Heap: {keeping} kept the memory that a step frees')
     return [f'## {title}', '', command, '', *about, '']
 
 

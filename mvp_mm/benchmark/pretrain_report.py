@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import torch
 
 from .gemm_floor import gemm_floor, step_gemms
+from .heap import HeapOfEach
 from .interleaved import Phases, Timing, phase_shares, tell, time_interleaved
 from .machine import measured_matmul_rate, report_heading
-from .pretrain_variants import PRETRAIN_VARIANTS, WIDTHS, ThisPackage, TrainingStep, teacher_variants
+from .pretrain_variants import PEERS, WIDTHS, ThisPackage, TrainingStep, teacher_variants
 
 DATA_SHEET_H100 = 989e12  # dense bf16 FLOP/s of an H100 or H200 SXM, NVIDIA's data sheet
 
@@ -26,8 +27,9 @@ def benchmark_pretrain(
     arch: str,
     dtype: torch.dtype,
     rounds: int,
-    variants: Sequence[str],
+    peers: Sequence[str],
     compiled: bool = False,
+    one_heap: bool = False,
 ) -> str:
     """Measure, and describe in Markdown.
 
@@ -37,13 +39,15 @@ def benchmark_pretrain(
         arch: ``'base'`` or ``'large'``; peers are at base size only.
         dtype: bf16 or float32.
         rounds: Rounds that count.
-        variants: Names in ``PRETRAIN_VARIANTS``.
+        peers: Names in ``PEERS``.
         compiled: Also the blocks compiled.
+        one_heap: All variants keep the memory that they free, not this package's alone.
 
     Returns:
         The report.
     """
-    classes = {name: PRETRAIN_VARIANTS[name] for name in variants if arch == 'base' or name != 'beitv2'}
+    classes: dict[str, type[TrainingStep]] = {'mvp_mm': ThisPackage}
+    classes |= {name: PEERS[name] for name in peers if arch == 'base' or name != 'beitv2'}
     if compiled:
         classes['compiled'] = CompiledBlocks
     steps = {name: made(batch, device, dtype, arch) for name, made in classes.items()}
@@ -52,18 +56,18 @@ def benchmark_pretrain(
     gemms = step_gemms(batch, WIDTHS[arch])
     work = dict(steps, floor=gemm_floor(gemms, device, dtype))
     rate = measured_matmul_rate(device, dtype)
-    timings = time_interleaved(work, rounds, device, warmup=2, told=tell)
-    shares = _shares(steps.get('mvp_mm'), device)
+    prepare = HeapOfEach(device, keeping=work if one_heap else ('mvp_mm', 'compiled'), indifferent=['floor'])
+    timings = time_interleaved(work, rounds, device, warmup=2, told=tell, prepare=prepare)
+    shares = _shares(steps['mvp_mm'], device)
     del steps['mvp_mm'], work
     gc.collect()
     what = f'ViT-{arch[0].upper()}/16, {str(dtype)[6:]}, batch {batch}, {device.type}'
-    lines = report_heading(f'Pre-training step, {what}', device, rounds)
+    lines = report_heading(f'Pre-training step, {what}', device, rounds, one_heap)
     lines += _table(classes, timings, memory, flops, batch)
     done = sum(gemm.flops for gemm in gemms)
     lines += ['', *_utilisation(timings, done, rate, device)]
-    if shares:
-        told = ', '.join(f'{name} {share:.1%}' for name, share in shares.items())
-        lines += [f'* Where its step goes: {told}']
+    told = ', '.join(f'{name} {share:.1%}' for name, share in shares.items())
+    lines += [f'* Where its step goes: {told}']
     teachers = time_interleaved(teacher_variants(batch, device, dtype), rounds, device, warmup=2)
     ratio = teachers['mvp_mm'].ratio_to(teachers['open_clip'])
     lines += [
@@ -85,9 +89,7 @@ def _peak_memory(step: TrainingStep, device: torch.device) -> float | None:
     return (torch.cuda.max_memory_allocated(device) - before + own) / 2**30
 
 
-def _shares(step: TrainingStep | None, device: torch.device) -> dict[str, float]:
-    if not isinstance(step, ThisPackage):
-        return {}
+def _shares(step: ThisPackage, device: torch.device) -> dict[str, float]:
     phases = Phases(device)
     for _ in range(4):
         step.timed(phases)

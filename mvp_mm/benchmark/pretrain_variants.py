@@ -247,8 +247,7 @@ def _clip_tokens(visual: nn.Module, images: Tensor) -> Tensor:
     return visual.ln_post(visual.transformer(visual.ln_pre(tokens))) @ visual.proj
 
 
-PRETRAIN_VARIANTS: dict[str, type[TrainingStep]] = {
-    'mvp_mm': ThisPackage,
+PEERS: dict[str, type[TrainingStep]] = {
     'beitv2': MMPretrainBEiTv2,
     'plain': TimmAndOpenCLIP,
 }

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from mvp_mm.benchmark import heap
 from mvp_mm.benchmark.gemm_floor import Gemm, gemm_floor, step_gemms
 from mvp_mm.benchmark.interleaved import Phases, Timing, phase_shares, time_interleaved
 from mvp_mm.benchmark.pretrain_report import benchmark_pretrain
@@ -53,6 +54,31 @@ def test_variants_take_turns():
     assert all(len(timing.seconds) == 3 for timing in timings.values())
 
 
+def test_a_variant_runs_once_more_where_something_was_changed_for_it():
+    order = []
+    works = {name: lambda name=name: order.append(name) for name in 'ab'}
+    timings = time_interleaved(works, 2, CPU, prepare=lambda name: name == 'b')
+    assert ''.join(order) == 'ab' + 'abb' + 'bba'
+    assert all(len(timing.seconds) == 2 for timing in timings.values())
+
+
+def test_each_has_its_own_heap(monkeypatch):
+    calls = []
+    monkeypatch.setattr(heap, 'keep_freed_memory', lambda: calls.append('keep') or True)
+    monkeypatch.setattr(heap, 'give_back_freed_memory', lambda: calls.append('give') or True)
+    prepare = heap.HeapOfEach(CPU, keeping=['ours'], indifferent=['floor'])
+    assert [prepare(name) for name in ('ours', 'floor', 'ours', 'peer', 'other', 'ours')] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert calls == ['keep', 'give', 'keep']
+    assert not heap.HeapOfEach(torch.device('cuda'), keeping=['ours'])('ours')
+
+
 def test_a_ratio_is_the_median_of_the_rounds_ratios():
     ours, theirs = Timing([1.0, 10.0, 2.0]), Timing([2.0, 15.0, 2.0])
     assert ours.ratio_to(theirs) == 1.5 and ours.median == 2.0
@@ -81,11 +107,18 @@ def test_a_report(monkeypatch):
 
     from mvp_mm.benchmark import pretrain_report
 
-    monkeypatch.setattr(pretrain_report, 'PRETRAIN_VARIANTS', dict(mvp_mm=Step, beitv2=Step))
+    class Ours(Step):
+        def timed(self, phases):
+            with phases('step'), phases('teacher'):
+                self()
+
+    monkeypatch.setattr(pretrain_report, 'ThisPackage', Ours)
+    monkeypatch.setattr(pretrain_report, 'PEERS', dict(beitv2=Step))
     monkeypatch.setattr(pretrain_report, 'step_gemms', lambda *args: [Gemm(2, 2, 2)])
     works = dict(mvp_mm=lambda: None, open_clip=lambda: None)
     monkeypatch.setattr(pretrain_report, 'teacher_variants', lambda *args: works)
     monkeypatch.setattr(pretrain_report, 'measured_matmul_rate', lambda *args: 1e9)
-    text = benchmark_pretrain(CPU, 2, 'base', torch.float32, 2, ['mvp_mm', 'beitv2'])
+    text = benchmark_pretrain(CPU, 2, 'base', torch.float32, 2, ['beitv2'])
     assert text.startswith('## Pre-training step, ViT-B/16, float32, batch 2, cpu')
     assert text.count('| a step |') == 2 and '| bare matrix products |' in text
+    assert '* Heap: only this package' in text and '* Where its step goes: teacher ' in text

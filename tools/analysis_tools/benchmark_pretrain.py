@@ -11,17 +11,13 @@ import argparse
 
 from mvp_mm.benchmark.command_line import run_benchmark
 from mvp_mm.benchmark.pretrain_report import benchmark_pretrain
-from mvp_mm.benchmark.pretrain_variants import PRETRAIN_VARIANTS
+from mvp_mm.benchmark.pretrain_variants import PEERS
 
 
 def more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--arch', choices=('base', 'large'), default='base', help='student (default base)')
     parser.add_argument(
-        '--variants',
-        nargs='+',
-        choices=list(PRETRAIN_VARIANTS),
-        default=list(PRETRAIN_VARIANTS),
-        help='default: all',
+        '--peers', nargs='*', choices=list(PEERS), default=list(PEERS), help='to compare with (default: all)'
     )
     parser.add_argument(
         '--compile', dest='compiled', action='store_true', help='also this package with its blocks compiled'
