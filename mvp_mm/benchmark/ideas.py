@@ -1,0 +1,159 @@
+"""Each idea that made a step faster, alone, beside what it replaced. Sizes are ViT-B/16's at 224 pixels.
+
+The first of an idea's variants is what this package does.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from open_clip.transformer import QuickGELU
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..engine.mvp_optim_wrapper import MVPOptimWrapper
+from ..models.attention import explicit_attention, fused_attention
+from ..models.relative_position import num_table_rows, relative_position_bias, relative_position_index
+
+WIDTH, HEADS, LAYERS, SIDE, PATCH = 768, 12, 12, 224, 16
+
+Variants = dict[str, Callable[[], object]]  # of the same result, where they give one
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the variants run on.
+
+    Args:
+        device: Where.
+        dtype: Of activations; parameters of the student and their gradients are float32.
+        batch: Images.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    batch: int
+
+    def random(self, *shape: int, grad: bool = False, dtype: torch.dtype | None = None) -> Tensor:
+        """Normal numbers, a hundredth large."""
+        values = torch.randn(shape, device=self.device).mul_(0.01).to(dtype or self.dtype)
+        return values.requires_grad_(grad)
+
+
+def _student_parameters(setting: Setting) -> list[nn.Parameter]:
+    shapes = [(3 * WIDTH, WIDTH), (WIDTH, WIDTH), (4 * WIDTH, WIDTH), (WIDTH, 4 * WIDTH)] * LAYERS
+    shapes += [(size,) for size in (3 * WIDTH, WIDTH, 4 * WIDTH, WIDTH, WIDTH, WIDTH)] * LAYERS
+    parameters = [nn.Parameter(setting.random(*shape, dtype=torch.float32)) for shape in shapes]
+    for parameter in parameters:
+        parameter.grad = setting.random(*parameter.shape, dtype=torch.float32)
+    return parameters
+
+
+def adamw(setting: Setting) -> Variants:
+    """The optimiser's step over 85 million parameters."""
+    kinds = {
+        'fused': dict(fused=True),
+        'one after another': dict(foreach=False),
+        'foreach': dict(foreach=True),
+    }
+    parameters = _student_parameters(setting)
+    return {name: torch.optim.AdamW(parameters, lr=1e-5, **kind).step for name, kind in kinds.items()}
+
+
+def clipping(setting: Setting) -> Variants:
+    """The gradients' norm and, if it is above the limit, their scaling. Here it is below."""
+    parameters = _student_parameters(setting)
+    wrapper = MVPOptimWrapper(torch.optim.SGD(parameters, lr=0.0), clip_grad=dict(max_norm=1e9))
+    return {
+        'scaled above the limit only': lambda: torch.tensor(wrapper._clipped_norm()),
+        'scaled always (torch)': partial(nn.utils.clip_grad_norm_, parameters, 1e9),
+    }
+
+
+def bias_of_attention(setting: Setting, pixels: int) -> Variants:
+    """From a block's table to its bias, forward and backward."""
+    window = (pixels // PATCH,) * 2
+    table = setting.random(num_table_rows(window), HEADS, grad=True, dtype=torch.float32)
+    index = relative_position_index(window).to(setting.device)
+    upstream = setting.random(HEADS, *index.shape, dtype=torch.float32)
+
+    def by_rows() -> Tensor:
+        length = len(index)
+        return table[index.view(-1)].view(length, length, HEADS).permute(2, 0, 1).contiguous()
+
+    def run(bias: Callable[[], Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(bias(), table, upstream)
+
+    ours = partial(relative_position_bias, table, index, window, window)
+    return {'a head at a time': partial(run, ours), 'a row of heads at a time': partial(run, by_rows)}
+
+
+def attention(setting: Setting) -> Variants:
+    """Attention of a layer with a learnt bias, forward and backward."""
+    length = (SIDE // PATCH) ** 2 + 1
+    shape = (setting.batch, HEADS, length, WIDTH // HEADS)
+    query, key, value = (setting.random(*shape, grad=True) for _ in range(3))
+    bias = setting.random(HEADS, length, length, grad=True, dtype=torch.float32)
+    upstream = setting.random(*shape)
+
+    def plain(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1) + bias.to(query.dtype)
+        return logits.softmax(dim=-1) @ value
+
+    def run(function: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        inputs = query, key, value, bias
+        return torch.autograd.grad(function(*inputs), inputs, upstream)
+
+    ours, other = (explicit_attention, fused_attention)
+    names = 'one product that begins with the bias', "torch's fused kernel"
+    if setting.device.type == 'cuda':
+        ours, other = other, ours
+        names = names[::-1]
+    kinds = {names[0]: ours, 'products, scale and bias apart': plain, names[1]: other}
+    return {name: partial(run, function) for name, function in kinds.items()}
+
+
+def quick_gelu(setting: Setting) -> Variants:
+    """The activation of a layer of CLIP, forward; the factors are in the weights around it."""
+    hidden = setting.random(setting.batch, (SIDE // PATCH) ** 2 + 1, 4 * WIDTH)
+    kinds = {'silu in place': nn.SiLU(inplace=True), "open_clip's": QuickGELU()}
+
+    @torch.no_grad()
+    def run(activation: nn.Module) -> None:
+        activation(hidden)
+
+    return {name: partial(run, activation) for name, activation in kinds.items()}
+
+
+def patches(setting: Setting) -> Variants:
+    """Patch embedding, forward and backward."""
+    images = setting.random(setting.batch, 3, SIDE, SIDE)
+    weight = setting.random(WIDTH, 3, PATCH, PATCH, grad=True, dtype=torch.float32)
+
+    def convolved() -> Tensor:
+        return F.conv2d(images, weight.to(setting.dtype), stride=PATCH).flatten(2).transpose(1, 2)
+
+    def multiplied() -> Tensor:
+        grid = SIDE // PATCH
+        tiles = images.view(setting.batch, 3, grid, PATCH, grid, PATCH).permute(0, 2, 4, 1, 3, 5)
+        return tiles.reshape(setting.batch, grid * grid, -1) @ weight.to(setting.dtype).flatten(1).t()
+
+    upstream = setting.random(setting.batch, (SIDE // PATCH) ** 2, WIDTH)
+
+    def run(function: Callable[[], Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(function(), weight, upstream)
+
+    kinds = {'a convolution': convolved, 'one product of unfolded patches': multiplied}
+    return {name: partial(run, function) for name, function in kinds.items()}
+
+
+IDEAS: dict[str, Callable[[Setting], Variants]] = {
+    'AdamW': adamw,
+    'clipping': clipping,
+    'bias, 224 pixels': partial(bias_of_attention, pixels=224),
+    'bias, 512 pixels': partial(bias_of_attention, pixels=512),
+    'attention with a bias': attention,
+    'QuickGELU': quick_gelu,
+    'patch embedding': patches,
+}

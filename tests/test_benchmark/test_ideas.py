@@ -1,0 +1,30 @@
+"""The single ideas: what is timed side by side computes the same."""
+
+import pytest
+import torch
+
+from mvp_mm.benchmark import ideas
+from mvp_mm.benchmark.ideas import IDEAS, Setting
+from mvp_mm.benchmark.ideas_report import benchmark_ideas
+
+CPU = torch.device('cpu')
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for name, value in dict(WIDTH=24, HEADS=3, LAYERS=1, SIDE=64).items():
+        monkeypatch.setattr(ideas, name, value)
+
+
+@pytest.mark.parametrize('idea', sorted(set(IDEAS) - {'AdamW', 'QuickGELU'}))
+def test_variants_give_the_same(idea, small):
+    results = [run() for run in IDEAS[idea](Setting(CPU, torch.float32, 2)).values()]
+    assert len(results) > 1 and results[0] is not None
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0])
+
+
+def test_the_report(small):
+    text = benchmark_ideas(CPU, 2, torch.bfloat16, 2)
+    for idea in IDEAS:
+        assert text.count(f'| {idea} | ') > 1, idea
