@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..engine.mvp_optim_wrapper import MVPOptimWrapper
 from ..models.attention import explicit_attention, fused_attention
+from ..models.mvp_block import MVPBlock
 from ..models.relative_position import num_table_rows, relative_position_bias, relative_position_index
 
 WIDTH, HEADS, LAYERS, SIDE, PATCH = 768, 12, 12, 224, 16
@@ -97,20 +98,47 @@ def attention(setting: Setting) -> Variants:
     bias = setting.random(HEADS, length, length, grad=True, dtype=torch.float32)
     upstream = setting.random(*shape)
 
-    def plain(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1) + bias.to(query.dtype)
-        return logits.softmax(dim=-1) @ value
+    def begun_with_bias(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        pairs = setting.batch * HEADS
+        logits = torch.baddbmm(
+            bias.to(query.dtype).expand(setting.batch, -1, -1, -1).reshape(pairs, length, length),
+            query.reshape(pairs, length, -1),
+            key.reshape(pairs, length, -1).transpose(1, 2),
+            alpha=query.shape[-1] ** -0.5,
+        )
+        return (logits.softmax(dim=-1) @ value.reshape(pairs, length, -1)).view(shape)
 
     def run(function: Callable[..., Tensor]) -> tuple[Tensor, ...]:
         inputs = query, key, value, bias
         return torch.autograd.grad(function(*inputs), inputs, upstream)
 
-    ours, other = (explicit_attention, fused_attention)
-    names = 'one product that begins with the bias', "torch's fused kernel"
+    kinds = {
+        'products, scale and bias apart': explicit_attention,
+        "torch's fused kernel": fused_attention,
+        'a product that begins with the bias': begun_with_bias,
+    }
     if setting.device.type == 'cuda':
-        ours, other = other, ours
-        names = names[::-1]
-    kinds = {names[0]: ours, 'products, scale and bias apart': plain, names[1]: other}
+        kinds = {name: kinds[name] for name in ("torch's fused kernel", *kinds)}
+    return {name: partial(run, function) for name, function in kinds.items()}
+
+
+def residual(setting: Setting) -> Variants:
+    """Layer scale, stochastic depth and the sum with the residual stream, forward and backward."""
+    shape = (setting.batch, (SIDE // PATCH) ** 2 + 1, WIDTH)
+    tokens = setting.random(*shape, grad=True, dtype=torch.float32)
+    branch = setting.random(*shape, grad=True)
+    block = MVPBlock(WIDTH, HEADS, 4 * WIDTH, None, layer_scale_init_value=0.1, drop_path_rate=0.1)
+    block.to(setting.device).train()
+    upstream = setting.random(*shape, dtype=torch.float32)
+
+    def step_by_step() -> Tensor:
+        return tokens + block.drop_path(block.gamma_1 * branch)
+
+    def run(function: Callable[[], Tensor]) -> tuple[Tensor, ...]:
+        torch.manual_seed(0)
+        return torch.autograd.grad(function(), (tokens, branch, block.gamma_1), upstream)
+
+    kinds = {'one pass': partial(block._add, tokens, branch, block.gamma_1), 'step by step': step_by_step}
     return {name: partial(run, function) for name, function in kinds.items()}
 
 
@@ -154,6 +182,7 @@ IDEAS: dict[str, Callable[[Setting], Variants]] = {
     'bias, 224 pixels': partial(bias_of_attention, pixels=224),
     'bias, 512 pixels': partial(bias_of_attention, pixels=512),
     'attention with a bias': attention,
+    'residual sum': residual,
     'QuickGELU': quick_gelu,
     'patch embedding': patches,
 }

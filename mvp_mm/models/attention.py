@@ -47,19 +47,14 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dro
 def explicit_attention(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float = 0.0
 ) -> Tensor:
-    """:func:`biased_attention` by two matrix products and a softmax."""
-    batch, heads, length, width = query.shape
-    # one product that begins with the bias and scales on its way
-    logits = torch.baddbmm(
-        bias.to(query.dtype).expand(batch, -1, -1, -1).reshape(-1, length, length),
-        query.reshape(-1, length, width),
-        key.reshape(-1, length, width).transpose(1, 2),
-        alpha=width**-0.5,
-    )
-    weights = logits.softmax(dim=-1)
+    """:func:`biased_attention` by two matrix products and a softmax.
+
+    One product that begins with the bias (``baddbmm``) is slower: docs/performance.md.
+    """
+    weights = attention_probabilities(query, key, bias)
     if dropout > 0:
         weights = F.dropout(weights, dropout)
-    return torch.bmm(weights, value.reshape(-1, length, width)).view(batch, heads, length, width)
+    return weights @ value
 
 
 def aligned(bias: Tensor) -> Tensor:

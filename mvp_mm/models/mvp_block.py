@@ -131,8 +131,8 @@ class MVPBlock(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
         """``(B, L, C)`` to ``(B, L, C)``."""
-        tokens = tokens + self._branch(self.attn(self.ln1(tokens), grid, shared_bias), self.gamma_1)
-        return tokens + self._branch(self.ffn(self.ln2(tokens)), self.gamma_2)
+        tokens = self._add(tokens, self.attn(self.ln1(tokens), grid, shared_bias), self.gamma_1)
+        return self._add(tokens, self.ffn(self.ln2(tokens)), self.gamma_2)
 
     def attention_probabilities(
         self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None
@@ -140,5 +140,11 @@ class MVPBlock(nn.Module):
         """The attention ``(B, heads, L, L)`` that ``forward`` pays in these tokens ``(B, L, C)``."""
         return self.attn.probabilities(self.ln1(tokens), grid, shared_bias)
 
-    def _branch(self, out: Tensor, gamma: Tensor | None) -> Tensor:
-        return self.drop_path(out if gamma is None else gamma * out)
+    def _add(self, tokens: Tensor, branch: Tensor, gamma: Tensor | None) -> Tensor:
+        """``tokens + drop_path(gamma * branch)`` in one pass: what is drawn for a sample scales ``gamma``."""
+        drop = self.drop_path.drop_prob if self.training else 0.0
+        if drop > 0:
+            kept = torch.rand(len(tokens), 1, 1, dtype=tokens.dtype, device=tokens.device) >= drop
+            scale = kept / (1 - drop)
+            gamma = scale if gamma is None else gamma * scale
+        return tokens + branch if gamma is None else torch.addcmul(tokens, gamma, branch)
