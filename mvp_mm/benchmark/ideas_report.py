@@ -2,8 +2,8 @@
 
 import torch
 
-from ..engine.freed_memory import keep_freed_memory
-from .ideas import IDEAS, Setting
+from .heap import HeapOfEach
+from .ideas import GIVEN_BACK, IDEAS, Setting
 from .interleaved import tell, time_interleaved
 from .machine import report_heading
 
@@ -18,20 +18,20 @@ def benchmark_ideas(
         batch: Images.
         dtype: Of activations.
         rounds: Rounds that count.
-        one_heap: Always so here: on a CPU all variants keep what they free.
+        one_heap: Always so here: on a CPU all variants keep what they free, but one that is about it.
 
     Returns:
         The report.
     """
-    if device.type == 'cpu':
-        keep_freed_memory()
     setting = Setting(device, dtype, batch)
     title = f'Single ideas at the sizes of ViT-B/16, {str(dtype)[6:]}, batch {batch}, {device.type}'
     lines = report_heading(title, device, rounds, one_heap=True)
     lines += ['| of | variant | ms | times as long |', '|---' * 4 + '|']
     for idea, made in IDEAS.items():
         tell(idea)
-        timings = time_interleaved(made(setting), rounds, device, warmup=2)
+        variants = made(setting)
+        prepare = HeapOfEach(device, keeping=variants.keys() - {GIVEN_BACK})
+        timings = time_interleaved(variants, rounds, device, warmup=2, prepare=prepare)
         ours = next(iter(timings.values()))
         for number, (name, timing) in enumerate(timings.items()):
             times = f'{ours.ratio_to(timing):.2f}' if number else ''

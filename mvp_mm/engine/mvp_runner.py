@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,16 +9,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from mmengine.dist import broadcast_object_list, get_world_size, is_main_process, master_only
+from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
@@ -27,7 +24,9 @@ from ..models.checkpoint_loading import local_path
 from ..models.tensor_files import tensors_by_name
 from ..models.whole_model import fill_whole, start_from
 from .broadcast_statistics_hook import BroadcastStatisticsHook
+from .data_parallel import ddp_config, halve_gradients
 from .exact_resume import ExactResume
+from .fitted_loader import fit_loader
 from .freed_memory import keep_freed_memory
 from .process_group import begin_process_group
 from .safe_checkpoint import (
@@ -40,7 +39,7 @@ from .safe_checkpoint import (
 )
 from .stop_on_signal_hook import StopOnSignalHook
 from .surviving_logs import survive_full_disk
-from .total_batch import counted_processes, plan_total_batch
+from .total_batch import counted_processes, plan_total_batch, stretch_iterations
 
 # What is built where a config names one of MMEngine's loops.
 EXACT_LOOPS = {
@@ -111,19 +110,9 @@ class MVPRunner(Runner):
         return built
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """DDP, on a CPU too; with ``bf16_gradients=True`` in the config it sends half the bytes.
-
-        Its buckets are averaged while the rest of the backward pass runs, and are the gradients themselves,
-        not copies. ``find_unused_parameters`` is off: every parameter of this package's models takes part.
-        """
+        """DDP, on a CPU too; with ``bf16_gradients=True`` in the config it sends half the bytes."""
         if self.distributed and model_wrapper_cfg is None:
-            model_wrapper_cfg = dict(
-                type='MMDistributedDataParallel',
-                device_ids=[int(os.environ['LOCAL_RANK'])] if torch.cuda.is_available() else None,
-                broadcast_buffers=False,
-                find_unused_parameters=self.cfg.get('find_unused_parameters', False),
-                gradient_as_bucket_view=True,
-            )
+            model_wrapper_cfg = ddp_config(self.cfg.get('find_unused_parameters', False))
         wrapped = super().wrap_model(model_wrapper_cfg, model)
         if self.cfg.get('bf16_gradients', False) and isinstance(wrapped, DistributedDataParallel):
             halve_gradients(wrapped)
@@ -136,10 +125,7 @@ class MVPRunner(Runner):
         """Build a loader whose workers fit the machine; the data do not depend on their number."""
         if isinstance(dataloader, dict):
             dataloader = copy.deepcopy(dataloader)
-            _fit_machine(dataloader)
-            if isinstance(dataloader.get('collate_fn'), dict):
-                # Left by inheritance from `package::config`; MMEngine would pass it to the function.
-                dataloader['collate_fn'].pop('_scope_', None)
+            fit_loader(dataloader)
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -189,7 +175,7 @@ class MVPRunner(Runner):
         if plan.accumulation > 1:
             optim_wrapper._accumulative_counts = plan.accumulation  # MMEngine has no setter
             if self._counts_iterations:
-                self._stretch(plan.accumulation)
+                stretch_iterations(self, plan.accumulation)
         groups = list(optim_wrapper.optimizer.param_groups)
         if optim_wrapper.base_param_settings is not None:
             groups.append(optim_wrapper.base_param_settings)  # what the log shows as base_lr
@@ -374,50 +360,3 @@ class MVPRunner(Runner):
     @property
     def _counts_iterations(self) -> bool:
         return isinstance(self._train_loop, IterBasedTrainLoop)
-
-    def _stretch(self, factor: int) -> None:
-        """Count ``factor`` iterations where a recipe of optimiser steps says one."""
-        loop = self._train_loop
-        loop._max_iters *= factor
-        loop.val_interval *= factor
-        # from which MMEngine takes the interval again after each iteration
-        loop.dynamic_intervals = [interval * factor for interval in loop.dynamic_intervals]
-        loop.dynamic_milestones = [milestone * factor for milestone in loop.dynamic_milestones]
-        for scheduler in self.param_schedulers or ():
-            if not scheduler.get('by_epoch', True):
-                for key in ('begin', 'end'):
-                    if key in scheduler:
-                        scheduler[key] *= factor
-        for hook in self.hooks:
-            if isinstance(hook, CheckpointHook) and not hook.by_epoch:
-                hook.interval *= factor
-        self.logger.info(
-            f'The recipe counts optimiser steps: iterations, schedule and intervals are {factor} times as '
-            'many'
-        )
-
-
-def halve_gradients(model: DistributedDataParallel) -> None:
-    """Let processes exchange gradients in bf16.
-
-    Raises:
-        ValueError: With another backend than NCCL: gloo aborts the process.
-    """
-    backend = torch.distributed.get_backend()
-    if backend != 'nccl':
-        raise ValueError(f'bf16_gradients=True needs GPUs and NCCL, and this run exchanges by {backend}')
-    model.register_comm_hook(None, bf16_compress_hook)
-
-
-def _fit_machine(dataloader: dict) -> None:
-    if not torch.cuda.is_available():
-        dataloader['pin_memory'] = False  # nothing to pin for
-    local_world_size = int(os.environ.get('LOCAL_WORLD_SIZE', get_world_size()))
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    cores = max(1, usable // local_world_size)
-    wanted = dataloader.get('num_workers', 0)
-    if wanted > cores:
-        print_log(f'{cores} loader workers instead of {wanted}: one a core of this machine', 'current')
-        dataloader['num_workers'] = cores
-    if wanted == 0:
-        dataloader.pop('persistent_workers', None)  # torch refuses what has no workers to keep

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
 
 @dataclass(frozen=True)
 class TotalBatchPlan:
@@ -72,3 +75,29 @@ def plan_total_batch(
 def counted_processes(number: int) -> str:
     """``'1 process'``, ``'2 processes'``."""
     return f'{number} process{"es" * (number > 1)}'
+
+
+def stretch_iterations(runner: Runner, factor: int) -> None:
+    """Count ``factor`` iterations where a recipe of optimiser steps says one: length, schedule, intervals.
+
+    Args:
+        runner: Of a training that counts iterations, with its loop built and its schedulers not yet.
+        factor: Iterations of an optimiser step.
+    """
+    loop = runner._train_loop
+    loop._max_iters *= factor
+    loop.val_interval *= factor
+    # from which MMEngine takes the interval again after each iteration
+    loop.dynamic_intervals = [interval * factor for interval in loop.dynamic_intervals]
+    loop.dynamic_milestones = [milestone * factor for milestone in loop.dynamic_milestones]
+    for scheduler in runner.param_schedulers or ():
+        if not scheduler.get('by_epoch', True):
+            for key in ('begin', 'end'):
+                if key in scheduler:
+                    scheduler[key] *= factor
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and not hook.by_epoch:
+            hook.interval *= factor
+    runner.logger.info(
+        f'The recipe counts optimiser steps: iterations, schedule and intervals are {factor} times as many'
+    )
