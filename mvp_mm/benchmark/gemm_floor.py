@@ -3,9 +3,9 @@
 Shape legend: B images, L tokens, C width, H heads.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -54,7 +54,7 @@ def step_gemms(
         target_width: Default 512 (paper, Eq. 7).
 
     Returns:
-        All of them, repeated as often as they occur.
+        All of them, in the order of a step.
     """
     args = (num_patches, patch_values, target_width)
     forward = _forward(batch, *teacher, *args) + _forward(batch, *student, *args)
@@ -74,53 +74,52 @@ def _linears(batch, width, num_patches, patch_values, target_width) -> dict[str,
     )
 
 
-def _repeats(name: str, layers: int) -> int:
-    return 1 if name in ('patch', 'out') else layers
-
-
 def _forward(batch, width, layers, heads, *args) -> list[Gemm]:
     length, head = args[0] + 1, width // heads
-    gemms = []
-    for name, (rows, inputs, outputs) in _linears(batch, width, *args).items():
-        gemms += [Gemm(rows, inputs, outputs, layout='nt')] * _repeats(name, layers)
-    gemms += [Gemm(length, head, length, batch * heads, 'nt')] * layers
-    gemms += [Gemm(length, length, head, batch * heads)] * layers
-    return gemms
+    linear = {
+        name: Gemm(rows, inputs, outputs, layout='nt')
+        for name, (rows, inputs, outputs) in _linears(batch, width, *args).items()
+    }
+    logits = Gemm(length, head, length, batch * heads, 'nt')
+    values = Gemm(length, length, head, batch * heads)
+    layer = [linear['qkv'], logits, values, linear['proj'], linear['fc1'], linear['fc2']]
+    return [linear['patch'], *layer * layers, linear['out']]
 
 
 def _backward(batch, width, layers, heads, *args) -> list[Gemm]:
     length, head, pairs = args[0] + 1, width // heads, batch * heads
-    gemms = []
-    for name, (rows, inputs, outputs) in _linears(batch, width, *args).items():
-        gemms += [Gemm(outputs, rows, inputs, layout='tn')] * _repeats(name, layers)
-        if name != 'patch':  # pixels need no gradient
-            gemms += [Gemm(rows, outputs, inputs)] * _repeats(name, layers)
-    of_values = Gemm(length, length, head, pairs, 'tn')
-    of_weights = Gemm(length, head, length, pairs, 'nt')
+    linear = {
+        name: [Gemm(rows, outputs, inputs), Gemm(outputs, rows, inputs, layout='tn')]
+        for name, (rows, inputs, outputs) in _linears(batch, width, *args).items()
+    }
+    of_weights, of_values = Gemm(length, head, length, pairs, 'nt'), Gemm(length, length, head, pairs, 'tn')
     of_queries, of_keys = Gemm(length, length, head, pairs), Gemm(length, length, head, pairs, 'tn')
-    return gemms + [of_values, of_weights, of_queries, of_keys] * layers
+    attention = [of_weights, of_values, of_queries, of_keys]
+    layer = [*linear['fc2'], *linear['fc1'], *linear['proj'], *attention, *linear['qkv']]
+    return [*linear['out'], *layer * layers, linear['patch'][1]]  # pixels need no gradient
 
 
 def gemm_floor(gemms: list[Gemm], device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
     """Something to call and time: all the products, one after another.
 
+    Products of one shape share their factors and their result. In the order of a step these have left the
+    cache when their turn comes again, as those of the next layer were never in it.
+
     Args:
-        gemms: As of :func:`step_gemms`.
+        gemms: As of :func:`step_gemms`, in the order of a step.
         device: Where.
         dtype: Of all factors and results.
     """
-    counted = Counter(gemms)
-    work = []
-    for gemm, times in counted.items():
+    work = {}
+    for gemm in set(gemms):
         left, right = _factors(gemm, device, dtype)
         out = torch.empty(_shape(gemm, gemm.rows, gemm.columns), device=device, dtype=dtype)
         product = torch.mm if gemm.batch == 1 else torch.bmm
-        work.append((product, left, right, out, times))
+        work[gemm] = partial(product, left, right, out=out)
 
     def run() -> None:
-        for product, left, right, out, times in work:
-            for _ in range(times):
-                product(left, right, out=out)
+        for gemm in gemms:
+            work[gemm]()
 
     return run
 

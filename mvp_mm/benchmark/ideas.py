@@ -19,8 +19,6 @@ from ..models.relative_position import num_table_rows, relative_position_bias, r
 
 WIDTH, HEADS, LAYERS, SIDE, PATCH = 768, 12, 12, 224, 16
 
-GIVEN_BACK = 'given back to the system'  # the variant that does not keep what it frees
-
 Variants = dict[str, Callable[[], object]]  # of the same result, where they give one
 
 
@@ -144,20 +142,6 @@ def residual(setting: Setting) -> Variants:
     return {name: partial(run, function) for name, function in kinds.items()}
 
 
-def freed_memory(setting: Setting) -> Variants:
-    """A block, forward and backward, where the memory that it frees is kept or given back."""
-    block = MVPBlock(WIDTH, HEADS, 4 * WIDTH, None, layer_scale_init_value=0.1).to(setting.device)
-    tokens = setting.random(setting.batch, (SIDE // PATCH) ** 2 + 1, WIDTH, grad=True, dtype=torch.float32)
-    upstream = torch.ones_like(tokens)
-
-    def run() -> tuple[Tensor, ...]:
-        with torch.autocast(setting.device.type, setting.dtype, enabled=setting.dtype != torch.float32):
-            out = block(tokens, (SIDE // PATCH,) * 2)
-        return torch.autograd.grad(out, [tokens, *block.parameters()], upstream)
-
-    return {'kept': run, GIVEN_BACK: run}
-
-
 def quick_gelu(setting: Setting) -> Variants:
     """The activation of a layer of CLIP, forward; the factors are in the weights around it."""
     hidden = setting.random(setting.batch, (SIDE // PATCH) ** 2 + 1, 4 * WIDTH)
@@ -199,7 +183,6 @@ IDEAS: dict[str, Callable[[Setting], Variants]] = {
     'bias, 512 pixels': partial(bias_of_attention, pixels=512),
     'attention with a bias': attention,
     'residual sum': residual,
-    'freed memory': freed_memory,
     'QuickGELU': quick_gelu,
     'patch embedding': patches,
 }

@@ -247,9 +247,16 @@ def _clip_tokens(visual: nn.Module, images: Tensor) -> Tensor:
     return visual.ln_post(visual.transformer(visual.ln_pre(tokens))) @ visual.proj
 
 
+class MemoryGivenBack(ThisPackage):
+    """This package without :func:`keep_freed_memory`."""
+
+    says = 'this package, freed memory given back'
+
+
 PEERS: dict[str, type[TrainingStep]] = {
     'beitv2': MMPretrainBEiTv2,
     'plain': TimmAndOpenCLIP,
+    'given_back': MemoryGivenBack,
 }
 
 

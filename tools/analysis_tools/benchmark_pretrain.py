@@ -17,7 +17,11 @@ from mvp_mm.benchmark.pretrain_variants import PEERS
 def more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--arch', choices=('base', 'large'), default='base', help='student (default base)')
     parser.add_argument(
-        '--peers', nargs='*', choices=list(PEERS), default=list(PEERS), help='to compare with (default: all)'
+        '--peers',
+        nargs='*',
+        choices=list(PEERS),
+        default=['beitv2', 'plain'],
+        help='to compare with (default: beitv2 plain)',
     )
     parser.add_argument(
         '--compile', dest='compiled', action='store_true', help='also this package with its blocks compiled'
