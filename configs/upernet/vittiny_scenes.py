@@ -3,7 +3,7 @@
 Command:  python tools/train.py configs/upernet/vittiny_scenes.py --cfg-options \
               train_dataloader.dataset.count=300 model.backbone.init_cfg.checkpoint=FILE
           FILE: a checkpoint of configs/mvp/vittiny_scenes*.py as it is. From scratch: model.backbone.init_cfg=None
-Cost:     minutes on two CPU cores.
+Cost:     1,000 steps of 16 scenes: 2.5 minutes on one thread of an AMD EPYC.
 Expected: more mIoU from a pre-trained student than from scratch.
 Measured: docs/miniature.md.
 """

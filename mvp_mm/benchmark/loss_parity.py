@@ -15,6 +15,7 @@ from torch import Tensor
 from ..datasets.block_mask import BlockwiseMask
 from ..datasets.sample_index import seeded_draws
 from ..datasets.scenes import SceneCollection
+from ..models.mvp_block import MVPBlock
 
 CONFIGS = Path(__file__).parents[1] / '.mim' / 'configs'
 BATCH = 16
@@ -31,12 +32,18 @@ def plain_bias(table: Tensor, index: Tensor, *_) -> Tensor:
     return table[index.view(-1)].view(*index.shape, -1).permute(2, 0, 1)
 
 
+def plain_sum(block: MVPBlock, tokens: Tensor, branch: Tensor, gamma: Tensor | None) -> Tensor:
+    """Layer scale, then stochastic depth by mmcv, then the sum."""
+    return tokens + block.drop_path(branch if gamma is None else gamma * branch)
+
+
 @contextmanager
 def plain_path() -> Iterator[None]:
     """While models are built and run within: no fast path of this package."""
     models = 'mvp_mm.models'
     with (
         patch(f'{models}.mvp_block.biased_attention', plain_attention),
+        patch(f'{models}.mvp_block.MVPBlock._add', plain_sum),
         patch(f'{models}.relative_position.relative_position_bias', plain_bias),
         patch(f'{models}.target_generators.clip._fold_quick_gelu', lambda visual: None),
     ):
@@ -73,7 +80,7 @@ def loss_curve(steps: int, plain: bool, seed: int = 0) -> list[float]:
                 mask = torch.stack([torch.from_numpy(draw()) for _ in range(BATCH)])
             torch.manual_seed(seed + step)  # drop path
             batch = dict(inputs=images.permute(0, 3, 1, 2), mask=mask)
-            losses.append(float(model.train_step(batch, optimiser)['loss']))
+            losses.append(model.train_step(batch, optimiser)['loss'].item())
     return losses
 
 
