@@ -289,6 +289,10 @@ def _run(
     runner = build_runner(cfg)
     runner.register_hook(TimeEstimateHook())
     runner.train()
+    checkpoint = saved_checkpoints(out)[0]
+    print(f'\nDone: {checkpoint}, a checkpoint of {path}')
+    if kind == 'pretrain':
+        print(f'Next, for example: mvp-mm export timm {checkpoint} {out / "student.safetensors"}')
     return path
 
 

@@ -50,11 +50,14 @@ class CheckLabelMap(BaseTransform):
         if wrong.size:
             first = int(results['reduce_zero_label'])  # these label maps count from 1
             found = np.unique(wrong) + first
-            shown = ', '.join(map(str, found[:LISTED])) + (', ...' if len(found) > LISTED else '')
+            shown = ', '.join(map(str, found[:LISTED])) + (
+                f', ..., {found[-1]}' if len(found) > LISTED else ''
+            )
             raise LabelMapError(
                 f'{path} has the label{"s" * (len(found) > 1)} {shown}, and the dataset has {num_classes} '
                 f'classes: allowed are {first} to {num_classes - 1 + first}, and {self.ignore_index}, which '
-                'is ignored. Name all classes in the config, or change the label maps'
+                'is ignored. Name all classes (in the config, or by --classes of mvp-mm), or change the '
+                'label maps'
             )
         return results
 

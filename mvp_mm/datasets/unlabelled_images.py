@@ -86,7 +86,7 @@ class UnlabelledImages(BaseDataset):
         if not root.is_dir() and not self.ann_file:
             loader = 'train' if self.split == 'train' else 'test'
             raise FileNotFoundError(
-                f'there is no image folder {root}. Give one with --cfg-options '
+                f'there is no image folder {root}. Give one with --data (mvp-mm) or --cfg-options '
                 f'{loader}_dataloader.dataset.data_root=DIR: ImageNet (DIR/{self.split}/<class>/*.JPEG) or '
                 'any folder of images, flat or nested (a name with spaces only in a config: the command '
                 'line removes them)'

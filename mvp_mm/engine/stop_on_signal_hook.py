@@ -119,7 +119,7 @@ class StopOnSignalHook(Hook):
         if hook is None:
             saved = 'without a checkpoint, because the config has no checkpoint hook'
         elif hook.save_now(runner, iteration):
-            saved = f'{hook.last_ckpt} is saved; go on from it with --resume'
+            saved = f'{hook.last_ckpt} is saved; go on from it with --resume (mvp-mm: the same command)'
         else:
             saved = 'its checkpoint could not be written (see above)'
         runner.logger.warning(

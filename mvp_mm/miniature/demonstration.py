@@ -33,6 +33,9 @@ def demonstrate(out: Path, options: dict | None = None) -> dict[str, float]:
         mIoU in percent on 1000 test scenes, by ``'shipped student'`` and ``'from scratch'``.
     """
     options = options or {}
+    torch.set_num_threads(
+        1
+    )  # for networks so small a second one gains little, and on a busy machine it costs
     print(f'\n1/3  Pre-training a tiny student on {PRETRAINING_SCENES} scenes, taught by the embedded CLIP\n')
     _train('mvp/vittiny_scenes.py', out / 'pretraining', _pretraining_options() | options)
     scores, models = {}, {}

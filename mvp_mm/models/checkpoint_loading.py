@@ -152,7 +152,8 @@ def fill(vit: 'MVPViT', weights: dict[str, Tensor], source: str, prefix: str | N
         if weights[name].shape != value.shape:
             raise ValueError(
                 f'{source} does not fit: {name} has shape {tuple(weights[name].shape)} there, and '
-                f'{tuple(value.shape)} in the model (another width, patch size or number of classes?)'
+                f'{tuple(value.shape)} in the model (another width, patch size or number of classes? '
+                'mvp-mm: another --student?)'
             )
         report.loaded.append(name)
     report.unexpected = [name for name in weights if name not in own and not name.endswith(INDEX)]
