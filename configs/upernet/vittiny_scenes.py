@@ -69,7 +69,7 @@ test_dataloader = dict(
     ),
 )
 
-# The CLIP-guided student's best of what docs/miniature.md lists. From scratch: lr=1e-2, layer_decay_rate=1.0
+# What each guidance chose of the comparison's two recipes (docs/miniature.md)
 optim_wrapper = dict(optimizer=dict(lr=2e-2), paramwise_cfg=dict(layer_decay_rate=0.35))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=100),

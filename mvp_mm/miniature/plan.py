@@ -72,7 +72,7 @@ class Recipe:
         return f'lr{self.rate:g}-decay{self.decay:g}'
 
 
-# Heads from nothing want a high rate, a pre-trained backbone a low one, and one from scratch the heads'.
+# Heads from nothing want a high rate, a pre-trained backbone a low one; or one for all of the network.
 GENTLE, EVEN = Recipe(2e-2, 0.35), Recipe(1e-2, 1.0)
 
 
