@@ -1,6 +1,7 @@
 """Inputs that several tests share; each is made here, none is downloaded."""
 
 import json
+import logging
 import math
 import os
 from pathlib import Path
@@ -20,10 +21,13 @@ torch.set_num_threads(int(os.environ.get('MVP_MM_TEST_THREADS', 2)))
 
 
 @pytest.fixture(autouse=True)
-def own_default_scope():
-    """MMEngine's default scope is global, and a runner sets it: no test may leave it to the next."""
+def nothing_left_to_the_next():
+    """MMEngine's default scope and what logging leaves out are of the whole process."""
     kept = dict(DefaultScope._instance_dict)
     yield
+    left_out = logging.root.manager.disable
+    logging.disable(logging.NOTSET)
+    assert not left_out, 'the test left logging disabled'
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(kept)
 

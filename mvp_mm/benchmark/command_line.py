@@ -2,13 +2,35 @@
 
 import argparse
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..engine import run_command_line
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """While models and optimisers are built within, nothing is logged of how; it is not the matter here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def add_one_heap(parser: argparse.ArgumentParser) -> None:
+    """The option of the benchmarks whose variants are whole steps of different packages."""
+    parser.add_argument(
+        '--one-heap',
+        action='store_true',
+        help='on a CPU let all variants keep what memory they free; by default only this package does, as in '
+        'its trainings',
+    )
 
 
 def run_benchmark(
@@ -22,8 +44,8 @@ def run_benchmark(
 
     Args:
         text: What the tool says of itself.
-        benchmark: Gets ``device``, ``batch``, ``dtype``, ``rounds``, ``one_heap`` and what ``more`` adds;
-            returns Markdown.
+        benchmark: Gets ``device``, ``batch``, ``dtype``, ``rounds`` and what ``more`` adds; returns
+            Markdown.
         batch: Default on a CPU and on CUDA.
         rounds: Default on a CPU and on CUDA.
         more: Adds arguments.
@@ -38,12 +60,6 @@ def run_benchmark(
     )
     parser.add_argument('--rounds', type=int, help=f'default: {rounds[0]} on a CPU, {rounds[1]} on CUDA')
     parser.add_argument('--threads', type=int, help="default: torch's own choice")
-    parser.add_argument(
-        '--one-heap',
-        action='store_true',
-        help='on a CPU let all variants keep what memory they free; by default only this package does, as in '
-        'its trainings',
-    )
     parser.add_argument('--out', type=Path, help='Markdown file to add the report to')
     more(parser)
     args: dict[str, Any] = vars(parser.parse_args())
@@ -51,12 +67,12 @@ def run_benchmark(
     def measure() -> None:
         if threads := args.pop('threads'):
             torch.set_num_threads(threads)
-        logging.disable(logging.WARNING)  # how models and optimisers are built is not the matter here
         device = torch.device(args.pop('device'))
         at = int(device.type == 'cuda')
         out, dtype = args.pop('out'), getattr(torch, args.pop('precision'))
         chosen = dict(batch=args.pop('batch') or batch[at], rounds=args.pop('rounds') or rounds[at])
-        report = benchmark(device=device, dtype=dtype, **chosen, **args)
+        with without_warnings():
+            report = benchmark(device=device, dtype=dtype, **chosen, **args)
         print(f'\n{report}')
         if out:
             with out.open('a') as file:

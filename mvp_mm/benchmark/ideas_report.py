@@ -8,17 +8,14 @@ from .interleaved import tell, time_interleaved
 from .machine import report_heading
 
 
-def benchmark_ideas(
-    device: torch.device, batch: int, dtype: torch.dtype, rounds: int, one_heap: bool = False
-) -> str:
-    """Measure, and describe in Markdown.
+def benchmark_ideas(device: torch.device, batch: int, dtype: torch.dtype, rounds: int) -> str:
+    """Measure, and describe in Markdown. On a CPU all variants keep the memory that they free.
 
     Args:
         device: Where.
         batch: Images.
         dtype: Of activations.
         rounds: Rounds that count.
-        one_heap: Always so here: on a CPU all variants keep what they free.
 
     Returns:
         The report.

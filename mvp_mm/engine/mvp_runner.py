@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import MessageHub
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
@@ -25,6 +26,7 @@ from ..models.tensor_files import tensors_by_name
 from ..models.whole_model import fill_whole, start_from
 from .broadcast_statistics_hook import BroadcastStatisticsHook
 from .data_parallel import ddp_config, halve_gradients
+from .deferred_message_hub import DeferredMessageHub
 from .exact_resume import ExactResume
 from .fitted_loader import fit_loader
 from .freed_memory import keep_freed_memory
@@ -56,14 +58,15 @@ EXACT_LOOPS = {
 class MVPRunner(Runner):
     """The runner behind this package's tools.
 
-    It differs from MMEngine's in seven ways. It keeps ``auto_scale_lr.base_batch_size`` images an
+    It differs from MMEngine's in eight ways. It keeps ``auto_scale_lr.base_batch_size`` images an
     optimiser step by gradient accumulation (MMEngine alone silently trains with another total batch on
     another number of GPUs); ``auto_scale_lr.enable=True`` asks for MMEngine's rule instead, and a
     config without ``base_batch_size`` is taken as it stands. Several processes run on a CPU, with gloo,
     where MMEngine looks for a GPU. They validate with the same statistics of batch normalisation
     (:class:`BroadcastStatisticsHook`). A loader takes no more workers than there are cores. A run that is
     resumed is the one that was never stopped (:class:`ExactResume`). Two runs that one process begins in one
-    second have logs of their own, where MMEngine's second one writes into the first one's. And no file that
+    second have logs of their own, where MMEngine's second one writes into the first one's. What is logged is read
+    when the log wants it, not in every iteration (:class:`DeferredMessageHub`). And no file that
     it loads can run code: its own checkpoints hold plain data and are written whole or not at all
     (:class:`SafeCheckpointHook`), a damaged last one is passed over when a run goes on, and one that does not
     fill the model is an error where it is to be evaluated or gone on from.
@@ -102,6 +105,10 @@ class MVPRunner(Runner):
         if isinstance(checkpoint, dict) and checkpoint.get('type') in plain:
             hooks['checkpoint'] = {**checkpoint, 'type': 'SafeCheckpointHook'}
         super().register_default_hooks(hooks)
+
+    def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
+        """One that does not wait for every loss."""
+        return DeferredMessageHub.as_instance((message_hub or {}).get('name', self._experiment_name))
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
         """MMEngine's, and neither its files nor those of the log end a training on a full disk."""

@@ -1,5 +1,9 @@
 """The single ideas: what is timed side by side computes the same."""
 
+import runpy
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,6 +12,7 @@ from mvp_mm.benchmark.ideas import IDEAS, Setting
 from mvp_mm.benchmark.ideas_report import benchmark_ideas
 
 CPU = torch.device('cpu')
+TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/benchmark_ideas.py'
 
 
 @pytest.fixture
@@ -28,3 +33,12 @@ def test_the_report(small):
     text = benchmark_ideas(CPU, 2, torch.bfloat16, 2)
     for idea in IDEAS:
         assert text.count(f'| {idea} | ') > 1, idea
+
+
+def test_the_tool(small, monkeypatch, tmp_path):
+    out = tmp_path / 'ideas.md'
+    monkeypatch.setattr(
+        sys, 'argv', ['benchmark_ideas.py', *f'--device cpu --batch 2 --rounds 1 --out {out}'.split()]
+    )
+    runpy.run_path(str(TOOL), run_name='__main__')  # the fixture of all tests sees that logging goes on
+    assert out.read_text().startswith('## Single ideas at the sizes of ViT-B/16, bfloat16, batch 2, cpu')

@@ -9,12 +9,13 @@ See docs/performance.md.
 
 import argparse
 
-from mvp_mm.benchmark.command_line import run_benchmark
+from mvp_mm.benchmark.command_line import add_one_heap, run_benchmark
 from mvp_mm.benchmark.pretrain_report import benchmark_pretrain
 from mvp_mm.benchmark.pretrain_variants import PEERS
 
 
 def more(parser: argparse.ArgumentParser) -> None:
+    add_one_heap(parser)
     parser.add_argument('--arch', choices=('base', 'large'), default='base', help='student (default base)')
     parser.add_argument(
         '--peers',

@@ -6,11 +6,11 @@ See docs/performance.md.
 """
 
 import argparse
-import logging
 
 import torch
 
 import mvp_mm.engine as engine
+from mvp_mm.benchmark.command_line import without_warnings
 from mvp_mm.benchmark.loss_parity import largest_difference
 from mvp_mm.benchmark.machine import describe_machine
 
@@ -21,8 +21,8 @@ def main() -> None:
     )
     parser.add_argument('--steps', type=int, default=200, help='default %(default)s')
     args = parser.parse_args()
-    logging.disable(logging.WARNING)
-    difference, fast, plain = largest_difference(args.steps)
+    with without_warnings():
+        difference, fast, plain = largest_difference(args.steps)
     print('\n'.join(describe_machine(torch.device('cpu'))))
     print('\n| step | fast | plain |\n|---|---|---|')
     for step in range(0, args.steps, max(1, args.steps // 10)):
