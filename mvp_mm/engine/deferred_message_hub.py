@@ -6,7 +6,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from torch import Tensor
 
-# Values that may wait: far more than a log every 50 iterations leaves. Without any log memory must not fill up.
+# Values that may wait: far more than a log every 50 iterations leaves, and little memory without any.
 MOST = 4096
 
 

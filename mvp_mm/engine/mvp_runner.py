@@ -65,9 +65,9 @@ class MVPRunner(Runner):
     where MMEngine looks for a GPU. They validate with the same statistics of batch normalisation
     (:class:`BroadcastStatisticsHook`). A loader takes no more workers than there are cores. A run that is
     resumed is the one that was never stopped (:class:`ExactResume`). Two runs that one process begins in one
-    second have logs of their own, where MMEngine's second one writes into the first one's. What is logged is read
-    when the log wants it, not in every iteration (:class:`DeferredMessageHub`). And no file that
-    it loads can run code: its own checkpoints hold plain data and are written whole or not at all
+    second have logs of their own, where MMEngine's second one writes into the first one's. What is
+    logged is read when the log wants it, not in every iteration (:class:`DeferredMessageHub`). And no file
+    that it loads can run code: its own checkpoints hold plain data and are written whole or not at all
     (:class:`SafeCheckpointHook`), a damaged last one is passed over when a run goes on, and one that does not
     fill the model is an error where it is to be evaluated or gone on from.
     """
