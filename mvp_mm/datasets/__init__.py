@@ -1,6 +1,8 @@
 """What is learnt from: image folders, the order of samples, masks and packing."""
 
 from .block_mask import BlockwiseMask
+from .collate_encoded import collate_encoded
+from .encoded_crop import EncodedCrop
 from .endless_sampler import EndlessSampler
 from .epoch_sampler import EpochSampler
 from .fast_crop import FastCrop
@@ -13,6 +15,7 @@ from .unlabelled_images import UnlabelledImages
 
 __all__ = [
     'BlockwiseMask',
+    'EncodedCrop',
     'EndlessSampler',
     'EpochSampler',
     'FastCrop',
@@ -23,4 +26,5 @@ __all__ = [
     'SceneImages',
     'UnlabelledImages',
     'UnreadableImageError',
+    'collate_encoded',
 ]

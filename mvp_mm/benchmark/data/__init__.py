@@ -1,6 +1,7 @@
 """What the data pipeline does to images, and how long it takes, beside other pipelines."""
 
 from .crop_comparison import CropComparison, compare_crops, write_sheet
+from .device_crops import device_crops_report
 from .loader_speed import (
     Timing,
     image_paths,
@@ -16,6 +17,7 @@ __all__ = [
     'CropComparison',
     'Timing',
     'compare_crops',
+    'device_crops_report',
     'image_paths',
     'loader_report',
     'measure_loader',
