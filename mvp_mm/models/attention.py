@@ -76,7 +76,7 @@ def attention_probabilities(query: Tensor, key: Tensor, bias: Tensor | None) -> 
     """
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if bias is not None:
-        logits = logits + bias.to(query.dtype)
+        logits += bias.to(query.dtype)  # in place: no product needs them any more
     return logits.softmax(dim=-1)
 
 

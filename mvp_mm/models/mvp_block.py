@@ -10,6 +10,7 @@ from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 
 from .attention import attention_probabilities, biased_attention, merge_heads, qkv_bias, split_heads
+from .onednn_linear import OneDNNLinear, onednn_linear, use_onednn
 from .relative_position import BiasCache, Grid, add_relative_position_table
 
 
@@ -47,8 +48,8 @@ class MVPAttention(nn.Module):
         if window is not None:
             self.bias_cache = BiasCache()
             add_relative_position_table(self, window, num_heads)
-        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=bool(bias) and not self.has_qv_bias)
-        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.qkv = OneDNNLinear(embed_dims, embed_dims * 3, bias=bool(bias) and not self.has_qv_bias)
+        self.proj = OneDNNLinear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def forward(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
@@ -69,7 +70,7 @@ class MVPAttention(nn.Module):
     def _query_key_value(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Three of ``(B, heads, L, C / heads)``."""
         bias = qkv_bias(self.q_bias, self.v_bias) if self.has_qv_bias else self.qkv.bias
-        return split_heads(nn.functional.linear(tokens, self.qkv.weight, bias), self.num_heads)
+        return split_heads(onednn_linear(tokens, self.qkv.weight, bias), self.num_heads)
 
     def _logit_bias(self, grid: Grid, shared_bias: Tensor | None) -> Tensor | None:
         """``(heads, L, L)``: this block's own bias, the shared one, their sum, or None."""
@@ -122,6 +123,7 @@ class MVPBlock(nn.Module):
         self.ffn = FFN(
             embed_dims, feedforward_channels, act_cfg=act_cfg, ffn_drop=drop_rate, add_identity=False
         )
+        use_onednn(self.ffn)
         self.drop_path = DropPath(drop_path_rate)
         if layer_scale_init_value > 0:
             self.gamma_1 = nn.Parameter(layer_scale_init_value * torch.ones(embed_dims))

@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..onednn_linear import use_onednn
 from .last_attention import attention_in_a_run
 
 Grid = tuple[int, int]
@@ -82,6 +83,7 @@ class TargetGenerator(BaseModule):
         self.compile_blocks = compile_blocks
         self._announced: set[Grid] = set()
         self._compiled: set[torch.dtype] = set()
+        use_onednn(teacher)
         # Plain containers, which nn.Module does not look into. One copy of the weights a dtype, made
         # when first needed, because casting back and forth would lose precision.
         self._teachers = {torch.float32: teacher.requires_grad_(False).eval()}

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from .base import Grid, TargetGenerator
 from .clip_weights import load_clip_visual
+from .self_attention import use_simple_attention
 
 QUICK_GELU_FACTOR = 1.702  # OpenAI CLIP model.py
 
@@ -53,6 +54,7 @@ class CLIPTargetGenerator(TargetGenerator):
         visual = load_clip_visual(model_name, pretrained, quick_gelu, cache_dir)
         self._refuse_pooled_tokens(visual, model_name)
         _fold_quick_gelu(visual)
+        use_simple_attention(visual)
         is_timm = hasattr(visual, 'trunk')
         patch_size = visual.trunk.patch_embed.feat_ratio() if is_timm else visual.patch_size[0]
         super().__init__(
