@@ -34,6 +34,8 @@ class TimeEstimateHook(Hook):
         self._said = True
         each = (time.perf_counter() - begun) / (done - first)
         left = runner.max_iters - done
+        if not left:
+            return
         runner.logger.info(
             f'Estimated time: {in_words(each * left)} for the {left:,} iterations that are left (the last '
             f'{done - first} took {each:.3g} s each; validation and saving not counted)'

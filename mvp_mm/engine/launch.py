@@ -8,6 +8,7 @@ import os
 import os.path as osp
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
@@ -176,7 +177,9 @@ def existing_checkpoint(path: str) -> str:
         such_as = f', such as {saved[0]}' if saved else ''
         raise FileNotFoundError(f'{path} is a folder: give the checkpoint file in it{such_as}')
     if '://' not in path and not osp.isfile(path):
-        raise FileNotFoundError(f'there is no checkpoint file {path}')
+        names = sorted(found.name for found in Path(path).parent.glob('*.pth'))
+        beside = f'; beside it there is: {", ".join(names[:5])}' if names else ''
+        raise FileNotFoundError(f'there is no checkpoint file {path}{beside}')
     if '://' in path and not path.startswith(('http://', 'https://')):
         raise FileNotFoundError(f'{path} cannot be read: give a file, or an http(s) address')
     return path

@@ -1,5 +1,8 @@
 """One line to a config, and to a run of it."""
 
+import logging
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -7,7 +10,7 @@ from PIL import Image
 
 import mvp_mm
 from mvp_mm.console.machine import batch_size, loader_workers
-from mvp_mm.console.time_estimate import in_words
+from mvp_mm.console.time_estimate import TimeEstimateHook, in_words
 from mvp_mm.console.training import set_length
 from mvp_mm.zoo import model_config
 
@@ -40,12 +43,24 @@ def test_pretrain_writes_what_it_runs_and_goes_on(image_folder, tmp_path, capsys
     printed = capsys.readouterr().out
     assert 'pretrain.py: 8 images; on this' in printed and '8 an iteration (the recipe: 16 a step)' in printed
     (log,) = out.glob('*/*.log')
-    assert 'Estimated time: 0 s for the 0 iterations that are left' in log.read_text()
+    assert 'Estimated time' not in log.read_text()  # nothing was left
     mvp_mm.pretrain(**how, epochs=3, options=options)
     second = torch.load(out / 'epoch_3.pth', weights_only=True)
     assert second['meta']['iter'] == 3
     assert any(not torch.equal(first[name], value) for name, value in second['state_dict'].items())
     assert 'resumed epoch: 2' in ''.join(path.read_text() for path in out.glob('*/*.log'))
+
+
+@pytest.mark.parametrize('resumed,said', [(0, 1), (60, 1), (97, 0)])
+def test_time_is_estimated_once_and_not_of_nothing(resumed, said, caplog):
+    hook, logger = TimeEstimateHook(steps=3), logging.getLogger('estimate')
+    runner = SimpleNamespace(iter=resumed, max_iters=100, logger=logger)
+    with caplog.at_level(logging.INFO, 'estimate'):
+        for runner.iter in range(resumed, 100):  # noqa: B020
+            hook.after_train_iter(runner, 0)
+    assert [record.getMessage().startswith('Estimated time: ') for record in caplog.records] == said * [True]
+    if said:
+        assert f'for the {100 - resumed - 4} iterations that are left' in caplog.text
 
 
 @pytest.mark.parametrize(
