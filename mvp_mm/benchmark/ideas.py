@@ -3,6 +3,7 @@
 The first of an idea's variants is what this package does.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,9 @@ from torch.nn import functional as F
 from ..engine.mvp_optim_wrapper import MVPOptimWrapper
 from ..models.attention import explicit_attention, fused_attention
 from ..models.mvp_block import MVPBlock
+from ..models.onednn_linear import onednn_linear
 from ..models.relative_position import num_table_rows, relative_position_bias, relative_position_index
+from ..models.target_generators.self_attention import use_simple_attention
 
 WIDTH, HEADS, LAYERS, SIDE, PATCH = 768, 12, 12, 224, 16
 
@@ -122,6 +125,35 @@ def attention(setting: Setting) -> Variants:
     return {name: partial(run, function) for name, function in kinds.items()}
 
 
+def linear(setting: Setting) -> Variants:
+    """The first layer of a block's MLP, forward and backward."""
+    tokens = setting.random(setting.batch, (SIDE // PATCH) ** 2 + 1, WIDTH, grad=True)
+    weight, bias = setting.random(4 * WIDTH, WIDTH, grad=True), setting.random(4 * WIDTH, grad=True)
+    upstream = setting.random(*tokens.shape[:2], 4 * WIDTH)
+
+    def run(function: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        inputs = tokens, weight, bias
+        return torch.autograd.grad(function(*inputs), inputs, upstream)
+
+    return {'oneDNN (on a CPU)': partial(run, onednn_linear), "torch's": partial(run, F.linear)}
+
+
+def teachers_attention(setting: Setting) -> Variants:
+    """Attention of a layer of CLIP, with its linear layers, forward."""
+    tokens = setting.random(setting.batch, (SIDE // PATCH) ** 2 + 1, WIDTH)
+    theirs = nn.MultiheadAttention(
+        WIDTH, HEADS, batch_first=True, device=setting.device, dtype=setting.dtype
+    ).eval()
+    ours = copy.deepcopy(theirs)
+    use_simple_attention(ours)
+
+    @torch.no_grad()
+    def run(module: nn.Module) -> Tensor:
+        return module(tokens, tokens, tokens, need_weights=False)[0]
+
+    return {"the student's way (on a CPU)": partial(run, ours), "torch's": partial(run, theirs)}
+
+
 def residual(setting: Setting) -> Variants:
     """Layer scale, stochastic depth and the sum with the residual stream, forward and backward."""
     shape = (setting.batch, (SIDE // PATCH) ** 2 + 1, WIDTH)
@@ -182,6 +214,8 @@ IDEAS: dict[str, Callable[[Setting], Variants]] = {
     'bias, 224 pixels': partial(bias_of_attention, pixels=224),
     'bias, 512 pixels': partial(bias_of_attention, pixels=512),
     'attention with a bias': attention,
+    'linear layer': linear,
+    'attention of CLIP': teachers_attention,
     'residual sum': residual,
     'QuickGELU': quick_gelu,
     'patch embedding': patches,
