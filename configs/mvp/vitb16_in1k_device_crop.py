@@ -10,16 +10,7 @@ _base_ = './vitb16_in1k.py'
 
 model = dict(data_preprocessor=dict(type='DeviceCropPreprocessor', size=224))
 train_pipeline = [
-    dict(
-        type='EncodedCrop',
-        size=224,  # paper §3.3.3; bicubic, BEiT recipe
-        scale=(0.08, 1.0),  # BEiT recipe
-        ratio=(3 / 4, 4 / 3),  # BEiT recipe
-        flip=0.5,  # BEiT recipe
-        brightness=0.4,  # BEiT recipe, as the next two; hue 0
-        contrast=0.4,
-        saturation=0.4,
-    ),
+    dict(type='EncodedCrop', size=224),  # paper §3.3.3; scale, flip, jitter: BEiT recipe, its defaults
     {{_base_.mask}},
     dict(type='PackMaskedInputs'),
 ]
