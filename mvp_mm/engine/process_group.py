@@ -1,5 +1,6 @@
 """How the processes of a job find one another, also after torchrun has started them again."""
 
+import atexit
 import os
 from datetime import timedelta
 
@@ -13,7 +14,8 @@ def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
 
     MMEngine asks for a GPU, so that processes on CPUs need this. And torchrun keeps one store of addresses
     for a job, whatever it restarts: processes that read faster than their peers write find the address of one
-    that is gone, and wait for it. So each attempt has names of its own in that store.
+    that is gone, and wait for it. So each attempt has names of its own in that store. On CPUs the group
+    is ended before Python is: gloo's threads, left over, can abort a process that has done its work.
 
     Args:
         launcher: Nothing is done for others than ``'pytorch'``.
@@ -38,3 +40,10 @@ def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
     if not on_cpu:
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
     distributed.init_process_group('gloo' if on_cpu else dist_cfg.get('backend', 'nccl'), **arguments)
+    if on_cpu:
+        atexit.register(_end_process_group)
+
+
+def _end_process_group() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
