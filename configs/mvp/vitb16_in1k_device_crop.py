@@ -3,7 +3,8 @@
 Command:  bash tools/dist_train.sh configs/mvp/vitb16_in1k_device_crop.py 8
 Cost:     as vitb16_in1k.py; a loader's core has no pixels to make, and the GPU has more to do.
 Expected: as vitb16_in1k.py: the same draws give the same crops, to within the rounding of 8-bit pixels.
-Measured: the loader's part, and the crops with a CPU's decoder (docs/performance.md); nothing on a GPU, not trained.
+Measured: the loader's part, and the crops with a CPU's decoder (docs/performance.md); nothing on a GPU.
+          Not trained.
 """
 
 _base_ = './vitb16_in1k.py'
