@@ -19,12 +19,17 @@ def print_models(pattern: str = '*', task: str | None = None, pretrained: bool =
     names, entries = list_models(pattern, task, pretrained), all_entries()
     if not names:
         raise ValueError(f'no model has a name like {pattern!r}; `mvp-mm models` lists all')
-    table = Table(*COLUMNS, caption='paper: what it reports; here: what this project, or a lab, has measured')
+    meaning = 'paper: what it reports; here: what this project, or a lab, has measured'
+    if len(names) > 1:
+        meaning += '; `mvp-mm models NAME` says which figure is what'
+    table = Table(*COLUMNS, caption=meaning)
     for name in names:
         table.add_row(*cells(entries[name]))
     console = Console()
     # A file or a pipe has no width: give every row its line.
     Console(width=None if console.is_terminal else 250).print(table)
+    if len(names) == 1:
+        print(details(entries[names[0]]))
 
 
 def cells(entry: Entry) -> tuple[str, ...]:
@@ -38,6 +43,14 @@ def cells(entry: Entry) -> tuple[str, ...]:
         ', '.join(f'{value:g}' for value in entry.results.values()) or 'not measured',
         entry.zoo if entry.weights else '',
     )
+
+
+def details(entry: Entry) -> str:
+    """What the row has no room for: files, and every figure with its name."""
+    lines = [(name, getattr(entry, name)) for name in ('config', 'weights', 'sha256', 'note')]
+    lines += [(f'paper: {metric}', f'{value:g}') for metric, value in entry.paper.items()]
+    lines += [(f'here: {metric}', f'{value:g}') for metric, value in entry.results.items()]
+    return '\n'.join(f'{name}: {value}' for name, value in lines if value)
 
 
 def _counted(number: int | None) -> str:

@@ -13,7 +13,7 @@ from ..datasets.labelled_images import LabelledImages
 from ..datasets.unlabelled_images import UnlabelledImages
 from ..engine import build_runner, load_config
 from ..engine.safe_checkpoint import saved_checkpoints
-from ..zoo import download_weights, find_entry
+from ..zoo import download_weights, find_entry, list_models
 from ..zoo.entries import CONFIGS
 from .machine import batch_size, loader_workers, precision_in_words
 from .time_estimate import TimeEstimateHook
@@ -229,6 +229,9 @@ def _set_teacher(cfg: Config, teacher: str) -> None:
 def _clip(teacher: str) -> tuple[str, str | None]:
     """Model and weights of a teacher of open_clip, or of the zoo."""
     if teacher.startswith('teachers_'):
+        known = list_models(task='Teacher')
+        if teacher not in known:
+            raise ValueError(f'the zoo has no teacher {teacher!r}; it has: {", ".join(known)}')
         config = Path(find_entry(teacher).config).with_suffix('.json')
         if not config.is_file():
             raise ValueError(f'{teacher} is no CLIP: give it as a config of its own')

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.registry import FUNCTIONS
+from torch import Tensor
 
 
 @FUNCTIONS.register_module()
@@ -24,3 +25,17 @@ def collate_encoded(samples: Sequence[dict]) -> dict:
         mask=torch.stack([sample['mask'] for sample in samples]),
         data_samples=[sample['data_samples'] for sample in samples],
     )
+
+
+def split_encoded(batch: dict) -> tuple[tuple[Tensor, ...], list[int]]:
+    """Take the files of a batch apart again.
+
+    Args:
+        batch: Of :func:`collate_encoded`.
+
+    Returns:
+        B tensors, uint8 and flat; the indices of those that are files, the others being crops that the loader
+        had to make.
+    """
+    parts = batch['inputs'].split(batch['lengths'].tolist())
+    return parts, [number for number, sample in enumerate(batch['data_samples']) if 'crop_draw' in sample]

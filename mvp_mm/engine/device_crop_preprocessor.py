@@ -12,6 +12,7 @@ from torchvision.transforms import functional as tvf
 
 from ..datasets import LoadRGBImage, UnreadableImageError
 from ..datasets.beit_order import crop_of_image
+from ..datasets.collate_encoded import split_encoded
 from ..models import MVPDataPreprocessor
 
 
@@ -54,13 +55,13 @@ class DeviceCropPreprocessor(MVPDataPreprocessor):
             As :class:`MVPDataPreprocessor`'s.
         """
         if 'lengths' in data:
-            parts = data['inputs'].split(data['lengths'].tolist())
-            data = dict(data, inputs=self._crops(parts, data['data_samples']))
+            data = dict(data, inputs=self._crops(data))
         return super().forward(data, training)
 
-    def _crops(self, parts: Sequence[Tensor], samples: Sequence[DataSample]) -> list[Tensor]:
+    def _crops(self, data: dict) -> list[Tensor]:
         """The crops of a batch, uint8 ``(3, *size)`` on the device."""
-        encoded = [number for number, sample in enumerate(samples) if 'crop_draw' in sample]
+        samples = data['data_samples']
+        parts, encoded = split_encoded(data)
         images = dict(zip(encoded, self._decoded([parts[number] for number in encoded]), strict=True))
         crops = list[Tensor | None]()
         for number, (part, sample) in enumerate(zip(parts, samples, strict=True)):

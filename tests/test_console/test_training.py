@@ -121,6 +121,8 @@ def test_mistakes(image_folder, labelled, tmp_path):
         mvp_mm.pretrain(image_folder, tmp_path, 'vit-tiny', 'openai')
     with pytest.raises(ValueError, match='open_clip knows no model'):
         mvp_mm.pretrain(image_folder, tmp_path, 'vit-tiny', 'ViT-Z/openai')
+    with pytest.raises(ValueError, match='no teacher .teachers_clip.; it has: teachers_clip_vitt'):
+        mvp_mm.pretrain(image_folder, tmp_path, 'vit-tiny', 'teachers_clip')
     with pytest.raises(FileNotFoundError, match='no checkpoint gone.pth'):
         mvp_mm.finetune(labelled, tmp_path, 'gone.pth', 'vit-tiny')
     with pytest.raises(ValueError, match='needs two classes or more'):

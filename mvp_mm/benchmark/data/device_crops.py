@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.config import Config
 
-from ...datasets import collate_encoded
+from ...datasets.collate_encoded import collate_encoded, split_encoded
 from ...engine import DeviceCropPreprocessor
 from ..interleaved import time_interleaved
 from .loader_speed import build, encoded, seeded
@@ -30,18 +30,13 @@ def device_crops_report(
     pipeline = build(encoded(config.train_pipeline))
     loaded = collate_encoded([seeded(pipeline, paths, number) for number in range(batch)])
     preprocessor = DeviceCropPreprocessor(pipeline.transforms[0].size).to(device)
-    files = [
-        part
-        for part, sample in zip(
-            loaded['inputs'].split(loaded['lengths'].tolist()), loaded['data_samples'], strict=True
-        )
-        if 'crop_draw' in sample
-    ]
-    parts = {
+    parts, encoded_ones = split_encoded(loaded)
+    files = [parts[number] for number in encoded_ones]
+    ways = {
         'decoded and cut': lambda: preprocessor(loaded),
         'decoded alone': lambda: preprocessor.decode(files),
     }
-    timings = time_interleaved(parts, rounds, device)
+    timings = time_interleaved(ways, rounds, device)
     lines = [f'| on {device.type}, a batch of {batch} | images/s | ms an image |', '|---|---|---|']
     for name, timing in timings.items():
         lines.append(f'| {name} | {batch / timing.median:.0f} | {1e3 * timing.median / batch:.3f} |')
