@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MessageHub
@@ -30,6 +31,7 @@ from .deferred_message_hub import DeferredMessageHub
 from .exact_resume import ExactResume
 from .fitted_loader import fit_loader
 from .freed_memory import keep_freed_memory
+from .once_formatted_config import OnceFormattedConfig
 from .process_group import begin_process_group
 from .safe_checkpoint import (
     check_whole,
@@ -58,7 +60,7 @@ EXACT_LOOPS = {
 class MVPRunner(Runner):
     """The runner behind this package's tools.
 
-    It differs from MMEngine's in eight ways. It keeps ``auto_scale_lr.base_batch_size`` images an
+    It differs from MMEngine's in nine ways. It keeps ``auto_scale_lr.base_batch_size`` images an
     optimiser step by gradient accumulation (MMEngine alone silently trains with another total batch on
     another number of GPUs); ``auto_scale_lr.enable=True`` asks for MMEngine's rule instead, and a
     config without ``base_batch_size`` is taken as it stands. Several processes run on a CPU, with gloo,
@@ -66,8 +68,9 @@ class MVPRunner(Runner):
     (:class:`BroadcastStatisticsHook`). A loader takes no more workers than there are cores. A run that is
     resumed is the one that was never stopped (:class:`ExactResume`). Two runs that one process begins in one
     second have logs of their own, where MMEngine's second one writes into the first one's. What is
-    logged is read when the log wants it, not in every iteration (:class:`DeferredMessageHub`). And no file
-    that it loads can run code: its own checkpoints hold plain data and are written whole or not at all
+    logged is read when the log wants it, not in every iteration (:class:`DeferredMessageHub`). The config's
+    text is formatted once, not with every checkpoint (:class:`OnceFormattedConfig`). And no file that it
+    loads can run code: its own checkpoints hold plain data and are written whole or not at all
     (:class:`SafeCheckpointHook`), a damaged last one is passed over when a run goes on, and one that does not
     fill the model is an error where it is to be evaluated or gone on from.
     """
@@ -79,6 +82,11 @@ class MVPRunner(Runner):
     _restart_state: dict | None = None
     # How many runs this process has begun in a second; the same in all processes of a run.
     _runs_of_second: ClassVar[Counter[str]] = Counter()
+
+    @classmethod
+    def from_cfg(cls, cfg: Config | dict) -> Runner:
+        """MMEngine's; the config's text is formatted once (:class:`OnceFormattedConfig`)."""
+        return super().from_cfg(OnceFormattedConfig.of(cfg) if isinstance(cfg, Config) else cfg)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo before MMEngine reaches for CUDA; let restarted processes find one another."""

@@ -37,7 +37,7 @@ class PatchCodebook(nn.Module):
         collection = SceneCollection('train', scenes, seed=scene_seed)
         images = torch.from_numpy(np.stack([collection[i][0] for i in range(scenes)]))
         patches = self._patches(images.permute(0, 3, 1, 2).float() / 255).flatten(0, 1)
-        centres, _ = kmeans2(patches.numpy(), num_tokens, iter=iterations, minit='++', seed=scene_seed)
+        centres, _ = kmeans2(patches.numpy(), num_tokens, iter=iterations, minit='points', seed=scene_seed)
         self.register_buffer('codebook', torch.from_numpy(centres))
 
     def _patches(self, images: Tensor) -> Tensor:
