@@ -1,6 +1,7 @@
 """The configs on the embedded scenes run at a few steps, from teacher to segmentation."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -43,6 +44,11 @@ def load(name, work_dir, **train_cfg):
 def logged(runner):
     (path,) = Path(runner.log_dir).glob('vis_data/*_*.json')
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def log_lines(runner):
+    (path,) = Path(runner.log_dir).glob('*.log')
+    return path.read_text().splitlines()
 
 
 @pytest.mark.parametrize('name', PRETRAINING)
@@ -90,6 +96,10 @@ def test_clip_teacher_learns_resumes_and_is_loaded(tmp_path):
         len(validation) == 2
     )  # that of the first epoch, which its checkpoint knows nothing of, is made up for
     assert 0 <= validation[-1]['zero_shot/colour'] <= 100
+    printed = [line for line in log_lines(runner) if 'Epoch(val)' in line and 'zero_shot/shape' in line]
+    assert len(printed) == 2
+    for line in printed:
+        assert re.findall(r'([\w/]+): ', line) == ['zero_shot/shape', 'zero_shot/colour', 'data_time', 'time']
     path = tmp_path / 'teacher.safetensors'
     digest = save_teacher(runner, path)
     assert len(digest) == 64 and not list(tmp_path.glob('.*.safetensors'))

@@ -191,7 +191,7 @@ class ExactResume:
     def _make_up_validation(self, count: int, last: int) -> None:
         """Validate before going on, if a run stopped between its checkpoint and the end of the validation."""
         hub = self.runner.message_hub
-        if self._iter > 0 and hub.get_info('validated_iter', None) != self._iter:
+        if self._iter > 0 and hub.get_info('iter_of_validation', None) != self._iter:
             self._validate_if_due(count, last)
 
     def _validate_if_due(self, count: int, last: int) -> None:

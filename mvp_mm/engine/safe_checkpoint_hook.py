@@ -103,7 +103,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best, and note that this validation need not be made up for."""
-        runner.message_hub.update_info('validated_iter', runner.iter)
+        runner.message_hub.update_info('iter_of_validation', runner.iter)
         super().after_val_epoch(runner, metrics)
 
     def save_now(self, runner: Runner, iteration: int) -> bool:
