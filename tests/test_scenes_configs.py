@@ -111,7 +111,7 @@ def test_clip_teacher_learns_resumes_and_is_loaded(tmp_path):
         and 'zero_shot/shape' in about
     )
     generator = CLIPTargetGenerator(
-        str(CONFIGS / 'teachers/clip_vittiny_scenes.json'), str(path), quick_gelu=False, patch_size=8
+        str(CONFIGS / 'teachers/clip_vittiny_scenes.json'), str(path), patch_size=8
     )
     ours = runner.model.clip.visual.state_dict()
     for key, value in generator.teacher.state_dict().items():

@@ -15,7 +15,7 @@ def save_teacher(runner: Runner, path: Path) -> str:
     """Write the weights of a trained teacher.
 
     float16, because a frozen teacher needs no more; the file's metadata names config, seed, epochs, last
-    metrics and versions.
+    metrics and versions, and what the model's ``teacher_facts()`` gives, if it has that.
 
     Args:
         runner: Of a config whose model has ``teacher_state()``, such as :class:`CLIPTeacher`.
@@ -47,6 +47,7 @@ def save_teacher(runner: Runner, path: Path) -> str:
         **{
             name.removeprefix('val/'): f'{value:.4g}' for name, value in metrics.items() if 'time' not in name
         },
+        **getattr(model, 'teacher_facts', dict)(),
         torch=torch.__version__,
         mvp_mm=__version__,
     )

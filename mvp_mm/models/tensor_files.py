@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -220,6 +220,18 @@ def read_checkpoint(path: Path, map_location: Any = 'cpu', mmap: bool = False) -
         return _unpickled(path, map_location, mmap)
     except (pickle.UnpicklingError, SafetensorError, *_BROKEN) as error:
         raise ValueError(f'{path} is no plain weight file ({_reason(error)}): {EXPECTED}') from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself, in its own words; nothing of other files.
+
+    Args:
+        path: A weight file that :func:`read_tensors` reads.
+    """
+    if path.suffix != '.safetensors':
+        return {}
+    with safe_open(path, 'pt') as file:
+        return file.metadata() or {}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -144,6 +144,15 @@ class TestQuickGELU:
         with pytest.raises(ValueError, match='QuickGELU mismatch.*"quick_gelu": true'):
             CLIPTargetGenerator(config, weights, quick_gelu=True, patch_size=8)
 
+    def test_metadata_of_a_teacher_trained_here(self, tiny_clip, tmp_path):
+        config, path = tiny_clip('metadata'), tmp_path / 'weights.safetensors'
+        weights = open_clip_model(config).state_dict()
+        save_file(weights, path, dict(quick_gelu='True'))
+        with pytest.raises(ValueError, match='True is what follows from the metadata of weights.safetensors'):
+            CLIPTargetGenerator(config, str(path), patch_size=8)
+        save_file(weights, path, dict(quick_gelu='False'))
+        CLIPTargetGenerator(config, str(path), patch_size=8)
+
     @pytest.mark.parametrize('name', ['open_clip_config.json', 'weights.json'])
     def test_config_file_beside(self, tiny_clip, tmp_path, name):
         config = tiny_clip('beside')

@@ -26,8 +26,8 @@ class CLIPTargetGenerator(TargetGenerator):
         pretrained: A tag that open_clip lists for the model (default ``'openai'``, the paper's), the
             path of a weight file in OpenAI's, open_clip's or safetensors format, or None for random
             weights (tests and benchmarks only; a warning is logged).
-        quick_gelu: Needed for a local weight file that neither has a config file beside it nor is
-            OpenAI's own: whether its model was trained with QuickGELU. Default None.
+        quick_gelu: Whether a local weight file's model was trained with QuickGELU. Default None: there is
+            a config file beside it, or it is OpenAI's own or one of ``tools/train_teacher.py``.
         space: ``'joint'`` (default, the paper's: after the projection) or ``'hidden'`` (before it).
         cache_dir: Where downloads go. Default None: open_clip's own cache.
         **kwargs: ``patch_size``, ``grid_matching``, ``dtype``, ``student_mean``, ``student_std``: see

@@ -1,9 +1,9 @@
 """Load the vision branch of an open_clip model without ever running code out of a weight file, and
 never with the wrong activation.
 
-QuickGELU leaves no trace in a weight file, and with the wrong one the network runs but is numerically
-wrong. So it must be known: from the tag, from a config file beside the weights, from OpenAI's published
-sha256, or from the user.
+QuickGELU leaves no trace in weights, and with the wrong one the network runs but is numerically wrong. So
+it must be known: from the tag, from a config file beside the weights, from the metadata of this package's
+own files, from OpenAI's published sha256, or from the user.
 """
 
 import difflib
@@ -16,7 +16,7 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from ..tensor_files import first_line, is_torchscript, read_tensors
+from ..tensor_files import first_line, is_torchscript, read_metadata, read_tensors
 from .weight_files import require_fit, same_random_weights, warn_of_random_weights
 
 # OpenAI publishes these with its vision transformers; the sha256 is part of each file's address.
@@ -124,6 +124,9 @@ def _check_local_gelu(
         known['model.target_generator.quick_gelu'] = quick_gelu
     if openai_name is not None:
         known[f"OpenAI's published sha256 of {path.name} ({openai_name})"] = True
+    said = read_metadata(path).get('quick_gelu')
+    if said is not None:
+        known[f'the metadata of {path.name}'] = said.lower() == 'true'
     beside = [path.parent / 'open_clip_config.json', path.with_suffix('.json')]
     if model_name.endswith('.json') and Path(model_name).resolve().parent == path.resolve().parent:
         beside.append(Path(model_name))

@@ -60,11 +60,12 @@ class CLIPTeacher(BaseModel):
                 f'{model_name}: text_cfg.vocab_size is {text["vocab_size"]}, but the {len(words)} words of '
                 f'tokenizer_kwargs.words with padding, start and end are {self.tokenizer.vocab_size}'
             )
+        self.quick_gelu = bool(config.get('quick_gelu', False))
         self.clip = open_clip.CLIP(
             config['embed_dim'],
             config['vision_cfg'],
             text,
-            quick_gelu=config.get('quick_gelu', False),
+            quick_gelu=self.quick_gelu,
             output_dict=True,
         )
         self.loss_module = open_clip.ClipLoss()
@@ -108,6 +109,10 @@ class CLIPTeacher(BaseModel):
         for prompts in classes:
             means.append(self.clip.encode_text(self.tokenizer(prompts).to(device), normalize=True).mean(0))
         return F.normalize(torch.stack(means).float(), dim=-1)
+
+    def teacher_facts(self) -> dict[str, bool]:
+        """What a target generator must know and the weights do not tell."""
+        return dict(quick_gelu=self.quick_gelu)
 
     def teacher_state(self) -> dict[str, Tensor]:
         """The weights that a target generator loads: the whole open_clip model."""
