@@ -56,7 +56,8 @@ def benchmark_pretrain(
     gemms = step_gemms(batch, WIDTHS[arch])
     work = dict(steps, floor=gemm_floor(gemms, device, dtype))
     rate = measured_matmul_rate(device, dtype)
-    prepare = HeapOfEach(device, keeping=work if one_heap else ('mvp_mm', 'compiled'), indifferent=['floor'])
+    keeping = [name for name, made in classes.items() if one_heap or made.keeps_freed_memory]
+    prepare = HeapOfEach(device, keeping, indifferent=['floor'])
     timings = time_interleaved(work, rounds, device, warmup=2, told=tell, prepare=prepare)
     shares = _shares(steps['mvp_mm'], device)
     del steps['mvp_mm'], work

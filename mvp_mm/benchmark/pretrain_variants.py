@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..datasets.block_mask import BlockwiseMask
+from ..models import onednn_linear
 from .gemm_floor import step_gemms
 from .interleaved import Phases
 
@@ -42,6 +43,7 @@ class TrainingStep(ABC):
     """
 
     says = ''
+    keeps_freed_memory = False  # as its own trainings do on a CPU
 
     def __init__(self, batch: int, device: torch.device, dtype: torch.dtype, arch: str = 'base') -> None:
         self.batch = batch
@@ -83,6 +85,7 @@ class ThisPackage(TrainingStep):
     """
 
     says = 'this package'
+    keeps_freed_memory = True
     options: dict = {}
 
     def build(self) -> None:
@@ -251,12 +254,29 @@ class MemoryGivenBack(ThisPackage):
     """This package without :func:`keep_freed_memory`."""
 
     says = 'this package, freed memory given back'
+    keeps_freed_memory = False
+
+
+class TorchsLinear(ThisPackage):
+    """This package without :func:`onednn_linear`."""
+
+    says = "this package, torch's linear layers"
+
+    def __call__(self) -> Tensor:
+        """Run a step and return its loss."""
+        smallest = onednn_linear.SMALLEST
+        onednn_linear.SMALLEST = float('inf')
+        try:
+            return super().__call__()
+        finally:
+            onednn_linear.SMALLEST = smallest
 
 
 PEERS: dict[str, type[TrainingStep]] = {
     'beitv2': MMPretrainBEiTv2,
     'plain': TimmAndOpenCLIP,
     'given_back': MemoryGivenBack,
+    'torch_linear': TorchsLinear,
 }
 
 

@@ -1,5 +1,6 @@
 """What the benchmarks count and how they take turns; never how long anything takes."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -9,7 +10,13 @@ from mvp_mm.benchmark import heap
 from mvp_mm.benchmark.gemm_floor import Gemm, gemm_floor, step_gemms
 from mvp_mm.benchmark.interleaved import Phases, Timing, phase_shares, time_interleaved
 from mvp_mm.benchmark.pretrain_report import benchmark_pretrain
-from mvp_mm.benchmark.pretrain_variants import MMPretrainBEiTv2, ThisPackage, TimmAndOpenCLIP
+from mvp_mm.benchmark.pretrain_variants import (
+    MMPretrainBEiTv2,
+    ThisPackage,
+    TimmAndOpenCLIP,
+    TorchsLinear,
+)
+from mvp_mm.models import onednn_linear
 
 CPU = torch.device('cpu')
 
@@ -30,6 +37,16 @@ def test_flops_of_a_step_are_those_of_the_products():
     assert abs(counted(step) / step.flops - 1) < 1e-3
     plain = TimmAndOpenCLIP(1, CPU, torch.float32)
     assert abs(counted(plain) / plain.flops - 1) < 1e-3
+
+
+@pytest.mark.skipif(onednn_linear._PRODUCT is None, reason='this torch has no such product')
+def test_a_variant_without_onednns_linear_layers(monkeypatch):
+    weight, seen = torch.zeros(1024, 1024), []
+    monkeypatch.setattr(
+        ThisPackage, '__call__', lambda step: seen.append(onednn_linear.is_worthwhile(weight))
+    )
+    TorchsLinear.__new__(TorchsLinear)()
+    assert seen == [False] and onednn_linear.is_worthwhile(weight)
 
 
 def test_flops_of_the_peer():
