@@ -1,6 +1,7 @@
 """How the processes of a job find one another, also after torchrun has started them again."""
 
 import atexit
+import gc
 import os
 from datetime import timedelta
 
@@ -15,7 +16,8 @@ def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
     MMEngine asks for a GPU, so that processes on CPUs need this. And torchrun keeps one store of addresses
     for a job, whatever it restarts: processes that read faster than their peers write find the address of one
     that is gone, and wait for it. So each attempt has names of its own in that store. On CPUs the group
-    is ended before Python is: gloo's threads, left over, can abort a process that has done its work.
+    is ended before Python is, and with it gloo's threads: one that is left can abort a process that has done
+    its work.
 
     Args:
         launcher: Nothing is done for others than ``'pytorch'``.
@@ -45,5 +47,6 @@ def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
 
 
 def _end_process_group() -> None:
+    gc.collect()  # models in cycles, such as a runner's, hold the group
     if distributed.is_initialized():
         distributed.destroy_process_group()

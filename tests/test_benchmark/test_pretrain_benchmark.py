@@ -114,6 +114,7 @@ def test_a_report(monkeypatch):
 
     class Step:
         says = 'a step'
+        keeps_freed_memory = False
         flops = property(lambda self: 7)
 
         def __init__(self, *args):
@@ -125,6 +126,8 @@ def test_a_report(monkeypatch):
     from mvp_mm.benchmark import pretrain_report
 
     class Ours(Step):
+        keeps_freed_memory = True
+
         def timed(self, phases):
             with phases('step'), phases('teacher'):
                 self()

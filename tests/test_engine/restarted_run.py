@@ -1,5 +1,6 @@
 """Run by torchrun in two processes: one of them is killed, and the next attempt goes on."""
 
+import atexit
 import os
 import signal
 import sys
@@ -19,7 +20,16 @@ class Kill(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def count_threads():
+    """Gloo's that are left, where the system lists threads."""
+    names = [path.read_text() for path in Path('/proc/self/task').glob('*/comm')]
+    left = sum('gloo' in name for name in names)
+    print(f'LEFT rank={os.environ["LOCAL_RANK"]} threads={left}', flush=True)
+
+
 def main():
+    if os.environ['TORCHELASTIC_RESTART_COUNT'] == '1':
+        atexit.register(count_threads)  # first, so it is called last
     folder = Path(sys.argv[1])
     more = dict(launcher='pytorch', size=48, saved_by_epoch=False, interval=4)
     watch = Watch()

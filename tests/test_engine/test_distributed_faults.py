@@ -21,6 +21,11 @@ def test_a_killed_process_is_started_again_and_goes_on(tmp_path):
     assert status == 0, output
     same = [f'rank={rank} number=8 losses=True weights=True' for rank in (0, 1)]
     assert sorted(re.findall(r'RESULT (.*?=\w+ .*?=\w+ .*?=\w+ .*?=(?:True|False))', output)) == same, output
+    # one that is left can abort its process
+    assert sorted(re.findall(r'LEFT (rank=\d threads=\d+)', output)) == [
+        'rank=0 threads=0',
+        'rank=1 threads=0',
+    ]
 
 
 def test_one_that_fails_ends_the_job_with_its_error(tmp_path):
