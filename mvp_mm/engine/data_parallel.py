@@ -1,7 +1,5 @@
 """How processes share the gradients of one model."""
 
-import os
-
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
@@ -11,7 +9,7 @@ def ddp_config(find_unused_parameters: bool = False) -> dict:
     """MMEngine's DDP, on a CPU too.
 
     Its buckets are averaged while the rest of the backward pass runs, and are the gradients themselves, not
-    copies.
+    copies. The GPU is the one that the launcher's start has made the current one: mpirun sets no LOCAL_RANK.
 
     Args:
         find_unused_parameters: Default False: every parameter of this package's models takes part.
@@ -21,7 +19,7 @@ def ddp_config(find_unused_parameters: bool = False) -> dict:
     """
     return dict(
         type='MMDistributedDataParallel',
-        device_ids=[int(os.environ['LOCAL_RANK'])] if torch.cuda.is_available() else None,
+        device_ids=[torch.cuda.current_device()] if torch.cuda.is_available() else None,
         broadcast_buffers=False,
         find_unused_parameters=find_unused_parameters,
         gradient_as_bucket_view=True,
