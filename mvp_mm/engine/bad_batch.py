@@ -8,6 +8,7 @@ from mmengine.dist import get_rank, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
+from torch import Tensor
 
 from .safe_checkpoint import make_plain, written_whole
 
@@ -39,7 +40,7 @@ def keep_bad_batch(runner: Runner, batch: Any, names: list[str], reason: str) ->
     content = dict(iteration=runner.iter + 1, samples=names, reason=reason, batch=_as_data(batch))
     if is_main_process():
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        content['state_dict'] = model.state_dict()
+        content['state_dict'] = _as_data(model.state_dict())
     make_plain(content)
     try:
         with written_whole(path) as temporary:
@@ -50,11 +51,11 @@ def keep_bad_batch(runner: Runner, batch: Any, names: list[str], reason: str) ->
 
 
 def _as_data(value: Any) -> Any:
-    """A batch without OpenMMLab's classes."""
+    """A batch without OpenMMLab's classes, on the CPU: a file of a GPU's tensors opens only where one is."""
     if isinstance(value, BaseDataElement):
         return _as_data(value.to_dict())
     if isinstance(value, dict):
         return {key: _as_data(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_as_data(entry) for entry in value]
-    return value
+    return value.cpu() if isinstance(value, Tensor) else value

@@ -74,3 +74,26 @@ def test_names_of_samples():
     samples = [DataSample(metainfo=dict(sample_idx=3)), BaseDataElement(), 'else']
     assert sample_names(dict(data_samples=samples)) == ['3', 'without a name']
     assert sample_names([1, 2]) == sample_names(dict(inputs=1)) == []
+
+
+class OnGpu(torch.Tensor):
+    """Stands for a tensor of a GPU: ``cpu`` gives another one."""
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor).clone()
+
+
+def test_everything_is_saved_from_the_cpu(tmp_path):
+    there = torch.arange(3.0).as_subclass(OnGpu)
+    sample = DataSample().set_gt_label(1)
+    sample.set_data(dict(score=there))
+
+    class Run:
+        work_dir, iter, model = str(tmp_path), 4, torch.nn.Linear(1, 1)
+
+    Run.model.state_dict = lambda: dict(weight=there)
+    bad_batch.keep_bad_batch(Run(), dict(inputs=[there], data_samples=[sample]), [], 'why')
+    kept = torch.load(tmp_path / 'bad_batch_iter_5_rank_0.pth', weights_only=True)
+    batch = kept['batch']
+    for value in (kept['state_dict']['weight'], batch['inputs'][0], batch['data_samples'][0]['score']):
+        assert type(value) is torch.Tensor and value.tolist() == [0, 1, 2]
