@@ -1,10 +1,9 @@
 """A loader that fits the machine."""
 
-import os
-
 import torch
-from mmengine.dist import get_world_size
 from mmengine.logging import print_log
+
+from .core_share import core_share
 
 
 def fit_loader(dataloader: dict) -> None:
@@ -15,12 +14,10 @@ def fit_loader(dataloader: dict) -> None:
     """
     if not torch.cuda.is_available():
         dataloader['pin_memory'] = False  # nothing to pin for
-    local_world_size = int(os.environ.get('LOCAL_WORLD_SIZE', get_world_size()))
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    cores = max(1, usable // local_world_size)
+    cores = core_share()
     wanted = dataloader.get('num_workers', 0)
     if wanted > cores:
-        print_log(f'{cores} loader workers instead of {wanted}: one a core of this machine', 'current')
+        print_log(f'{cores} loader workers instead of {wanted}: one a core of this process', 'current')
         dataloader['num_workers'] = cores
     if wanted == 0:
         dataloader.pop('persistent_workers', None)  # torch refuses what has no workers to keep

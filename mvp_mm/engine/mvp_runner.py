@@ -26,6 +26,7 @@ from ..models.checkpoint_loading import local_path
 from ..models.tensor_files import tensors_by_name
 from ..models.whole_model import fill_whole, start_from
 from .broadcast_statistics_hook import BroadcastStatisticsHook
+from .core_share import core_share
 from .data_parallel import ddp_config, halve_gradients
 from .deferred_message_hub import DeferredMessageHub
 from .exact_resume import ExactResume
@@ -92,6 +93,7 @@ class MVPRunner(Runner):
         """Start gloo before MMEngine reaches for CUDA; let restarted processes find one another."""
         begin_process_group(self._launcher, env_cfg.get('dist_cfg'))
         super().setup_env(env_cfg)
+        core_share()  # asked here, where all processes come by
         # MMEngine keeps loggers and visualizers by a name made of this
         second = self._timestamp
         self._runs_of_second[second] += 1
