@@ -16,11 +16,13 @@ from torch.nn import functional as F
 from ..engine.mvp_optim_wrapper import MVPOptimWrapper
 from ..models.attention import explicit_attention, fused_attention
 from ..models.mvp_block import MVPBlock
+from ..models.mvp_loss import MVPLoss
 from ..models.onednn_linear import onednn_linear
 from ..models.relative_position import num_table_rows, relative_position_bias, relative_position_index
 from ..models.target_generators.self_attention import use_simple_attention
 
 WIDTH, HEADS, LAYERS, SIDE, PATCH = 768, 12, 12, 224, 16
+TARGET_WIDTH = 512
 
 Variants = dict[str, Callable[[], object]]  # of the same result, where they give one
 
@@ -43,6 +45,16 @@ class Setting:
         """Normal numbers, a hundredth large."""
         values = torch.randn(shape, device=self.device).mul_(0.01).to(dtype or self.dtype)
         return values.requires_grad_(grad)
+
+    def autocast(self, work: Callable[[], object]) -> Callable[[], object]:
+        """``work`` under the autocast that the student trains in."""
+
+        def run() -> object:
+            enabled = self.dtype != torch.float32
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled):
+                return work()
+
+        return run
 
 
 def _student_parameters(setting: Setting) -> list[nn.Parameter]:
@@ -166,11 +178,39 @@ def residual(setting: Setting) -> Variants:
     def step_by_step() -> Tensor:
         return tokens + block.drop_path(block.gamma_1 * branch)
 
+    def in_branchs_type() -> Tensor:
+        kept = block.drop_path(torch.ones(setting.batch, 1, 1, device=setting.device))
+        return tokens + (block.gamma_1 * kept).to(branch.dtype) * branch
+
     def run(function: Callable[[], Tensor]) -> tuple[Tensor, ...]:
         torch.manual_seed(0)
         return torch.autograd.grad(function(), (tokens, branch, block.gamma_1), upstream)
 
-    kinds = {'one pass': partial(block._add, tokens, branch, block.gamma_1), 'step by step': step_by_step}
+    def ours() -> Tensor:
+        return block._add(tokens, branch, block.gamma_1, block._kept(tokens))
+
+    kinds = {'one pass': ours, 'step by step': step_by_step, "in the branch's type": in_branchs_type}
+    if setting.device.type == 'cuda':
+        kinds['one pass, compiled'] = torch.compile(lambda: ours())
+    return {name: setting.autocast(partial(run, function)) for name, function in kinds.items()}
+
+
+def loss(setting: Setting) -> Variants:
+    """Eq. 9, forward and backward."""
+    shape = (setting.batch, (SIDE // PATCH) ** 2 + 1, TARGET_WIDTH)
+    predictions, targets = setting.random(*shape, grad=True), setting.random(*shape)
+
+    def normalised() -> Tensor:
+        left, right = (F.normalize(tokens.float(), dim=-1) for tokens in (predictions, targets))
+        return -(left * right).sum(-1).mean()
+
+    def run(function: Callable[[], Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(function(), predictions)
+
+    ours = partial(MVPLoss(), predictions, targets)
+    kinds = {"torch's cosines": ours, 'normalised, then multiplied': normalised}
+    if setting.device.type == 'cuda':
+        kinds["torch's cosines, compiled"] = torch.compile(lambda: ours())
     return {name: partial(run, function) for name, function in kinds.items()}
 
 
@@ -217,6 +257,7 @@ IDEAS: dict[str, Callable[[Setting], Variants]] = {
     'linear layer': linear,
     'attention of CLIP': teachers_attention,
     'residual sum': residual,
+    'loss': loss,
     'QuickGELU': quick_gelu,
     'patch embedding': patches,
 }

@@ -32,9 +32,12 @@ def plain_bias(table: Tensor, index: Tensor, *_) -> Tensor:
     return table[index.view(-1)].view(*index.shape, -1).permute(2, 0, 1)
 
 
-def plain_sum(block: MVPBlock, tokens: Tensor, branch: Tensor, gamma: Tensor | None) -> Tensor:
-    """Layer scale, then stochastic depth by mmcv, then the sum."""
-    return tokens + block.drop_path(branch if gamma is None else gamma * branch)
+def plain_sum(
+    block: MVPBlock, tokens: Tensor, branch: Tensor, gamma: Tensor | None, kept: Tensor | None
+) -> Tensor:
+    """Layer scale, then stochastic depth, then the sum."""
+    branch = branch if gamma is None else gamma * branch
+    return tokens + (branch if kept is None else kept * branch)
 
 
 @contextmanager
@@ -42,7 +45,7 @@ def plain_path() -> Iterator[None]:
     """While models are built and run within: no fast path of this package."""
     models = 'mvp_mm.models'
     with (
-        patch(f'{models}.mvp_block.biased_attention', plain_attention),
+        patch(f'{models}.attention.biased_attention', plain_attention),
         patch(f'{models}.mvp_block.MVPBlock._add', plain_sum),
         patch(f'{models}.relative_position.relative_position_bias', plain_bias),
         patch(f'{models}.target_generators.clip._fold_quick_gelu', lambda visual: None),

@@ -1,7 +1,8 @@
 """Run the comparison of pre-training steps and write it down."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -12,13 +13,6 @@ from .machine import measured_matmul_rate, report_heading
 from .pretrain_variants import PEERS, WIDTHS, ThisPackage, TrainingStep, teacher_variants
 
 DATA_SHEET_H100 = 989e12  # dense bf16 FLOP/s of an H100 or H200 SXM, NVIDIA's data sheet
-
-
-class CompiledBlocks(ThisPackage):
-    """This package with every block compiled (one graph, used again)."""
-
-    says = 'this package, blocks compiled'
-    options = {'model.backbone.compile_blocks': True}
 
 
 def benchmark_pretrain(
@@ -40,7 +34,7 @@ def benchmark_pretrain(
         dtype: bf16 or float32.
         rounds: Rounds that count.
         peers: Names in ``PEERS``.
-        compiled: Also the blocks compiled.
+        compiled: Also this package compiled, which CUDA has by default.
         one_heap: All variants keep the memory that they free, not this package's alone.
 
     Returns:
@@ -49,9 +43,10 @@ def benchmark_pretrain(
     classes: dict[str, type[TrainingStep]] = {'mvp_mm': ThisPackage}
     classes |= {name: PEERS[name] for name in peers if arch == 'base' or name != 'beitv2'}
     if compiled:
-        classes['compiled'] = CompiledBlocks
-    steps = {name: made(batch, device, dtype, arch) for name, made in classes.items()}
-    memory = {name: _peak_memory(step, device) for name, step in steps.items()}
+        classes['compiled'] = PEERS['compiled']
+    steps, memory = {}, {}
+    for name, made in classes.items():
+        steps[name], memory[name] = with_peak_memory(partial(made, batch, device, dtype, arch), device)
     flops = {name: step.flops for name, step in steps.items()}
     gemms = step_gemms(batch, WIDTHS[arch])
     work = dict(steps, floor=gemm_floor(gemms, device, dtype))
@@ -78,16 +73,32 @@ def benchmark_pretrain(
     return '\n'.join(lines) + '\n'
 
 
-def _peak_memory(step: TrainingStep, device: torch.device) -> float | None:
-    """GiB that a step needs at its peak beside what lay there before, on CUDA."""
+def with_peak_memory(
+    build: Callable[[], TrainingStep], device: torch.device
+) -> tuple[TrainingStep, float | None]:
+    """Build a variant and measure all the memory that it needs.
+
+    That is everything the variant puts on the device beside what lay there before: weights, teacher,
+    optimiser state, activations, gradients.
+
+    Args:
+        build: Makes the variant.
+        device: Where.
+
+    Returns:
+        The variant, and GiB on CUDA, None elsewhere.
+    """
     if device.type != 'cuda':
-        return None
-    step()  # the optimiser makes its state
-    own = sum(p.numel() * p.element_size() * (3 if p.requires_grad else 1) for p in step.model.parameters())
+        return build(), None
+    gc.collect()
+    torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated(device)
+    step = build()
+    for _ in range(2):  # the optimiser makes its state
+        step()
     torch.cuda.reset_peak_memory_stats(device)
     step()
-    return (torch.cuda.max_memory_allocated(device) - before + own) / 2**30
+    return step, (torch.cuda.max_memory_allocated(device) - before) / 2**30
 
 
 def _shares(step: ThisPackage, device: torch.device) -> dict[str, float]:

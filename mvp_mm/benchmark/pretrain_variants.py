@@ -32,6 +32,12 @@ SIDE, GRID, NUM_MASKED = 224, 14, 75  # paper §3.3
 WIDTHS = {'base': (768, 12, 12), 'large': (1024, 24, 16)}
 
 
+def blockwise_masks(batch: int) -> Tensor:
+    """Masks of the recipe, bool ``(B, 14, 14)``."""
+    draw = BlockwiseMask(GRID, NUM_MASKED, min_num_patches=16).draw
+    return torch.stack([torch.from_numpy(draw()) for _ in range(batch)])
+
+
 class TrainingStep(ABC):
     """A whole step: images to the device, targets, loss, gradients, clipping, optimiser.
 
@@ -52,8 +58,9 @@ class TrainingStep(ABC):
         self.arch = arch
         torch.manual_seed(0)
         self.crops = torch.randint(0, 256, (batch, 3, SIDE, SIDE), dtype=torch.uint8)
-        draw = BlockwiseMask(GRID, NUM_MASKED, min_num_patches=16).draw
-        self.mask = torch.stack([torch.from_numpy(draw()) for _ in range(batch)])
+        self.mask = blockwise_masks(batch)
+        if device.type == 'cuda':  # as a loader with pin_memory=True hands them over
+            self.crops, self.mask = self.crops.pin_memory(), self.mask.pin_memory()
         self.build()
 
     @abstractmethod
@@ -119,6 +126,20 @@ class ThisPackage(TrainingStep):
             with phases('optimiser'):
                 wrapper.step()
                 wrapper.zero_grad()
+
+
+class Eager(ThisPackage):
+    """This package with nothing compiled, which is the default on a CPU."""
+
+    says = 'this package, eager'
+    options = {'model.backbone.compile_blocks': False, 'model.target_generator.compile_blocks': False}
+
+
+class Compiled(ThisPackage):
+    """This package with student and teacher compiled, which is the default on CUDA."""
+
+    says = 'this package, compiled'
+    options = {'model.backbone.compile_blocks': True, 'model.target_generator.compile_blocks': True}
 
 
 class MMPretrainBEiTv2(TrainingStep):
@@ -218,6 +239,18 @@ class TimmAndOpenCLIP(TrainingStep):
         return loss
 
 
+class PlainCompiled(TimmAndOpenCLIP):
+    """The same with the blocks of both networks compiled."""
+
+    says = 'timm BEiT + open_clip, both compiled'
+
+    def build(self) -> None:
+        """Make model and optimiser."""
+        super().build()
+        for block in (*self.model.vit.blocks, *self.teacher.transformer.resblocks):
+            block.compile()
+
+
 class _PlainMVP(nn.Module):
     def __init__(self, arch: str) -> None:
         super().__init__()
@@ -275,6 +308,9 @@ class TorchsLinear(ThisPackage):
 PEERS: dict[str, type[TrainingStep]] = {
     'beitv2': MMPretrainBEiTv2,
     'plain': TimmAndOpenCLIP,
+    'plain_compiled': PlainCompiled,
+    'eager': Eager,
+    'compiled': Compiled,
     'given_back': MemoryGivenBack,
     'torch_linear': TorchsLinear,
 }

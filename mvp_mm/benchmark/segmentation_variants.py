@@ -19,6 +19,7 @@ from ..engine.layer_decay import MVPOptimWrapperConstructor
 
 CONFIG = Path(__file__).parents[1] / '.mim' / 'configs' / 'upernet' / 'vitb16_ade20k_160k_512x512.py'
 SIDE = 512
+SLIDE_SHAPE = (SIDE, 683)
 # mmseg's own BEiT, as its ADE20K config has it, without a checkpoint
 MMSEG_BEIT = dict(
     type='mmseg.BEiT',
@@ -66,7 +67,10 @@ class Segmentor:
             self.wrapper = build(self.model)
         self.device, self.dtype = device, dtype
         self.images = torch.randint(0, 256, (batch, 3, SIDE, SIDE), dtype=torch.uint8)
+        self.image = torch.randn(1, 3, *SLIDE_SHAPE, device=device)  # as normalised
         labels = torch.randint(0, 150, (batch, 1, SIDE, SIDE))
+        if device.type == 'cuda':
+            self.images = self.images.pin_memory()
         shape = dict(img_shape=(SIDE, SIDE), ori_shape=(SIDE, SIDE), pad_shape=(SIDE, SIDE))
         self.samples = [SegDataSample(metainfo=shape, gt_sem_seg=PixelData(data=label)) for label in labels]
 
@@ -85,11 +89,9 @@ class Segmentor:
     def slide(self) -> Tensor:
         """Logits of one image of 512 by 683 pixels, ADE20K's usual shape, by sliding windows."""
         self.model.eval()
-        shape = (SIDE, 683)
-        image = torch.zeros(1, 3, *shape, device=self.device)
-        meta = dict(img_shape=shape, ori_shape=shape, pad_shape=shape, padding_size=[0] * 4)
+        shape = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape'), SLIDE_SHAPE)
         with self._autocast():
-            return self.model.inference(image, [meta])
+            return self.model.inference(self.image, [dict(shape, padding_size=[0] * 4)])
 
     def _autocast(self) -> torch.autocast:
         enabled = self.dtype != torch.float32

@@ -25,7 +25,10 @@ def more(parser: argparse.ArgumentParser) -> None:
         help='to compare with (default: beitv2 plain)',
     )
     parser.add_argument(
-        '--compile', dest='compiled', action='store_true', help='also this package with its blocks compiled'
+        '--compile',
+        dest='compiled',
+        action='store_true',
+        help='also this package compiled, which is the default on CUDA (there: --peers eager)',
     )
 
 

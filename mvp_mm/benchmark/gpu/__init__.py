@@ -1,0 +1,1 @@
+"""What one GPU must show of this package: a stage a file, and the command that runs them."""
