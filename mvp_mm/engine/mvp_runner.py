@@ -32,6 +32,7 @@ from .deferred_message_hub import DeferredMessageHub
 from .exact_resume import ExactResume
 from .fitted_loader import fit_loader
 from .freed_memory import keep_freed_memory
+from .late_agreement import control_group
 from .once_formatted_config import OnceFormattedConfig
 from .process_group import begin_process_group
 from .safe_checkpoint import (
@@ -93,7 +94,10 @@ class MVPRunner(Runner):
         """Start gloo before MMEngine reaches for CUDA; let restarted processes find one another."""
         begin_process_group(self._launcher, env_cfg.get('dist_cfg'))
         super().setup_env(env_cfg)
-        core_share()  # asked here, where all processes come by
+        # made here, where all processes come by
+        if self.distributed:
+            control_group(env_cfg.get('dist_cfg', {}).get('timeout'))
+        core_share()
         # MMEngine keeps loggers and visualizers by a name made of this
         second = self._timestamp
         self._runs_of_second[second] += 1

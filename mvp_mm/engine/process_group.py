@@ -9,6 +9,8 @@ import torch
 from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
+from .late_agreement import forget_control_group
+
 
 def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
     """Begin what MMEngine would begin otherwise, where it does not do for this job.
@@ -47,6 +49,7 @@ def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
 
 
 def _end_process_group() -> None:
+    forget_control_group()
     gc.collect()  # models in cycles, such as a runner's, hold the group
     if distributed.is_initialized():
         distributed.destroy_process_group()

@@ -153,7 +153,11 @@ class SafeCheckpointHook(CheckpointHook):
         return [name] if name else []
 
     def _save(self, runner: Runner, name: str, meta: dict, **info: Any) -> bool:
-        """Write a checkpoint and the pointer to it; ``info`` goes into the message hub."""
+        """Write a checkpoint and the pointer to it; ``info`` goes into the message hub.
+
+        Hooks that have a ``before_joint_checkpoint`` are called first, in all processes.
+        """
+        runner.call_hook('before_joint_checkpoint')
         hub = runner.message_hub
         path = self.file_backend.join_path(self.out_dir, name)
         info = dict(info, last_ckpt=path)

@@ -11,13 +11,13 @@ from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
-import torch
-from mmengine.dist import all_reduce, is_distributed, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from .exact_resume import at_step_boundary
+from .late_agreement import LateAgreement, agree
 from .safe_checkpoint_hook import SafeCheckpointHook
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -31,9 +31,10 @@ class StopOnSignalHook(Hook):
     """On SIGTERM or SIGINT, save a checkpoint after the optimiser step at hand and end the run.
 
     What a pre-empted job of a cluster gets, and what Ctrl-C sends. A validation is broken off, and made up
-    for when the run goes on. It is enough that one process gets the signal: all agree after each step. A
-    second signal ends the process at once. Workers of the loaders outlive a signal that is sent to all
-    processes of a job. The exit status is 128 plus the number of the signal.
+    for when the run goes on. It is enough that one process gets the signal: all agree after each step, and
+    act one step later together, or in the last one at once. A second signal ends the process at once. Workers
+    of the loaders outlive a signal that is sent to all processes of a job. The exit status is 128 plus the
+    number of the signal.
 
     Args:
         merge_seconds: What comes within so many seconds of the first signal is the same request, because
@@ -50,6 +51,7 @@ class StopOnSignalHook(Hook):
         self._received = 0
         self._since = 0.0
         self._previous: dict = {}
+        self._agreement = LateAgreement('max')
 
     def before_train(self, runner: Runner) -> None:
         """Take over the signals, here and in the loaders' workers."""
@@ -57,6 +59,7 @@ class StopOnSignalHook(Hook):
             runner.logger.warning('Training runs in a thread: SIGTERM and SIGINT end it without a checkpoint')
             return
         self._received = 0
+        self._agreement = LateAgreement('max')
         self._speaks = is_main_process()
         self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
         for loop in (runner.train_loop, runner.val_loop):
@@ -68,26 +71,27 @@ class StopOnSignalHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """Stop if a process was told to."""
-        if at_step_boundary(runner) and (number := self._agreed()):
+        number = self._agreement.exchange(self._received)
+        if self.is_last_train_iter(runner):
+            number = max(number, self._agreement.settle())
+        if number and at_step_boundary(runner):
             self._stop(runner, number, runner.iter + 1)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Note how many batches every process has, because they agree after each of these."""
-        batches = torch.tensor(len(runner.val_loop.dataloader))
-        if is_distributed():
-            all_reduce(batches, 'min')
-        self._common_batches = int(batches)
+        self._common_batches = agree(len(runner.val_loop.dataloader), 'min')
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: object = None
     ) -> None:
         """Stop in a validation that is part of training."""
         in_training = self._previous and batch_idx < self._common_batches
-        if in_training and (number := self._agreed()):
+        if in_training and (number := self._agreement.exchange(self._received)):
             self._stop(runner, number, runner.iter)
 
     def after_train(self, runner: Runner) -> None:
         """Give the signals back."""
+        self._agreement.settle()
         self.give_back()
 
     def give_back(self) -> None:
@@ -105,14 +109,6 @@ class StopOnSignalHook(Hook):
         elif time.monotonic() - self._since >= self.merge_seconds:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-
-    def _agreed(self) -> int:
-        """The signal that any of the processes got, or 0."""
-        if not is_distributed():
-            return self._received
-        number = torch.tensor(self._received)
-        all_reduce(number, 'max')
-        return int(number)
 
     def _stop(self, runner: Runner, number: int, iteration: int) -> NoReturn:
         hook = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)

@@ -3,19 +3,13 @@
 import logging
 from pathlib import Path
 
-import torch
-from mmengine.dist import (
-    all_gather_object,
-    all_reduce,
-    broadcast_object_list,
-    is_distributed,
-    is_main_process,
-)
+from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..datasets.load_rgb_image import UnreadableImageError
+from .late_agreement import LateAgreement, gather
 from .safe_checkpoint import write_pointer
 
 
@@ -23,7 +17,8 @@ from .safe_checkpoint import write_pointer
 class UnreadableImagesHook(Hook):
     """Write unreadable images to ``<work_dir>/bad_images.txt``, and stop a run that has too many.
 
-    The dataset has already put another image in the place of each (see :class:`UnlabelledImages`).
+    The dataset has already put another image in the place of each (see :class:`UnlabelledImages`). Several
+    processes hear of each other's a step later, before a checkpoint, or at the end of the epoch.
 
     Args:
         max_share: Largest share of the dataset's images that may be unreadable. Default 0.1.
@@ -37,6 +32,9 @@ class UnreadableImagesHook(Hook):
             raise ValueError(f'max_share={max_share} is no share between 0 and 1')
         self.max_share = max_share
         self.reasons: dict[str, str] = {}
+        self._found: dict[str, str] = {}  # by this process, and not yet known to the others
+        self._agreement = LateAgreement('sum')
+        self._checked = 0
 
     def before_train(self, runner: Runner) -> None:
         """Take up the list of the run that is resumed."""
@@ -49,6 +47,7 @@ class UnreadableImagesHook(Hook):
         found = [self.reasons]
         broadcast_object_list(found)
         self.reasons = found[0]
+        self._checked = len(self.reasons)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
@@ -60,7 +59,32 @@ class UnreadableImagesHook(Hook):
             for path, reason in sample.get('unreadable', ())
             if path not in self.reasons
         }
-        new = _of_all_processes(new)
+        if not is_distributed():
+            self._note(runner, new)
+        else:
+            number, found, self._found = self._agreement.exchange(len(new)), self._found, new
+            if number:
+                self._note(runner, _together(found))
+        self._check_share(runner)
+
+    def before_joint_checkpoint(self, runner: Runner) -> None:
+        """Note what the last batch could not read: a run that goes on from here does not read it again."""
+        number, found, self._found = self._agreement.settle(), self._found, {}
+        if number:
+            self._note(runner, _together(found))
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Say how many there are."""
+        self.before_joint_checkpoint(runner)
+        self._check_share(runner)
+        if self.reasons:
+            runner.logger.log(
+                logging.WARNING,
+                f'{len(self.reasons)} unreadable images so far, listed in {self._list_path(runner)}',
+            )
+
+    def _note(self, runner: Runner, found: dict[str, str]) -> None:
+        new = {path: reason for path, reason in found.items() if path not in self.reasons}
         if not new:
             return
         for path, reason in new.items():
@@ -68,15 +92,6 @@ class UnreadableImagesHook(Hook):
         self.reasons.update(new)
         if is_main_process():
             self._write(runner)
-        self._check_share(runner)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Say how many there are."""
-        if self.reasons:
-            runner.logger.log(
-                logging.WARNING,
-                f'{len(self.reasons)} unreadable images so far, listed in {self._list_path(runner)}',
-            )
 
     @staticmethod
     def _list_path(runner: Runner) -> Path:
@@ -90,6 +105,9 @@ class UnreadableImagesHook(Hook):
             runner.logger.error(f'{self._list_path(runner)} could not be written ({error})')
 
     def _check_share(self, runner: Runner) -> None:
+        if len(self.reasons) == self._checked:
+            return
+        self._checked = len(self.reasons)
         size = len(runner.train_dataloader.dataset)
         if len(self.reasons) > self.max_share * size:
             raise UnreadableImageError(
@@ -99,12 +117,6 @@ class UnreadableImagesHook(Hook):
             )
 
 
-def _of_all_processes(new: dict[str, str]) -> dict[str, str]:
-    """What any process has found; where none has, which is the rule, one number is exchanged."""
-    if not is_distributed():
-        return new
-    number = torch.tensor(len(new))
-    all_reduce(number)
-    if not number:
-        return {}
-    return {path: reason for part in all_gather_object(new) for path, reason in part.items()}
+def _together(found: dict[str, str]) -> dict[str, str]:
+    """What all processes have found."""
+    return {path: reason for part in gather(found) for path, reason in part.items()}

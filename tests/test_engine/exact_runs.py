@@ -189,10 +189,14 @@ def main():
     same = all(torch.equal(state[name], state_after[name]) for name in names)
     say(f'RESULT rank={rank} losses={rest == losses[4:]} number={len(rest)} weights={same}')
     say(f'LOSS rank={rank} {losses[0][2]}')
-    # One of the two is told to stop, then torchrun is.
-    for name, victim in (('one', os.getpid()), ('torchrun', os.getppid())):
+    # One of the two is told to stop, in the last step too, then torchrun is.
+    for name, after, victim in (
+        ('one', 3, os.getpid()),
+        ('last', 12, os.getpid()),
+        ('torchrun', 3, os.getppid()),
+    ):
         stop = StopOnSignalHook()
-        hooks = [Signal(stop, after=3, victim=victim if rank == 1 else None), stop]
+        hooks = [Signal(stop, after=after, victim=victim if rank == 1 else None), stop]
         try:
             build(folder / name, Watch(), hooks=hooks, **more).train()
         except SystemExit as error:

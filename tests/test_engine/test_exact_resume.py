@@ -189,7 +189,9 @@ def test_two_processes(tmp_path):
     assert found == same, done.stdout + done.stderr
     assert len(set(re.findall(r'LOSS rank=\d (.*)', done.stdout))) == 2  # each has images of its own
     stopped = sorted(re.findall(r'STOPPED (.*)', done.stdout))
-    names = [f'{name} rank={rank} status=143 iter_3.pth' for name in ('one', 'torchrun') for rank in (0, 1)]
-    assert stopped == names, done.stdout + done.stderr
-    assert (done.stdout + done.stderr).count('Stopped by SIGTERM after 3 iterations: ') == 2  # once for both
+    # all act a step after the signal, or in the last one at once
+    names = [('last', 'iter_12'), ('one', 'iter_4'), ('torchrun', 'iter_4')]
+    expected = [f'{name} rank={rank} status=143 {saved}.pth' for name, saved in names for rank in (0, 1)]
+    assert stopped == expected, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count('Stopped by SIGTERM after 4 iterations: ') == 2  # once for both
     assert done.returncode != 0

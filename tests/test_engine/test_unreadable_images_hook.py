@@ -135,10 +135,11 @@ def test_share_out_of_range(share):
         UnreadableImagesHook(max_share=share)
 
 
-def test_two_processes(tmp_path):
+@pytest.mark.parametrize('places', [(0, 1), (14, 15)], ids=['first', 'last'])
+def test_two_processes(places, tmp_path):
     images = write_images(tmp_path / 'images', 16)
     order = [int(index) for index in EpochSampler(images, total_batch=16, seed=0)]
-    bad = {str(images[order[0]]), str(images[order[1]])}  # one for each process
+    bad = {str(images[order[place]]) for place in places}  # one for each process
     for path in bad:
         Path(path).write_bytes(b'')
     values = options(tmp_path / 'images', **{'custom_hooks.1.max_share': 0.5})
