@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner.utils import set_random_seed
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -34,7 +36,7 @@ from .fitted_loader import fit_loader
 from .freed_memory import keep_freed_memory
 from .late_agreement import control_group
 from .once_formatted_config import OnceFormattedConfig
-from .process_group import begin_process_group
+from .process_group import begin_process_group, end_process_group_at_exit, in_step_with_peers
 from .safe_checkpoint import (
     check_whole,
     load_checkpoint_file,
@@ -45,6 +47,7 @@ from .safe_checkpoint import (
 )
 from .stop_on_signal_hook import StopOnSignalHook
 from .surviving_logs import survive_full_disk
+from .tf32_evaluation import run_in_tf32
 from .total_batch import counted_processes, plan_total_batch, stretch_iterations
 
 # What is built where a config names one of MMEngine's loops.
@@ -62,19 +65,20 @@ EXACT_LOOPS = {
 class MVPRunner(Runner):
     """The runner behind this package's tools.
 
-    It differs from MMEngine's in nine ways. It keeps ``auto_scale_lr.base_batch_size`` images an
-    optimiser step by gradient accumulation (MMEngine alone silently trains with another total batch on
-    another number of GPUs); ``auto_scale_lr.enable=True`` asks for MMEngine's rule instead, and a
-    config without ``base_batch_size`` is taken as it stands. Several processes run on a CPU, with gloo,
-    where MMEngine looks for a GPU. They validate with the same statistics of batch normalisation
-    (:class:`BroadcastStatisticsHook`). A loader takes no more workers than there are cores. A run that is
-    resumed is the one that was never stopped (:class:`ExactResume`). Two runs that one process begins in one
-    second have logs of their own, where MMEngine's second one writes into the first one's. What is
-    logged is read when the log wants it, not in every iteration (:class:`DeferredMessageHub`). The config's
-    text is formatted once, not with every checkpoint (:class:`OnceFormattedConfig`). And no file that it
-    loads can run code: its own checkpoints hold plain data and are written whole or not at all
-    (:class:`SafeCheckpointHook`), a damaged last one is passed over when a run goes on, and one that does not
-    fill the model is an error where it is to be evaluated or gone on from.
+    It differs from MMEngine's in eleven ways. It keeps ``auto_scale_lr.base_batch_size`` images an optimiser
+    step by gradient accumulation (MMEngine alone silently trains with another total batch on another number
+    of GPUs); ``auto_scale_lr.enable=True`` asks for MMEngine's rule instead, and a config without
+    ``base_batch_size`` is taken as it stands. Several processes run on a CPU, with gloo, where MMEngine looks
+    for a GPU. They validate with the same statistics of batch normalisation
+    (:class:`BroadcastStatisticsHook`), and each draws its own numbers in training. Validation and test
+    multiply in TF32 on CUDA. A loader takes no more workers than there are cores. A run that is resumed is
+    the one that was never stopped (:class:`ExactResume`). Two runs that one process begins in one second have
+    logs of their own, where MMEngine's second one writes into the first one's. What is logged is read when
+    the log wants it, not in every iteration (:class:`DeferredMessageHub`). The config's text is formatted
+    once, not with every checkpoint (:class:`OnceFormattedConfig`). And no file that it loads can run code:
+    its own checkpoints hold plain data and are written whole or not at all (:class:`SafeCheckpointHook`), a
+    damaged last one is passed over when a run goes on, and one that does not fill the model is an error where
+    it is to be evaluated or gone on from.
     """
 
     # What the checkpoint that is loaded next must do: fill all of the model, and have these entries.
@@ -94,6 +98,7 @@ class MVPRunner(Runner):
         """Start gloo before MMEngine reaches for CUDA; let restarted processes find one another."""
         begin_process_group(self._launcher, env_cfg.get('dist_cfg'))
         super().setup_env(env_cfg)
+        end_process_group_at_exit()
         # made here, where all processes come by
         if self.distributed:
             control_group(env_cfg.get('dist_cfg', {}).get('timeout'))
@@ -202,6 +207,31 @@ class MVPRunner(Runner):
             groups.append(optim_wrapper.base_param_settings)  # what the log shows as base_lr
         for group in groups:
             group['lr'] *= plan.lr_scale
+
+    def set_randomness(
+        self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
+    ) -> None:
+        """MMEngine's; what ``deterministic=True`` asks of cuBLAS is said before cuBLAS starts."""
+        if deterministic:
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+        super().set_randomness(seed, diff_rank_seed, deterministic)
+
+    def _init_model_weights(self) -> None:
+        """MMEngine's, the same in all processes; what is drawn afterwards differs from process to process.
+
+        With one seed for all, MMEngine's processes would drop the same paths and mix their batches alike.
+        """
+        super()._init_model_weights()
+        if self.rank > 0 and not self._randomness_cfg.get('diff_rank_seed', False):
+            set_random_seed(self.seed + self.rank)
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """MMEngine's, in TF32 on CUDA."""
+        return run_in_tf32(super().build_val_loop(loop))
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """MMEngine's, in TF32 on CUDA."""
+        return run_in_tf32(super().build_test_loop(loop))
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call the hooks; what they have put into a checkpoint becomes plain data."""
@@ -340,7 +370,8 @@ class MVPRunner(Runner):
         if not torch.cuda.is_available():
             keep_freed_memory()
         try:
-            return super().train()
+            with in_step_with_peers():
+                return super().train()
         finally:
             for hook in self.hooks:
                 if isinstance(hook, StopOnSignalHook):
@@ -349,12 +380,14 @@ class MVPRunner(Runner):
     def val(self) -> dict:
         """Validate a checkpoint, which has to fill the whole model."""
         self._needs_whole_model = True
-        return super().val()
+        with in_step_with_peers():
+            return super().val()
 
     def test(self) -> dict:
         """Test a checkpoint, which has to fill the whole model."""
         self._needs_whole_model = True
-        return super().test()
+        with in_step_with_peers():
+            return super().test()
 
     def _last_good_checkpoint(self) -> str | None:
         """Looked for by one process, so that all go on from the same one."""

@@ -3,6 +3,8 @@
 import atexit
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -11,15 +13,17 @@ from torch.distributed.rendezvous import rendezvous
 
 from .late_agreement import forget_control_group
 
+# Whether this process ends its group with Python, and whether what it has done last was done by all.
+_ends_at_exit = False
+_in_step = False
+
 
 def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
     """Begin what MMEngine would begin otherwise, where it does not do for this job.
 
     MMEngine asks for a GPU, so that processes on CPUs need this. And torchrun keeps one store of addresses
     for a job, whatever it restarts: processes that read faster than their peers write find the address of one
-    that is gone, and wait for it. So each attempt has names of its own in that store. On CPUs the group
-    is ended before Python is, and with it gloo's threads: one that is left can abort a process that has done
-    its work.
+    that is gone, and wait for it. So each attempt has names of its own in that store.
 
     Args:
         launcher: Nothing is done for others than ``'pytorch'``.
@@ -44,12 +48,38 @@ def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
     if not on_cpu:
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
     distributed.init_process_group('gloo' if on_cpu else dist_cfg.get('backend', 'nccl'), **arguments)
-    if on_cpu:
+    end_process_group_at_exit()
+
+
+def end_process_group_at_exit() -> None:
+    """End the process group before Python ends, whoever has begun it; more than one call is one.
+
+    One of gloo's threads that is left can abort a process that has done its work, and NCCL warns.
+    """
+    global _ends_at_exit
+    if distributed.is_initialized() and not _ends_at_exit:
+        _ends_at_exit = True
         atexit.register(_end_process_group)
+
+
+@contextmanager
+def in_step_with_peers() -> Iterator[None]:
+    """Around what all processes do together: after its end each can count on the others, who end it too."""
+    global _in_step
+    _in_step = False
+    try:
+        yield
+    except SystemExit:  # of StopOnSignalHook, in all processes after the same step
+        _in_step = True
+        raise
+    _in_step = True
 
 
 def _end_process_group() -> None:
     forget_control_group()
     gc.collect()  # models in cycles, such as a runner's, hold the group
-    if distributed.is_initialized():
+    if not distributed.is_initialized():
+        return
+    # NCCL's end waits for the others, who may be gone, or wait for this process elsewhere
+    if distributed.get_backend() == 'gloo' or _in_step:
         distributed.destroy_process_group()
