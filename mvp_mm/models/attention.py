@@ -4,9 +4,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .triton_attention import is_available, triton_attention
+
 # CUDA's memory-efficient kernel reads a bias whose rows begin at multiples of so many elements; of any other
 # torch would copy it for every image of the batch and every layer.
 ALIGNMENT = 8
+
+
+def self_attention(qkv: Tensor, num_heads: int, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
+    """Attention of tokens among themselves, from the joint projection to what the output projection takes.
+
+    Args:
+        qkv: ``(B, L, 3C)``: queries, keys, values, each with its heads side by side.
+        num_heads: Heads; must divide C.
+        bias: ``(heads, L, L)``, added to the logits, or None.
+        dropout: Probability of dropping an attention weight. Default 0 (BEiT recipe).
+
+    Returns:
+        ``(B, L, C)`` in the dtype of ``qkv``.
+    """
+    packed = qkv.unflatten(-1, (3, num_heads, -1))
+    if bias is not None and is_available(packed, bias, dropout):
+        return triton_attention(packed, bias).flatten(2)
+    if qkv.is_cuda:  # its kernels read the parts where they lie
+        query, key, value = (part.transpose(1, 2) for part in packed.unbind(2))
+    else:
+        query, key, value = split_heads(qkv, num_heads)
+    return merge_heads(biased_attention(query, key, value, bias, dropout))
 
 
 def biased_attention(
@@ -25,9 +49,12 @@ def biased_attention(
         ``(B, heads, L, d)`` in the dtype of ``query``.
     """
     if bias is None:
-        # Flash attention on CUDA; torch's blocked kernel on a CPU.
+        # cuDNN's or flash attention on CUDA; torch's blocked kernel on a CPU.
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-    if query.is_cuda:
+    # The fused kernel keeps what its backward pass needs only if one of these three asks for it; with the
+    # bias alone torch 2.11 reads through an empty tensor there (pytorch#148476).
+    bias_alone = bias.requires_grad and not any(part.requires_grad for part in (query, key, value))
+    if query.is_cuda and not (bias_alone and torch.is_grad_enabled()):
         return fused_attention(query, key, value, bias, dropout)
     # On a CPU the fused kernel takes no bias that needs a gradient and falls to a slow path.
     return explicit_attention(query, key, value, bias, dropout)

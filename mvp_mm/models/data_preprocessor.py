@@ -64,7 +64,7 @@ class MVPDataPreprocessor(BaseDataPreprocessor):
             images = images.flip(1)
         if mask is not None:
             mask = self._to_device(self._stacked(mask, 'masks')).to(torch.bool)
-        images = (images.float() - self.mean) / self.std
+        images = torch.sub(images, self.mean).div_(self.std)  # in two passes, bytes to normalised float32
         return dict(inputs=images, mask=mask, data_samples=samples)
 
     def _to_device(self, tensor: Tensor) -> Tensor:

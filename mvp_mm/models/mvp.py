@@ -6,6 +6,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from .compilation import compiled, compiles, require_choice
 from .mvp_loss import token_cosines
 
 
@@ -23,6 +24,8 @@ class MVP(BaseSelfSupervisor):
         loss: Config or module. Default :class:`MVPLoss`, Eq. 9.
         data_preprocessor: Config. Default :class:`MVPDataPreprocessor`.
         pretrained: Checkpoint to start the student from. Default None.
+        compile_loss: Compile the comparison of predictions and targets: True, False or ``'auto'`` (default),
+            as :class:`MVPViT`'s ``compile_blocks``.
         init_cfg: MMEngine initialisation. Default None.
 
     Raises:
@@ -38,8 +41,10 @@ class MVP(BaseSelfSupervisor):
         loss: dict | nn.Module | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         pretrained: str | None = None,
+        compile_loss: bool | str = 'auto',
         init_cfg: dict | None = None,
     ) -> None:
+        require_choice(compile_loss, 'compile_loss')
         if data_preprocessor is None:
             data_preprocessor = dict(type='MVPDataPreprocessor')
         elif isinstance(data_preprocessor, dict):
@@ -54,6 +59,7 @@ class MVP(BaseSelfSupervisor):
         )
         loss = dict(type='MVPLoss') if loss is None else loss
         self.loss_module = loss if isinstance(loss, nn.Module) else MODELS.build(loss)
+        self.compile_loss = compile_loss
         self._check_fit()
 
     def _check_fit(self) -> None:
@@ -127,9 +133,9 @@ class MVP(BaseSelfSupervisor):
         """
         targets = self.extract_targets(inputs)  # Eq. 7
         predictions = self.predict_tokens(inputs, mask)  # Eq. 8
-        cosines = token_cosines(predictions, targets)
-        loss = self.loss_module.average(cosines, mask)  # Eq. 9
-        return dict(loss=loss, **self.cosine_summary(cosines.detach(), mask))
+        compile_now = compiles(self.compile_loss, predictions, self.training)
+        compare = compiled(MVP.compare_tokens) if compile_now else MVP.compare_tokens
+        return compare(self, predictions, targets, mask)
 
     def extract_targets(self, inputs: Tensor) -> Tensor:
         """Eq. 7: the teacher's tokens G of the whole crop, ``(B, 1+M, D)``, no gradient."""
@@ -142,6 +148,18 @@ class MVP(BaseSelfSupervisor):
                 'MVP needs a mask for every image: end the pipeline with BlockwiseMask and PackMaskedInputs'
             )
         return self.neck(self.backbone(inputs, mask)[-1])
+
+    def compare_tokens(self, predictions: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Eq. 9 and the cosines to log, as :meth:`loss` returns them.
+
+        Args:
+            predictions: F, ``(B, 1+M, D)``.
+            targets: G, ``(B, 1+M, D)``.
+            mask: ``(B, h, w)`` bool, True = masked.
+        """
+        cosines = token_cosines(predictions, targets)
+        loss = self.loss_module.average(cosines, mask)  # Eq. 9
+        return dict(loss=loss, **self.cosine_summary(cosines.detach(), mask))
 
     @staticmethod
     def cosine_summary(cosines: Tensor, mask: Tensor) -> dict[str, Tensor]:

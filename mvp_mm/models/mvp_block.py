@@ -9,7 +9,8 @@ from mmcv.cnn.bricks.transformer import FFN
 from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 
-from .attention import attention_probabilities, biased_attention, merge_heads, qkv_bias, split_heads
+from .attention import attention_probabilities, qkv_bias, self_attention, split_heads
+from .compilation import compiled, compiles
 from .onednn_linear import OneDNNLinear, onednn_linear, use_onednn
 from .relative_position import BiasCache, Grid, add_relative_position_table
 
@@ -52,27 +53,36 @@ class MVPAttention(nn.Module):
         self.proj = OneDNNLinear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
-    def forward(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
-        """``(B, L, C)`` to ``(B, L, C)``; ``shared_bias`` is ``(heads, L, L)``."""
-        query, key, value = self._query_key_value(tokens)
+    def forward(self, tokens: Tensor, grid: Grid | None, shared_bias: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            tokens: ``(B, L, C)``.
+            grid: Patch grid, or None where ``shared_bias`` is all of the bias (see :meth:`logit_bias`).
+            shared_bias: ``(heads, L, L)`` or None.
+
+        Returns:
+            ``(B, L, C)``.
+        """
+        bias = shared_bias if grid is None else self.logit_bias(grid, shared_bias)
         dropout = self.attn_drop_rate if self.training else 0.0
-        heads = biased_attention(query, key, value, self._logit_bias(grid, shared_bias), dropout)
-        return self.proj_drop(self.proj(merge_heads(heads)))
+        heads = self_attention(self._query_key_value(tokens), self.num_heads, bias, dropout)
+        return self.proj_drop(self.proj(heads))
 
     def probabilities(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
         """What ``forward`` weighs the values by, ``(B, heads, L, L)``, before any dropout.
 
         Computed anew, because the fused kernels of ``forward`` never hold it.
         """
-        query, key, _ = self._query_key_value(tokens)
-        return attention_probabilities(query, key, self._logit_bias(grid, shared_bias))
+        query, key, _ = split_heads(self._query_key_value(tokens), self.num_heads)
+        return attention_probabilities(query, key, self.logit_bias(grid, shared_bias))
 
-    def _query_key_value(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Three of ``(B, heads, L, C / heads)``."""
+    def _query_key_value(self, tokens: Tensor) -> Tensor:
+        """``(B, L, 3C)``."""
         bias = qkv_bias(self.q_bias, self.v_bias) if self.has_qv_bias else self.qkv.bias
-        return split_heads(onednn_linear(tokens, self.qkv.weight, bias), self.num_heads)
+        return onednn_linear(tokens, self.qkv.weight, bias)
 
-    def _logit_bias(self, grid: Grid, shared_bias: Tensor | None) -> Tensor | None:
+    def logit_bias(self, grid: Grid, shared_bias: Tensor | None) -> Tensor | None:
         """``(heads, L, L)``: this block's own bias, the shared one, their sum, or None."""
         if self.window is None:
             return shared_bias
@@ -100,6 +110,7 @@ class MVPBlock(nn.Module):
         bias: See :class:`MVPAttention`.
         act_cfg: Activation of the MLP.
         norm_cfg: Norm layers.
+        compile: Run the block compiled: True, False, or ``'auto'`` (see :func:`compiles`). Default False.
     """
 
     def __init__(
@@ -115,8 +126,10 @@ class MVPBlock(nn.Module):
         bias: str | bool = 'qv_bias',
         act_cfg: dict = dict(type='GELU'),  # noqa: B006  (OpenMMLab configs are read, never written)
         norm_cfg: dict = dict(type='LN', eps=1e-6),  # noqa: B006
+        compile: bool | str = False,
     ) -> None:
         super().__init__()
+        self.compile_choice = compile
         self.ln1 = build_norm_layer(norm_cfg, embed_dims)
         self.attn = MVPAttention(embed_dims, num_heads, window, bias, attn_drop_rate, drop_rate)
         self.ln2 = build_norm_layer(norm_cfg, embed_dims)
@@ -133,8 +146,19 @@ class MVPBlock(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
         """``(B, L, C)`` to ``(B, L, C)``."""
-        tokens = self._add(tokens, self.attn(self.ln1(tokens), grid, shared_bias), self.gamma_1)
-        return self._add(tokens, self.ffn(self.ln2(tokens)), self.gamma_2)
+        bias = self.attn.logit_bias(grid, shared_bias)
+        kept = self._kept(tokens), self._kept(tokens)
+        if not compiles(self.compile_choice, tokens, self.training):
+            return self._run(tokens, bias, *kept)
+        if kept[0] is None:  # ones, so that one graph serves all blocks
+            kept = tokens.new_ones(2, len(tokens), 1, 1).unbind()
+        return compiled(MVPBlock._run)(self, tokens, bias, *kept)
+
+    def _run(
+        self, tokens: Tensor, bias: Tensor | None, kept_attn: Tensor | None, kept_ffn: Tensor | None
+    ) -> Tensor:
+        tokens = self._add(tokens, self.attn(self.ln1(tokens), None, bias), self.gamma_1, kept_attn)
+        return self._add(tokens, self.ffn(self.ln2(tokens)), self.gamma_2, kept_ffn)
 
     def attention_probabilities(
         self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None
@@ -142,11 +166,21 @@ class MVPBlock(nn.Module):
         """The attention ``(B, heads, L, L)`` that ``forward`` pays in these tokens ``(B, L, C)``."""
         return self.attn.probabilities(self.ln1(tokens), grid, shared_bias)
 
-    def _add(self, tokens: Tensor, branch: Tensor, gamma: Tensor | None) -> Tensor:
-        """``tokens + drop_path(gamma * branch)`` in one pass: what is drawn for a sample scales ``gamma``."""
+    def _kept(self, tokens: Tensor) -> Tensor | None:
+        """Stochastic depth: ``(B, 1, 1)``, 0 for a sample whose branch is dropped and 1 / (1 - rate) else."""
         drop = self.drop_path.drop_prob if self.training else 0.0
-        if drop > 0:
-            kept = torch.rand(len(tokens), 1, 1, dtype=tokens.dtype, device=tokens.device) >= drop
-            scale = kept / (1 - drop)
-            gamma = scale if gamma is None else gamma * scale
-        return tokens + branch if gamma is None else torch.addcmul(tokens, gamma, branch)
+        if drop <= 0:
+            return None
+        drawn = torch.rand(tokens.shape[0], 1, 1, dtype=tokens.dtype, device=tokens.device)
+        return (drawn >= drop) / (1 - drop)
+
+    @staticmethod
+    def _add(tokens: Tensor, branch: Tensor, gamma: Tensor | None, kept: Tensor | None) -> Tensor:
+        """``tokens + kept * gamma * branch`` in one pass: what is drawn for a sample scales ``gamma``."""
+        if kept is not None:
+            gamma = kept if gamma is None else gamma * kept
+        if gamma is None:
+            return tokens + branch
+        # Autocast would first copy the branch to float32.
+        with torch.autocast(tokens.device.type, enabled=False):
+            return torch.addcmul(tokens, gamma, branch)

@@ -17,6 +17,7 @@ from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
 from .checkpoint_loading import fit_positions, load_pretrained
+from .compilation import require_choice
 from .mvp_block import MVPBlock
 from .relative_position import Grid, SharedRelativePositionBias
 
@@ -64,8 +65,8 @@ class MVPViT(BaseBackbone):
         interpolate_mode: Resizing of the absolute position embedding. Default ``'bicubic'``.
         layer_scale_init_value: Default 0.1 (BEiT-B); BEiT-L uses 1e-5; 0 for none.
         with_cp: Gradient checkpointing: recompute each block in the backward pass. Default False.
-        compile_blocks: ``torch.compile`` the blocks one by one: one graph, compiled in seconds, used by all.
-            Default False.
+        compile_blocks: ``torch.compile`` the blocks: one graph, compiled in seconds, used by all. True, False
+            or ``'auto'`` (default): on CUDA while training.
         patch_cfg: Further arguments of mmcv's ``PatchEmbed``.
         layer_cfgs: Further arguments of every block, or a sequence with a dict for each.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` for any BEiT-family weight file (see
@@ -111,7 +112,7 @@ class MVPViT(BaseBackbone):
         interpolate_mode: str = 'bicubic',
         layer_scale_init_value: float = 0.1,
         with_cp: bool = False,
-        compile_blocks: bool = False,
+        compile_blocks: bool | str = 'auto',
         patch_cfg: dict = dict(),  # noqa: B006
         layer_cfgs: dict | Sequence[dict] = dict(),  # noqa: B006
         init_cfg: dict | list[dict] | None = None,
@@ -133,6 +134,7 @@ class MVPViT(BaseBackbone):
                 'with_cls_token=False goes only with use_rel_pos_bias=False, '
                 "use_shared_rel_pos_bias=False and an out_type other than 'cls_token'"
             )
+        require_choice(compile_blocks, 'compile_blocks')
         self.out_type = out_type
         self.out_indices = self._normalised_indices(out_indices)
         self.with_cp = with_cp
@@ -184,14 +186,12 @@ class MVPViT(BaseBackbone):
                     'drop_path_rate': rate,
                     'bias': bias,
                     'norm_cfg': norm_cfg,
+                    'compile': compile_blocks,
                     **layer_cfg,
                 }
             )
             for rate, layer_cfg in zip(drop_path, layer_cfgs, strict=True)
         )
-        if compile_blocks:
-            for layer in self.layers:
-                layer.compile()
         if final_norm:
             self.ln1 = build_norm_layer(norm_cfg, self.embed_dims)
         if out_type == 'avg_featmap':

@@ -1,7 +1,7 @@
 """A fast path proves itself by the same losses; all of it: tools/analysis_tools/compare_losses.py."""
 
 from mvp_mm.benchmark import loss_parity
-from mvp_mm.models import mvp_block, onednn_linear
+from mvp_mm.models import attention, onednn_linear
 
 
 def test_fast_and_plain_losses_are_equal(monkeypatch):
@@ -16,4 +16,4 @@ def test_fast_and_plain_losses_are_equal(monkeypatch):
     assert difference < 1e-5 and fast[-1] < fast[0]
     assert len(used) == 6 * 4  # steps, layers
     assert len(products) == 6 * 4 * 4  # linear layers
-    assert mvp_block.biased_attention is not loss_parity.plain_attention  # patched for a while only
+    assert attention.biased_attention is not loss_parity.plain_attention  # patched for a while only

@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..compilation import compiles, require_choice
 from ..onednn_linear import use_onednn
 from .last_attention import attention_in_a_run
 
@@ -22,7 +23,7 @@ class TargetGenerator(BaseModule):
     """A frozen teacher that gives one target vector for CLS and for every patch of the student.
 
     The teacher's network is no submodule: it stays out of ``state_dict()``, ``parameters()``, DDP and
-    MMEngine's weight initialisation, and in eval mode, but follows ``.to()``.
+    MMEngine's weight initialisation, and in eval mode, but follows ``.to()`` and the images' device.
 
     Args:
         teacher: The network, float32.
@@ -40,7 +41,8 @@ class TargetGenerator(BaseModule):
         student_mean: Statistics the crop was normalised by, 0–255 scale. Default ImageNet.
         student_std: See ``student_mean``.
         can_resize_input: Whether the network takes other input sizes than its own. Default True.
-        compile_blocks: Compile the network's blocks, as :class:`MVPViT`'s option of that name. Default False.
+        compile_blocks: Compile the network's blocks: True, False or ``'auto'`` (default), as
+            :class:`MVPViT`'s option of that name.
 
     Attributes:
         out_channels (int): Width D of a target.
@@ -63,7 +65,7 @@ class TargetGenerator(BaseModule):
         student_mean: Sequence[float] = IMAGENET_MEAN,
         student_std: Sequence[float] = IMAGENET_STD,
         can_resize_input: bool = True,
-        compile_blocks: bool = False,
+        compile_blocks: bool | str = 'auto',
     ) -> None:
         super().__init__()
         if grid_matching not in ('auto', 'input', 'tokens'):
@@ -74,6 +76,7 @@ class TargetGenerator(BaseModule):
             )
         if dtype not in ('auto', 'float32', 'bfloat16', 'float16'):
             raise ValueError(f"dtype={dtype!r} is none of 'auto', 'float32', 'bfloat16', 'float16'")
+        require_choice(compile_blocks, 'compile_blocks')
         self.patch_size = patch_size
         self.can_resize_input = can_resize_input
         self.teacher_patch_size = teacher_patch_size
@@ -82,11 +85,11 @@ class TargetGenerator(BaseModule):
         self.dtype = dtype
         self.compile_blocks = compile_blocks
         self._announced: set[Grid] = set()
-        self._compiled: set[torch.dtype] = set()
         use_onednn(teacher)
         # Plain containers, which nn.Module does not look into. One copy of the weights a dtype, made
         # when first needed, because casting back and forth would lose precision.
         self._teachers = {torch.float32: teacher.requires_grad_(False).eval()}
+        self._compiled_teachers: dict[torch.dtype, nn.Module] = {}
         self._statistics = tuple(
             torch.tensor(values, dtype=torch.float32)
             for values in (student_mean, student_std, teacher_mean, teacher_std)
@@ -133,11 +136,21 @@ class TargetGenerator(BaseModule):
     def _apply(self, fn, recurse: bool = True) -> 'TargetGenerator':
         super()._apply(fn, recurse)
         # Follow the device, never the dtype: that is this class's own business.
-        device = fn(self._statistics[0]).device
+        self._follow(fn(self._statistics[0]).device)
+        return self
+
+    def _follow(self, device: torch.device) -> None:
+        """Move to a device. FSDP moves the parameters it knows and never calls ``.to()``."""
+        if self._statistics[0].device == device:
+            return
         self._statistics = tuple(values.to(device) for values in self._statistics)
         for teacher in self._teachers.values():
             teacher.to(device)
-        return self
+        self._compiled_teachers.clear()
+
+    def __getstate__(self) -> dict:
+        # What is compiled is bound to this object.
+        return dict(super().__getstate__(), _compiled_teachers={})
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -153,10 +166,13 @@ class TargetGenerator(BaseModule):
         Raises:
             ValueError: If H or W is no multiple of the student's patch size.
         """
+        self._follow(images.device)
         dtype = self._compute_dtype(images.device.type)
+        compile_now = compiles(self.compile_blocks, images, self.training)
+        teacher = self._compiled_teacher(dtype) if compile_now else self._teacher_in(dtype)
         with torch.autocast(images.device.type, enabled=False):
             images, run_grid, grid = self._as_the_teacher_sees(images)
-            tokens = self.encode(self._teacher_in(dtype), images.to(dtype), run_grid)
+            tokens = self.encode(teacher, images.to(dtype), run_grid)
             if run_grid != grid:
                 tokens = self._resized_tokens(tokens, run_grid, grid)
         return tokens
@@ -175,6 +191,7 @@ class TargetGenerator(BaseModule):
         Raises:
             ValueError: If this teacher's attention cannot be had.
         """
+        self._follow(images.device)
         module = self.attention_module(self.teacher)
         if module is None:
             raise ValueError(f'the attention of a {type(self).__name__} cannot be had: it has none')
@@ -219,18 +236,23 @@ class TargetGenerator(BaseModule):
     def _teacher_in(self, dtype: torch.dtype) -> nn.Module:
         if dtype not in self._teachers:
             self._teachers[dtype] = copy.deepcopy(self.teacher).to(dtype)
-        teacher = self._teachers[dtype]
-        if self.compile_blocks and dtype not in self._compiled:
-            self._compiled.add(dtype)
-            for block in self.blocks(teacher):
+        return self._teachers[dtype]
+
+    def _compiled_teacher(self, dtype: torch.dtype) -> nn.Module:
+        """A network with the weights of :meth:`_teacher_in`, its blocks compiled."""
+        if dtype not in self._compiled_teachers:
+            teacher = self._teacher_in(dtype)
+            shared = {id(tensor): tensor for tensor in [*teacher.parameters(), *teacher.buffers()]}
+            self._compiled_teachers[dtype] = twin = copy.deepcopy(teacher, shared)
+            for block in self.blocks(twin):
                 block.compile()
-        return teacher
+        return self._compiled_teachers[dtype]
 
     def _renormalised(self, images: Tensor) -> Tensor:
         mean_s, std_s, mean_t, std_t = (values.view(3, 1, 1) for values in self._statistics)
         scale = std_s / (255 * std_t)
         shift = (mean_s / 255 - mean_t) / std_t
-        return images.float() * scale + shift
+        return torch.addcmul(shift, images.float(), scale)
 
     def _running_size(self, size: Grid, grid: Grid) -> tuple[Grid, Grid]:
         """Input size and patch grid that the teacher runs at for a crop."""

@@ -1,15 +1,16 @@
-"""The attention of open_clip's networks on a CPU."""
+"""The attention of open_clip's networks."""
 
 from torch import Tensor, nn
 
-from ..attention import explicit_attention, merge_heads, split_heads
+from ..attention import explicit_attention, merge_heads, self_attention, split_heads
 from ..onednn_linear import is_worthwhile, onednn_linear
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """torch's attention, but tokens among themselves, whole, go the way of the student's on a CPU.
+    """torch's attention, but tokens among themselves, whole, go the way of the student's.
 
-    torch's own way there has a slow pass that adds the bias and moves the heads.
+    torch's own way has a slow pass on a CPU that adds the bias and moves the heads, and on CUDA one that
+    copies queries, keys and values.
     """
 
     def forward(
@@ -27,20 +28,22 @@ class SelfAttention(nn.MultiheadAttention):
         masks = key_padding_mask is not None or attn_mask is not None or is_causal
         if query is key is value and not (masks or need_weights) and self._is_simple(query):
             qkv = onednn_linear(query, self.in_proj_weight, self.in_proj_bias)
-            heads = explicit_attention(*split_heads(qkv, self.num_heads), None)
-            return onednn_linear(merge_heads(heads), self.out_proj.weight, self.out_proj.bias), None
+            if qkv.is_cuda:
+                heads = self_attention(qkv, self.num_heads, None)
+            else:
+                heads = merge_heads(explicit_attention(*split_heads(qkv, self.num_heads), None))
+            return onednn_linear(heads, self.out_proj.weight, self.out_proj.bias), None
         return super().forward(
             query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
         )
 
     def _is_simple(self, tokens: Tensor) -> bool:
         return (
-            tokens.is_cpu
-            and tokens.ndim == 3
+            tokens.ndim == 3
             and self.batch_first
             and not self.training
             and self.in_proj_weight is not None
-            and is_worthwhile(self.in_proj_weight)
+            and (tokens.is_cuda or (tokens.is_cpu and is_worthwhile(self.in_proj_weight)))
             and self.bias_k is None
             and not self.add_zero_attn
         )
