@@ -1,6 +1,9 @@
 """Stage 15: decoding and cropping on the GPU beside Pillow on the CPU, for the same draws."""
 
 import random
+import time
+from collections.abc import Callable
+from statistics import median
 
 import numpy as np
 import torch
@@ -20,7 +23,7 @@ def run(report: Report, scale: str) -> None:
     full = scale == 'full'
     paths = write_photographs(report.scratch / 'images', 256 if full else 4, 8 if full else 1)
     batch, expected = _batch(paths)
-    exact = DeviceCropPreprocessor(224, mean=[0, 0, 0], std=[1, 1, 1]).to(CUDA)
+    exact = DeviceCropPreprocessor(224, mean=[0.0] * 3, std=[1.0] * 3).to(CUDA)
     apart = (exact(batch)['inputs'].cpu() - expected.float()).abs()
     report.at_most(
         'crops of the GPU against those of Pillow, mean difference', apart.mean().item(), 0.7, 'of 255'
@@ -49,11 +52,8 @@ def _batch(paths: list) -> tuple[dict, torch.Tensor]:
     return collate_encoded(samples), torch.stack(crops)
 
 
-def _seconds(work, rounds: int) -> float:
+def _seconds(work: Callable[[], object], rounds: int) -> float:
     """By the clock: the host's part counts."""
-    import time
-    from statistics import median
-
     work()
     seconds = []
     for _ in range(rounds):

@@ -1,7 +1,7 @@
 """Stage 14: NCCL and FSDP with one process give the losses of a plain run."""
 
+import os
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from ...engine import load_config
 from ...faults.tiny_run import write_photographs
-from ...faults.training_process import TOOLS
+from ...faults.training_process import TOOLS, TrainingProcess
 from .report import Report
 from .trainings import CONFIGS, begin_training, logged
 
@@ -29,7 +29,7 @@ def run(report: Report, scale: str) -> None:
         start = time.monotonic()
         try:
             _train(report, way, arguments)
-        except (RuntimeError, subprocess.SubprocessError) as error:
+        except RuntimeError as error:
             report.add(f'{way}: failed', str(error)[-500:], '', 'it runs', False)
             continue
         losses[way] = logged(work_dir, 'loss')
@@ -50,8 +50,7 @@ def _train(report: Report, way: str, arguments: list[str]) -> None:
     if way == 'ddp':
         command = [sys.executable, str(TOOLS / 'torchrun.py'), '--nproc-per-node=1']
         command += [f'--master-port={_free_port()}', str(TOOLS / 'train.py'), *distributed]
-        with report.log.open('a') as log:
-            subprocess.run(command, stdout=log, stderr=log, check=True)
+        TrainingProcess(lambda: os.execv(command[0], command), report.log).wait(600)
         return
     names = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', LOCAL_WORLD_SIZE='1', MASTER_ADDR='127.0.0.1')
     begin_training(report, distributed, dict(names, MASTER_PORT=str(_free_port()))).wait(600)

@@ -1,7 +1,5 @@
 """Stage 10: this package's step beside those of its peers, turn by turn."""
 
-import torch
-
 from ..interleaved import Timing
 from ..pretrain_variants import Eager, MMPretrainBEiTv2, PlainCompiled, ThisPackage, TimmAndOpenCLIP
 from .eager_step import tell
@@ -21,7 +19,6 @@ BARS = {'BEiT v2': (1.6, 0.75), 'timm + open_clip, compiled': (1.15, None)}
 
 def run(report: Report, scale: str) -> None:
     """Build all variants, measure each one's memory, then let them take turns."""
-    torch._dynamo.config.recompile_limit = 64  # timm's blocks differ by their drop path
     warm_compiler()
     full = scale == 'full'
     batch, rounds = (256, 8) if full else (4, 2)

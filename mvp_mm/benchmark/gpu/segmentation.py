@@ -15,7 +15,7 @@ def run(report: Report, scale: str) -> None:
     """Measure each one's memory, then let them take turns."""
     warm_compiler()
     full = scale == 'full'
-    batch, rounds = (8, 6) if full else (1, 1)
+    batch, rounds = (8, 6) if full else (2, 1)
     segmentors, peaks = {}, {}
     for name, ours in VARIANTS.items():
         gc.collect()
@@ -33,8 +33,11 @@ def run(report: Report, scale: str) -> None:
     _compare(
         report, f'UperNet step of {batch}', {n: s.train_step for n, s in segmentors.items()}, rounds, 1.2
     )
-    slides = {name: segmentor.slide for name, segmentor in segmentors.items()}
-    _compare(report, 'one image of 512x683 by sliding windows', slides, rounds, None)
+    what = 'one image of 512x683 by sliding windows'
+    try:
+        _compare(report, what, {n: s.slide for n, s in segmentors.items()}, rounds, None)
+    except Exception as error:  # the step's findings stand
+        report.add(f'{what}: cannot be measured', f'{type(error).__name__}: {str(error)[-300:]}')
 
 
 def _compare(report: Report, what: str, works: dict, rounds: int, bar: float | None) -> None:
