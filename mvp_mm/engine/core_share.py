@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch.distributed
 from mmengine.dist import get_rank, get_world_size, is_distributed
+
+from .late_agreement import gather
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,7 @@ def core_share() -> int:
 
 @cache
 def _shared(processes: int) -> int:
-    cores = [_seen()]
-    if is_distributed():
-        cores = [None] * processes
-        torch.distributed.all_gather_object(cores, _seen())
-    share = fair_share(cores, get_rank())
+    share = fair_share(gather(_seen()), get_rank())
     if not is_distributed():  # torchrun without --launcher pytorch
         share //= int(os.environ.get('LOCAL_WORLD_SIZE', 1))
     elif 'SLURM_PROCID' in os.environ and 'LOCAL_WORLD_SIZE' not in os.environ:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
-from mmengine.dist import get_rank, get_world_size, is_distributed
+from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from .bad_batch import keep_bad_batch, sample_names
+from .late_agreement import gather
 
 
 def random_state() -> dict:
@@ -102,11 +102,7 @@ class ExactResume:
     def restart_state(self) -> dict:
         """What a checkpoint needs beside MMEngine's; called by all processes together."""
         mine = self._state_before_validation or random_state()
-        states = [mine]
-        if is_distributed():
-            states = [None] * get_world_size()
-            torch.distributed.all_gather_object(states, mine)
-        return dict(self._lengths(), random_states=states)
+        return dict(self._lengths(), random_states=gather(mine))
 
     def prepare_restart(self, state: dict | None) -> None:
         """Take what :meth:`restart_state` gave, before the loop runs.

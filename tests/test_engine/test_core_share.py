@@ -1,7 +1,6 @@
 import os
 
 import pytest
-import torch
 
 from mvp_mm.engine import core_share
 from mvp_mm.engine.core_share import Cores, cpu_quota, fair_share
@@ -16,14 +15,11 @@ def seen_by(monkeypatch):
     core_share._shared.cache_clear()
 
     def be(cores, rank=0):
-        def gather(into, mine):
-            into[:] = cores
-
         monkeypatch.setattr(core_share, '_seen', lambda: cores[rank])
         monkeypatch.setattr(core_share, 'get_world_size', lambda: len(cores))
         monkeypatch.setattr(core_share, 'get_rank', lambda: rank)
         monkeypatch.setattr(core_share, 'is_distributed', lambda: len(cores) > 1)
-        monkeypatch.setattr(torch.distributed, 'all_gather_object', gather)
+        monkeypatch.setattr(core_share, 'gather', lambda mine: cores)
 
     yield be
     core_share._shared.cache_clear()
