@@ -83,6 +83,16 @@ def test_recipe(name, width, depth, indices, rate, decay, drop_path, scale):
     assert cfg.auto_scale_lr.base_batch_size == 16 and cfg.train_dataloader.batch_size * 8 == 16
 
 
+def test_pooling_has_a_deterministic_gradient():
+    """CUDA's own has none, and ``randomness.deterministic=True`` refuses it."""
+    from mvp_mm.models.repeatable_pool import RepeatableAvgPool2d
+
+    with torch.device('meta'):
+        pools = [stage[0] for stage in build_model(load(VITB)).decode_head.psp_modules]
+    assert [type(pool) for pool in pools] == [RepeatableAvgPool2d] * 4
+    assert [pool.output_size for pool in pools] == [1, 2, 3, 6]
+
+
 def test_schedule():
     cfg = load(VITB)
     assert cfg.train_cfg.max_iters == 160000

@@ -31,6 +31,7 @@ from .broadcast_statistics_hook import BroadcastStatisticsHook
 from .core_share import core_share
 from .data_parallel import ddp_config, halve_gradients
 from .deferred_message_hub import DeferredMessageHub
+from .evaluation_loop import as_evaluation
 from .exact_resume import ExactResume
 from .fitted_loader import fit_loader
 from .freed_memory import keep_freed_memory
@@ -47,7 +48,6 @@ from .safe_checkpoint import (
 )
 from .stop_on_signal_hook import StopOnSignalHook
 from .surviving_logs import survive_full_disk
-from .tf32_evaluation import run_in_tf32
 from .total_batch import counted_processes, plan_total_batch, stretch_iterations
 
 # What is built where a config names one of MMEngine's loops.
@@ -226,12 +226,12 @@ class MVPRunner(Runner):
             set_random_seed(self.seed + self.rank)
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """MMEngine's, in TF32 on CUDA."""
-        return run_in_tf32(super().build_val_loop(loop))
+        """MMEngine's, in TF32 on CUDA (:func:`as_evaluation`)."""
+        return as_evaluation(super().build_val_loop(loop))
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """MMEngine's, in TF32 on CUDA."""
-        return run_in_tf32(super().build_test_loop(loop))
+        """MMEngine's, in TF32 on CUDA (:func:`as_evaluation`)."""
+        return as_evaluation(super().build_test_loop(loop))
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call the hooks; what they have put into a checkpoint becomes plain data."""

@@ -5,6 +5,8 @@ from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from .repeatable_pool import repeat_pooling
+
 
 @MODELS.register_module()
 class WindowedEncoderDecoder(EncoderDecoder):
@@ -12,8 +14,13 @@ class WindowedEncoderDecoder(EncoderDecoder):
 
     mmseg sends one window after another through the network. Here ``test_cfg.window_batch`` of them go at
     once (default 8, counted over the images of the batch), which keeps a GPU busy on a single image. The
-    logits are the same up to rounding.
+    logits are the same up to rounding. Under ``randomness.deterministic=True`` the heads' pooling has
+    a gradient that is the same twice.
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        repeat_pooling(self)
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Mean logits of overlapping windows.
