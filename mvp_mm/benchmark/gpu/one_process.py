@@ -50,7 +50,9 @@ def _train(report: Report, way: str, arguments: list[str]) -> None:
     if way == 'ddp':
         command = [sys.executable, str(TOOLS / 'torchrun.py'), '--nproc-per-node=1']
         command += [f'--master-port={_free_port()}', str(TOOLS / 'train.py'), *distributed]
-        TrainingProcess(lambda: os.execv(command[0], command), report.log).wait(600)
+        # without the compiler's workers, for whose beginning Python would wait minutes at its end
+        environment = dict(os.environ, TORCHINDUCTOR_COMPILE_THREADS='1')
+        TrainingProcess(lambda: os.execve(command[0], command, environment), report.log).wait(600)
         return
     names = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', LOCAL_WORLD_SIZE='1', MASTER_ADDR='127.0.0.1')
     begin_training(report, distributed, dict(names, MASTER_PORT=str(_free_port()))).wait(600)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from ...models.attention import aligned
+from ...models.compilation import can_compile
 from .measure import BF16, CUDA, kernels
 from .report import Report
 
@@ -44,6 +45,7 @@ def run(report: Report, scale: str) -> None:
             report.add(name, found)
     report.add('Python', platform.python_version())
     report.add('cores', len(os.sched_getaffinity(0)))
+    report.add('torch.compile has what it needs', can_compile(), '', 'True', can_compile())
     batch = 64 if scale == 'full' else 2
     shape = (batch, 12, 197, 64)
     for name, dtype, biased in (
