@@ -62,6 +62,9 @@ class MVPOptimWrapper(OptimWrapper):
         self.max_skipped_steps = max_skipped_steps
         self.skipped_in_a_row = 0
         self.skipped_steps = 0
+        # Of the last step, until it is read: norm on the CPU, when that is there, iteration, learning rate.
+        self._unread: tuple[Tensor, torch.cuda.Event | None, int, float] | None = None
+        self._last_skip = ''
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -83,26 +86,99 @@ class MVPOptimWrapper(OptimWrapper):
         return super().scale_loss(loss * (1 + 0 * loss.detach()))
 
     def step(self, **kwargs) -> None:
-        """Clip, then step or skip."""
-        norm = self._clipped_norm()
-        if math.isfinite(norm):
-            self.skipped_in_a_row = 0
-            self.message_hub.update_scalar('train/grad_norm', norm)
-            self.optimizer.step(**kwargs)
+        """Clip, then step or skip.
+
+        On CUDA a fused optimiser itself clips, and skips, by the norm on the device; what became of the step
+        is read when the next one is due, so that the CPU does not wait.
+        """
+        self._settle()
+        if self._decides_on_device():
+            self._step_on_device(**kwargs)
+            if (
+                self.skipped_in_a_row + 1 >= self.max_skipped_steps
+            ):  # perhaps the last: while its batch is there
+                self._settle()
         else:
-            self._skip(norm)
-        if self.skipped_steps:
-            self.message_hub.update_scalar('train/skipped_steps', self.skipped_steps)
+            norm = self._clipped_norm()
+            if math.isfinite(norm):
+                self.optimizer.step(**kwargs)
+            self._note(norm, self._inner_count, self.optimizer.param_groups[0]['lr'])
+        self._require_progress()
 
     def state_dict(self) -> dict:
         """MMEngine's, with the numbers of skipped steps."""
+        self._settle()
         return dict(super().state_dict(), skipped=[self.skipped_in_a_row, self.skipped_steps])
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Take what :meth:`state_dict`, or MMEngine's wrapper, gave."""
+        self._unread = None
         state_dict = dict(state_dict)
         self.skipped_in_a_row, self.skipped_steps = state_dict.pop('skipped', (0, 0))
         super().load_state_dict(state_dict)
+
+    def _decides_on_device(self) -> bool:
+        """Whether the optimiser takes a factor for the gradients, and a reason to skip, as tensors."""
+        groups = self.optimizer.param_groups
+        return (
+            _waits_for_device(groups[0]['params'][0])
+            and not self.sharded
+            and not (self.clip_grad_kwargs and self.clip_grad_kwargs.keys() != {'max_norm'})
+            and not (self.clip_grad_kwargs and self.grad_name != 'grad_norm')
+            and getattr(self.optimizer, '_step_supports_amp_scaling', False)
+            and all(group.get('fused') for group in groups)
+        )
+
+    def _step_on_device(self, **kwargs) -> None:
+        params = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
+        norm = get_total_norm([p.grad for p in params])
+        # The gradients are divided by a tensor (torch's clipping has the same 1e-6), or left as they are.
+        limit = self.clip_grad_kwargs['max_norm'] if self.clip_grad_kwargs else None
+        scale = None if limit is None else torch.where(norm > limit, (norm + 1e-6) / limit, 1.0)
+        self.optimizer.grad_scale, self.optimizer.found_inf = scale, (~norm.isfinite()).float()
+        try:
+            self.optimizer.step(**kwargs)
+        finally:
+            del self.optimizer.grad_scale, self.optimizer.found_inf
+        on_host = norm.to('cpu', non_blocking=True)
+        there = torch.cuda.Event() if norm.is_cuda else None
+        if there is not None:
+            there.record()
+        self._unread = (on_host, there, self._inner_count, self.optimizer.param_groups[0]['lr'])
+
+    def _settle(self) -> None:
+        """Read what became of the last step, if that is not known yet."""
+        if self._unread is None:
+            return
+        (on_host, there, iteration, rate), self._unread = self._unread, None
+        if there is not None:
+            there.synchronize()
+        self._note(float(on_host), iteration, rate)
+
+    def _note(self, norm: float, iteration: int, rate: float) -> None:
+        """Count and report a step that was made, or skipped because of its norm."""
+        if math.isfinite(norm):
+            self.skipped_in_a_row = 0
+            self.message_hub.update_scalar('train/grad_norm', norm)
+        else:
+            self.skipped_in_a_row += 1
+            self.skipped_steps += 1
+            self._last_skip = (
+                f'Iteration {iteration}: the loss or a gradient is not finite (gradient norm {norm}); this '
+                f'step is skipped ({self.skipped_in_a_row} in a row, {self.skipped_steps} in all; learning '
+                f'rate {rate:.3g}).'
+            )
+            print_log(self._last_skip, logger='current', level=logging.WARNING)
+        if self.skipped_steps:
+            self.message_hub.update_scalar('train/skipped_steps', self.skipped_steps)
+
+    def _require_progress(self) -> None:
+        if self.skipped_in_a_row >= self.max_skipped_steps:
+            raise FloatingPointError(
+                f'{self._last_skip} Training stops after {self.max_skipped_steps} skipped steps in a row '
+                '(optim_wrapper.max_skipped_steps). Lower the learning rate, or resume from an earlier '
+                'checkpoint.'
+            )
 
     def _clipped_norm(self) -> float:
         """Total norm of the gradients before clipping."""
@@ -132,21 +208,10 @@ class MVPOptimWrapper(OptimWrapper):
             clip_grads_with_norm_(params, self.clip_grad_kwargs['max_norm'], norm)
         return float(norm)
 
-    def _skip(self, norm: float) -> None:
-        self.skipped_in_a_row += 1
-        self.skipped_steps += 1
-        message = (
-            f'Iteration {self._inner_count}: the loss or a gradient is not finite (gradient norm '
-            f'{norm}); this step is skipped ({self.skipped_in_a_row} in a row, {self.skipped_steps} in '
-            f'all; learning rate {self.optimizer.param_groups[0]["lr"]:.3g}).'
-        )
-        print_log(message, logger='current', level=logging.WARNING)
-        if self.skipped_in_a_row >= self.max_skipped_steps:
-            raise FloatingPointError(
-                f'{message} Training stops after {self.max_skipped_steps} skipped steps in a row '
-                '(optim_wrapper.max_skipped_steps). Lower the learning rate, or resume from an earlier '
-                'checkpoint.'
-            )
+
+def _waits_for_device(parameter: nn.Parameter) -> bool:
+    """Whether reading a number of this parameter's device makes the CPU wait."""
+    return parameter.is_cuda
 
 
 def _has_fast_bf16() -> bool:

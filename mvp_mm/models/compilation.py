@@ -30,7 +30,8 @@ def compiles(choice: bool | str, tensor: Tensor, training: bool) -> bool:
 
     Args:
         choice: True: always; False: never; ``'auto'``: on CUDA while training, whose batches have one shape
-            (each other shape is another compilation), and if this machine can compile.
+            (each other shape is another compilation), if this machine can compile; but not where torch is to
+            be deterministic, since the compiler chooses among its kernels by their time.
         tensor: An input.
         training: Whether the module is in training mode.
     """
@@ -38,7 +39,7 @@ def compiles(choice: bool | str, tensor: Tensor, training: bool) -> bool:
         return False  # part of a larger graph
     if choice != 'auto':
         return bool(choice)
-    return training and tensor.is_cuda and can_compile()
+    return training and tensor.is_cuda and not torch.are_deterministic_algorithms_enabled() and can_compile()
 
 
 @cache

@@ -1,11 +1,17 @@
 """From a collated batch to what the algorithm takes."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from mmengine.model import BaseDataPreprocessor
 from mmpretrain.registry import MODELS
 from torch import Tensor
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 @MODELS.register_module()
@@ -68,7 +74,16 @@ class MVPDataPreprocessor(BaseDataPreprocessor):
         return dict(inputs=images, mask=mask, data_samples=samples)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.mean.device, non_blocking=self._non_blocking)
+        device = self.mean.device
+        if not (self._non_blocking and device.type == 'cuda' and tensor.device.type == 'cpu'):
+            return tensor.to(device, non_blocking=self._non_blocking)
+        # On a stream of its own, so that the copy runs beside the step before, which still computes.
+        current, copies = torch.cuda.current_stream(device), _copy_stream(device)
+        with torch.cuda.stream(copies):
+            copied = tensor.to(device, non_blocking=True)
+        current.wait_stream(copies)
+        copied.record_stream(current)
+        return copied
 
     @staticmethod
     def _stacked(values: Tensor | Sequence[Tensor], what: str) -> Tensor:

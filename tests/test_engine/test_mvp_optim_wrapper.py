@@ -6,7 +6,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from mvp_mm.engine import MVPOptimWrapper
+from mvp_mm.engine import MVPOptimWrapper, mvp_optim_wrapper
 
 
 def wrapped(model, lr=0.1, **kwargs):
@@ -122,3 +122,57 @@ def test_skipped_steps_outlive_a_restart():
     assert plain.get_lr() == wrapper.get_lr()
     other.load_state_dict(plain.state_dict())
     assert other.skipped_steps == 0
+
+
+class TestDecidedOnTheDevice:
+    """What CUDA does; the CPU's fused AdamW takes the same tensors."""
+
+    @pytest.fixture(autouse=True)
+    def as_on_cuda(self, monkeypatch):
+        monkeypatch.setattr(mvp_optim_wrapper, '_waits_for_device', lambda parameter: self.on_device)
+
+    def trained(self, on_device, bad=(), steps=6, **kwargs):
+        self.on_device = on_device
+        torch.manual_seed(0)
+        model = nn.Linear(4, 3)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.05, fused=True)
+        wrapper = MVPOptimWrapper(optimizer=optimizer, **kwargs)
+        for step in range(steps):
+            loss = 50 * model(torch.randn(8, 4)).square().mean()
+            wrapper.update_params(loss * math.nan if step in bad else loss)
+            assert not hasattr(optimizer, 'found_inf')
+        return model, wrapper
+
+    @pytest.mark.parametrize('clip', [None, dict(max_norm=3.0), dict(max_norm=1e6)])
+    @pytest.mark.parametrize('bad', [(), (0,), (2, 3)])
+    def test_it_is_the_same_as_on_the_host(self, clip, bad):
+        expected, by_host = self.trained(False, bad, clip_grad=clip)
+        model, wrapper = self.trained(True, bad, clip_grad=clip)
+        assert wrapper._unread is not None and by_host._unread is None
+        torch.testing.assert_close(model.state_dict(), expected.state_dict(), rtol=1e-5, atol=1e-7)
+        state, other = wrapper.state_dict(), by_host.state_dict()
+        assert state['skipped'] == other['skipped'] == [0, len(bad)]
+        for mine, theirs in zip(state['state'].values(), other['state'].values(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+
+    def test_a_norm_is_logged_a_step_later(self):
+        _, wrapper = self.trained(True, clip_grad=dict(max_norm=3.0))
+        before = wrapper.message_hub.get_scalar('train/grad_norm').current()
+        norm = float(wrapper._unread[0])
+        wrapper.state_dict()
+        assert wrapper.message_hub.get_scalar('train/grad_norm').current() == norm != before
+
+    @pytest.mark.parametrize('most', [1, 3])
+    def test_the_last_of_too_many_is_told_at_once(self, most):
+        with pytest.raises(FloatingPointError, match=f'Iteration {1 + most}: .*{most} in a row'):
+            self.trained(True, range(1, 6), clip_grad=dict(max_norm=3.0), max_skipped_steps=most)
+
+    def test_others_are_clipped_by_the_host(self):
+        self.on_device = True
+        parameters = nn.Linear(2, 2).parameters()
+        plain = MVPOptimWrapper(optimizer=torch.optim.SGD(parameters, lr=0.1))
+        by_value = MVPOptimWrapper(
+            optimizer=torch.optim.AdamW(nn.Linear(2, 2).parameters(), fused=True),
+            clip_grad=dict(type='value', clip_value=0.1),
+        )
+        assert not plain._decides_on_device() and not by_value._decides_on_device()

@@ -16,15 +16,13 @@ from .report import Report
 # Beside those that are chosen: rows, columns, warps, stages.
 CANDIDATES = {
     'forward': [
-        (64, 64, 4, 2), (128, 64, 8, 2), (128, 64, 4, 3), (64, 128, 4, 2), (64, 32, 4, 3), (128, 128, 8, 2),
+        (64, 64, 4, 3), (64, 32, 4, 2), (64, 32, 4, 4), (64, 16, 4, 4), (128, 32, 8, 3), (128, 64, 4, 3),
     ],
-    'whole_rows': [(32, None, 8, 1), (32, None, 8, 3), (16, None, 4, 2), (16, None, 8, 2), (32, None, 16, 2)],
     'key_value': [
-        (64, 64, 4, 1), (64, 64, 8, 2), (32, 64, 4, 2), (64, 32, 4, 2), (128, 64, 8, 2), (64, 128, 8, 2),
-        (32, 128, 8, 2),
+        (64, 64, 4, 1), (64, 64, 4, 2), (32, 64, 4, 1), (32, 64, 4, 3), (16, 64, 4, 2), (16, 64, 4, 3),
+        (32, 64, 8, 2), (32, 128, 8, 2),
     ],
-    'query': [(64, 32, 4, 2), (128, 64, 8, 2), (64, 64, 4, 1), (64, 64, 4, 3)],
-    'bias': [(64, 64, 8, 2), (128, 64, 8, 2), (64, 64, 4, 3), (64, 32, 4, 2)],
+    'query': [(64, 64, 4, 2), (64, 32, 4, 3), (64, 32, 4, 4), (128, 64, 4, 2), (128, 64, 8, 3)],
 }  # fmt: skip
 
 
@@ -90,25 +88,19 @@ def _time_tiles(report: Report, label: str, tensors: list, upstream: Tensor, ful
     qkv, bias = tensors[0].detach().unflatten(-1, (3, HEADS, WIDTH)), tensors[1].detach()
     upstream = upstream.unflatten(-1, (HEADS, WIDTH))
     out, log_sum = triton_attention._attention(qkv, bias)
-    whole = qkv.shape[1] <= triton_attention.WHOLE_ROWS
-    used = {'forward', 'key_value', 'whole_rows'} if whole else {'forward', 'key_value', 'query', 'bias'}
     passes = {
         'forward': lambda: triton_attention._attention(qkv, bias),
         'backward': lambda: triton_attention._attention_backward(upstream, qkv, bias, out, log_sum, True),
     }
     for kernel, tiles in CANDIDATES.items():
-        if kernel not in used:
-            continue
         work = passes['forward' if kernel == 'forward' else 'backward']
         kept = triton_attention.TILES[kernel]
         for rows, columns, warps, stages in itertools.islice(tiles, None if full else 1):
             tile = dict(ROWS=rows, COLUMNS=columns, num_warps=warps, num_stages=stages)
-            triton_attention.TILES[kernel] = {key: value for key, value in tile.items() if value}
+            triton_attention.TILES[kernel] = tile
             try:
                 found, unit = event_seconds(work, 20 if full else 2) * 1e3, 'ms'
             except Exception as error:  # too large a tile for the GPU
                 found, unit = f'{type(error).__name__}: {str(error)[:120]}', ''
-            report.add(
-                f'{label}, {kernel} {rows}x{columns or "all"}, {warps} warps, {stages} stages', found, unit
-            )
+            report.add(f'{label}, {kernel} {rows}x{columns}, {warps} warps, {stages} stages', found, unit)
         triton_attention.TILES[kernel] = kept

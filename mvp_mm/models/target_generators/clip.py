@@ -6,6 +6,7 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..patch_embedding import embed_patches
 from .base import Grid, TargetGenerator
 from .clip_weights import load_clip_visual
 from .self_attention import use_simple_attention
@@ -138,7 +139,7 @@ def _fold_quick_gelu(visual: nn.Module) -> None:
 
 
 def _open_clip_tokens(visual: nn.Module, images: Tensor, grid: Grid, project: bool) -> Tensor:
-    tokens = visual.conv1(images).flatten(2).transpose(1, 2)
+    tokens = embed_patches(images, visual.conv1).flatten(1, 2)
     cls = visual.class_embedding.to(tokens.dtype).expand(len(tokens), 1, -1)
     tokens = torch.cat([cls, tokens], dim=1) + _positions(visual, grid)
     tokens = visual.transformer(visual.ln_pre(tokens))
