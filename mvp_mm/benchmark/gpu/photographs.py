@@ -43,7 +43,7 @@ def _write(folder: Path, number: int) -> Path:
     smooth, texture = (
         np.asarray(image.resize(SIZE, Image.Resampling.BICUBIC), np.float32) for image in (coarse, fine)
     )
-    pixels = smooth + 0.35 * (texture - 128) + rng.normal(0, 6, (height, width, 1))
+    pixels = smooth + 0.35 * (texture - 128) + rng.normal(0, 13, (height, width, 1))
     path = folder / f'{number:06d}.jpg'
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
     return path
