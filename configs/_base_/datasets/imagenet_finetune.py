@@ -55,6 +55,7 @@ train_dataloader = dict(
     num_workers=8,
     persistent_workers=True,
     pin_memory=True,
+    collate_fn=dict(type='default_collate'),  # one tensor, so one copy to the GPU
     drop_last=True,  # BEiT recipe: 1251 steps an epoch
     sampler=dict(type='EpochSampler', total_batch=1024, shuffle=True),
     dataset=dict(type='LabelledImages', data_root=data_root, split='train', pipeline=train_pipeline),
@@ -64,6 +65,7 @@ val_dataloader = dict(
     num_workers=8,
     persistent_workers=True,
     pin_memory=True,
+    collate_fn=dict(type='default_collate'),  # one tensor, so one copy to the GPU
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='LabelledImages', data_root=data_root, split='val', pipeline=test_pipeline),
 )

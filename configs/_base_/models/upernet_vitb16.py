@@ -7,7 +7,7 @@ norm_cfg = dict(type='SyncBN', requires_grad=True)  # BEiT recipe; BN on a CPU
 model = dict(
     type='mmseg.WindowedEncoderDecoder',
     data_preprocessor=dict(
-        type='mmseg.SegDataPreProcessor',
+        type='mmseg.PackedSegPreprocessor',  # mmseg's, with one copy to the GPU for a batch
         size=(512, 512),  # paper §4.1
         mean=[123.675, 116.28, 103.53],  # ImageNet, as in pre-training
         std=[58.395, 57.12, 57.375],
