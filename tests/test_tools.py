@@ -168,6 +168,7 @@ def test_two_processes(images, tmp_path):
             ),
             cwd=tmp_path,
             PORT=str(29600 + os.getpid() % 1000),
+            CUDA_VISIBLE_DEVICES='',
         )
         assert f'{16 // processes} images = 16, as the recipe says' in output
         finals.append(torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict'])

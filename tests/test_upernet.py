@@ -221,7 +221,7 @@ def test_trains_and_takes_a_pretraining_checkpoint(tmp_path):
     runner = build_runner(cfg)
     runner.train()
     assert runner.iter == 2
-    trained = runner.model.backbone.layers[0].attn.qkv.weight
+    trained = runner.model.backbone.layers[0].attn.qkv.weight.cpu()
     assert (trained - source.layers[0].attn.qkv.weight).abs().max() < 0.01  # two steps away, no more
     assert (tmp_path / 'run/iter_2.pth').is_file()
     # going on needs no pre-training checkpoint any more
@@ -275,8 +275,8 @@ def test_the_option_for_a_checkpoint_where_none_is_needed(tmp_path):
     filled = build_runner(cfg)
     filled._init_model_weights()
     weight = source.layers[0].attn.qkv.weight
-    assert torch.equal(filled.model.backbone.layers[0].attn.qkv.weight, weight)
-    assert not torch.equal(fresh.model.backbone.layers[0].attn.qkv.weight, weight)
+    assert torch.equal(filled.model.backbone.layers[0].attn.qkv.weight.cpu(), weight)
+    assert not torch.equal(fresh.model.backbone.layers[0].attn.qkv.weight.cpu(), weight)
 
 
 @pytest.mark.parametrize('name', ['vittiny_camvid', 'vittiny_custom', 'vittiny_scenes'])
@@ -304,7 +304,7 @@ def test_multi_scale_test_of_the_tiny_configs(name, tmp_path):
     assert all(sample.gt_sem_seg.shape == tuple(sample.ori_shape) for sample in samples)
     if name == 'vittiny_scenes':
         for sample, scene in zip(samples, runner.test_dataloader.dataset.collection, strict=True):
-            assert np.array_equal(sample.gt_sem_seg.data[0], scene[1])
+            assert np.array_equal(sample.gt_sem_seg.data[0].cpu(), scene[1])
 
 
 @pytest.mark.parametrize('name', [VITB, 'upernet/vitb16_custom_512x512.py'])

@@ -10,7 +10,12 @@ def test_two_processes_validate_one_model(tmp_path):
     """They train on different numbers, and validate with the first one's statistics."""
     script = Path(__file__).with_name('validated_statistics.py')
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', '--standalone']
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(script.parents[2])}
+    env = {
+        **os.environ,
+        'OMP_NUM_THREADS': '1',
+        'CUDA_VISIBLE_DEVICES': '',
+        'PYTHONPATH': str(script.parents[2]),
+    }
     done = subprocess.run(
         [*command, str(script), str(tmp_path)], env=env, capture_output=True, text=True, timeout=240
     )

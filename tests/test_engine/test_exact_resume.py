@@ -180,7 +180,12 @@ def test_a_loader_that_cannot_begin_in_the_middle():
 def test_two_processes(tmp_path):
     script = Path(__file__).with_name('exact_runs.py')
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', '--standalone']
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(script.parents[2])}
+    env = {
+        **os.environ,
+        'OMP_NUM_THREADS': '1',
+        'CUDA_VISIBLE_DEVICES': '',
+        'PYTHONPATH': str(script.parents[2]),
+    }
     done = subprocess.run(
         [*command, str(script), str(tmp_path)], env=env, capture_output=True, text=True, timeout=500
     )

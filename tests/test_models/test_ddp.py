@@ -10,7 +10,7 @@ def test_two_processes_average_to_the_joined_batch(tiny_clip):
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', '--standalone']
     script = Path(__file__).with_name('ddp_gradients.py')
     root = str(script.parents[2])
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': root}
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': root}
     done = subprocess.run(
         [*command, str(script), tiny_clip('ddp')], env=env, capture_output=True, text=True, timeout=240
     )
