@@ -46,6 +46,8 @@ def plain_path() -> Iterator[None]:
     models = 'mvp_mm.models'
     with (
         patch(f'{models}.attention.biased_attention', plain_attention),
+        patch(f'{models}.attention.is_available', lambda *args: False),
+        patch(f'{models}.patch_embedding._only_projects', lambda projection: False),
         patch(f'{models}.mvp_block.MVPBlock._add', plain_sum),
         patch(f'{models}.relative_position.relative_position_bias', plain_bias),
         patch(f'{models}.target_generators.clip._fold_quick_gelu', lambda visual: None),
@@ -61,27 +63,39 @@ def fast_path() -> Iterator[None]:
         yield
 
 
-def loss_curve(steps: int, plain: bool, seed: int = 0) -> list[float]:
-    """Float32 losses of the tiny student on rendered scenes, taught by the embedded CLIP.
+def loss_curve(
+    steps: int, plain: bool, seed: int = 0, device: str = 'cpu', precision: str = 'float32'
+) -> list[float]:
+    """Losses of the tiny student on rendered scenes, taught by the embedded CLIP.
 
     Args:
         steps: Optimiser steps of 16 scenes, by the recipe's AdamW and clipping.
-        plain: By :func:`plain_path` and torch's unfused optimiser.
+        plain: By :func:`plain_path`, nothing compiled, and torch's unfused optimiser.
         seed: Of weights, drop path and masks. Default 0.
+        device: Where.
+        precision: ``'float32'`` (default) or ``'bfloat16'``.
 
     Returns:
         A loss a step.
     """
     init_default_scope('mmpretrain')
     cfg = Config.fromfile(CONFIGS / 'mvp' / 'vittiny_scenes.py')
-    wrapper = dict(cfg.optim_wrapper, precision='float32')
+    if plain:
+        cfg.merge_from_dict(
+            {
+                'model.backbone.compile_blocks': False,
+                'model.target_generator.compile_blocks': False,
+                'model.compile_loss': False,
+            }
+        )
+    wrapper = dict(cfg.optim_wrapper, precision=precision)
     wrapper['optimizer'] = dict(wrapper['optimizer'], **({'foreach': False} if plain else {}))
     scenes = SceneCollection('train', BATCH * steps)
     draw = BlockwiseMask(8, 24, min_num_patches=5).draw
     losses = []
     with plain_path() if plain else fast_path():
         torch.manual_seed(seed)
-        model = MODELS.build(cfg.model).train()
+        model = MODELS.build(cfg.model).to(device).train()
         optimiser = build_optim_wrapper(model, wrapper)
         for step in range(steps):
             images = torch.stack(

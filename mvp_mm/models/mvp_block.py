@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .attention import attention_probabilities, qkv_bias, self_attention, split_heads
 from .compilation import compiled, compiles
+from .gelu import use_compiled_gelu
 from .onednn_linear import OneDNNLinear, onednn_linear, use_onednn
 from .relative_position import BiasCache, Grid, add_relative_position_table
 
@@ -137,6 +138,7 @@ class MVPBlock(nn.Module):
             embed_dims, feedforward_channels, act_cfg=act_cfg, ffn_drop=drop_rate, add_identity=False
         )
         use_onednn(self.ffn)
+        use_compiled_gelu(self.ffn)
         self.drop_path = DropPath(drop_path_rate)
         if layer_scale_init_value > 0:
             self.gamma_1 = nn.Parameter(layer_scale_init_value * torch.ones(embed_dims))

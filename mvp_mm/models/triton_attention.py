@@ -149,8 +149,8 @@ def _padded_bias(bias: Tensor, dtype: torch.dtype) -> Tensor:
 # Chosen on an H200 by `gpu_check.py --stages 8` (docs/performance.md).
 TILES = {
     'forward': dict(ROWS=64, COLUMNS=32, num_warps=4, num_stages=3),
-    'key_value': dict(ROWS=32, COLUMNS=64, num_warps=4, num_stages=2),
-    'query': dict(ROWS=64, COLUMNS=64, num_warps=4, num_stages=3),
+    'key_value': dict(ROWS=32, COLUMNS=64, num_warps=4, num_stages=3),
+    'query': dict(ROWS=128, COLUMNS=64, num_warps=8, num_stages=3),
 }
 
 

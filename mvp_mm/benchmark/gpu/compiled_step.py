@@ -3,7 +3,6 @@
 import time
 
 import torch
-import torch._inductor.config as inductor
 from torch import Tensor
 
 from ..interleaved import Phases, phase_shares
@@ -43,10 +42,8 @@ def _compare(report: Report, batch: int) -> None:
     start = time.perf_counter()
     loss, gradients = _loss_and_gradients(Eager(batch, CUDA, BF16))
     free()
-    with inductor.patch(fallback_random=True):  # torch's own draws
-        compiled_loss, compiled = _loss_and_gradients(Compiled(batch, CUDA, BF16))
-    apart = abs(compiled_loss - loss) / max(abs(loss), 1e-9)
-    report.at_most('compiled against eager: relative difference of the loss', apart, 2e-3)
+    compiled_loss, compiled = _loss_and_gradients(Compiled(batch, CUDA, BF16))
+    report.at_most('compiled against eager: difference of the loss', abs(compiled_loss - loss), 2e-3)
     report.at_least('compiled against eager: cosine of all gradients', cosine(compiled, gradients), 0.999)
     report.add('compiled against eager: it took', time.perf_counter() - start, 's')
     free()

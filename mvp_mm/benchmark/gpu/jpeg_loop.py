@@ -2,7 +2,12 @@
 
 import os
 import time
+from pathlib import Path
 
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from ...engine.mvp_runner import MVPRunner
 from ..pretrain_variants import ThisPackage
 from .measure import build, event_seconds, warm_compiler
 from .photographs import repeat, write_photographs
@@ -50,8 +55,27 @@ def run(report: Report, scale: str) -> None:
     report.add('whole loop', loop, 'images/s')
     share = 100 * steady(waits, skip) / seconds
     report.at_most('share of an iteration that waits for data', share, 5, '%')
+    report.add('its loader alone', _loader_rate(report.scratch / 'train', batch, workers), 'images/s')
     warm_compiler()
     step, _, _ = build(ThisPackage, batch)
     alone = batch / max(event_seconds(step, 15 if full else 2, 3), 1e-9)
     report.add('its step alone', alone, 'images/s')
     report.at_least('whole loop over its step alone', loop / alone, 0.95)
+
+
+def _loader_rate(folder: Path, batch: int, workers: int) -> float:
+    """Images/s of the loader when nothing else is done, once what it has prepared at first is used up."""
+    cfg = Config.fromfile(CONFIGS / 'mvp' / 'vitb16_in1k.py').train_dataloader
+    cfg.update(batch_size=batch, num_workers=workers, persistent_workers=False)
+    cfg.dataset.data_root = str(folder)
+    cfg.sampler.total_batch = batch
+    init_default_scope('mmpretrain')
+    loader = MVPRunner.build_dataloader(cfg, seed=0)
+    batches = iter(loader)
+    first = min(3 * workers, len(loader) // 2)  # more than are prepared ahead
+    for _ in zip(range(first), batches, strict=False):
+        pass
+    start, counted = time.perf_counter(), 0
+    for _ in batches:
+        counted += 1
+    return counted * batch / max(time.perf_counter() - start, 1e-9)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..compilation import compiles, require_choice
+from ..gelu import use_compiled_gelu
 from ..onednn_linear import use_onednn
 from .last_attention import attention_in_a_run
 
@@ -86,6 +87,7 @@ class TargetGenerator(BaseModule):
         self.compile_blocks = compile_blocks
         self._announced: set[Grid] = set()
         use_onednn(teacher)
+        use_compiled_gelu(teacher)
         # Plain containers, which nn.Module does not look into. One copy of the weights a dtype, made
         # when first needed, because casting back and forth would lose precision.
         self._teachers = {torch.float32: teacher.requires_grad_(False).eval()}
