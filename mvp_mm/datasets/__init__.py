@@ -1,8 +1,6 @@
 """What is learnt from: image folders, the order of samples, masks and packing."""
 
 from .block_mask import BlockwiseMask
-from .collate_encoded import collate_encoded
-from .encoded_crop import EncodedCrop
 from .endless_sampler import EndlessSampler
 from .epoch_sampler import EpochSampler
 from .fast_crop import FastCrop
@@ -15,7 +13,6 @@ from .unlabelled_images import UnlabelledImages
 
 __all__ = [
     'BlockwiseMask',
-    'EncodedCrop',
     'EndlessSampler',
     'EpochSampler',
     'FastCrop',
@@ -26,5 +23,4 @@ __all__ = [
     'SceneImages',
     'UnlabelledImages',
     'UnreadableImageError',
-    'collate_encoded',
 ]

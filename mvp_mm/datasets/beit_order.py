@@ -1,11 +1,10 @@
-"""A random crop in BEiT's order of work: each step on the whole image, by torchvision."""
+"""A random crop in BEiT's order of work: each step on the whole image, by torchvision and Pillow."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tvf
 
@@ -32,7 +31,7 @@ class CropDraw(NamedTuple):
 
 
 def beit_order_crop(pixels: np.ndarray, size: tuple[int, int], draw: CropDraw) -> np.ndarray:
-    """Jitter an image, flip it, cut the crop and resize it by Pillow: what :class:`FastCrop` has to give.
+    """Jitter an image, flip it, cut the crop and resize it: what :class:`FastCrop` has to give.
 
     Args:
         pixels: RGB, uint8 ``(height, width, 3)``.
@@ -42,13 +41,9 @@ def beit_order_crop(pixels: np.ndarray, size: tuple[int, int], draw: CropDraw) -
     Returns:
         uint8 ``(*size, 3)``.
     """
-    return np.array(crop_of_image(Image.fromarray(pixels), size, draw))
-
-
-def crop_of_image(image: Image.Image | Tensor, size: tuple[int, int], draw: CropDraw) -> Image.Image | Tensor:
-    """The same of a Pillow image, or of a uint8 tensor ``(3, height, width)`` on its device."""
+    image = Image.fromarray(pixels)
     for step, factor in draw.steps:
         image = ADJUST[step](image, factor)
     if draw.flipped:
         image = tvf.hflip(image)
-    return tvf.resized_crop(image, *draw.box, list(size), InterpolationMode.BICUBIC, antialias=True)
+    return np.array(tvf.resized_crop(image, *draw.box, list(size), InterpolationMode.BICUBIC))

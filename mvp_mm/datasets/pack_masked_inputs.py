@@ -19,15 +19,14 @@ class PackMaskedInputs(BaseTransform):
     mmpretrain's ``PackInputs`` hides each mask in its data sample, and a batch of 256 then crosses from
     worker to trainer as 256 tensors; here the loader's workers stack them.
 
-    Required keys: ``img``, ``mask``. The result has ``inputs`` (uint8 ``(3, H, W)``, or what is no image
-    yet), ``mask`` (bool ``(h, w)``) and ``data_samples`` with the meta keys.
+    Required keys: ``img``, ``mask``. The result has ``inputs`` (uint8 ``(3, H, W)``), ``mask`` (bool
+    ``(h, w)``) and ``data_samples`` with the meta keys.
 
     Args:
-        meta_keys: What to keep of the results. Default ``('sample_idx', 'img_path', 'crop_draw')``; the last
-            is :class:`EncodedCrop`'s.
+        meta_keys: What to keep of the results. Default ``('sample_idx', 'img_path')``.
     """
 
-    def __init__(self, meta_keys: Sequence[str] = ('sample_idx', 'img_path', 'crop_draw')) -> None:
+    def __init__(self, meta_keys: Sequence[str] = ('sample_idx', 'img_path')) -> None:
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:

@@ -12,7 +12,7 @@ try:
 except ImportError:
     simplejpeg = None
 
-START_OF_IMAGE, END_OF_IMAGE = b'\xff\xd8\xff', b'\xff\xd9'
+START_OF_IMAGE = b'\xff\xd8\xff'
 # JPEG markers (ITU-T T.81, table B.1).
 APP1, START_OF_SCAN = 0xE1, 0xDA  # APP1: Exif or XMP
 ORIENTATION = 0x0112  # Exif's tag
@@ -42,29 +42,8 @@ def read_rgb(path: str, fast: bool = True) -> np.ndarray:
     return pixels
 
 
-def whole_ordinary_jpeg(path: str) -> tuple[bytes, int, int] | None:
-    """An ordinary JPEG file that has an end, for a decoder that is told no more than its bytes.
-
-    Returns:
-        The file, and the image's height and width; None of any other file, or without simplejpeg.
-    """
-    found = _ordinary_jpeg(path) if simplejpeg is not None else None
-    return found if found and found[0].endswith(END_OF_IMAGE) else None
-
-
 def _decoded(path: str) -> np.ndarray | None:
     """The pixels of an ordinary JPEG file, else None."""
-    found = _ordinary_jpeg(path)
-    if found is None:
-        return None
-    try:
-        return simplejpeg.decode_jpeg(found[0], 'RGB')
-    except ValueError:  # whatever libjpeg-turbo complains of, were it only a warning
-        return None
-
-
-def _ordinary_jpeg(path: str) -> tuple[bytes, int, int] | None:
-    """Bytes, height and width, by a file's headers."""
     try:
         with open(path, 'rb') as file:
             data = file.read()
@@ -79,9 +58,9 @@ def _ordinary_jpeg(path: str) -> tuple[bytes, int, int] | None:
             return None
         if _has_app1(data) and not _is_upright(data):
             return None
-    except (ValueError, IndexError):
+        return simplejpeg.decode_jpeg(data, 'RGB')
+    except (ValueError, IndexError):  # whatever libjpeg-turbo complains of, were it only a warning
         return None
-    return data, height, width
 
 
 def _has_app1(data: bytes) -> bool:

@@ -3,7 +3,6 @@
 from .block_wrapping import each_block
 from .broadcast_statistics_hook import BroadcastStatisticsHook
 from .class_count_hook import ClassCountHook
-from .device_crop_preprocessor import DeviceCropPreprocessor
 from .exact_epoch_loop import ExactEpochLoop
 from .exact_iter_loop import ExactIterLoop
 from .launch import (
@@ -33,7 +32,6 @@ from .unreadable_images_hook import UnreadableImagesHook
 __all__ = [
     'BroadcastStatisticsHook',
     'ClassCountHook',
-    'DeviceCropPreprocessor',
     'ExactEpochLoop',
     'ExactIterLoop',
     'LinearProbeOptimWrapperConstructor',

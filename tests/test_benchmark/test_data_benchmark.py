@@ -129,7 +129,7 @@ def test_every_pipeline_gives_a_crop_and_a_mask(image_folder):
     tensors = loader_speed.build([loader_speed.TensorCrop(), *ours[1:]])
     for sample in (
         loader_speed._unseeded(tensors, paths, 0),
-        loader_speed.seeded(loader_speed.build(ours), paths, 0),
+        loader_speed._seeded(loader_speed.build(ours), paths, 0),
     ):
         assert sample['inputs'].shape == (3, 224, 224) and sample['inputs'].dtype == torch.uint8
         assert sample['mask'].sum() == 75
@@ -137,7 +137,7 @@ def test_every_pipeline_gives_a_crop_and_a_mask(image_folder):
 
 def test_speed_tool(image_folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'data.md'
-    arguments = (image_folder, '--rounds', 1, '--images', 2, '--workers', 0, '--device', 'cpu', '--out', out)
+    arguments = (image_folder, '--rounds', 1, '--images', 2, '--workers', 0, '--out', out)
     run('benchmark_data.py', *arguments, monkeypatch=monkeypatch)
     written = out.read_text()
     tables = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')]
@@ -149,6 +149,3 @@ def test_speed_tool(image_folder, tmp_path, monkeypatch, capsys):
         cells = rows(written, f'{pipeline} |')[0]
         assert float(cells[1]) == pytest.approx(1000 / float(cells[2]), rel=0.05)
     assert len(rows(written, 'mask')) == 1
-    whole, decoding = rows(written, 'decoded and cut')[0], rows(written, 'decoded alone')[0]
-    assert float(whole[1]) > 0
-    assert float(decoding[1]) > 0

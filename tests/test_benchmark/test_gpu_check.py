@@ -148,7 +148,7 @@ def test_not_a_number_passes_nothing(tmp_path):
 
 def test_the_plan():
     numbers = [stage.number for group in stages.PLAN for stage in group]
-    assert sorted(numbers) == list(range(1, 17))
+    assert sorted(numbers) == [*range(1, 15), 16, 17]  # 15 is gone, and its number is not given again
     assert all(len(group) <= 4 for group in stages.PLAN)
     assert all(stage.seconds < stage.limit for group in stages.PLAN for stage in group)
     assert [[s.number for s in group] for group in stages.chosen([4, 5, 2])] == [[2, 4], [5]]

@@ -27,12 +27,6 @@ def main() -> None:
     parser.add_argument('--images', type=int, default=400, help='at most so many (default: %(default)s)')
     parser.add_argument('--rounds', type=int, default=7, help='default: %(default)s')
     parser.add_argument('--workers', type=int, help='also a whole DataLoader with so many processes')
-    parser.add_argument(
-        '--device',
-        type=torch.device,
-        default='cuda' if torch.cuda.is_available() else None,
-        help='also decoding and cutting on this device (default: cuda where there is one)',
-    )
     parser.add_argument('--out', type=Path, help='Markdown file to write')
     args = parser.parse_args()
 
@@ -46,8 +40,6 @@ def main() -> None:
     if args.workers is not None:
         found = measure.measure_loader(args.folder, paths, config, args.workers)
         tables += '\n\n' + measure.loader_report(found, args.workers)
-    if args.device is not None:
-        tables += '\n\n' + measure.device_crops_report(paths, config, args.device, args.rounds)
     print(tables)
     if args.out:
         command = shlex.join(['python', *sys.argv])

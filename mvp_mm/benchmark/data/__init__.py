@@ -1,7 +1,6 @@
 """What the data pipeline does to images, and how long it takes, beside other pipelines."""
 
 from .crop_comparison import CropComparison, compare_crops, write_sheet
-from .device_crops import device_crops_report
 from .loader_speed import (
     Timing,
     image_paths,
@@ -17,7 +16,6 @@ __all__ = [
     'CropComparison',
     'Timing',
     'compare_crops',
-    'device_crops_report',
     'image_paths',
     'loader_report',
     'measure_loader',

@@ -34,7 +34,6 @@ OURS = 'this package'
 MMPRETRAIN = 'mmpretrain, BEiT'
 MMPRETRAIN_ONE = "mmpretrain, BEiT, without its tokenizer's picture"
 TORCHVISION = 'torchvision v2, tensors'
-ENCODED = "this package, EncodedCrop (the loader's part)"
 PLAIN = "this package, plain=True (BEiT's order, Pillow)"
 # The config whose pipeline is the peer's.
 PEER_CONFIG = 'mmpretrain::beit/beit_beit-base-p16_8xb256-amp-coslr-300e_in1k.py'
@@ -104,12 +103,11 @@ def measure_pipelines(paths: Sequence[str], config: Config, rounds: int = 5) -> 
     plain[0]['plain'] = True
     peer = peer_pipeline()
     variants = {
-        OURS: partial(seeded, build(ours), paths),
+        OURS: partial(_seeded, build(ours), paths),
         MMPRETRAIN: partial(_unseeded, build(peer), paths),
         MMPRETRAIN_ONE: partial(_unseeded, build(without_second_picture(peer)), paths),
         TORCHVISION: partial(_unseeded, build([TensorCrop(), *ours[1:]]), paths),
-        PLAIN: partial(seeded, build(plain), paths),
-        ENCODED: partial(seeded, build(encoded(ours)), paths),
+        PLAIN: partial(_seeded, build(plain), paths),
     }
     return interleaved(variants, len(paths), rounds)
 
@@ -157,13 +155,7 @@ def decoded_tensor(path: str) -> torch.Tensor:
     return tvf.pil_to_tensor(LoadRGBImage()(dict(img_path=path))['img'])
 
 
-def encoded(pipeline: Sequence[dict]) -> list[dict]:
-    """This package's pipeline where the device decodes and cuts."""
-    return [{**pipeline[0], 'type': 'EncodedCrop'}, *pipeline[1:]]
-
-
-def seeded(pipeline: Compose, paths: Sequence[str], number: int) -> dict:
-    """The packed sample of an image, with draws of its own."""
+def _seeded(pipeline: Compose, paths: Sequence[str], number: int) -> dict:
     with seeded_draws(0, 0, number):
         return pipeline(dict(img_path=paths[number], sample_idx=number))
 
