@@ -183,6 +183,7 @@ class MVPBlock(nn.Module):
             gamma = kept if gamma is None else gamma * kept
         if gamma is None:
             return tokens + branch
-        # Autocast would first copy the branch to float32.
-        with torch.autocast(tokens.device.type, enabled=False):
+        if not tokens.is_cuda:
+            return torch.addcmul(tokens, gamma, branch)
+        with torch.autocast('cuda', enabled=False):  # which would first copy the branch to float32
             return torch.addcmul(tokens, gamma, branch)

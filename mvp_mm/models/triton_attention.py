@@ -146,10 +146,10 @@ def _padded_bias(bias: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 # What a program works on at once: rows are queries, columns keys; and its warps and pipeline stages.
-# Chosen on an H200 by `gpu_check.py --stages 8` (docs/performance.md).
+# Chosen on an H200 by `gpu_check.py --stages 6 8` (docs/performance.md).
 TILES = {
     'forward': dict(ROWS=64, COLUMNS=32, num_warps=4, num_stages=3),
-    'key_value': dict(ROWS=32, COLUMNS=64, num_warps=4, num_stages=3),
+    'key_value': dict(ROWS=32, COLUMNS=64, num_warps=4, num_stages=2),
     'query': dict(ROWS=128, COLUMNS=64, num_warps=8, num_stages=3),
 }
 
