@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from ..models.gelu import GELU
 from .student import Student
 
 # From a batch of images to some of the outputs of `Student.forward` and `masked`, by the same names.
@@ -103,7 +104,7 @@ def unlike_beit(student: Student) -> list[str]:
     if any(type(norm) is not nn.LayerNorm or norm.eps != student.eps for norm in norms):
         differences.append("its norms are not all LayerNorm with one eps, as BEiT's")
     activations = {type(layer.ffn.layers[0][1]) for layer in vit.layers}
-    if activations != {nn.GELU}:
+    if not activations <= {nn.GELU, GELU}:
         names = ', '.join(sorted(activation.__name__ for activation in activations))
         differences.append(f"its activation is {names}, and BEiT's is GELU")
     projection = vit.patch_embed.projection
