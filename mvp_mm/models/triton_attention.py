@@ -22,6 +22,7 @@ except ImportError:  # no Triton for this platform
 
 LOG2_E = math.log2(math.e)
 HEAD_WIDTHS = (16, 32, 64, 128)
+MOST_PAIRS = 65535  # of images and heads: a CUDA grid's second dimension
 LARGEST_TILE = 128
 ALIGNMENT = 16  # of rows that a kernel reads and writes in long words
 NEVER = -6e4  # logit of what is beyond the last key: within the range of float16, and a power of zero
@@ -40,6 +41,7 @@ def is_available(qkv: Tensor, bias: Tensor, dropout: float) -> bool:
         and qkv.is_cuda
         and qkv.dtype in (torch.bfloat16, torch.float16)
         and qkv.shape[-1] in HEAD_WIDTHS
+        and qkv.shape[0] * qkv.shape[3] <= MOST_PAIRS
         and bias.shape[-1] == bias.shape[-2] == qkv.shape[1]
         and dropout == 0
         and torch.version.hip is None

@@ -5,8 +5,9 @@ import math
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
-from mvp_mm.models import MVPViT, TimmTargetGenerator
+from mvp_mm.models import MVPViT, TimmTargetGenerator, attention
 from mvp_mm.models.attention import (
     ALIGNMENT,
     aligned,
@@ -170,3 +171,20 @@ def test_a_compiled_teacher_is_the_same():
     torch._dynamo.reset()
     assert torch.allclose(plain(images), compiled(images), atol=1e-5)
     assert torch._dynamo.utils.counters['stats']['unique_graphs'] >= 1
+
+
+def test_a_bias_that_learns_alone_is_not_fused(monkeypatch):
+    """Torch 2.11's fused kernel would then read through an empty tensor in its backward pass."""
+    ways = []
+    for name in ('fused_attention', 'explicit_attention'):
+        monkeypatch.setattr(attention, name, lambda *args, name=name: ways.append(name))
+    with FakeTensorMode():
+        frozen = torch.empty(2, 3, 5, 8, device='cuda')
+        learnt = torch.empty(2, 3, 5, 8, device='cuda', requires_grad=True)
+        bias = torch.empty(3, 5, 5, device='cuda', requires_grad=True)
+        attention.biased_attention(frozen, frozen, frozen, bias)
+        attention.biased_attention(frozen, frozen, learnt, bias)
+        attention.biased_attention(frozen, frozen, frozen, bias.detach())
+        with torch.no_grad():
+            attention.biased_attention(frozen, frozen, frozen, bias)
+    assert ways == ['explicit_attention', *['fused_attention'] * 3]

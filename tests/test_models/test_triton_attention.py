@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from mvp_mm.models import attention, triton_attention
 
@@ -34,6 +35,28 @@ def test_interpreted_kernels_are_the_formula():
 def test_the_cpu_goes_its_own_way():
     qkv = torch.randn(2, 5, 3, 2, 16, dtype=torch.bfloat16)
     assert not triton_attention.is_available(qkv, torch.zeros(2, 5, 5), 0.0)
+
+
+@pytest.mark.parametrize(
+    'shape,dtype,dropout,taken',
+    [
+        ((256, 197, 3, 12, 64), torch.bfloat16, 0.0, True),
+        ((2, 1025, 3, 16, 64), torch.float16, 0.0, True),
+        ((2, 197, 3, 12, 64), torch.float32, 0.0, False),
+        ((2, 197, 3, 12, 64), torch.bfloat16, 0.1, False),
+        ((2, 197, 3, 16, 80), torch.bfloat16, 0.0, False),  # ViT-H
+        ((5462, 65, 3, 12, 64), torch.bfloat16, 0.0, False),  # more than a grid holds
+    ],
+)
+def test_what_the_kernels_take_on_cuda(monkeypatch, shape, dtype, dropout, taken):
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
+    monkeypatch.setattr(triton_attention, 'triton', triton_attention)  # any platform's
+    with FakeTensorMode():
+        qkv = torch.empty(shape, dtype=dtype, device='cuda')
+        bias = torch.empty(shape[3], shape[1], shape[1], device='cuda')
+    assert triton_attention.is_available(qkv, bias, dropout) == taken
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (7, 5))
+    assert not triton_attention.is_available(qkv, bias, dropout)
 
 
 @pytest.mark.parametrize('with_bias', [True, False])
