@@ -44,7 +44,7 @@ LABELLED, MAPS = 'labelled', 'maps'
 REAL_DATA_TOOLS = (
     *('prepare_ade20k', 'check_imagenet', 'train_teacher', 'reproduce_miniature', 'demonstrate'),
     *('benchmark_pretrain', 'benchmark_segmentation', 'benchmark_data', 'compare_crops', 'compare_losses'),
-    *('benchmark_ideas', 'fault_injection'),
+    *('benchmark_ideas', 'fault_injection', 'gpu_check'),
 )
 LAUNCHERS = {'dist_train.sh': ('train', 1), 'dist_test.sh': ('test', 2), 'slurm_train.sh': ('train', 3)}
 FRESH_CLONE = ('quickstart.sh', 'run_tests.sh', 'release_check.sh')

@@ -1,6 +1,7 @@
 """The GPU check's frame: what it writes, whatever its stages do; the stages themselves need a GPU."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -160,3 +161,14 @@ def test_the_tool_says_which_stages_there_are(tmp_path):
     command = [sys.executable, str(TOOL), '--out', str(tmp_path), '--stages', '99']
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and 'there is no stage [99]' in result.stderr
+
+
+def test_without_a_gpu_it_says_so(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(TOOL), '--out', str(tmp_path / 'out')],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, CUDA_VISIBLE_DEVICES=''),
+    )
+    assert done.returncode == 1 and 'torch finds none' in done.stderr
+    assert not (tmp_path / 'out').exists()

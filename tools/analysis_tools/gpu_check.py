@@ -18,6 +18,8 @@ os.environ.setdefault('TORCH_WARM_POOL', '0')
 import argparse  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import torch  # noqa: E402
+
 import mvp_mm.engine as engine  # noqa: E402
 from mvp_mm.benchmark.gpu import check, imports, stages  # noqa: E402, F401
 
@@ -34,6 +36,11 @@ def main() -> None:
     )
     args = parser.parse_args()
     groups = stages.chosen(args.stages)
+    if not torch.cuda.is_available():
+        raise ValueError(
+            'this checks a GPU, and torch finds none (`mvp-mm doctor` says more); for a CPU there are '
+            'benchmark_pretrain.py and its neighbours'
+        )
     print(check.check_gpu(groups, args.out, args.seconds, args.scale, BEGUN))
 
 
