@@ -21,7 +21,7 @@ def require_choice(choice: bool | str, name: str) -> None:
     Raises:
         ValueError: If it is none of ``CHOICES``.
     """
-    if not any(choice is allowed or choice == allowed for allowed in CHOICES):
+    if choice not in CHOICES:
         raise ValueError(f"{name}={choice!r} is none of 'auto', True, False")
 
 
@@ -46,7 +46,7 @@ def compiles(choice: bool | str, tensor: Tensor, training: bool) -> bool:
 def can_compile() -> bool:
     """Whether this machine has what ``torch.compile`` needs for CUDA; if not, say once what is missing."""
     if not has_triton():
-        missing = 'Triton, or a GPU that it supports'
+        missing = 'Triton or a GPU that it supports'
     elif shutil.which('cc') is None and shutil.which('gcc') is None and shutil.which('clang') is None:
         missing = 'a C compiler (cc, gcc or clang)'
     elif not (Path(sysconfig.get_paths()['include']) / 'Python.h').is_file():
@@ -54,7 +54,7 @@ def can_compile() -> bool:
     else:
         return True
     print_log(
-        f'Blocks are not compiled: this machine has no {missing}. Training runs all the same, but slower',
+        f'Blocks are not compiled: this machine lacks {missing}. Training runs all the same, but slower',
         'current',
         level=logging.WARNING,
     )
