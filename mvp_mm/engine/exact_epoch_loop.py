@@ -29,6 +29,13 @@ class ExactEpochLoop(ExactResume, EpochBasedTrainLoop):
         self.runner.call_hook('after_train')
         return self.runner.model
 
+    def prepare_restart(self, state: dict | None) -> None:
+        """MMEngine's count of iterations becomes that of as many epochs of the length that they have now."""
+        super().prepare_restart(state)
+        length = len(self.dataloader)
+        if (state or {}).get('iterations_per_epoch', length) != length:
+            self._iter = self._epoch * length
+
     def run_epoch(self) -> None:
         """Train for an epoch, or for the rest of one."""
         start = self._position()

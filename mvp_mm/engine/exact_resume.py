@@ -10,7 +10,7 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from .bad_batch import keep_bad_batch, sample_names
@@ -102,7 +102,9 @@ class ExactResume:
     def restart_state(self) -> dict:
         """What a checkpoint needs beside MMEngine's; called by all processes together."""
         mine = self._state_before_validation or random_state()
-        return dict(self._lengths(), random_states=gather(mine))
+        wrapper = self.runner.optim_wrapper
+        optimizer = type(wrapper.optimizer).__name__ if isinstance(wrapper, OptimWrapper) else None
+        return dict(self._lengths(), optimizer=optimizer, random_states=gather(mine))
 
     def prepare_restart(self, state: dict | None) -> None:
         """Take what :meth:`restart_state` gave, before the loop runs.
@@ -146,6 +148,7 @@ class ExactResume:
         return dict(
             images_per_iteration=None if size is None else size * get_world_size(),
             images=len(loader.dataset) if hasattr(loader.dataset, '__len__') else None,
+            iterations_per_epoch=len(loader) if isinstance(self, EpochBasedTrainLoop) else None,
         )
 
     def _batches(self, start: int = 0) -> Iterator:

@@ -38,6 +38,7 @@ from .freed_memory import keep_freed_memory
 from .late_agreement import control_group
 from .once_formatted_config import OnceFormattedConfig
 from .process_group import begin_process_group, end_process_group_at_exit, in_step_with_peers
+from .resumed_settings import ResumedSettings
 from .safe_checkpoint import (
     check_whole,
     load_checkpoint_file,
@@ -86,6 +87,8 @@ class MVPRunner(Runner):
     _required_state: tuple[str, ...] = ()
     # What the checkpoint that was loaded last says of the random states.
     _restart_state: dict | None = None
+    # How the run that is resumed goes on where its config has changed.
+    _resumed_settings: ResumedSettings | None = None
     # How many runs this process has begun in a second; the same in all processes of a run.
     _runs_of_second: ClassVar[Counter[str]] = Counter()
 
@@ -311,6 +314,8 @@ class MVPRunner(Runner):
         require_training_state(checkpoint, self._required_state, filename)
         meta = checkpoint.get('meta')
         self._restart_state = meta.get('restart') if isinstance(meta, dict) else None
+        if self._resumed_settings is not None:
+            self._resumed_settings.put_into(checkpoint, str(filename))
         load = fill_whole if strict or self._needs_whole_model else start_from
         load(model, weights, str(filename))
         self._has_loaded = True
@@ -324,7 +329,7 @@ class MVPRunner(Runner):
         resume_param_scheduler: bool = True,
         map_location: str | Callable = 'default',
     ) -> None:
-        """Go on from a checkpoint.
+        """Go on from a checkpoint, by this run's settings where they have changed (:class:`ResumedSettings`).
 
         Args:
             filename: Path or http(s) address.
@@ -342,17 +347,23 @@ class MVPRunner(Runner):
         self._needs_whole_model = True
         self._required_state = ('meta', 'message_hub', *(['optimizer'] if resume_optimizer else []))
         seed, sampler = self.seed, self.train_dataloader.sampler
+        if resume_optimizer and resume_param_scheduler:
+            self._resumed_settings = ResumedSettings(self)
         try:
             super().resume(filename, resume_optimizer, resume_param_scheduler, location)
             if getattr(sampler, 'seed', None) == seed:
                 sampler.seed = self.seed  # the one of the checkpoint, also if this run has drawn its own
             if isinstance(self.train_loop, ExactResume):
                 self.train_loop.prepare_restart(self._restart_state)
+            if self._resumed_settings is not None:
+                self._resumed_settings.bring_schedule_to_place()
         except (LookupError, AttributeError, AssertionError, TypeError) as error:  # MMEngine checks nothing
             raise ValueError(
                 f'training cannot go on from {filename}: its optimiser, schedule or log is not what this '
                 f"config's run saves ({type(error).__name__}: {error})"
             ) from error
+        finally:
+            self._resumed_settings = None
 
     def load_or_resume(self) -> None:
         """Load or go on from a checkpoint, when none is named from the last good one of the work dir.

@@ -102,6 +102,9 @@ def build(
     validate=False,
     resume=False,
     epochs=2,
+    iters=12,
+    optimizer=None,
+    schedule=None,
     hooks=(),
     **more,
 ):
@@ -113,7 +116,7 @@ def build(
         persistent_workers=workers > 0,
         collate_fn=dict(type='default_collate'),
     )
-    train = dict(by_epoch=True, max_epochs=epochs) if by_epoch else dict(by_epoch=False, max_iters=12)
+    train = dict(by_epoch=True, max_epochs=epochs) if by_epoch else dict(by_epoch=False, max_iters=iters)
     if validate:
         train.update(val_interval=1 if by_epoch else 3)
         sampled = dict(loader, sampler=dict(type='DefaultSampler', shuffle=False), num_workers=0)
@@ -128,11 +131,12 @@ def build(
         train_cfg=train,
         optim_wrapper=dict(
             type='MVPOptimWrapper',
-            optimizer=dict(type='AdamW', lr=0.05),
+            optimizer=optimizer or dict(type='AdamW', lr=0.05),
             accumulative_counts=accumulation,
             clip_grad=dict(max_norm=1.0),
         ),
-        param_scheduler=[
+        param_scheduler=schedule
+        or [
             dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=4),
             dict(type='CosineAnnealingLR', by_epoch=False, begin=4, end=12),
         ],
