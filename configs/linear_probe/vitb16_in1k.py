@@ -51,7 +51,7 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(type='RandomResizedCrop', scale=224, interpolation='bilinear', backend='pillow'),  # BEiT recipe
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),  # BEiT recipe
     dict(type='PackInputs'),

@@ -33,7 +33,7 @@ model = dict(
 
 data_root = 'data/camvid'
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(type='LoadAnnotations'),
     dict(type='mmseg.CheckLabelMap'),
     dict(type='RandomResize', scale=(480, 360), ratio_range=(0.5, 1.0), keep_ratio=True),
@@ -43,7 +43,7 @@ train_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(type='Resize', scale=(360, 270), keep_ratio=True),
     dict(type='LoadAnnotations'),
     dict(type='mmseg.CheckLabelMap'),
@@ -51,7 +51,7 @@ test_pipeline = [
 ]
 # `tools/test.py --tta`: three scales, each with its mirror image.
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(
         type='TestTimeAug',
         transforms=[

@@ -33,7 +33,7 @@ train_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 test_pipeline = [  # scenes are loaded already, and of this size: the first two steps are for your images
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(type='Resize', scale=size, keep_ratio=True),
     dict(type='mmseg.PackSegInputs'),
 ]

@@ -5,6 +5,7 @@ from .endless_sampler import EndlessSampler
 from .epoch_sampler import EpochSampler
 from .fast_crop import FastCrop
 from .labelled_images import LabelledImages
+from .load_image_from_file import LoadImageFromFile
 from .load_rgb_image import LoadRGBImage, UnreadableImageError
 from .pack_masked_inputs import PackMaskedInputs
 from .sample_index import SampleIndex
@@ -17,6 +18,7 @@ __all__ = [
     'EpochSampler',
     'FastCrop',
     'LabelledImages',
+    'LoadImageFromFile',
     'LoadRGBImage',
     'PackMaskedInputs',
     'SampleIndex',

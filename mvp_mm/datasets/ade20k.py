@@ -3,12 +3,13 @@
 from mmseg.datasets import ADE20KDataset
 from mmseg.registry import DATASETS
 
-from .seeded_files import SeededFiles
+from .segmentation_files import SegmentationFiles
 
 
 @DATASETS.register_module()
-class ADE20KImages(SeededFiles, ADE20KDataset):
-    """mmseg's ``ADE20KDataset``, with its arguments, and every random draw of a sample taken from its index.
+class ADE20KImages(SegmentationFiles, ADE20KDataset):
+    """mmseg's ``ADE20KDataset``, with its arguments.
 
-    So that restarts and the number of workers do not change the crops, with :class:`EndlessSampler`.
+    Files are found as by all datasets of this package, and every random draw of a sample is taken from its
+    index, so that restarts and the number of workers do not change the crops, with :class:`EndlessSampler`.
     """

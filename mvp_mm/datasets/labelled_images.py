@@ -1,15 +1,16 @@
 """Labelled image folders whose augmentation does not depend on who reads them."""
 
+import os
 import os.path as osp
 import re
 from collections.abc import Sequence
 
-from mmengine.fileio import exists, join_path, list_dir_or_file
 from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet
-from mmpretrain.datasets.custom import get_samples
 from mmpretrain.registry import DATASETS
 
+from .image_files import ENDINGS, find_images, sub_folders
+from .name_list import read_lines, require_listed
 from .seeded_files import SeededFiles
 
 IMAGENET_FOLDER = re.compile(r'n\d{8}')  # WordNet's number of a class
@@ -37,11 +38,13 @@ class LabelledImages(SeededFiles, ImageNet):
         metainfo: May give ``classes`` as well.
         classes: Names for the sorted folders, as many as there are folders. Default None: ImageNet-1K's
             names, or the folders' own.
-        **kwargs: Further arguments of mmpretrain's ``ImageNet``: ``pipeline``, ``indices``, ...
+        **kwargs: Further arguments of mmpretrain's ``ImageNet``: ``pipeline``, ``indices``, ``extensions``
+            (default: those of :mod:`.image_files`), ...
 
     Raises:
-        FileNotFoundError: If there is no such folder, or no image in it.
-        ValueError: If the folders of the split are not those of ``train``, or not as many as ``classes``.
+        FileNotFoundError: If there is no such folder, or no image in it, or one is a link that leads nowhere.
+        ValueError: If the folders of the split are not those of ``train``, or not as many as ``classes``, or
+            one alone; or if a line of ``ann_file`` is none.
     """
 
     def __init__(
@@ -55,43 +58,92 @@ class LabelledImages(SeededFiles, ImageNet):
         **kwargs,
     ) -> None:
         self._split = split if data_prefix == '' else ''
+        kwargs = {'extensions': ENDINGS, **kwargs}
         self._names_are_given = classes is not None or 'classes' in (metainfo or {})
         super().__init__(
             osp.expanduser(data_root), split, data_prefix, ann_file, metainfo, classes=classes, **kwargs
         )
 
+    def load_data_list(self) -> list[dict]:
+        """Paths and labels."""
+        if not self.ann_file:
+            data_list = super().load_data_list()
+        else:
+            samples = [self._sample(line) for line in read_lines(self.ann_file)]
+            if not samples:
+                raise FileNotFoundError(f'{self.ann_file} names no image')
+            data_list = [
+                dict(sample, img_path=osp.join(self.img_prefix, sample['img_path'])) for sample in samples
+            ]
+            require_listed(self.ann_file, [sample['img_path'] for sample in data_list], self.img_prefix)
+        if self.with_label and len(self.CLASSES) < 2:
+            raise ValueError(
+                f'{self.ann_file or self.img_prefix} has one class alone, {self.CLASSES[0]!r}: expected a '
+                'folder for each of two classes or more (images without labels are for pre-training)'
+            )
+        return data_list
+
+    def _sample(self, line: str) -> dict:
+        """A line of ``ann_file``."""
+        if not self.with_label:
+            return dict(img_path=line)
+        match = re.fullmatch(r'(.*\S)\s+(\d+)', line)
+        if match is None or int(match[2]) >= len(self.CLASSES):
+            raise ValueError(
+                f'{self.ann_file} has the line {line!r}: expected a path, a space and the number '
+                f'of a class, 0 to {len(self.CLASSES) - 1}'
+            )
+        return dict(img_path=match[1], gt_label=int(match[2]))
+
     def _find_samples(self) -> list[tuple[str, int]]:
         """Files below the folder read, each with the number of its class."""
-        if not exists(self.img_prefix):
+        folder = self.img_prefix
+        if not osp.isdir(folder):
             loaders = ('train',) if self._split == 'train' else ('val', 'test')
             options = ' '.join(f'{loader}_dataloader.dataset.data_root=DIR' for loader in loaders)
             raise FileNotFoundError(
-                f'there is no image folder {self.img_prefix}. Give the folder above it with --cfg-options '
+                f'there is no image folder {folder}. Give the folder above it with --cfg-options '
                 f'{options}: a folder with train/<class>/* and val/<class>/* in it'
             )
-        if not self.with_label:
-            return super()._find_samples()
-        folders = self._class_folders()
+        folders = self._class_folders() if self.with_label else []
         self.folder_to_idx = {name: number for number, name in enumerate(folders)}
-        samples, empty = get_samples(self.img_prefix, self.folder_to_idx, self.is_valid_file)
+        found = find_images(folder, self.extensions)
+        self.unreadable_folders, self.left_out = found.unreadable_folders, found.left_out
+        if self.with_label:
+            # by class and then by path, the order of mmpretrain's search: seeds depend on it
+            parts = sorted(path.split(os.sep, 1) for path in found.paths)
+            samples = [
+                (osp.join(*part), self.folder_to_idx[part[0]])
+                for part in parts
+                if len(part) == 2 and part[0] in self.folder_to_idx
+            ]
+        else:
+            samples = found.paths
         if not samples:
             raise FileNotFoundError(
-                f'no image found in the sub-folders of {self.img_prefix} (looked for '
-                f'{", ".join(sorted(self.extensions))})'
+                f'no image found in the sub-folders of {folder} (looked for '
+                f'{", ".join(self.extensions)}{found.note})'
             )
-        counts = f'{len(samples)} images of {len(folders)} classes in {self.img_prefix}'
-        note = f' (no image of {_listed(empty)})' if empty else ''
-        print_log(f'{type(self).__name__}: {counts}{note}', 'current')
+        found.require_links(folder)
+        print_log(f'{type(self).__name__}: {self._described(samples)} in {folder}{found.note}', 'current')
         return samples
+
+    def _described(self, samples: list) -> str:
+        if not self.with_label:
+            return f'{len(samples)} images'
+        present = {number for _, number in samples}
+        empty = [name for name, number in self.folder_to_idx.items() if number not in present]
+        note = f' (no image of {_listed(empty)})' if empty else ''
+        return f'{len(samples)} images of {len(self.folder_to_idx)} classes{note}'
 
     def _class_folders(self) -> list[str]:
         """The checked folders of the classes; names the classes."""
-        folders = _subfolders(self.img_prefix)
+        folders = sub_folders(self.img_prefix)
         if not folders:
             raise FileNotFoundError(f'{self.img_prefix} has no sub-folder: expected one for each class')
-        train = join_path(self.data_root, 'train')
-        if self._split and exists(train):
-            expected = set(_subfolders(train))
+        train = osp.join(self.data_root, 'train')
+        if self._split and osp.isdir(train):
+            expected = set(sub_folders(train))
             unknown, missing = sorted(set(folders) - expected), sorted(expected - set(folders))
             if unknown or missing:
                 differences = [f'has {_listed(unknown)}, which {train} lacks'] if unknown else []
@@ -109,11 +161,6 @@ class LabelledImages(SeededFiles, ImageNet):
         elif len(folders) != len(self.CLASSES) or not all(map(IMAGENET_FOLDER.fullmatch, folders)):
             self._metainfo['classes'] = tuple(folders)
         return folders
-
-
-def _subfolders(folder: str) -> list[str]:
-    found = list_dir_or_file(folder, list_dir=True, list_file=False, recursive=False)
-    return sorted(name for name in found if not name.startswith('.'))
 
 
 def _listed(names: Sequence[str]) -> str:

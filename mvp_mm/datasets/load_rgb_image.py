@@ -1,11 +1,12 @@
 """Read any photograph as upright 8-bit RGB."""
 
 import struct
+from functools import cache
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms
 
 # What shows through transparent pixels: ImageNet's mean colour, which normalises to zero.
 BACKGROUND = (124, 116, 104)
@@ -21,6 +22,16 @@ UNREADABLE = (
     ArithmeticError,
     Image.DecompressionBombError,
 )
+ORIENTATION = 0x0112  # Exif's tag
+UPRIGHT_BY = {  # by the tag's value; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class UnreadableImageError(ValueError):
@@ -31,13 +42,13 @@ def as_rgb(image: Image.Image) -> Image.Image:
     """Convert an opened image to RGB.
 
     Args:
-        image: Any mode: grey, palette, CMYK, alpha, 16-bit, float.
+        image: Any mode: grey, palette, CMYK, LAB, alpha, 16-bit, float.
 
     Returns:
-        8-bit RGB, turned upright by its EXIF tag; alpha is composited over ImageNet's mean colour, and
-        values beyond 8 bits are scaled, not clipped.
+        8-bit RGB, turned upright by its EXIF tag if that can be read; alpha is composited over ImageNet's
+        mean colour, and values beyond 8 bits are scaled, not clipped.
     """
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode == 'RGB':
         return image
     if image.mode.startswith('I') or image.mode == 'F':
@@ -47,7 +58,25 @@ def as_rgb(image: Image.Image) -> Image.Image:
         flat = Image.new('RGB', image.size, BACKGROUND)
         flat.paste(image, mask=image.getchannel('A'))
         return flat
+    if image.mode == 'LAB':
+        return ImageCms.applyTransform(image, _lab_to_srgb())
     return image.convert('RGB')
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # not ImageOps.exif_transpose, which also writes the tags anew and fails where one of them is damaged
+    image.load()
+    try:
+        method = UPRIGHT_BY.get(image.getexif().get(ORIENTATION))
+    except UNREADABLE:  # damaged metadata say nothing about the pixels, which are there by now
+        method = None
+    return image if method is None else image.transpose(method)
+
+
+@cache
+def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
+    profiles = ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB')
+    return ImageCms.buildTransform(*profiles, 'LAB', 'RGB')
 
 
 def _scaled_grey(image: Image.Image) -> Image.Image:
@@ -81,7 +110,6 @@ class LoadRGBImage(BaseTransform):
         try:
             with Image.open(path) as image:
                 image = as_rgb(image)
-                image.load()
         except UNREADABLE as error:
             raise UnreadableImageError(f'{type(error).__name__}: {error}') from error
         results['img'] = image

@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from .load_rgb_image import UNREADABLE, LoadRGBImage
+from .load_rgb_image import ORIENTATION, UNREADABLE, UPRIGHT_BY, LoadRGBImage
 
 try:
     import simplejpeg  # a wheel of libjpeg-turbo: the library that Pillow decodes with, and the same pixels
@@ -15,11 +15,10 @@ except ImportError:
 START_OF_IMAGE = b'\xff\xd8\xff'
 # JPEG markers (ITU-T T.81, table B.1).
 APP1, START_OF_SCAN = 0xE1, 0xDA  # APP1: Exif or XMP
-ORIENTATION = 0x0112  # Exif's tag
 ORDINARY_COLORS = ('YCbCr', 'Gray', 'RGB')  # simplejpeg's words; not CMYK
 
 
-def read_rgb(path: str, fast: bool = True) -> np.ndarray:
+def read_rgb(path: str, fast: bool = True, order: str = 'RGB') -> np.ndarray:
     """Read an image as :class:`LoadRGBImage` does, to the same pixels and with the same errors.
 
     simplejpeg decodes what has nothing special: JPEG files, grey or of three colours, upright by their
@@ -29,20 +28,23 @@ def read_rgb(path: str, fast: bool = True) -> np.ndarray:
     Args:
         path: Of the file.
         fast: Default True; False: everything by Pillow.
+        order: Of the channels: ``'RGB'`` (default) or ``'BGR'``, for OpenCV and mmcv.
 
     Returns:
-        RGB, uint8 ``(height, width, 3)``, writeable.
+        uint8 ``(height, width, 3)``, contiguous and writeable.
 
     Raises:
         UnreadableImageError: If the file is missing, truncated, no image, or a decompression bomb.
     """
-    pixels = _decoded(path) if fast and simplejpeg is not None else None
+    pixels = _decoded(path, order) if fast and simplejpeg is not None else None
     if pixels is None:
         pixels = np.array(LoadRGBImage().transform(dict(img_path=path))['img'])
+        if order == 'BGR':
+            pixels = np.ascontiguousarray(pixels[..., ::-1])
     return pixels
 
 
-def _decoded(path: str) -> np.ndarray | None:
+def _decoded(path: str, order: str = 'RGB') -> np.ndarray | None:
     """The pixels of an ordinary JPEG file, else None."""
     try:
         with open(path, 'rb') as file:
@@ -58,7 +60,7 @@ def _decoded(path: str) -> np.ndarray | None:
             return None
         if _has_app1(data) and not _is_upright(data):
             return None
-        return simplejpeg.decode_jpeg(data, 'RGB')
+        return simplejpeg.decode_jpeg(data, order)
     except (ValueError, IndexError):  # whatever libjpeg-turbo complains of, were it only a warning
         return None
 
@@ -75,6 +77,6 @@ def _has_app1(data: bytes) -> bool:
 def _is_upright(data: bytes) -> bool:
     try:
         with Image.open(BytesIO(data)) as image:  # reads the headers only
-            return image.getexif().get(ORIENTATION, 1) not in range(2, 9)  # as ImageOps.exif_transpose
+            return image.getexif().get(ORIENTATION) not in UPRIGHT_BY
     except UNREADABLE:
         return False

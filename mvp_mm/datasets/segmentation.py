@@ -4,7 +4,8 @@ They import this module (``custom_imports``), and ``import mvp_mm`` does not: mm
 only.
 """
 
-from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.datasets.transforms import LoadAnnotations, LoadImageFromNDArray
+from mmseg.datasets.transforms.loading import InferencerLoader
 
 from ..registry import REGISTRIES
 from .ade20k import ADE20KImages
@@ -22,7 +23,8 @@ __all__ = [
     'SegmentationFolder',
 ]
 
-# This one name has to stand bare in a config, because mmseg's inference takes away the step whose type is
-# exactly `LoadAnnotations`. In what is inherited from `mvp_mm::...` names are looked up in the scope mvp_mm,
-# where it would be mmcv's class of the same name.
-REGISTRIES['TRANSFORMS'].register_module(module=LoadAnnotations, force=True)
+# mmseg's inference takes away the step whose type is exactly `LoadAnnotations`, and puts one of the other two
+# in the place of `LoadImageFromFile`, so these names have no prefix. That step, and what is inherited from
+# `mvp_mm::...`, have the scope mvp_mm, where the names would mean mmcv's classes, or none.
+for step in (LoadAnnotations, LoadImageFromNDArray, InferencerLoader):
+    REGISTRIES['TRANSFORMS'].register_module(module=step, force=True)

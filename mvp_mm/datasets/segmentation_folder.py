@@ -5,24 +5,23 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from mmengine.fileio import isdir, list_dir_or_file
-from mmengine.logging import print_log
+from mmengine.fileio import isdir
 from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
 from PIL import Image
 
 from .check_label_map import CheckLabelMap, LabelMapError
-from .seeded_files import SeededFiles
+from .image_files import ENDINGS, find_images
+from .segmentation_files import SegmentationFiles
 from .unreadable_file import unreadable_files_named
 
 LISTED = 5
 SAMPLE = 8  # label maps decoded before a run begins
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.gif')
 
 
 @DATASETS.register_module()
-class SegmentationFolder(SeededFiles, BaseSegDataset):
+class SegmentationFolder(SegmentationFiles, BaseSegDataset):
     """mmseg's ``BaseSegDataset``, with a word about what is wrong with the files.
 
     Layout: ``images/<split>/**`` and ``annotations/<split>/**`` below ``data_root``, or what
@@ -82,7 +81,6 @@ class SegmentationFolder(SeededFiles, BaseSegDataset):
             self._require_label_maps(samples)
         for sample in samples:
             sample['num_classes'] = len(self._metainfo['classes'])
-        print_log(f'{type(self).__name__}: {len(samples)} images in {images}', 'current')
         return samples
 
     def _raise_no_images(self, folder: str) -> None:
@@ -147,13 +145,13 @@ class SegmentationFolder(SeededFiles, BaseSegDataset):
 
 
 def _files(folder: str) -> set[str]:
-    return set(list_dir_or_file(folder, list_dir=False, recursive=True))
+    return set(find_images(folder, ('',)).paths)
 
 
 def _suffixes(names: Sequence[str]) -> Counter:
     """How many image files end how."""
     endings = (osp.splitext(name)[1] for name in names)
-    return Counter(ending for ending in endings if ending.lower() in IMAGE_SUFFIXES)
+    return Counter(ending for ending in endings if ending.lower() in ENDINGS)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,10 +1,9 @@
 """Images without labels: any folder of photographs."""
 
-import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,10 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS, TRANSFORMS
 
+from .image_files import ENDINGS, find_images
 from .load_rgb_image import UnreadableImageError
+from .name_list import read_lines, require_listed
 from .sample_index import SampleIndex, seeded_draws
-
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.gif')
 
 
 @DATASETS.register_module()
@@ -35,10 +34,11 @@ class UnlabelledImages(BaseDataset):
         split: Sub-folder to prefer. Default ``'train'``.
         ann_file: Text file (its path as seen from the current folder) with one image path a line,
             absolute or relative to the folder read; a number after it, ImageNet's label, is ignored.
-            Default ``''``: search the folder, leaving out what is hidden.
+            Default ``''``: search the folder, as :func:`.find_images` does.
         pipeline: Transforms.
         fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
-        extensions: File name endings that count as images, in lower case.
+        extensions: File name endings that count as images, in capitals or not. Default: those of
+            :mod:`.image_files`.
         max_refetch: Replacements to try for one sample. Default 10.
         indices: Use only the first so many images, or these. Default None: all.
         **kwargs: Further arguments of MMEngine's ``BaseDataset``.
@@ -56,7 +56,7 @@ class UnlabelledImages(BaseDataset):
         ann_file: str = '',
         pipeline: Sequence = (),
         fixed_draws: bool = False,
-        extensions: Sequence[str] = EXTENSIONS,
+        extensions: Sequence[str] = ENDINGS,
         max_refetch: int = 10,
         indices: int | Sequence[int] | None = None,
         **kwargs,
@@ -92,43 +92,24 @@ class UnlabelledImages(BaseDataset):
                 'line removes them)'
             )
         folder = root / self.split if self.split and (root / self.split).is_dir() else root
+        note = ''
         if self.ann_file:
-            lines = Path(self.ann_file).expanduser().read_text().splitlines()
-            names = [re.sub(r'(\s+\d+)+$', '', line.strip()) for line in lines]
-            paths = [str(folder / name) for name in names if name]
+            lines = read_lines(Path(self.ann_file).expanduser())
+            paths = [str(folder / re.sub(r'(\s+\d+)+$', '', line)) for line in lines]
+            require_listed(self.ann_file, paths, folder)
             source = self.ann_file
         else:
-            paths = sorted(self._search(folder))
-            source = 'all below it'
+            found = find_images(folder, self.extensions)
+            self.unreadable_folders, self.left_out = found.unreadable_folders, found.left_out
+            paths = [os.path.join(folder, path) for path in found.paths]
+            source, note = 'all below it', found.note
         if not paths:
             raise FileNotFoundError(
-                f'no image found below {folder} (looked for {", ".join(self.extensions)} at any depth)'
+                f'no image found below {folder} (looked for {", ".join(self.extensions)} at any depth{note})'
             )
         used = '' if self._indices is None else f'; of these only indices={self._indices} are used'
-        print_log(f'{type(self).__name__}: {len(paths)} images of {folder} ({source}){used}', 'current')
+        print_log(f'{type(self).__name__}: {len(paths)} images of {folder} ({source}){note}{used}', 'current')
         return [dict(img_path=path) for path in paths]
-
-    def _search(self, folder: Path) -> Iterator[str]:
-        seen = set()  # a link to a folder above would otherwise be followed for ever
-        for current, subfolders, names in os.walk(folder, onerror=self._note_folder, followlinks=True):
-            # sorted: of a folder reached in two ways, every machine keeps the same one
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
-            real = os.path.realpath(current)
-            if real in seen:
-                subfolders.clear()
-                continue
-            seen.add(real)
-            for name in names:
-                if name.startswith('.'):
-                    continue
-                if name.lower().endswith(self.extensions):
-                    yield os.path.join(current, name)
-                else:
-                    self.left_out[os.path.splitext(name)[1].lower()] += 1
-
-    def _note_folder(self, error: OSError) -> None:
-        self.unreadable_folders[str(error.filename)] = str(error)
-        print_log(f'The images of a folder are left out: {error}', 'current', level=logging.WARNING)
 
     def __getitem__(self, index: int) -> dict:
         """The packed sample of an index (:class:`SampleIndex` or int).

@@ -94,7 +94,11 @@ def test_another_suffix(folder):
 
 def test_images_of_two_suffixes(folder):
     shutil.move(folder / 'images/train/03.jpg', folder / 'images/train/03.JPG')
-    with pytest.raises(ValueError, match=r"1 images in .* do not end with '.jpg' .*: 03.JPG"):
+    shutil.move(folder / 'annotations/train/04.png', folder / 'annotations/train/04.PNG')
+    data = dataset(folder)  # capitals are the same suffix
+    assert len(data) == COUNT and data.get_data_info(4)['seg_map_path'].endswith('04.PNG')
+    shutil.move(folder / 'images/train/03.JPG', folder / 'images/train/03.webp')
+    with pytest.raises(ValueError, match=r"1 images in .* do not end with '.jpg' .*: 03.webp"):
         dataset(folder)
     (folder / 'annotations/train/03.png').unlink()  # an image that is not labelled yet
     assert len(dataset(folder)) == COUNT - 1

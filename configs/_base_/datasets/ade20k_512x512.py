@@ -6,7 +6,7 @@
 data_root = 'data/ade/ADEChallengeData2016'
 crop_size = (512, 512)  # paper §4.1
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='mmseg.RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
@@ -15,7 +15,7 @@ train_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     # after Resize: the ground truth keeps its size
     dict(type='LoadAnnotations', reduce_zero_label=True),
@@ -24,7 +24,7 @@ test_pipeline = [
 # `tools/test.py --tta`: six scales, each with its mirror image. As in BEiT's multi-scale test the short side
 # is at least the crop.
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(
         type='TestTimeAug',
         transforms=[

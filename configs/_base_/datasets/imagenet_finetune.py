@@ -10,7 +10,7 @@ bgr_mean = [103.53, 116.28, 123.675]  # ImageNet's, in the order of the loaded i
 bgr_std = [57.375, 57.12, 58.395]
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(
         type='RandomResizedCrop',
         scale=224,  # paper §4.1
@@ -42,7 +42,7 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(
         type='ResizeEdge', scale=256, edge='short', interpolation='bicubic', backend='pillow'
     ),  # BEiT recipe

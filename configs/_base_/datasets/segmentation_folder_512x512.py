@@ -6,7 +6,7 @@ same name, whose values are class numbers from 0; 255 is ignored.
 
 crop_size = (512, 512)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(type='LoadAnnotations'),  # without its scope: mmseg's inference leaves it out by this very name
     dict(type='mmseg.CheckLabelMap'),
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
@@ -16,7 +16,7 @@ train_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     dict(type='LoadAnnotations'),  # after Resize: the ground truth keeps its size
     dict(type='mmseg.CheckLabelMap'),
@@ -24,7 +24,7 @@ test_pipeline = [
 ]
 # `tools/test.py --tta`: six scales, each with its mirror image; the short side is at least the crop.
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='mvp_mm'),
     dict(
         type='TestTimeAug',
         transforms=[
