@@ -6,7 +6,6 @@ blocks becomes one table a block, tables of another patch grid are resized on BE
 file from which the transformer cannot be filled is refused.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,19 +14,24 @@ from urllib.parse import urlparse
 
 import torch
 from mmengine.logging import print_log
-from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
-from .relative_position import Grid, num_table_rows, resize_table
-from .tensor_files import read_tensors
+from .position_fitting import fit_positions
+from .relative_position import INDEX, Grid
+from .tensor_files import (
+    as_grid,
+    dotted,
+    read_tensors,
+    record_grid,
+    recorded_grid,
+    renamed,
+    require_finite,
+    several_networks,
+)
 from .transformers_names import names_from_transformers
 
 if TYPE_CHECKING:
     from .mvp_vit import MVPViT
-
-TABLE = 'relative_position_bias_table'
-INDEX = 'relative_position_index'
-SHARED_TABLE = f'rel_pos_bias.{TABLE}'
 
 # Microsoft's and timm's names -> mmpretrain's; transformers' are in transformers_names.py.
 BEIT_NAMES = {
@@ -44,6 +48,8 @@ MARKS = {
     'patch_embed.proj.weight': 'BEiT',
     'embeddings.patch_embeddings.projection.weight': 'transformers',
 }
+# Where mmpretrain keeps the network that is used, beside a momentum encoder or another teacher.
+BACKBONE = 'backbone.'
 # How transformers names the one weight file of a folder that it saves.
 FOLDER_FILES = ('model.safetensors', 'pytorch_model.bin')
 
@@ -55,6 +61,8 @@ class LoadReport:
     Args:
         source: File or address.
         format: ``'mmpretrain'``, ``'BEiT'`` (Microsoft, timm) or ``'transformers'`` names.
+        prefix: What the names of the transformer begin with in the file.
+        others: What those of further transformers in the file begin with.
         loaded: Parameters filled from the file.
         expanded: Tables that were copied from the shared one.
         resized: ``'name: from -> to'`` of tables and positions.
@@ -64,6 +72,8 @@ class LoadReport:
 
     source: str
     format: str
+    prefix: str = ''
+    others: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
     expanded: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
@@ -71,7 +81,15 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f'Pre-trained weights of {self.source} ({self.format} names): {len(self.loaded)} loaded']
+        where = f' under {self.prefix}' if self.prefix else ''
+        lines = [
+            f'Pre-trained weights of {self.source} ({self.format} names{where}): {len(self.loaded)} loaded'
+        ]
+        if self.others:
+            lines.append(
+                f'  the file has other transformers too, under {", ".join(self.others)}: to take one, give '
+                f'model.backbone.init_cfg.prefix={self.others[0]} (tools/export.py: --prefix)'
+            )
         for what in ('expanded', 'resized', 'missing', 'unexpected'):
             names = getattr(self, what)
             if names:
@@ -80,22 +98,29 @@ class LoadReport:
         return '\n'.join(lines)
 
 
-def load_pretrained(vit: 'MVPViT', checkpoint: str | None, prefix: str | None = None) -> LoadReport:
+def load_pretrained(
+    vit: 'MVPViT', checkpoint: str | None, prefix: str | None = None, grid: Grid | None = None
+) -> LoadReport:
     """Fill a student from a weight file.
 
     Args:
         vit: The model; filled in place.
         checkpoint: Path, of a file or of a folder that transformers saved, or http(s) address.
-        prefix: Where in the file the backbone lies. Default None: it is found by itself; a file that has
-            no such prefix but is a backbone is taken all the same.
+        prefix: Where in the file the backbone lies, such as ``'teacher.'`` or ``'teacher.backbone.'``: what
+            its names begin with, keys of nested dicts included. Default None: it is found by itself, in a
+            file with several transformers if one lies under ``backbone.``. A bare backbone is taken whatever
+            the prefix, and ``'backbone.'`` stands for wherever the only transformer lies.
+        grid: Patch grid (rows, columns) at which the file's positions were trained. Default None: as the
+            file tells it (see :func:`grid_of_positions`).
 
     Returns:
         The report, which is logged as well.
 
     Raises:
         FileNotFoundError: If there is no checkpoint, or none was named.
-        ValueError: If the file is no plain weight file, or an entry of the transformer (patch embedding,
-            CLS, positions, blocks) is missing or has another shape; names the first one.
+        ValueError: If the file is no plain weight file; it has several transformers, or none at ``prefix``;
+            an entry of the transformer (patch embedding, CLS, positions, blocks) is missing, has another
+            shape or is not finite (names the first one); or nothing tells the grid of its positions.
     """
     if not checkpoint:
         raise FileNotFoundError(
@@ -103,23 +128,30 @@ def load_pretrained(vit: 'MVPViT', checkpoint: str | None, prefix: str | None = 
             'model.backbone.init_cfg.checkpoint=FILE_OR_URL, or train from scratch with '
             'model.backbone.init_cfg=None'
         )
-    return fill(vit, read_weights(checkpoint), checkpoint, prefix)
+    return fill(vit, read_weights(checkpoint, prefix), checkpoint, prefix, grid)
 
 
-def read_weights(checkpoint: str) -> dict[str, Tensor]:
-    """The tensors of a weight file by name; no code in it is run.
+def read_weights(checkpoint: str, prefix: str | None = None) -> dict[str, Tensor]:
+    """Read the tensors of a weight file by name; no code in it is run.
 
     Args:
         checkpoint: Path, of a file or of a folder that transformers saved, or http(s) address.
+        prefix: As for :func:`load_pretrained`.
 
     Raises:
         FileNotFoundError: If there is no such file, or it cannot be downloaded.
-        ValueError: If it is no plain weight file.
+        ValueError: If it is no plain weight file, or has several networks.
     """
-    return read_tensors(local_path(checkpoint))
+    return read_tensors(local_path(checkpoint), prefix)
 
 
-def fill(vit: 'MVPViT', weights: dict[str, Tensor], source: str, prefix: str | None = None) -> LoadReport:
+def fill(
+    vit: 'MVPViT',
+    weights: dict[str, Tensor],
+    source: str,
+    prefix: str | None = None,
+    grid: Grid | None = None,
+) -> LoadReport:
     """Fill a student from weights that have been read (:func:`load_pretrained` reads them as well).
 
     Args:
@@ -127,6 +159,7 @@ def fill(vit: 'MVPViT', weights: dict[str, Tensor], source: str, prefix: str | N
         weights: Tensors by name.
         source: Where they come from, for messages.
         prefix: As for :func:`load_pretrained`.
+        grid: As for :func:`load_pretrained`.
 
     Returns:
         The report, which is logged as well.
@@ -134,9 +167,14 @@ def fill(vit: 'MVPViT', weights: dict[str, Tensor], source: str, prefix: str | N
     Raises:
         ValueError: If they do not fit.
     """
-    weights, form = named_as_mmpretrain(weights, source, prefix)
-    report = LoadReport(str(source), form)
-    weights = fit_positions(weights, vit, report=report)
+    if grid is not None and as_grid(grid) is None:
+        raise ValueError(f'init_cfg.grid={grid!r} is no patch grid: expected rows and columns, such as 8,12')
+    weights, report = _backbone(weights, source, prefix)
+    try:
+        fitted = fit_positions(weights, vit, recorded=recorded_grid(weights), given=as_grid(grid))
+    except ValueError as error:
+        raise ValueError(f'{source} does not fit: {error}') from error
+    weights, report.expanded, report.resized = fitted
     own = vit.state_dict()
     for name, value in own.items():
         if name.endswith(INDEX):
@@ -164,7 +202,9 @@ def fill(vit: 'MVPViT', weights: dict[str, Tensor], source: str, prefix: str | N
             'or no layer scale or position bias?)'
         )
     filled = {name: weights[name] for name in report.loaded}
-    vit.load_state_dict({**own, **filled})
+    require_finite(filled, source)
+    own.update(filled)
+    vit.load_state_dict(own)
     print_log(str(report), logger='current')
     return report
 
@@ -174,78 +214,9 @@ def _is_optional(name: str) -> bool:
     return name.startswith(('ln1.', 'ln2.')) or name == 'mask_token'
 
 
-def fit_positions(
-    weights: dict[str, Tensor], vit: 'MVPViT', prefix: str = '', report: LoadReport | None = None
-) -> dict[str, Tensor]:
-    """Expand the shared bias table and resize tables and absolute positions to a model's grid.
-
-    Args:
-        weights: mmpretrain names behind ``prefix``; not changed.
-        vit: The model that is to take them.
-        prefix: What its names start with.
-        report: Takes a note of what was done.
-
-    Returns:
-        The weights, with tables that fit where the model has them.
-    """
-    weights = dict(weights)
-    shared = weights.get(prefix + SHARED_TABLE)
-    index = weights.get(f'{prefix}rel_pos_bias.{INDEX}')
-    own = vit.state_dict()
-    tables = [name for name in own if name.endswith(TABLE)]
-    if shared is not None and SHARED_TABLE not in own and tables:
-        del weights[prefix + SHARED_TABLE]
-        weights.pop(f'{prefix}rel_pos_bias.{INDEX}', None)
-        for name in tables:
-            weights[prefix + name] = shared.clone()
-            weights.pop(prefix + name.replace(TABLE, INDEX), None)
-            if report is not None:
-                report.expanded.append(name)
-    for name in tables:
-        table = weights.get(prefix + name)
-        if table is None or table.shape == own[name].shape or table.shape[1] != own[name].shape[1]:
-            continue
-        own_index = weights.pop(prefix + name.replace(TABLE, INDEX), index)
-        source = grid_of_table(table, own_index, prefix + name)
-        weights[prefix + name] = resize_table(table, source, vit.window)
-        if report is not None:
-            report.resized.append(f'{name}: {_times(source)} -> {_times(vit.window)}')
-    positions = weights.get(f'{prefix}pos_embed')
-    if vit.pos_embed is not None and positions is not None and positions.shape[1] != vit.pos_embed.shape[1]:
-        extra = vit.num_extra_tokens
-        side = math.isqrt(positions.shape[1] - extra)
-        weights[f'{prefix}pos_embed'] = resize_pos_embed(
-            positions, (side, side), vit.window, vit.interpolate_mode, extra
-        )
-        if report is not None:
-            report.resized.append(f'pos_embed: {side}x{side} -> {_times(vit.window)}')
-    return weights
-
-
-def _times(grid: Grid) -> str:
-    return f'{grid[0]}x{grid[1]}'
-
-
-def grid_of_table(table: Tensor, index: Tensor | None, name: str) -> Grid:
-    """Patch grid of a table: square, or read off the index buffer beside it."""
-    side = (math.isqrt(table.shape[0] - 3) + 1) // 2
-    square = index is None or index.shape[0] == side * side + 1
-    if square and num_table_rows((side, side)) == table.shape[0]:
-        return side, side
-    patches = 0 if index is None else index.shape[0] - 1
-    for cols in range(1, patches):
-        rows, rest = divmod(patches, cols)
-        if rest or num_table_rows((rows, cols)) != table.shape[0]:
-            continue
-        # Patches one row of the grid apart are 2 * cols - 1 rows of the table apart.
-        if index[1, 1] - index[1, 1 + cols] == 2 * cols - 1:
-            return rows, cols
-    raise ValueError(f'{name} has {table.shape[0]} rows, of which no patch grid can be told')
-
-
 def named_as_mmpretrain(
     weights: dict[str, Tensor], checkpoint: str, prefix: str | None = None
-) -> tuple[dict[str, Tensor], str]:
+) -> dict[str, Tensor]:
     """Find the backbone in a file and give its entries mmpretrain's names.
 
     Args:
@@ -254,21 +225,28 @@ def named_as_mmpretrain(
         prefix: As for :func:`load_pretrained`.
 
     Returns:
-        The backbone's entries, and whose names the file has (see :class:`LoadReport`).
+        The backbone's entries.
 
     Raises:
-        ValueError: If there is no vision transformer in it.
+        ValueError: If there is no vision transformer in it, or there are several.
     """
-    found = [
-        (name[: -len(mark)], form) for name in weights for mark, form in MARKS.items() if name.endswith(mark)
-    ]
+    return _backbone(weights, checkpoint, prefix)[0]
+
+
+def _backbone(
+    weights: dict[str, Tensor], checkpoint: str, prefix: str | None
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """The backbone's entries, and the beginning of a report."""
+    found = {
+        name[: -len(mark)]: form for name in weights for mark, form in MARKS.items() if name.endswith(mark)
+    }
     if not found:
         raise ValueError(
             f'{checkpoint} holds no vision transformer: none of its {len(weights)} entries ends with '
             f'{" or ".join(MARKS)}'
         )
-    asked = [pair for pair in found if pair[0] == prefix]
-    start, form = (asked or sorted(found, key=lambda pair: len(pair[0])))[0]
+    start = _start(list(found), prefix, checkpoint)
+    form = found[start]
     inside = {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
     if form == 'BEiT':
         inside = {_mmpretrain_name(name): value for name, value in inside.items()}
@@ -279,7 +257,30 @@ def named_as_mmpretrain(
         for kind in ('weight', 'bias'):
             if f'{outside}lm_head.weight' in weights and f'{outside}layernorm.{kind}' in weights:
                 inside.setdefault(f'ln1.{kind}', weights[f'{outside}layernorm.{kind}'])
-    return inside, form
+    inside = renamed(inside, str)
+    recorded = recorded_grid(weights, start)
+    if recorded is not None:
+        record_grid(inside, recorded)
+    return inside, LoadReport(str(checkpoint), form, start, [other for other in found if other != start])
+
+
+def _start(found: list[str], prefix: str | None, checkpoint: str) -> str:
+    """What the names of the wanted transformer begin with."""
+    asked = dotted(prefix)
+    if prefix is not None and asked in found:
+        return asked
+    inside = [start for start in found if asked and start.startswith(asked)]
+    if len(inside or found) == 1:
+        start = (inside or found)[0]
+        if inside or start == '' or asked in ('', BACKBONE):
+            return start
+        raise ValueError(
+            f'{checkpoint} has no transformer under the prefix {asked}: it has one under {start} '
+            f'(model.backbone.init_cfg.prefix={start}; tools/export.py: --prefix {start})'
+        )
+    if not asked and BACKBONE in found:
+        return BACKBONE
+    raise ValueError(several_networks(checkpoint, inside or found))
 
 
 def _mmpretrain_name(name: str) -> str:

@@ -10,8 +10,9 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from .checkpoint_loading import fill, read_weights
+from .checkpoint_loading import fill, load_pretrained, read_weights
 from .mvp_vit import MVPViT
+from .relative_position import Grid
 from .target_generators.weight_files import require_fit
 from .whole_model import fill_whole
 
@@ -22,7 +23,8 @@ def build_from_config(
     """Build a config's model and fill it.
 
     Args:
-        cfg: The config, which is not changed; its ``model.backbone.init_cfg`` is not used.
+        cfg: The config, which is not changed. Of its ``model.backbone.init_cfg`` only ``prefix`` and ``grid``
+            are used.
         checkpoint: File or address of a checkpoint of the whole model, or, for ``MVPViT``, of whatever
             ``model.backbone.init_cfg.checkpoint`` takes; None leaves the initialisation as it is. No code
             in the file is run.
@@ -40,10 +42,11 @@ def build_from_config(
         ValueError: If the file fits neither the model nor its backbone.
     """
     cfg = _prepared(cfg)
+    init_cfg = cfg.model.backbone.pop('init_cfg', None) or {}
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
     if checkpoint is not None:
-        _fill(model, checkpoint, head, whole)
+        _fill(model, checkpoint, head, whole, init_cfg.get('prefix'), init_cfg.get('grid'))
     if cfg.get('default_scope') == 'mmseg':
         model.dataset_meta = _segmentation_meta(cfg, model.num_classes)
         # A user's image has no ground truth to load; mmseg drops this step only under its bare name.
@@ -69,10 +72,10 @@ def build_student(cfg: Config, checkpoint: str | None = None) -> MVPViT:
         ValueError: If the file does not fit.
     """
     cfg = _prepared(cfg)
-    cfg.model.backbone.init_cfg = None
+    init_cfg = cfg.model.backbone.pop('init_cfg', None) or {}
     student = MODELS.build(cfg.model.backbone)
     if checkpoint is not None:
-        fill(student, read_weights(checkpoint), checkpoint, 'backbone.')
+        load_pretrained(student, checkpoint, init_cfg.get('prefix'), init_cfg.get('grid'))
     student.cfg = cfg
     return student.eval()
 
@@ -110,14 +113,16 @@ def _prepared(cfg: Config) -> Config:
     return copy.deepcopy(cfg)
 
 
-def _fill(model: nn.Module, checkpoint: str, head: bool, whole: bool) -> None:
-    weights = read_weights(checkpoint)
+def _fill(
+    model: nn.Module, checkpoint: str, head: bool, whole: bool, prefix: str | None, grid: Grid | None
+) -> None:
+    weights = read_weights(checkpoint, prefix)
     others = [name for name in model.state_dict() if not name.startswith('backbone.')]
     backbone_only = not head or not any(name in weights for name in others)
     if whole or not backbone_only or not isinstance(model.backbone, MVPViT):
         fill_whole(model, weights, checkpoint, without=None if head else 'head')
         return
-    fill(model.backbone, weights, checkpoint, 'backbone.')
+    fill(model.backbone, weights, checkpoint, prefix, grid)
     if head and others:
         parts = ', '.join(dict.fromkeys(name.split('.')[0] for name in others))
         print_log(

@@ -4,10 +4,13 @@ from typing import Any
 
 from torch import Tensor
 
-from .checkpoint_loading import INDEX, SHARED_TABLE, TABLE, grid_of_table, named_as_mmpretrain
+from .checkpoint_loading import named_as_mmpretrain
+from .position_fitting import POSITIONS, grid_of_positions, indices_of
+from .relative_position import SHARED_TABLE, TABLE
+from .tensor_files import recorded_grid
 
 
-def architecture_of(weights: dict[str, Tensor], source: str) -> dict[str, Any]:
+def architecture_of(weights: dict[str, Tensor], source: str, prefix: str | None = None) -> dict[str, Any]:
     """Arguments with which :class:`MVPViT` has exactly a file's parameters.
 
     Not in any weight file are the epsilon of the norms, which is BEiT's 1e-6 here, and the activation,
@@ -17,6 +20,7 @@ def architecture_of(weights: dict[str, Tensor], source: str) -> dict[str, Any]:
     Args:
         weights: Any names that :func:`load_pretrained` knows.
         source: The file, for messages.
+        prefix: As for :func:`load_pretrained`.
 
     Returns:
         Arguments of :class:`MVPViT`.
@@ -25,7 +29,7 @@ def architecture_of(weights: dict[str, Tensor], source: str) -> dict[str, Any]:
         ValueError: If it is no vision transformer, or has no relative position bias table, from which
             alone the number of heads can be told.
     """
-    weights, _ = named_as_mmpretrain(weights, source)
+    weights = named_as_mmpretrain(weights, source, prefix)
     first = 'layers.0.'
     for name in (f'{first}attn.qkv.weight', f'{first}ffn.layers.0.0.weight', f'{first}ln1.weight'):
         if name not in weights:
@@ -39,7 +43,12 @@ def architecture_of(weights: dict[str, Tensor], source: str) -> dict[str, Any]:
         )
     table_name = SHARED_TABLE if shared else f'{first}attn.{TABLE}'
     table = weights[table_name]
-    grid = grid_of_table(table, weights.get(table_name.replace(TABLE, INDEX)), table_name)
+    positions = {name: weights[name] for name in (table_name, POSITIONS) if name in weights}
+    cls = int('cls_token' in weights)
+    try:
+        grid = grid_of_positions(positions, indices_of(weights), cls, recorded_grid(weights))
+    except ValueError as error:
+        raise ValueError(f'the architecture of {source} cannot be read off its weights: {error}') from error
     patches = weights['patch_embed.projection.weight']
     width, channels, *patch_size = patches.shape
     if patch_size[0] != patch_size[1]:

@@ -16,17 +16,24 @@ from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
-from .checkpoint_loading import fit_positions, load_pretrained
+from .checkpoint_loading import load_pretrained
 from .compilation import require_choice
 from .mvp_block import MVPBlock
 from .patch_embedding import embed_patches
+from .position_fitting import fit_positions
 from .relative_position import Grid, SharedRelativePositionBias
+from .tensor_files import as_grid
 
 INIT_STD = 0.02  # BEiT modeling_pretrain.py: normal(0, 0.02), cut at one standard deviation
 
 
 def _beit_normal_(weight: Tensor) -> None:
     trunc_normal_(weight, std=INIT_STD, a=-INIT_STD, b=INIT_STD)
+
+
+def _record_grid(vit: 'MVPViT', state_dict: dict, prefix: str, local_metadata: dict) -> None:
+    """Record the patch grid beside the weights: shapes do not tell it (see :func:`recorded_grid`)."""
+    local_metadata['grid'] = tuple(vit.window)
 
 
 @MODELS.register_module()
@@ -71,8 +78,9 @@ class MVPViT(BaseBackbone):
         patch_cfg: Further arguments of mmcv's ``PatchEmbed``.
         layer_cfgs: Further arguments of every block, or a sequence with a dict for each.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` for any BEiT-family weight file (see
-            :func:`load_pretrained`; a ``prefix`` is allowed and seldom needed), or None. Without a checkpoint
-            it is an error, or, with ``optional=True``, the random initialisation that is kept.
+            :func:`load_pretrained`; its ``prefix`` and ``grid`` are allowed and seldom needed), or None.
+            Without a checkpoint it is an error, or, with ``optional=True``, the random initialisation that is
+            kept.
 
     Raises:
         ValueError: If an argument is outside of what is listed above.
@@ -199,7 +207,8 @@ class MVPViT(BaseBackbone):
             self.ln2 = build_norm_layer(norm_cfg, self.embed_dims)
         self.reset_parameters()
         self._freeze_stages()
-        # Whoever loads a state dict, a whole model's too, gets its bias tables expanded and resized.
+        # Whoever loads a state dict, a whole model's too, gets its positions fitted to this model's grid.
+        self.register_state_dict_post_hook(_record_grid)
         self._register_load_state_dict_pre_hook(self._fit_positions)
 
     def init_weights(self) -> None:
@@ -210,16 +219,20 @@ class MVPViT(BaseBackbone):
             if source is None and self.init_cfg.get('optional', False):
                 print_log('No pre-trained checkpoint is given: from scratch', 'current')
             else:
-                load_pretrained(self, source, self.init_cfg.get('prefix'))
+                load_pretrained(self, source, self.init_cfg.get('prefix'), self.init_cfg.get('grid'))
             self.is_init = True
         else:
             super().init_weights()
 
-    def _fit_positions(self, state_dict: dict, prefix: str, *args) -> None:
-        fitted = fit_positions(state_dict, self, prefix)
-        for name in set(state_dict) - set(fitted):
+    def _fit_positions(self, state_dict: dict, prefix: str, local_metadata: dict, *args) -> None:
+        recorded = as_grid(local_metadata.get('grid'))
+        weights, _, resized = fit_positions(state_dict, self, prefix, recorded)
+        for name in set(state_dict) - set(weights):
             del state_dict[name]
-        state_dict.update(fitted)
+        state_dict.update(weights)
+        if resized:
+            more = f' and {len(resized) - 1} more' if len(resized) > 1 else ''
+            print_log(f'Positions are resized: {resized[0]}{more}', 'current')
 
     def _arch(self, arch: str | dict) -> dict:
         if isinstance(arch, str):
@@ -259,7 +272,8 @@ class MVPViT(BaseBackbone):
         Args:
             images: ``(B, 3, H, W)`` normalised. Sides that are no multiple of the patch size are
                 padded with zeros at the right and bottom.
-            mask: ``(B, h, w)`` bool, True = masked, or None.
+            mask: ``(B, h, w)`` bool, or flat ``(B, M)`` as mmpretrain's algorithms have it; True = masked.
+                Default None.
 
         Returns:
             One entry for each of ``out_indices``. With a mask the tokens ``(B, L, C)``, CLS first, the
@@ -309,7 +323,7 @@ class MVPViT(BaseBackbone):
 
         Args:
             images: ``(B, 3, H, W)`` normalised.
-            mask: ``(B, h, w)`` bool or None.
+            mask: As for :meth:`forward`.
 
         Returns:
             Tokens ``(B, L, C)`` and the patch grid ``(h, w)``.
@@ -342,11 +356,12 @@ class MVPViT(BaseBackbone):
             raise ValueError(
                 'a mask was given, but this MVPViT has no mask token: build it with with_mask_token=True'
             )
-        if tuple(mask.shape) != (len(tokens), *grid):
+        batch, length = tokens.shape[:2]  # unlike `len`, it stays free when a graph is exported
+        if tuple(mask.shape[1:]) not in (grid, (length,)) or mask.shape[0] != batch:
             raise ValueError(
-                f'mask of shape {tuple(mask.shape)} for a batch whose patch grid is '
-                f'{(len(tokens), *grid)}: the mask generator and the backbone must agree on '
-                'crop size and patch size'
+                f'mask of shape {tuple(mask.shape)} for a batch whose patch grid is {(batch, *grid)}: '
+                f'expected that shape, or flat {(batch, length)}; the mask generator and the backbone must '
+                'agree on crop size and patch size'
             )
         masked = mask.to(torch.bool).flatten(1).unsqueeze(-1)
         return torch.where(masked, self.mask_token, tokens)

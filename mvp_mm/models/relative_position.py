@@ -14,6 +14,11 @@ from torch import Tensor, nn
 
 Grid = tuple[int, int]
 
+# Names of a table and of its index in state dicts, as BEiT has them.
+TABLE = 'relative_position_bias_table'
+INDEX = 'relative_position_index'
+SHARED_TABLE = f'rel_pos_bias.{TABLE}'
+
 
 def num_table_rows(window: Grid) -> int:
     """Rows of the table of a ``(Wh, Ww)`` patch grid, the three CLS rows included."""

@@ -7,11 +7,14 @@ that calls nothing. The few stand-ins that keep what they are given (numpy's num
 histories of the log) are turned into plain values afterwards, by the code below; all others are left out.
 """
 
+import ast
 import collections
 import pickle
 import re
 import types
 import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,16 @@ from torch import Tensor
 
 # Where training programs keep the weights in what they save.
 CONTAINERS = ('state_dict', 'model', 'module')
+# How the names of a vision transformer's patch embedding end, by which a file's transformers are found.
+PATCH_EMBEDDINGS = (
+    'patch_embed.projection.weight',  # mmpretrain, this package
+    'patch_embed.proj.weight',  # BEiT, timm
+    'patch_embeddings.projection.weight',  # transformers
+    'patch_embedding.weight',  # transformers' CLIP
+    'visual.conv1.weight',  # open_clip
+)
+# How deep in a checkpoint weights are looked for.
+DEPTH = 4
 EXPECTED = 'expected safetensors, or tensors by name saved by torch.save'
 
 
@@ -215,7 +228,9 @@ def read_checkpoint(path: Path, map_location: Any = 'cpu', mmap: bool = False) -
         raise FileNotFoundError(f'there is no weight file {path}')
     try:
         if path.suffix == '.safetensors':
-            return load_file(path)
+            tensors = collections.OrderedDict(load_file(path))
+            tensors._metadata = {'': {'grid': read_metadata(path).get('grid')}}
+            return tensors
         _require_torchs_mark(path)
         return _unpickled(path, map_location, mmap)
     except (pickle.UnpicklingError, SafetensorError, *_BROKEN) as error:
@@ -234,41 +249,203 @@ def read_metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file by name.
+def read_tensors(path: Path, prefix: str | None = None) -> dict[str, Tensor]:
+    """Read the tensors of a weight file by name.
 
     Args:
         path: safetensors, or what ``torch.save`` wrote: a state dict, or a training checkpoint that holds
-            one as ``state_dict``, ``model`` or ``module``.
+            one, whatever its key.
+        prefix: See :func:`tensors_by_name`.
 
     Returns:
-        Names, without DDP's ``module.``, and tensors on the CPU.
+        See :func:`tensors_by_name`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no such file; nothing in it has been run.
+        ValueError: If it is no such file, or holds several networks; nothing in it has been run.
     """
-    return tensors_by_name(read_checkpoint(path), path)
+    return tensors_by_name(read_checkpoint(path), path, prefix)
 
 
-def tensors_by_name(weights: Any, source: Any) -> dict[str, Tensor]:
-    """The tensors in what :func:`read_checkpoint` gives, as :func:`read_tensors` returns them.
+def tensors_by_name(content: Any, source: Any, prefix: str | None = None) -> dict[str, Tensor]:
+    """Find the weights in what :func:`read_checkpoint` returns.
+
+    Weights lie in the one dict, at any key, that holds a vision transformer; where none does, in
+    ``state_dict``, ``model`` or ``module``, or in the one dict that holds a network.
 
     Args:
-        weights: What was read.
+        content: What was read.
+        source: The file, for messages.
+        prefix: Where the wanted weights lie, such as ``'teacher.'`` of ``{'student': ..., 'teacher': ...}``.
+            Default None: there is only one place. Names of tensors may follow the key.
+
+    Returns:
+        Names, without ``module.`` of DDP and ``_orig_mod.`` of ``torch.compile``, and tensors. They begin
+        with the dict's key only where ``prefix`` does. The patch grid of the positions is recorded beside
+        them (see :func:`recorded_grid`) where the file tells it.
+
+    Raises:
+        ValueError: If there are no weights, or in several places of which ``prefix`` chooses none.
+    """
+    found = dict(_dicts_of_tensors(content)) if isinstance(content, dict) else {}
+    place = _place_of_weights(content, found, source, dotted(prefix))
+    kept = place if prefix and dotted(prefix).startswith(place) else ''
+    tensors = {name: value for name, value in found[place].items() if isinstance(value, Tensor)}
+    tensors = renamed(tensors, lambda name: kept + _unwrapped(name))
+    metadata = getattr(found[place], '_metadata', None)
+    for name, said in metadata.items() if isinstance(metadata, dict) else ():
+        grid = as_grid(said.get('grid')) if isinstance(said, dict) else None
+        if grid is not None:
+            record_grid(tensors, grid, kept + _unwrapped(dotted(str(name))))
+    _record_what_the_file_says(tensors, content)
+    return tensors
+
+
+def dotted(prefix: str | None) -> str:
+    """A prefix of names as they have it: with a dot at its end, if there is any."""
+    return f'{prefix.rstrip(".")}.' if prefix else ''
+
+
+def renamed(weights: Mapping[str, Tensor], rename: Callable[[str], str]) -> collections.OrderedDict:
+    """Rename weights; ``_metadata`` stays as it is.
+
+    Args:
+        weights: Tensors by name.
+        rename: From the old name to the new one.
+    """
+    others = collections.OrderedDict((rename(str(name)), value) for name, value in weights.items())
+    others._metadata = dict(getattr(weights, '_metadata', None) or {})
+    return others
+
+
+def recorded_grid(weights: Mapping[str, Tensor], prefix: str = '') -> tuple[int, int] | None:
+    """Patch grid that a state dict records of the transformer at ``prefix``; None where it does not.
+
+    :class:`MVPViT` records it as torch records the versions of modules, so that positions of as many
+    patches in another grid are told apart.
+    """
+    metadata = getattr(weights, '_metadata', None) or {}
+    return as_grid((metadata.get(prefix.removesuffix('.')) or {}).get('grid'))
+
+
+def record_grid(weights: collections.OrderedDict, grid: tuple[int, int], prefix: str = '') -> None:
+    """Write what :func:`recorded_grid` reads, where nothing is recorded yet."""
+    if not hasattr(weights, '_metadata'):
+        weights._metadata = {}
+    weights._metadata.setdefault(prefix.removesuffix('.'), {}).setdefault('grid', grid)
+
+
+def as_grid(value: Any) -> tuple[int, int] | None:
+    """A patch grid from a pair, or from text such as ``'8x12'``; None of anything else."""
+    if isinstance(value, str):
+        value = [int(side) if side.isdecimal() else side for side in value.split('x')]
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return None
+    rows, cols = value
+    return (rows, cols) if all(isinstance(side, int) and side > 0 for side in value) else None
+
+
+def require_finite(tensors: Mapping[str, Tensor], source: Any) -> None:
+    """Refuse weights with NaN or infinite values.
+
+    Args:
+        tensors: The tensors of a file that are used, by name.
         source: The file, for the message.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: Names the first such tensor, and says how many there are.
     """
+    wrong = [
+        name
+        for name, value in tensors.items()
+        if value.is_floating_point() and value.dtype.itemsize > 1 and not value.isfinite().all()
+    ]
+    if wrong:
+        first = tensors[wrong[0]]
+        raise ValueError(
+            f'{source} has weights that are not finite: {int((~first.isfinite()).sum())} of the '
+            f'{first.numel()} values of {wrong[0]} are NaN or infinite ({len(wrong)} such tensors of '
+            f'{len(tensors)}). Its training diverged, or the file is damaged: take an earlier checkpoint'
+        )
+
+
+def _dicts_of_tensors(content: dict, place: str = '', depth: int = DEPTH) -> Iterator[tuple[str, dict]]:
+    """Dicts that hold tensors, by the keys that lead there, each with a dot; none of an optimiser."""
+    if any(isinstance(value, Tensor) for value in content.values()):
+        yield place, content
+    for key, value in content.items():
+        if depth and isinstance(value, dict) and not str(key).startswith('optim'):
+            yield from _dicts_of_tensors(value, f'{place}{key}.', depth - 1)
+
+
+def _place_of_weights(content: Any, found: dict[str, dict], source: Any, prefix: str) -> str:
+    """The key in ``found`` of the weights that are meant."""
+    transformers = [
+        place
+        for place, tensors in found.items()
+        if any(str(name).endswith(PATCH_EMBEDDINGS) for name in tensors)
+    ]
+    if 'state_dict.' in transformers:
+        # MMEngine saves the averaged weights as `state_dict`, and here those that they are the average of.
+        transformers = [place for place in transformers if place != 'ema_state_dict.']
+    usual = ''
     for key in CONTAINERS:
-        if isinstance(weights, dict) and isinstance(weights.get(key), dict):
-            weights = weights[key]
-    named = weights.items() if isinstance(weights, dict) else ()
-    tensors = {str(name).removeprefix('module.'): value for name, value in named if isinstance(value, Tensor)}
-    if not tensors:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content, usual = content[key], f'{usual}{key}.'
+    networks = [place for place, tensors in found.items() if any('weight' in str(name) for name in tensors)]
+    places = transformers or [place for place in found if place == usual] or networks
+    if len(places) > 1:
+        asked = [place for place in places if prefix and place and prefix.startswith(place)]
+        places = asked[-1:] or places
+    if not places:
         raise ValueError(f'{source} is no plain weight file (no tensors by name in it): {EXPECTED}')
-    return tensors
+    if len(places) > 1:
+        raise ValueError(several_networks(source, places))
+    return places[0]
+
+
+def several_networks(source: Any, prefixes: list[str]) -> str:
+    """Say that a file holds several networks, and how to choose one of them by its prefix."""
+    shown = ', '.join(prefix or "'' (the top)" for prefix in prefixes)
+    return (
+        f'{source} holds {len(prefixes)} networks, under the prefixes {shown}: choose one for the student '
+        f'with model.backbone.init_cfg.prefix={prefixes[-1]} (tools/export.py: --prefix {prefixes[-1]}), or '
+        'save the one that is wanted in a file of its own'
+    )
+
+
+def _unwrapped(name: str) -> str:
+    return name.removeprefix('module.').removeprefix('_orig_mod.')
+
+
+def _record_what_the_file_says(tensors: collections.OrderedDict, content: dict) -> None:
+    """Record the patch grid of transformers that do not do so themselves.
+
+    It is in a safetensors file's metadata if this package wrote it, and in the config that MMEngine's
+    checkpoints hold as text.
+    """
+    ending = PATCH_EMBEDDINGS[0]  # of this package, and of mmpretrain, whose configs can be read
+    starts = {name.removesuffix(end) for name in tensors for end in PATCH_EMBEDDINGS if name.endswith(end)}
+    starts = [start for start in starts if recorded_grid(tensors, start) is None]
+    grid = recorded_grid(tensors)
+    meta = content.get('meta')
+    if grid is None and isinstance(meta, dict) and any(f'{start}{ending}' in tensors for start in starts):
+        grid = _grid_of_config(meta.get('cfg'))
+    if grid is not None:
+        for start in starts:
+            record_grid(tensors, grid, start)
+
+
+def _grid_of_config(text: Any) -> tuple[int, int] | None:
+    """Patch grid of the backbone in a config; its text is parsed, and not run."""
+    with suppress(*_BROKEN, SyntaxError, ArithmeticError):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.keyword) and node.arg == 'backbone' and isinstance(node.value, ast.Call):
+                given = {keyword.arg: keyword.value for keyword in node.value.keywords}
+                size, patch = (ast.literal_eval(given[key]) for key in ('img_size', 'patch_size'))
+                sides = (size, size) if isinstance(size, int) else size
+                return as_grid(tuple(-(-side // patch) for side in sides))
+    return None
 
 
 # What torch and pickle raise on bytes that are no pickle, or half of one.

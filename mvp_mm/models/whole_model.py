@@ -5,8 +5,10 @@ import logging
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .checkpoint_loading import INDEX, MARKS, fill
+from .checkpoint_loading import MARKS, fill
 from .mvp_vit import MVPViT
+from .relative_position import INDEX
+from .tensor_files import renamed, require_finite
 
 # Only pre-training has it.
 MASK_TOKEN = 'backbone.mask_token'
@@ -15,7 +17,7 @@ MASK_TOKEN = 'backbone.mask_token'
 def fill_whole(model: nn.Module, weights: dict[str, Tensor], source: str, without: str | None = None) -> None:
     """Fill every entry of a model, as evaluating it and going on with its training need.
 
-    Tables of another patch grid are resized, as :class:`MVPViT` does by itself.
+    Positions of another patch grid are resized, as :class:`MVPViT` does by itself.
 
     Args:
         model: Filled in place; not wrapped.
@@ -24,21 +26,25 @@ def fill_whole(model: nn.Module, weights: dict[str, Tensor], source: str, withou
         without: A part that is neither filled nor looked at, such as ``'head'``. Default None.
 
     Raises:
-        ValueError: If something is missing, has another shape, or has no place in the model; says what the
-            file is where that can be told.
+        ValueError: If something is missing, has another shape, is not finite, or has no place in the model;
+            says what the file is where that can be told.
     """
     own = [name for name in model.state_dict() if _counts(name, without)]
-    weights = {name: value for name, value in weights.items() if without is None or not _in(name, without)}
+    weights = renamed(weights, str)
+    for name in [name for name in weights if without is not None and _in(name, without)]:
+        del weights[name]
     parts = list(dict.fromkeys(name.split('.')[0] for name in own))
     absent = [part for part in parts if not any(name in weights for name in own if _in(name, part))]
     if absent:
         raise ValueError(
             f'{source} does not fit: it has no {", no ".join(absent)}{_what_it_is(weights, source)}'
         )
+    require_finite({name: weights[name] for name in own if name in weights}, source)
     try:
         keys = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:  # shapes
-        reason = ' '.join(line.strip() for line in str(error).splitlines()[1:3])
+    except (RuntimeError, ValueError) as error:  # shapes; positions of a grid that nothing tells
+        lines = str(error).splitlines()
+        reason = ' '.join(line.strip() for line in (lines[1:3] or lines))
         raise ValueError(f'{source} does not fit: {reason}') from error
     missing = [name for name in keys.missing_keys if _counts(name, without)]
     if missing:
@@ -62,7 +68,7 @@ def start_from(model: nn.Module, weights: dict[str, Tensor], source: str) -> Non
         source: Where they come from, for messages.
 
     Raises:
-        ValueError: If the backbone does not fit, or nothing does.
+        ValueError: If the backbone does not fit, nothing does, or what does is not finite.
     """
     backbone = getattr(model, 'backbone', None)
     own = model.state_dict()
@@ -76,6 +82,7 @@ def start_from(model: nn.Module, weights: dict[str, Tensor], source: str) -> Non
             f'{source} does not fit: of {len(needs_some)} entries of the model, such as '
             f'{list(needs_some)[0]}, it has none'
         )
+    require_finite(fitting, source)
     model.load_state_dict(fitting, strict=False)
     fresh = [name for name in own if name not in fitting and _counts(name, None)]
     if fresh:

@@ -16,8 +16,10 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from ..engine.safe_checkpoint import saved_checkpoints
-from ..models.checkpoint_loading import INDEX, TABLE, grid_of_table
-from ..models.tensor_files import read_checkpoint, tensors_by_name
+from ..models.checkpoint_loading import BACKBONE
+from ..models.position_fitting import grid_of_positions, indices_of, times
+from ..models.relative_position import INDEX, TABLE, Grid
+from ..models.tensor_files import read_checkpoint, recorded_grid, tensors_by_name
 from ..version import __version__
 from ..visualization.training_curves import read_run, validation_keys
 from .complexity import complexity
@@ -98,7 +100,8 @@ def publish(
     done = {key: meta[key] for key in ('epoch', 'iter') if isinstance(meta.get(key), int)}
     figures = _figures(work_dir, done.get('iter'), metrics)
     about = dict(name=name, checkpoint=checkpoint.name, mvp_mm=__version__, **done)
-    weights = _plain_weights(tensors_by_name(content, checkpoint))
+    weights, grid = _plain_weights(tensors_by_name(content, checkpoint))
+    about |= {} if grid is None else {'grid': times(grid)}
     blob = safetensors.save(weights, metadata={'format': 'pt', **{k: str(v) for k, v in about.items()}})
     digest = hashlib.sha256(blob).hexdigest()
     settings = _as_json(cfg.to_dict(), path)
@@ -149,17 +152,15 @@ def _config_in(work_dir: Path) -> Path:
     return found[0]
 
 
-def _plain_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the position indices, which can be large, where the table alone tells the patch grid."""
-    kept = {}
-    for name, value in weights.items():
-        table = weights.get(name.replace(INDEX, TABLE))
-        if name.endswith(INDEX) and table is not None:
-            side = grid_of_table(table, value, name)
-            if side[0] == side[1]:
-                continue
-        kept[name] = value.detach().clone().contiguous()  # safetensors refuses two names for one memory
-    return kept
+def _plain_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], Grid | None]:
+    """Weights without the position indices, which can be large, and the patch grid that tells them."""
+    grid = recorded_grid(weights, BACKBONE)
+    tables = {name: table for name, table in weights.items() if name.endswith(TABLE)}
+    if grid is None and tables:
+        grid = grid_of_positions(tables, indices_of(weights))
+    kept = {name: value for name, value in weights.items() if grid is None or not name.endswith(INDEX)}
+    # Cloned, because safetensors refuses two names for one memory.
+    return {name: value.detach().clone().contiguous() for name, value in kept.items()}, grid
 
 
 def _figures(work_dir: Path, iteration: int | None, metrics: str | Path | None) -> dict[str, Any]:
