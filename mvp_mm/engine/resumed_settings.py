@@ -9,13 +9,13 @@ from torch import Tensor
 
 # Parts of a config that change what is trained, and names in them that do not.
 COMPARED = (
-    'model',
-    'train_dataloader',
     'train_cfg',
     'optim_wrapper',
     'param_scheduler',
     'auto_scale_lr',
     'randomness',
+    'model',
+    'train_dataloader',
     'custom_hooks',
     'bf16_gradients',
 )
@@ -28,11 +28,12 @@ PASSED_OVER = {
     'pin_memory',
     'prefetch_factor',
 }
-OF_OPTIMISER = ('train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
+OF_OPTIMISER = COMPARED[:4]
 # How an optimiser computes, which is this machine's affair, and how far a schedule is.
 IMPLEMENTATION = {'capturable', 'differentiable', 'foreach', 'fused'}
 PROGRESS = {'last_step', '_global_step', '_last_value', 'best', 'num_bad_epochs', 'cooldown_counter'}
 LISTED = 12
+ENTRIES = ' entries'
 
 
 class ResumedSettings:
@@ -155,10 +156,13 @@ def config_changes(saved: Any, now: str) -> list[str]:
     before, after = _values(saved), _values(now)
     if not before or not after:
         return []
-    changes = []
-    for path in dict.fromkeys([*before, *after]):
+    changes: list[str] = []
+    of_other_length: tuple[str, ...] = ()
+    for path in sorted({**before, **after}, key=lambda path: COMPARED.index(path.split('.')[0])):
         old, new = before.get(path, 'not set'), after.get(path, 'not set')
-        if old != new:
+        if old != new and not path.startswith(of_other_length):
+            if old.endswith(ENTRIES) and new.endswith(ENTRIES):
+                of_other_length += (f'{path}.',)  # whose entries cannot be told apart
             kept = " (the checkpoint's is kept)" if path == 'randomness.seed' else ''
             changes.append(f'{path} {old} -> {new}{kept}')
     return changes
@@ -190,6 +194,7 @@ def _collect(node: ast.expr, path: str, values: dict[str, str]) -> None:
         isinstance(e, ast.Call | ast.Dict) for e in node.elts
     ):
         entries = list(enumerate(node.elts))
+        values[path] = f'{len(entries)}{ENTRIES}'
     else:
         values[path] = _text(node)
         return

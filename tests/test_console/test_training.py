@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
 from PIL import Image
 
 import mvp_mm
@@ -48,7 +49,21 @@ def test_pretrain_writes_what_it_runs_and_goes_on(image_folder, tmp_path, capsys
     second = torch.load(out / 'epoch_3.pth', weights_only=True)
     assert second['meta']['iter'] == 3
     assert any(not torch.equal(first[name], value) for name, value in second['state_dict'].items())
-    assert 'resumed epoch: 2' in ''.join(path.read_text() for path in out.glob('*/*.log'))
+    logs = ''.join(path.read_text() for path in out.glob('*/*.log'))
+    assert 'resumed epoch: 2' in logs
+    assert "differs from the checkpoint's: train_cfg.max_epochs 2 -> 3; param_scheduler" in logs
+    # the third epoch has the learning rate of three epochs straight; half the recipe's batch halves it
+    cfg = Config.fromfile(path)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=cfg.optim_wrapper.optimizer.lr * 0.5)
+    schedules = []
+    for schedule in map(dict, cfg.param_scheduler):
+        build = PARAM_SCHEDULERS.get(schedule.pop('type')).build_iter_from_epoch
+        del schedule['convert_to_iter_based']
+        schedules.append(build(optimizer=optimizer, epoch_length=1, **schedule))
+    for schedule in schedules * 2:
+        schedule.step()
+    rates = second['message_hub']['log_scalars']['train/lr']['log_history'].tolist()
+    assert len(rates) == 3 and rates[2] == optimizer.param_groups[0]['lr'] != rates[1]
 
 
 @pytest.mark.parametrize('resumed,said', [(0, 1), (60, 1), (97, 0)])
