@@ -9,6 +9,7 @@ import open_clip
 import torch
 from mmengine.config import Config
 
+from ..datasets.image_files import find_images
 from ..datasets.labelled_images import LabelledImages
 from ..datasets.unlabelled_images import UnlabelledImages
 from ..engine import build_runner, load_config
@@ -171,7 +172,7 @@ def segment(
     folder = Path(data) / 'images/train'
     if not folder.is_dir():
         raise FileNotFoundError(f'there is no folder {folder}: expected images/train and annotations/train')
-    images = sum(path.name.endswith(image_suffix) for path in folder.rglob('*'))
+    images = len(find_images(folder, (image_suffix,)).paths)
     if not images:
         raise FileNotFoundError(f'no image in {folder} ends with {image_suffix}: give --image-suffix')
     return _run(cfg, 'segment', Path(out), images, iterations, batch, options, dry_run)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from mmengine.logging import print_log
 from PIL import Image
 
+from ..datasets.image_files import find_images
 from ..datasets.load_rgb_image import UNREADABLE
 
 
@@ -14,7 +16,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     """Files from a list of files and folders.
 
     Args:
-        paths: Image files, and folders whose images are taken at any depth, sorted.
+        paths: Image files, and folders whose images are taken as :func:`.find_images` finds them.
 
     Returns:
         The files, each once. Each begins like an image that Pillow opens.
@@ -26,9 +28,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     files: dict[Path, Path] = {}
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob('*') if file.is_file() and not _fault(file))
-            if not inside:
-                raise FileNotFoundError(f'{path} has no image in it')
+            inside = _images_in(path)
         elif path.is_file():
             fault = _fault(path)
             if fault:
@@ -39,6 +39,18 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
         for file in inside:
             files.setdefault(file.resolve(), file)
     return list(files.values())
+
+
+def _images_in(folder: Path) -> list[Path]:
+    found = find_images(folder)
+    files = [folder / name for name in found.paths]
+    images = [file for file in files if not _fault(file)]
+    note = f'; {len(files) - len(images)} files are no images in spite of their names' * (images != files)
+    if not images:
+        raise FileNotFoundError(f'{folder} has no image in it{found.note}{note}')
+    if found.note or note:
+        print_log(f'{len(images)} images in {folder}{found.note}{note}', 'current')
+    return images
 
 
 def _fault(path: Path) -> str | None:

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 from mmengine.device import get_device
-from PIL import Image
 from torch import nn
 
-from ..datasets.load_rgb_image import as_rgb
+from ..datasets.read_rgb import read_rgb
 from ..models.from_config import build_from_config
 from ..stack import quiet_stack_noise
 
@@ -41,11 +40,15 @@ def segment_image(model: nn.Module, path: Path) -> tuple[np.ndarray, np.ndarray]
         path: Any image that Pillow opens.
 
     Returns:
-        The image, RGB uint8 ``(H, W, 3)``, and the class of every pixel, int64 ``(H, W)``.
+        The image, RGB uint8 ``(H, W, 3)``, and the class of every pixel, int64 ``(H, W)``: 0 or 1 where the
+        head has one channel, whose sigmoid is compared with ``decode_head.threshold``.
+
+    Raises:
+        UnreadableImageError: If the file cannot be decoded.
     """
     from mmseg.apis import inference_model
 
-    with Image.open(path) as opened:
-        image = np.asarray(as_rgb(opened))
+    image = read_rgb(str(path))
     result = inference_model(model, np.ascontiguousarray(image[..., ::-1]))
-    return image, result.pred_sem_seg.data[0].cpu().numpy()
+    # of a head with one channel, mmseg gives the classes in the dtype of the logits
+    return image, result.pred_sem_seg.data[0].long().cpu().numpy()

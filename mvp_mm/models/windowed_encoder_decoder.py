@@ -1,6 +1,7 @@
 """mmseg's segmentor, whose sliding windows go through the network together."""
 
 import torch
+from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -21,6 +22,25 @@ class WindowedEncoderDecoder(EncoderDecoder):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         repeat_pooling(self)
+
+    def postprocess_result(self, seg_logits: Tensor, data_samples: list | None = None) -> list:
+        """mmseg's, whose samples hold logits and whole numbers for a head with one channel too.
+
+        Args:
+            seg_logits: Logits ``(N, classes, H, W)``, or ``(N, 1, H, W)`` for two classes told apart by a
+                threshold (``decode_head.out_channels=1``).
+            data_samples: N samples; their sizes before resizing, padding and flip are restored. Default None.
+
+        Returns:
+            N samples with ``seg_logits`` and ``pred_sem_seg``.
+        """
+        samples = super().postprocess_result(seg_logits, data_samples)
+        if seg_logits.shape[1] == 1:
+            for sample in samples:
+                # mmseg has put the sigmoid here, and its test-time augmentation takes that of it again
+                sample.set_data(dict(seg_logits=PixelData(data=sample.seg_logits.data.logit())))
+                sample.set_data(dict(pred_sem_seg=PixelData(data=sample.pred_sem_seg.data.long())))
+        return samples
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Mean logits of overlapping windows.
