@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ..models.checkpoint_loading import local_path
-from ..models.tensor_files import tensors_by_name
+from ..models.tensor_files import renamed, tensors_by_name
 from ..models.whole_model import fill_whole, start_from
 from .broadcast_statistics_hook import BroadcastStatisticsHook
 from .core_share import core_share
@@ -50,6 +51,7 @@ from .safe_checkpoint import (
 from .stop_on_signal_hook import StopOnSignalHook
 from .surviving_logs import survive_full_disk
 from .total_batch import counted_processes, plan_total_batch, stretch_iterations
+from .work_dir_lock import only_training_in
 
 # What is built where a config names one of MMEngine's loops.
 EXACT_LOOPS = {
@@ -66,20 +68,22 @@ EXACT_LOOPS = {
 class MVPRunner(Runner):
     """The runner behind this package's tools.
 
-    It differs from MMEngine's in eleven ways. It keeps ``auto_scale_lr.base_batch_size`` images an optimiser
-    step by gradient accumulation (MMEngine alone silently trains with another total batch on another number
-    of GPUs); ``auto_scale_lr.enable=True`` asks for MMEngine's rule instead, and a config without
-    ``base_batch_size`` is taken as it stands. Several processes run on a CPU, with gloo, where MMEngine looks
-    for a GPU. They validate with the same statistics of batch normalisation
+    It differs from MMEngine's in thirteen ways. It keeps ``auto_scale_lr.base_batch_size`` images an
+    optimiser step by gradient accumulation (MMEngine alone silently trains with another total batch on
+    another number of GPUs); ``auto_scale_lr.enable=True`` asks for MMEngine's rule instead, and a config
+    without ``base_batch_size`` is taken as it stands. Several processes run on a CPU, with gloo, where
+    MMEngine looks for a GPU. They validate with the same statistics of batch normalisation
     (:class:`BroadcastStatisticsHook`), and each draws its own numbers in training. Validation and test
     multiply in TF32 on CUDA. A loader takes no more workers than there are cores. A run that is resumed is
-    the one that was never stopped (:class:`ExactResume`). Two runs that one process begins in one second have
-    logs of their own, where MMEngine's second one writes into the first one's. What is logged is read when
-    the log wants it, not in every iteration (:class:`DeferredMessageHub`). The config's text is formatted
-    once, not with every checkpoint (:class:`OnceFormattedConfig`). And no file that it loads can run code:
-    its own checkpoints hold plain data and are written whole or not at all (:class:`SafeCheckpointHook`), a
-    damaged last one is passed over when a run goes on, and one that does not fill the model is an error where
-    it is to be evaluated or gone on from.
+    the one that was never stopped (:class:`ExactResume`); if its config has changed, it goes on by the new
+    settings and says which (:class:`ResumedSettings`). One training at a time has a work dir
+    (:func:`only_training_in`). Two runs that one process begins in one second have logs of their own, where
+    MMEngine's second one writes into the first one's. What is logged is read when the log wants it, not in
+    every iteration (:class:`DeferredMessageHub`). The config's text is formatted once, not with every
+    checkpoint (:class:`OnceFormattedConfig`). And no file that it loads can run code: its own checkpoints
+    hold plain data and are written whole or not at all (:class:`SafeCheckpointHook`), a damaged last one is
+    passed over when a run goes on, and one that does not fill the model is an error where it is to be
+    evaluated or gone on from.
     """
 
     # What the checkpoint that is loaded next must do: fill all of the model, and have these entries.
@@ -307,7 +311,7 @@ class MVPRunner(Runner):
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         weights = tensors_by_name(checkpoint, filename)
         for pattern, replacement in revise_keys:
-            weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
+            weights = renamed(weights, partial(re.sub, pattern, replacement))
         model = self.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
@@ -380,14 +384,14 @@ class MVPRunner(Runner):
         super().load_or_resume()
 
     def train(self) -> nn.Module:
-        """Train; afterwards signals do what they did before, however it ends.
+        """Train, alone in the work dir; afterwards signals do what they did before, however it ends.
 
         On a CPU the process then keeps the memory that it frees (:func:`keep_freed_memory`).
         """
         if not torch.cuda.is_available():
             keep_freed_memory()
         try:
-            with in_step_with_peers():
+            with only_training_in(self.work_dir), in_step_with_peers():
                 return super().train()
         finally:
             for hook in self.hooks:
