@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from ..compilation import compiles, require_choice
 from ..gelu import use_compiled_gelu
-from ..onednn_linear import use_onednn
+from .channel_statistics import channel_statistics
 from .last_attention import attention_in_a_run
+from .probe import probe
 
 Grid = tuple[int, int]
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -30,8 +31,8 @@ class TargetGenerator(BaseModule):
         teacher: The network, float32.
         teacher_patch_size: Its patch side in pixels.
         teacher_image_size: ``(H, W)`` it was trained at.
-        teacher_mean: Its channel means, 0–1 scale.
-        teacher_std: Its channel standard deviations, 0–1 scale.
+        teacher_mean: Channel means of the images it was trained on, 0–1 scale.
+        teacher_std: Their channel standard deviations, 0–1 scale.
         patch_size: The student's patch side in pixels. Default 16 (paper §3.3).
         grid_matching: What to resize where the teacher's patch grid is not the student's: ``'input'``
             (the crop, so that the grids are equal), ``'tokens'`` (the teacher runs at its own size and
@@ -78,6 +79,15 @@ class TargetGenerator(BaseModule):
         if dtype not in ('auto', 'float32', 'bfloat16', 'float16'):
             raise ValueError(f"dtype={dtype!r} is none of 'auto', 'float32', 'bfloat16', 'float16'")
         require_choice(compile_blocks, 'compile_blocks')
+        self._statistics = tuple(
+            torch.tensor(channel_statistics(values, name, is_std, scale), dtype=torch.float32)
+            for values, name, is_std, scale in (
+                (student_mean, 'student_mean', False, 255),
+                (student_std, 'student_std', True, 255),
+                (teacher_mean, 'teacher_mean', False, 1),
+                (teacher_std, 'teacher_std', True, 1),
+            )
+        )
         self.patch_size = patch_size
         self.can_resize_input = can_resize_input
         self.teacher_patch_size = teacher_patch_size
@@ -86,33 +96,14 @@ class TargetGenerator(BaseModule):
         self.dtype = dtype
         self.compile_blocks = compile_blocks
         self._announced: set[Grid] = set()
-        use_onednn(teacher)
         use_compiled_gelu(teacher)
         # Plain containers, which nn.Module does not look into. One copy of the weights a dtype, made
         # when first needed, because casting back and forth would lose precision.
         self._teachers = {torch.float32: teacher.requires_grad_(False).eval()}
         self._compiled_teachers: dict[torch.dtype, nn.Module] = {}
-        self._statistics = tuple(
-            torch.tensor(values, dtype=torch.float32)
-            for values in (student_mean, student_std, teacher_mean, teacher_std)
-        )
-        self.out_channels = self._probe()
-
-    @torch.no_grad()
-    def _probe(self) -> int:
-        """Run the teacher once at its own size and return the width of its tokens."""
-        grid = self._own_grid()
-        size = tuple(cells * self.teacher_patch_size for cells in grid)
-        images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-        tokens = self.encode(self.teacher, images, grid)
-        expected = 1 + grid[0] * grid[1]
-        if tokens.ndim != 3 or tokens.shape[1] != expected:
-            raise ValueError(
-                f'{type(self.teacher).__name__} gives {tuple(tokens.shape)[1:]} for a {grid[0]}x{grid[1]} '
-                f'patch grid, but a teacher must give {expected} tokens: CLS and one a patch'
-            )
+        images, tokens = probe(self.encode, teacher, teacher_patch_size, self.teacher_image_size)
         self.check(images, tokens)
-        return tokens.shape[-1]
+        self.out_channels = tokens.shape[-1]
 
     def check(self, images: Tensor, tokens: Tensor) -> None:
         """Hook for subclasses: compare ``tokens`` of ``images`` with the network's own output."""
@@ -200,7 +191,10 @@ class TargetGenerator(BaseModule):
         with torch.autocast(images.device.type, enabled=False):
             images, grid, _ = self._as_the_teacher_sees(images)
             attention = attention_in_a_run(module, lambda: self.encode(self.teacher, images, grid))
-        return attention[:, :, 0, -grid[0] * grid[1] :], grid
+        patches = grid[0] * grid[1]
+        if attention.shape[-1] <= patches:
+            raise ValueError(f'the attention of a {type(module).__name__} is not among tokens')
+        return attention[:, :, 0, -patches:], grid
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
         """Hook for subclasses: the attention of the last layer, its tokens CLS first and patches last."""

@@ -1,5 +1,8 @@
 """Targets from the vision branch of a CLIP model (paper §3.3.1, Eq. 7)."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from mmpretrain.registry import MODELS
 from open_clip.transformer import QuickGELU
@@ -8,7 +11,9 @@ from torch.nn import functional as F
 
 from ..patch_embedding import embed_patches
 from .base import Grid, TargetGenerator
+from .clip_source import build_visual_without_weights, find_clip
 from .clip_weights import load_clip_visual
+from .probe import probe_unknown
 from .self_attention import use_simple_attention
 
 QUICK_GELU_FACTOR = 1.702  # OpenAI CLIP model.py
@@ -22,22 +27,29 @@ class CLIPTargetGenerator(TargetGenerator):
     final norm and the projection, so that patches live in the language space too.
 
     Args:
-        model_name: Name of an open_clip model, or the path of an open_clip model config (``.json``).
-            Default ``'ViT-B-16-quickgelu'``: the paper's teacher, always B/16.
+        model_name: Name of an open_clip model, the path of an open_clip model config (``.json``), a folder
+            with ``open_clip_config.json`` and weights (also as ``local-dir:PATH``), or
+            ``hf-hub:owner/name``. Default ``'ViT-B-16-quickgelu'``: the paper's teacher, always B/16.
         pretrained: A tag that open_clip lists for the model (default ``'openai'``, the paper's), the
             path of a weight file in OpenAI's, open_clip's or safetensors format, or None for random
-            weights (tests and benchmarks only; a warning is logged).
+            weights (tests and benchmarks only; a warning is logged). The weights of a folder or a
+            repository of the hub come with it: there the default and None mean those.
         quick_gelu: Whether a local weight file's model was trained with QuickGELU. Default None: there is
             a config file beside it, or it is OpenAI's own or one of ``tools/train_teacher.py``.
         space: ``'joint'`` (default, the paper's: after the projection) or ``'hidden'`` (before it).
         cache_dir: Where downloads go. Default None: open_clip's own cache.
+        teacher_mean: Channel means of the images that the teacher was trained on, 0–1 scale. Default None:
+            what open_clip lists for the tag; for a weight file, ``preprocess_cfg`` of
+            ``open_clip_config.json`` beside it, of the model config, or what open_clip lists for the
+            model's tags; else OpenAI's.
+        teacher_std: Their channel standard deviations; likewise.
         **kwargs: ``patch_size``, ``grid_matching``, ``dtype``, ``student_mean``, ``student_std``: see
             :class:`TargetGenerator`.
 
     Raises:
-        ValueError: If the model is unknown or has no patch tokens, the tag is unknown, QuickGELU does
-            not fit the weights or cannot be told, or a weight file does not fit the model.
-        FileNotFoundError: If the weights cannot be had.
+        ValueError: If the model is unknown or has no patch tokens (before any weights are downloaded),
+            QuickGELU does not fit the weights or cannot be told, or a weight file does not fit the model.
+        FileNotFoundError: If the tag is unknown or the weights cannot be had.
     """
 
     def __init__(
@@ -47,48 +59,30 @@ class CLIPTargetGenerator(TargetGenerator):
         quick_gelu: bool | None = None,
         space: str = 'joint',
         cache_dir: str | None = None,
+        teacher_mean: Sequence[float] | None = None,
+        teacher_std: Sequence[float] | None = None,
         **kwargs,
     ) -> None:
-        if space not in ('joint', 'hidden'):
-            raise ValueError(f"space={space!r} is neither 'joint' nor 'hidden'")
+        _require_space(space)
         self.space = space
-        visual = load_clip_visual(model_name, pretrained, quick_gelu, cache_dir)
-        self._refuse_pooled_tokens(visual, model_name)
+        visual = load_clip_visual(
+            model_name,
+            pretrained,
+            quick_gelu,
+            cache_dir,
+            require=lambda network: _require_tokens(network, model_name, space),
+        )
         _fold_quick_gelu(visual)
         use_simple_attention(visual)
-        is_timm = hasattr(visual, 'trunk')
-        patch_size = visual.trunk.patch_embed.feat_ratio() if is_timm else visual.patch_size[0]
         super().__init__(
             teacher=visual,
-            teacher_patch_size=patch_size,
+            teacher_patch_size=_patch_size(visual),
             teacher_image_size=visual.image_size,
-            teacher_mean=visual.preprocess_cfg['mean'],
-            teacher_std=visual.preprocess_cfg['std'],
-            can_resize_input=not is_timm,
+            teacher_mean=visual.preprocess_cfg['mean'] if teacher_mean is None else teacher_mean,
+            teacher_std=visual.preprocess_cfg['std'] if teacher_std is None else teacher_std,
+            can_resize_input=not hasattr(visual, 'trunk'),
             **kwargs,
         )
-
-    @staticmethod
-    def _refuse_pooled_tokens(visual: nn.Module, model_name: str) -> None:
-        use = (
-            'use an open_clip vision transformer with a CLS token, such as ViT-B-16-quickgelu, or '
-            'TimmTargetGenerator for timm networks'
-        )
-        if hasattr(visual, 'trunk'):
-            if getattr(visual.trunk, 'cls_token', None) is None:
-                raise ValueError(
-                    f'{model_name} has no CLS and patch tokens in one space (its vision branch is a timm '
-                    f'{type(visual.trunk).__name__} without CLS token): {use}'
-                )
-        elif not hasattr(visual, 'class_embedding'):
-            raise ValueError(
-                f'{model_name} has no patch tokens (its vision branch is a {type(visual).__name__}): {use}'
-            )
-        elif visual.attn_pool is not None:
-            raise ValueError(
-                f'{model_name} pools its patch tokens by attention, so none of them lives in the joint '
-                f'space: {use}'
-            )
 
     def check(self, images: Tensor, tokens: Tensor) -> None:
         """Entry 0 must be what open_clip itself calls the image embedding.
@@ -96,14 +90,8 @@ class CLIPTargetGenerator(TargetGenerator):
         Raises:
             ValueError: If it is not, because the network pools in a way this class does not know.
         """
-        if self.space == 'hidden':
-            return
-        embedding = self.teacher(images)
-        if not torch.allclose(tokens[:, 0], embedding, rtol=1e-3, atol=1e-4):
-            raise ValueError(
-                'the image embedding of this open_clip model is not its projected CLS token or mean '
-                'patch token, so its patch tokens are not in the joint space: use another model_name'
-            )
+        if self.space == 'joint':
+            _require_joint(self.teacher, images, tokens)
 
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
         """Eq. 7: tokens ``(B, 1 + h * w, D)`` of the teacher's last layer.
@@ -111,8 +99,7 @@ class CLIPTargetGenerator(TargetGenerator):
         Entry 0 is the image embedding: the CLS token, or the mean of the patch tokens for the few
         models that pool so.
         """
-        encode = _timm_tokens if hasattr(teacher, 'trunk') else _open_clip_tokens
-        return encode(teacher, images, grid, project=self.space == 'joint')
+        return _tokens(teacher, images, grid, self.space)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
         """The attention of the last layer."""
@@ -121,6 +108,76 @@ class CLIPTargetGenerator(TargetGenerator):
     def blocks(self, teacher: nn.Module) -> nn.ModuleList:
         """The layers, which :class:`TargetGenerator` may compile."""
         return teacher.trunk.blocks if hasattr(teacher, 'trunk') else teacher.transformer.resblocks
+
+
+def clip_width(model_name: str, space: str = 'joint', cache_dir: str | None = None) -> int:
+    """Width of the targets of a :class:`CLIPTargetGenerator`, without its weights.
+
+    Args:
+        model_name: See :class:`CLIPTargetGenerator`; of ``hf-hub:`` only the config is downloaded.
+        space: Likewise.
+        cache_dir: Likewise.
+
+    Returns:
+        D.
+
+    Raises:
+        ValueError: If the model is unknown or cannot serve.
+        FileNotFoundError: If its config cannot be had.
+    """
+    _require_space(space)
+    visual = build_visual_without_weights(find_clip(model_name, cache_dir))
+    return _require_tokens(visual, model_name, space).shape[-1]
+
+
+def _require_space(space: str) -> None:
+    if space not in ('joint', 'hidden'):
+        raise ValueError(f"space={space!r} is neither 'joint' nor 'hidden'")
+
+
+@torch.no_grad()
+def _require_tokens(visual: nn.Module, model_name: str, space: str) -> Tensor:
+    """The tokens of a random image, if the network has such as :class:`CLIPTargetGenerator` needs."""
+    _refuse_pooled_tokens(visual, model_name)
+    encode = partial(_tokens, space=space)
+    images, tokens = probe_unknown(encode, visual, _patch_size(visual), visual.image_size, model_name)
+    if space == 'joint' and not tokens.is_meta:
+        _require_joint(visual, images, tokens)
+    return tokens
+
+
+def _refuse_pooled_tokens(visual: nn.Module, model_name: str) -> None:
+    use = (
+        'use an open_clip vision transformer with a CLS token, such as ViT-B-16-quickgelu, or '
+        'TimmTargetGenerator for timm networks'
+    )
+    network = getattr(visual, 'trunk', visual)
+    kind = f'its vision branch is a {"timm " if network is not visual else ""}{type(network).__name__}'
+    if getattr(network, 'attn_pool', None) is not None:
+        raise ValueError(
+            f'{model_name} pools its patch tokens by attention, so none of them lives in the joint space '
+            f'({kind}): {use}'
+        )
+    if network is visual and not hasattr(visual, 'class_embedding'):
+        raise ValueError(f'{model_name} has no patch tokens ({kind}): {use}')
+    if network is not visual and getattr(network, 'cls_token', None) is None:
+        raise ValueError(
+            f'{model_name} has no CLS and patch tokens in one space ({kind} without CLS token): {use}'
+        )
+    if network is visual and len(set(visual.patch_size)) > 1:
+        raise ValueError(f'{model_name} has patches of {visual.patch_size} pixels: expected squares; {use}')
+
+
+def _require_joint(visual: nn.Module, images: Tensor, tokens: Tensor) -> None:
+    if not torch.allclose(tokens[:, 0], visual(images), rtol=1e-3, atol=1e-4):
+        raise ValueError(
+            'the image embedding of this open_clip model is not its projected CLS token or mean '
+            'patch token, so its patch tokens are not in the joint space: use another model_name'
+        )
+
+
+def _patch_size(visual: nn.Module) -> int:
+    return visual.trunk.patch_embed.feat_ratio() if hasattr(visual, 'trunk') else visual.patch_size[0]
 
 
 @torch.no_grad()
@@ -136,6 +193,11 @@ def _fold_quick_gelu(visual: nn.Module) -> None:
             mlp.c_fc.bias.mul_(QUICK_GELU_FACTOR)
             mlp.c_proj.weight.div_(QUICK_GELU_FACTOR)
             mlp.gelu = nn.SiLU(inplace=True)
+
+
+def _tokens(visual: nn.Module, images: Tensor, grid: Grid, space: str) -> Tensor:
+    encode = _timm_tokens if hasattr(visual, 'trunk') else _open_clip_tokens
+    return encode(visual, images, grid, project=space == 'joint')
 
 
 def _open_clip_tokens(visual: nn.Module, images: Tensor, grid: Grid, project: bool) -> Tensor:

@@ -1,24 +1,42 @@
 """Load the vision branch of an open_clip model without ever running code out of a weight file, and
-never with the wrong activation.
+never with the wrong activation or normalisation.
 
 QuickGELU leaves no trace in weights, and with the wrong one the network runs but is numerically wrong. So
 it must be known: from the tag, from a config file beside the weights, from the metadata of this package's
-own files, from OpenAI's published sha256, or from the user.
+own files, from OpenAI's published sha256, or from the user. The mean and std of the images leave none either.
 """
 
-import difflib
 import hashlib
-import json
-import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..tensor_files import first_line, is_torchscript, read_metadata, read_tensors
-from .weight_files import require_fit, same_random_weights, warn_of_random_weights
+from .clip_source import (
+    CONFIG_NAME,
+    WEIGHT_NAMES,
+    CLIPSource,
+    asks_for_quick_gelu,
+    build_visual,
+    build_visual_without_weights,
+    download_from_hub,
+    find_clip,
+    read_config,
+)
+from .weight_files import (
+    require_fit,
+    same_random_weights,
+    warn_of_other_statistics,
+    warn_of_random_weights,
+    weights_in,
+)
 
+OPENAI = 'openai'  # the default tag, paper §3.3.1
 # OpenAI publishes these with its vision transformers; the sha256 is part of each file's address.
 OPENAI_SHA256 = {
     '40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af': 'ViT-B-32-quickgelu',
@@ -30,119 +48,169 @@ OPENAI_SHA256 = {
 
 def load_clip_visual(
     model_name: str,
-    pretrained: str | None,
+    pretrained: str | bool | None,
     quick_gelu: bool | None = None,
     cache_dir: str | None = None,
+    require: Callable[[nn.Module], object] | None = None,
 ) -> nn.Module:
-    """The vision branch of an open_clip model, float32, on the CPU.
+    """Load the vision branch of an open_clip model, float32, on the CPU.
 
     Args:
-        model_name: open_clip model name, or path of a model config (``.json``).
-        pretrained: Tag, weight file, or None for random weights (the same ones every time).
+        model_name: See :class:`CLIPTargetGenerator`.
+        pretrained: Likewise; None gives the same random weights every time.
         quick_gelu: What the user says about a local weight file, or None.
         cache_dir: Where downloads go.
+        require: Called with the network before its weights are looked for, first on the meta device and
+            then with random weights; raises if it cannot serve. Default None.
 
     Returns:
-        The vision branch, with its ``preprocess_cfg`` (mean and std on the 0–1 scale).
+        The vision branch; its ``preprocess_cfg`` holds mean and std on the 0–1 scale.
 
     Raises:
         ValueError: See :class:`CLIPTargetGenerator`.
         FileNotFoundError: If the weights cannot be had.
     """
-    name, config = _model_config(model_name)
-    has_quick_gelu = bool(config.get('quick_gelu', False))
-    if pretrained is None:
-        _require_equal_gelu(name, has_quick_gelu, quick_gelu, 'model.target_generator.quick_gelu')
-        warn_of_random_weights(name, 'a tag')
-        return _random_visual(name)
-    if open_clip.get_pretrained_cfg(name, pretrained):
-        _require_equal_gelu(name, has_quick_gelu, quick_gelu, 'model.target_generator.quick_gelu')
-        of_tag = bool(open_clip.get_pretrained_cfg(name, pretrained).get('quick_gelu', False))
-        _require_equal_gelu(name, has_quick_gelu, of_tag, f'the weights tagged {pretrained!r}')
-        return _visual_of_tag(name, pretrained, cache_dir)
-    path = Path(pretrained).expanduser()
-    if not path.is_file():
-        tags = ', '.join(open_clip.list_pretrained_tags_by_model(name)) or 'none'
-        raise FileNotFoundError(
-            f'pretrained={pretrained!r} is neither a tag of {name} (it has: {tags}) nor an existing '
-            'weight file. Give one of these tags, or the path of a file'
-        )
-    visual = _random_visual(name)
-    openai_name = OPENAI_SHA256.get(_sha256(path))
-    _load_strictly(visual, _read_weights(path, openai_name), name, path)
-    _check_local_gelu(path, name, model_name, has_quick_gelu, quick_gelu, openai_name)
+    source = find_clip(str(model_name), cache_dir)
+    if require is not None:
+        require(build_visual_without_weights(source))
+    weights = _find_weights(source, pretrained)
+    openai_name = OPENAI_SHA256.get(_sha256(weights)) if isinstance(weights, Path) else None
+    _check_gelu(source, weights, quick_gelu, openai_name)
+    with same_random_weights():
+        visual = build_visual(source)
+    visual.preprocess_cfg = _statistics(source, weights, openai_name)
+    if require is not None:
+        require(visual)
+    if weights is None:
+        warn_of_random_weights(source.name, 'a tag')
+        return visual
+    if not isinstance(weights, Path):
+        weights = _downloaded(source, weights, cache_dir)
+    _load_strictly(visual, _read_weights(weights), source.name, weights)
+    if source.brings_weights:
+        print_log(f'The teacher {source.name} has the weights {weights}', logger='current')
     return visual
 
 
-def _model_config(model_name: str) -> tuple[str, dict]:
-    name = model_name
-    if model_name.endswith('.json'):
-        path = Path(model_name).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f'there is no open_clip model config {model_name}')
-        open_clip.add_model_config(path)
-        name = path.stem
-    config = open_clip.get_model_config(name)
-    if config is None:
-        close = difflib.get_close_matches(name, open_clip.list_models(), n=4, cutoff=0.5)
-        hint = f'did you mean {", ".join(close)}?' if close else 'see open_clip.list_models().'
-        raise ValueError(f'open_clip knows no model {model_name!r}; {hint}')
-    vision = config['vision_cfg']
-    if isinstance(vision.get('layers'), list | tuple):
-        raise ValueError(
-            f'{name} has no patch tokens to learn from (its vision branch is a ResNet): use an '
-            'open_clip vision transformer such as ViT-B-16-quickgelu'
+def _find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | dict[str, Any] | None:
+    """A local weight file, what open_clip knows of a tag or a repository, or None: random weights."""
+    if source.brings_weights and pretrained in (None, True, OPENAI):
+        return weights_in(source.folder, WEIGHT_NAMES) if source.folder else dict(hf_hub=f'{source.hub}/')
+    if pretrained is None:
+        return None
+    name = str(pretrained)
+    if not source.brings_weights and open_clip.get_pretrained_cfg(source.name, name):
+        return dict(open_clip.get_pretrained_cfg(source.name, name), tag=name)
+    for path in (Path(name).expanduser(), source.folder and source.folder / name):
+        if path and path.is_file():
+            return path
+        if path and path.is_dir():
+            return weights_in(path, WEIGHT_NAMES)
+    if source.brings_weights:
+        raise FileNotFoundError(
+            f'pretrained={pretrained!r} is no existing weight file. The weights of {source.name} come with '
+            'it: leave pretrained out, or give the path of a file'
         )
-    return name, config
+    tags = ', '.join(open_clip.list_pretrained_tags_by_model(source.name)) or 'none'
+    raise FileNotFoundError(
+        f'pretrained={pretrained!r} is neither a tag of {source.name} (it has: {tags}) nor an existing '
+        'weight file. Give one of these tags, or the path of a file'
+    )
 
 
-def _require_equal_gelu(name: str, of_model: bool, wanted: bool | None, who: str) -> None:
+def _require_equal_gelu(source: CLIPSource, wanted: bool | None, who: str, hub: str = '') -> None:
+    of_model = source.has_quick_gelu
     if wanted is None or wanted == of_model:
         return
+    name = source.name
     twin = name.removesuffix('-quickgelu') if of_model else f'{name}-quickgelu'
-    use = (
-        f'use model_name={twin!r}'
-        if twin in open_clip.list_models()
-        else f'set "quick_gelu": {str(wanted).lower()} in its model config'
-    )
+    if source.file is None and twin != name and twin in open_clip.list_models():
+        use = f'use model_name={twin!r}'
+    elif source.file is None:
+        own = f'hf-hub:{hub.rstrip("/")}, whose config comes with its weights, or ' if hub else ''
+        use = (
+            f'open_clip has no {name} with quick_gelu={wanted}: use model_name={own}a model config (.json) '
+            f'of your own with "quick_gelu": {str(wanted).lower()}'
+        )
+    else:
+        use = f'set "quick_gelu": {str(wanted).lower()} in its model config'
     raise ValueError(
         f'QuickGELU mismatch: {name} has quick_gelu={of_model}, but {wanted} is what follows from {who}. '
         f'It would run and be numerically wrong; {use}'
     )
 
 
-def _check_local_gelu(
-    path: Path,
-    name: str,
-    model_name: str,
-    has_quick_gelu: bool,
+def _check_gelu(
+    source: CLIPSource,
+    weights: Path | dict[str, Any] | None,
     quick_gelu: bool | None,
     openai_name: str | None,
 ) -> None:
+    _require_equal_gelu(source, quick_gelu, 'model.target_generator.quick_gelu')
+    if isinstance(weights, dict) and 'tag' in weights:
+        of_tag = bool(weights.get('quick_gelu', False))
+        who = f'the weights tagged {weights["tag"]!r}'
+        _require_equal_gelu(source, of_tag, who, weights.get('hf_hub', ''))
+    if not isinstance(weights, Path):
+        return
     known = {}
     if quick_gelu is not None:
         known['model.target_generator.quick_gelu'] = quick_gelu
     if openai_name is not None:
-        known[f"OpenAI's published sha256 of {path.name} ({openai_name})"] = True
-    said = read_metadata(path).get('quick_gelu')
+        known[f"OpenAI's published sha256 of {weights.name} ({openai_name})"] = True
+    said = read_metadata(weights).get('quick_gelu')
     if said is not None:
-        known[f'the metadata of {path.name}'] = said.lower() == 'true'
-    beside = [path.parent / 'open_clip_config.json', path.with_suffix('.json')]
-    if model_name.endswith('.json') and Path(model_name).resolve().parent == path.resolve().parent:
-        beside.append(Path(model_name))
-    for config_file in beside:
-        if config_file.is_file():
-            config = json.loads(config_file.read_text())
-            config = config.get('model_cfg', config)
-            known[f'the config file {config_file.name} beside it'] = config.get('quick_gelu', False)
+        known[f'the metadata of {weights.name}'] = said.lower() == 'true'
+    for file, (config, _) in _configs_beside(source, weights).items():
+        known[f'the config file {file.name} beside it'] = asks_for_quick_gelu(config)
     if not known:
         raise ValueError(
-            f'{path} does not tell whether its model was trained with QuickGELU (no config file beside '
+            f'{weights} does not tell whether its model was trained with QuickGELU (no config file beside '
             "it, not OpenAI's own file): give model.target_generator.quick_gelu=True (OpenAI, DFN, MetaCLIP "
             'weights) or False (most LAION and DataComp weights)'
         )
     for who, wanted in known.items():
-        _require_equal_gelu(name, has_quick_gelu, bool(wanted), who)
+        _require_equal_gelu(source, bool(wanted), who)
+
+
+def _configs_beside(source: CLIPSource, weights: Path) -> dict[Path, tuple[dict, dict]]:
+    """The config files in the folder of a weight file that speak of it: ``model_cfg``, ``preprocess_cfg``."""
+    files = [weights.parent / CONFIG_NAME, weights.with_suffix('.json')]
+    if source.file is not None and source.file.resolve().parent == weights.resolve().parent:
+        files.append(source.file)
+    return {file: read_config(file) for file in dict.fromkeys(files) if file.is_file()}
+
+
+def _statistics(
+    source: CLIPSource, weights: Path | dict[str, Any] | None, openai_name: str | None
+) -> dict[str, Any]:
+    """``mean`` and ``std`` of the images that the weights were trained on, 0–1 scale."""
+    default = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+    if isinstance(weights, dict) and 'tag' in weights:
+        said = weights
+    elif openai_name is not None:
+        said = {}
+    else:
+        beside = _configs_beside(source, weights) if isinstance(weights, Path) else {}
+        said = next((said for _, said in beside.values() if said), source.preprocess)
+        if not said and source.file is None:
+            said = _statistics_of_tags(source, weights)
+    return {key: tuple(said.get(key) or value) for key, value in default.items()}
+
+
+def _statistics_of_tags(source: CLIPSource, weights: Path | None) -> dict[str, Any]:
+    """What open_clip says of the weights that it lists for a model; of several sets the commonest."""
+    tags: dict[tuple, list[str]] = {}
+    for tag in open_clip.list_pretrained_tags_by_model(source.name):
+        config = open_clip.get_pretrained_cfg(source.name, tag)
+        if bool(config.get('quick_gelu', False)) == source.has_quick_gelu:
+            tags.setdefault((tuple(config['mean']), tuple(config['std'])), []).append(tag)
+    if not tags:
+        return {}
+    mean, std = max(tags, key=lambda statistics: len(tags[statistics]))
+    if len(tags) > 1 and weights is not None:
+        warn_of_other_statistics(weights, source.name, (mean, std), tags)
+    return dict(mean=mean, std=std)
 
 
 def _sha256(path: Path) -> str:
@@ -153,40 +221,27 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _random_visual(name: str) -> nn.Module:
-    with same_random_weights():
-        return _quietly_created(name).visual
-
-
-def _quietly_created(name: str, **kwargs) -> nn.Module:
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # open_clip logs "no pretrained weights" to the root logger
+def _downloaded(source: CLIPSource, config: dict[str, Any], cache_dir: str | None) -> Path:
+    if source.hub is not None:
+        return Path(download_from_hub(source.hub, None, cache_dir))
     try:
-        return open_clip.create_model(name, device='cpu', precision='fp32', **kwargs)
-    finally:
-        logger.setLevel(level)
-
-
-def _visual_of_tag(name: str, tag: str, cache_dir: str | None) -> nn.Module:
-    try:
-        return _quietly_created(name, pretrained=tag, cache_dir=cache_dir).visual
-    except (OSError, RuntimeError) as error:
-        config = open_clip.get_pretrained_cfg(name, tag)
-        sources = [f'{key} {config[key]}' for key in ('hf_hub', 'url') if config.get(key)]
+        return Path(open_clip.factory.download_pretrained(config, cache_dir=cache_dir))
+    except (OSError, RuntimeError, ValueError) as error:
+        places = ' and '.join(f'{key} {config[key]}' for key in ('hf_hub', 'url') if config.get(key))
         raise FileNotFoundError(
-            f'the weights {tag!r} of {name} could not be had. Without a network, copy the file to this '
-            "machine and give model.target_generator.pretrained=FILE (for other files than OpenAI's own also "
+            f'the weights {config["tag"]!r} of {source.name} could not be had. Without a network, copy the '
+            'file to this machine and give model.target_generator.pretrained=FILE (for other files than '
+            "OpenAI's own also "
             'model.target_generator.quick_gelu=True or False); for a test with random weights give '
-            f'model.target_generator.pretrained=None. Tried the local cache, then {" and ".join(sources)}: '
+            f'model.target_generator.pretrained=None. Tried the local cache, then {places}: '
             f'{first_line(error)}.'
         ) from None
 
 
-def _read_weights(path: Path, openai_name: str | None) -> dict[str, Tensor]:
+def _read_weights(path: Path) -> dict[str, Tensor]:
     if not is_torchscript(path):
         return read_tensors(path)
-    if openai_name is None:
+    if _sha256(path) not in OPENAI_SHA256:
         raise ValueError(
             f"{path} is a TorchScript archive, which is code, and its sha256 is none of OpenAI's "
             'published ones: it is not loaded. Download it again, or convert it to safetensors on '

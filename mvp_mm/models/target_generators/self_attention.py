@@ -1,9 +1,9 @@
 """The attention of open_clip's networks."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..attention import explicit_attention, merge_heads, self_attention, split_heads
-from ..onednn_linear import is_worthwhile, onednn_linear
 
 
 class SelfAttention(nn.MultiheadAttention):
@@ -27,12 +27,12 @@ class SelfAttention(nn.MultiheadAttention):
         """As torch's."""
         masks = key_padding_mask is not None or attn_mask is not None or is_causal
         if query is key is value and not (masks or need_weights) and self._is_simple(query):
-            qkv = onednn_linear(query, self.in_proj_weight, self.in_proj_bias)
+            qkv = F.linear(query, self.in_proj_weight, self.in_proj_bias)
             if qkv.is_cuda:
                 heads = self_attention(qkv, self.num_heads, None)
             else:
                 heads = merge_heads(explicit_attention(*split_heads(qkv, self.num_heads), None))
-            return onednn_linear(heads, self.out_proj.weight, self.out_proj.bias), None
+            return F.linear(heads, self.out_proj.weight, self.out_proj.bias), None
         return super().forward(
             query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
         )
@@ -43,7 +43,7 @@ class SelfAttention(nn.MultiheadAttention):
             and self.batch_first
             and not self.training
             and self.in_proj_weight is not None
-            and (tokens.is_cuda or (tokens.is_cpu and is_worthwhile(self.in_proj_weight)))
+            and (tokens.is_cuda or tokens.is_cpu)
             and self.bias_k is None
             and not self.add_zero_attn
         )

@@ -1,17 +1,42 @@
 """Targets from a timm vision transformer: DINO (paper Table 5), DINOv2, DINOv3, MAE and others."""
 
 import difflib
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
+from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..tensor_files import first_line, read_tensors
 from .base import Grid, TargetGenerator
-from .weight_files import require_fit, same_random_weights, warn_of_random_weights
+from .probe import probe_unknown
+from .weight_files import (
+    require_fit,
+    same_random_weights,
+    warn_of_other_statistics,
+    warn_of_random_weights,
+    weights_in,
+)
+
+CONFIG_NAME = 'config.json'
+WEIGHT_NAMES = (
+    'model.safetensors',
+    'pytorch_model.bin',
+    'pytorch_model.pth',
+    'model.pth',
+)  # timm's and the hub's
+
+LOCAL = 'local-dir:'
+HUB = ('hf-hub:', 'hf_hub:')
+QUICK_GELU_NOTE = 'natively QuickGELU'  # timm's own note of a weight tag
+# open_clip lists these weights with QuickGELU; timm's note is missing.
+QUICK_GELU_TAGS = ('vit_base_patch16_clip_224.dfn2b',)
 
 
 @MODELS.register_module()
@@ -22,19 +47,26 @@ class TimmTargetGenerator(TargetGenerator):
     out.
 
     Args:
-        model_name: timm name, with or without a weight tag. Default ``'vit_base_patch16_224.dino'``
+        model_name: timm name, with or without a weight tag, a folder with timm's ``config.json`` and weights
+            (also as ``local-dir:PATH``), or ``hf-hub:owner/name``. Default ``'vit_base_patch16_224.dino'``
             (Table 5).
         pretrained: True (default) for timm's weights of that name, the path of a weight file, or None
             for random weights (tests and benchmarks only; a warning is logged).
+        quick_gelu: Whether a local weight file's model was trained with QuickGELU, where timm has the
+            architecture with both activations. Default None: the tag in ``model_name`` or a ``config.json``
+            beside the file says so.
         cache_dir: Where downloads go. Default None: timm's own cache.
         model_args: Further arguments of timm's ``create_model``, such as ``img_size``, ``patch_size``,
             ``embed_dim``, ``depth``, for a network that is no standard one. Default None.
+        teacher_mean: Channel means of the images that the teacher was trained on, 0–1 scale. Default None:
+            those of timm's weight tag, or of ``config.json`` beside a weight file.
+        teacher_std: Their channel standard deviations; likewise.
         **kwargs: ``patch_size``, ``grid_matching``, ``dtype``, ``student_mean``, ``student_std``: see
             :class:`TargetGenerator`.
 
     Raises:
-        ValueError: If the model or its tag is unknown, it has no CLS or no patch tokens, or a weight
-            file does not fit it.
+        ValueError: If the model or its tag is unknown, it has no CLS or no patch tokens (before any weights
+            are downloaded), QuickGELU cannot be told, or a weight file does not fit it.
         FileNotFoundError: If the weights cannot be had.
     """
 
@@ -44,75 +76,266 @@ class TimmTargetGenerator(TargetGenerator):
         pretrained: bool | str | None = True,
         cache_dir: str | None = None,
         model_args: dict | None = None,
+        quick_gelu: bool | None = None,
+        teacher_mean: Sequence[float] | None = None,
+        teacher_std: Sequence[float] | None = None,
         **kwargs,
     ) -> None:
-        teacher = _load_timm(model_name, pretrained, cache_dir, model_args or {})
-        self._check_tokens(teacher, model_name)
-        config = teacher.pretrained_cfg
+        source = _TimmSource(str(model_name), cache_dir, dict(model_args or {}))
+        file = _weight_file(source, pretrained)
+        statistics = _statistics(source, file, told=teacher_mean is not None and teacher_std is not None)
+        source.choose_activation(file, quick_gelu)
+        if file is not None:
+            teacher = source.create()
+            _load_strictly(teacher, file, source.name)
+        elif pretrained is None:
+            warn_of_random_weights(source.name, 'True')
+            with same_random_weights():
+                teacher = source.create()
+        else:
+            teacher = source.create(pretrained=True)
         super().__init__(
             teacher=teacher,
-            teacher_patch_size=teacher.patch_embed.feat_ratio(),
-            teacher_image_size=teacher.patch_embed.img_size or config['input_size'][-2:],
-            teacher_mean=config['mean'],
-            teacher_std=config['std'],
+            teacher_patch_size=_patch_size(teacher),
+            teacher_image_size=_image_size(teacher),
+            teacher_mean=statistics['mean'] if teacher_mean is None else teacher_mean,
+            teacher_std=statistics['std'] if teacher_std is None else teacher_std,
             can_resize_input=getattr(teacher, 'dynamic_img_size', False),
             **kwargs,
         )
 
-    @staticmethod
-    def _check_tokens(teacher: nn.Module, model_name: str) -> None:
-        has_patches = hasattr(teacher, 'patch_embed') and hasattr(teacher, 'num_prefix_tokens')
-        if not has_patches or getattr(teacher, 'cls_token', None) is None:
-            raise ValueError(
-                f'{model_name} has no {"CLS token" if has_patches else "patch tokens"} to learn from '
-                f'(it is a {type(teacher).__name__}): use a vision transformer with a CLS token, such '
-                'as vit_base_patch16_224.dino'
-            )
-
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
         """``(B, 1 + h * w, D)``: CLS and patch tokens after the final norm."""
-        tokens = teacher.forward_features(images)
-        # Networks that pool before they norm keep the final norm in fc_norm.
-        tokens = teacher.fc_norm(tokens) if isinstance(teacher.norm, nn.Identity) else tokens
-        return torch.cat([tokens[:, :1], tokens[:, teacher.num_prefix_tokens :]], dim=1)
+        return _tokens(teacher, images, grid)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
-        """The attention of the last layer, where timm's network has blocks with one."""
-        blocks = self.blocks(teacher)
-        return getattr(blocks[-1], 'attn', None) if blocks else None
+        """The attention of the last layer that CLS takes part in, where the network has such."""
+        for name in ('cls_attn_blocks', 'blocks_token_only', 'blocks'):  # XCiT's, CaiT's, everyone's
+            if getattr(teacher, name, None):
+                return getattr(getattr(teacher, name)[-1], 'attn', None)
+        return None
 
     def blocks(self, teacher: nn.Module) -> nn.ModuleList | list:
         """The layers, which :class:`TargetGenerator` may compile."""
         return getattr(teacher, 'blocks', [])
 
 
-def _load_timm(
-    model_name: str, pretrained: bool | str | None, cache_dir: str | None, model_args: dict
-) -> nn.Module:
-    architecture = model_name.split('.')[0]
+def timm_width(model_name: str, cache_dir: str | None = None) -> int:
+    """Width of the targets of a :class:`TimmTargetGenerator`, without its weights.
+
+    Args:
+        model_name: See :class:`TimmTargetGenerator`; of ``hf-hub:`` only the config is downloaded.
+        cache_dir: Likewise.
+
+    Returns:
+        D.
+
+    Raises:
+        ValueError: If the model or its tag is unknown, or it cannot serve.
+        FileNotFoundError: If its config cannot be had.
+    """
+    return _TimmSource(model_name, cache_dir, {}).width
+
+
+class _TimmSource:
+    """A timm model that can serve, and where it comes from.
+
+    Args:
+        model_name: See :class:`TimmTargetGenerator`.
+        cache_dir: Likewise.
+        model_args: Likewise.
+    """
+
+    def __init__(self, model_name: str, cache_dir: str | None, model_args: dict) -> None:
+        self.name = model_name
+        self.cache_dir = cache_dir
+        self.model_args = model_args
+        self.folder = None
+        self.is_hub = model_name.startswith(HUB)
+        path = Path(model_name.removeprefix(LOCAL)).expanduser()
+        is_architecture = timm.is_model(model_name.split('.')[0])
+        if model_name.startswith(LOCAL) or (path.is_dir() and not is_architecture):
+            self.folder, self.name = path, f'{LOCAL}{path}'
+            if not (path / CONFIG_NAME).is_file():
+                raise FileNotFoundError(
+                    f'{path} holds no {CONFIG_NAME} of timm: expected a folder that timm or the hub made'
+                )
+        elif not self.is_hub:
+            _require_known(model_name)
+        network = self._created_on_meta()
+        _require_tokens(network, model_name)
+        tokens = probe_unknown(_tokens, network, _patch_size(network), _image_size(network), model_name)[1]
+        self.width = tokens.shape[-1]
+        self.config = network.pretrained_cfg
+        self.architecture = self.config['architecture']
+        self.has_quick_gelu = any(type(module).__name__ == 'QuickGELU' for module in network.modules())
+        # timm fills in a default tag; what a file holds is known only if somebody named it.
+        self.tag = (
+            self.config.get('tag') or '' if self.folder or self.is_hub else model_name.partition('.')[2]
+        )
+
+    def create(self, pretrained: bool = False) -> nn.Module:
+        """Create the network.
+
+        Args:
+            pretrained: Whether with timm's weights.
+
+        Raises:
+            FileNotFoundError: If they cannot be had.
+        """
+        arguments = dict(num_classes=0, pretrained=pretrained, cache_dir=self.cache_dir, **self.model_args)
+        try:
+            try:
+                return timm.create_model(self.name, dynamic_img_size=True, **arguments)
+            except TypeError:  # a family that runs at its own size only; raised before anything is loaded
+                return timm.create_model(self.name, **arguments)
+        except OSError as error:
+            raise FileNotFoundError(self._how_to_have(error)) from None
+        except Exception as error:  # whatever an unknown config, or what timm downloaded, makes it raise
+            if pretrained:
+                raise FileNotFoundError(self._how_to_have(error)) from error
+            raise ValueError(f'timm cannot build {self.name}: {first_line(error)}') from error
+
+    def _created_on_meta(self) -> nn.Module:
+        with torch.device('meta'):
+            return self.create().eval()
+
+    def _how_to_have(self, error: Exception) -> str:
+        config = None if self.is_hub or self.folder else timm.get_pretrained_cfg(self.name)
+        place = self.name if config is None else config.hf_hub_id or config.url
+        return (
+            f'the weights of {self.name} could not be had. Without a network, copy the file to this machine '
+            'and give model.target_generator.pretrained=FILE; for a test with random weights give '
+            f'model.target_generator.pretrained=None. Tried the local cache, then {place}: '
+            f'{first_line(error)}.'
+        )
+
+    def choose_activation(self, file: Path | None, quick_gelu: bool | None) -> None:
+        """Build with QuickGELU where the weights were trained with it; they themselves do not tell.
+
+        Args:
+            file: The weight file, if there is one.
+            quick_gelu: What the user says.
+
+        Raises:
+            ValueError: If it cannot be told.
+        """
+        if 'act_layer' in self.model_args or (self.has_quick_gelu and quick_gelu is None):
+            return
+        twin = self.architecture.replace('_clip_', '_clip_quickgelu_')
+        tags = [f'{self.architecture}.{self.tag}'] if self.tag else []
+        if file is None and not tags:
+            tags = [f'{self.architecture}.{self.config.get("tag")}']
+        elif file is not None and not tags:
+            beside = _config_beside(file)
+            tags = [f'{beside["architecture"]}.{beside["tag"]}'] if beside.get('tag') else []
+        wanted = any(map(_trained_with_quick_gelu, tags)) if quick_gelu is None else quick_gelu
+        if quick_gelu is None and not tags and timm.is_model(twin) and twin != self.architecture:
+            raise ValueError(
+                f'{file} does not tell whether its {self.architecture} was trained with QuickGELU: give '
+                f'model_name={twin!r} (OpenAI, DFN, MetaCLIP weights) or '
+                'model.target_generator.quick_gelu=False (most LAION and DataComp weights), or the tag of '
+                f'the weights: {", ".join(timm.list_pretrained(f"{self.architecture}.*"))}'
+            )
+        if wanted != self.has_quick_gelu:
+            self.model_args['act_layer'] = 'quick_gelu' if wanted else 'gelu'
+            who = 'model.target_generator.quick_gelu' if quick_gelu is not None else f'the weights {tags[0]}'
+            print_log(f'{self.name}: {self.model_args["act_layer"]} follows from {who}', logger='current')
+
+
+def _trained_with_quick_gelu(name: str) -> bool:
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    notes = (config.notes if config is not None else None) or ()
+    return name in QUICK_GELU_TAGS or any(QUICK_GELU_NOTE in note for note in notes)
+
+
+def _require_known(model_name: str) -> None:
+    architecture, _, tag = model_name.partition('.')
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.5)
-        hint = f'did you mean {", ".join(close)}?' if close else 'see timm.list_models().'
-        raise ValueError(f'timm knows no model {model_name!r}; {hint}')
-    tag = model_name.partition('.')[2]
+        hint = f'did you mean {", ".join(close)}?' if close else 'see timm.list_models(),'
+        raise ValueError(
+            f'timm knows no model {model_name!r}; {hint} or give a folder with {CONFIG_NAME} or '
+            'hf-hub:owner/name'
+        )
     if tag and not timm.is_model_pretrained(model_name):
         tags = ', '.join(timm.list_pretrained(f'{architecture}.*'))
         raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
-    if pretrained is None:
-        warn_of_random_weights(model_name, 'True')
-        with same_random_weights():
-            return _created(model_name, pretrained=False, **model_args)
+
+
+def _require_tokens(teacher: nn.Module, model_name: str) -> None:
+    if getattr(teacher, 'cls_token', None) is None:
+        lacks = 'CLS token' if hasattr(teacher, 'num_prefix_tokens') else 'patch tokens'
+        raise ValueError(
+            f'{model_name} has no {lacks} to learn from (it is a {type(teacher).__name__}): use a vision '
+            'transformer with a CLS token, such as vit_base_patch16_224.dino'
+        )
+
+
+def _tokens(teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
+    tokens = teacher.forward_features(images)
+    # Networks that pool before they norm keep the final norm in fc_norm.
+    norm = getattr(teacher, 'fc_norm', None)
+    if norm is not None and isinstance(teacher.norm, nn.Identity):
+        tokens = norm(tokens)
+    return torch.cat([tokens[:, :1], tokens[:, getattr(teacher, 'num_prefix_tokens', 1) :]], dim=1)
+
+
+def _patch_size(teacher: nn.Module) -> int:
+    if hasattr(getattr(teacher, 'patch_embed', None), 'feat_ratio'):
+        return teacher.patch_embed.feat_ratio()
+    return teacher.feature_info[-1]['reduction']
+
+
+def _image_size(teacher: nn.Module) -> tuple[int, int]:
+    own = getattr(getattr(teacher, 'patch_embed', None), 'img_size', None)
+    return tuple(own or teacher.pretrained_cfg['input_size'][-2:])
+
+
+def _weight_file(source: _TimmSource, pretrained: bool | str | None) -> Path | None:
+    """The local weight file, or None where there is nothing to read here."""
+    if pretrained is None or (pretrained is True and source.folder is None):
+        return None
     if pretrained is True:
-        return _downloaded(model_name, cache_dir, model_args)
+        return weights_in(source.folder, WEIGHT_NAMES)
     path = Path(str(pretrained)).expanduser()
+    if path.is_dir():
+        return weights_in(path, WEIGHT_NAMES)
     if not path.is_file():
         raise FileNotFoundError(
             f'pretrained={pretrained!r} is no existing weight file; give True for the weights that timm '
-            f'lists for {model_name}, or the path of a file'
+            f'lists for {source.name}, or the path of a file'
         )
-    teacher = _created(model_name, pretrained=False, **model_args)
-    _load_strictly(teacher, path, model_name)
-    return teacher
+    return path
+
+
+def _config_beside(file: Path) -> dict[str, Any]:
+    """timm's ``config.json`` in the folder of a weight file: what it says of the weights, or nothing."""
+    path = file.parent / CONFIG_NAME
+    try:
+        config = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f'{path} is no JSON: {first_line(error)}') from None
+    if not isinstance(config, dict) or 'architecture' not in config:
+        return {}
+    return {'architecture': config['architecture'], **config.get('pretrained_cfg', config)}
+
+
+def _statistics(source: _TimmSource, file: Path | None, told: bool) -> dict[str, Any]:
+    """``mean`` and ``std`` of the images that the weights were trained on, 0–1 scale."""
+    config = source.config
+    if told or file is None or source.tag or source.folder or 'pretrained_cfg_overlay' in source.model_args:
+        return config
+    beside = _config_beside(file)
+    if 'mean' in beside and 'std' in beside:
+        return beside
+    tags: dict[tuple, list[str]] = {}
+    for name in timm.list_pretrained(f'{source.architecture}.*'):
+        of_tag = timm.get_pretrained_cfg(name)
+        tags.setdefault((tuple(of_tag.mean), tuple(of_tag.std)), []).append(name)
+    if len(tags) > 1:
+        warn_of_other_statistics(file, source.name, (tuple(config['mean']), tuple(config['std'])), tags)
+    return config
 
 
 def _load_strictly(teacher: nn.Module, path: Path, model_name: str) -> None:
@@ -128,24 +351,3 @@ def _load_strictly(teacher: nn.Module, path: Path, model_name: str) -> None:
     if deeper is not None:
         raise ValueError(f'{path} does not fit {model_name}, which has no {deeper}')
     teacher.load_state_dict({key: weights[key] for key in own})
-
-
-def _created(model_name: str, **kwargs) -> nn.Module:
-    try:
-        return timm.create_model(model_name, num_classes=0, dynamic_img_size=True, **kwargs)
-    except TypeError:  # a family that runs at its own size only; raised before anything is loaded
-        return timm.create_model(model_name, num_classes=0, **kwargs)
-
-
-def _downloaded(model_name: str, cache_dir: str | None, model_args: dict) -> nn.Module:
-    try:
-        return _created(model_name, pretrained=True, cache_dir=cache_dir, **model_args)
-    except (OSError, RuntimeError) as error:
-        config = timm.get_pretrained_cfg(model_name)
-        source = None if config is None else config.hf_hub_id or config.url
-        raise FileNotFoundError(
-            f'the weights of {model_name} could not be had. Without a network, copy the file to this machine '
-            'and give model.target_generator.pretrained=FILE; for a test with random weights give '
-            f'model.target_generator.pretrained=None. Tried the local cache, then {source}: '
-            f'{first_line(error)}.'
-        ) from None
