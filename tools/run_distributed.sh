@@ -51,6 +51,17 @@ mvp_run_distributed() {
         exit 2
     fi
 
+    local port="${PORT:-29500}" nodes="${NNODES:-1}" node="${NODE_RANK:-0}"
+    if [[ ! "$nodes" =~ ^[1-9][0-9]*$ || ! "$node" =~ ^(0|[1-9][0-9]*)$ ]] || ((node >= nodes)); then
+        printf '%s: NNODES counts machines from 1, and NODE_RANK numbers them from 0 to NNODES-1; got NNODES=%s NODE_RANK=%s\n' \
+            "$name" "$nodes" "$node" >&2
+        exit 2
+    fi
+    if [[ ! "$port" =~ ^[1-9][0-9]{0,4}$ ]] || ((port > 65535)); then
+        printf '%s: PORT must be a number from 1 to 65535, got %s\n' "$name" "$port" >&2
+        exit 2
+    fi
+
     local root cores
     root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
     source "$root/tools/setup_env.sh"
@@ -62,14 +73,44 @@ mvp_run_distributed() {
         export OMP_NUM_THREADS=$((cores / gpus > 1 ? cores / gpus : 1))
     fi
 
+    # The first machine listens there; torchrun would end in a page of traceback.
+    local why other
+    if ((node == 0)) && ! why="$(mvp_try_port "$port")"; then
+        other="$(mvp_try_port 0)"
+        if [[ -n "${PORT:-}" ]] || ((nodes > 1)); then
+            printf '%s: port %s of this machine cannot be used (%s), by another job perhaps: give a free one, such as PORT=%s%s\n' \
+                "$name" "$port" "$why" "$other" "$( ((nodes == 1)) || printf ', on every machine of the job')" >&2
+            exit 1
+        fi
+        printf '%s: port %s is in use, so this job takes port %s; PORT= chooses one\n' "$name" "$port" "$other" >&2
+        port="$other"
+    fi
+
     exec python "$root/tools/torchrun.py" \
-        --nnodes "${NNODES:-1}" \
-        --node_rank "${NODE_RANK:-0}" \
+        --nnodes "$nodes" \
+        --node_rank "$node" \
         --nproc_per_node "$gpus" \
         --max_restarts "$restarts" \
         --master_addr "${MASTER_ADDR:-127.0.0.1}" \
-        --master_port "${PORT:-29500}" \
+        --master_port "$port" \
         "$root/tools/$tool" "${files[@]}" --launcher pytorch "$@"
+}
+
+# Prints the port if this machine can listen there (0: any free one), otherwise why it cannot, and fails.
+mvp_try_port() {
+    python - "$1" <<'PYTHON'
+import socket
+import sys
+
+dual = socket.has_dualstack_ipv6()
+family = socket.AF_INET6 if dual else socket.AF_INET
+try:
+    with socket.create_server(('', int(sys.argv[1])), family=family, dualstack_ipv6=dual) as server:
+        print(server.getsockname()[1])
+except OSError as error:
+    print(error.strerror.partition(' (')[0])
+    sys.exit(1)
+PYTHON
 }
 
 # mvp_distributed_usage NAME TOOL FILE_ARGUMENTS
@@ -88,6 +129,7 @@ Environment, for more than one machine (run it on each):
   NNODES       number of machines             (default 1)
   NODE_RANK    this machine, from 0           (default 0)
   MASTER_ADDR  address of machine 0           (default 127.0.0.1)
-  PORT         a free port there; another one for each job on a machine (default 29500)
+  PORT         a free port there; another one for each job on a machine (default 29500, or
+               on one machine, where that is in use, any that is free)
 TEXT
 }

@@ -200,6 +200,10 @@ OF_THE_SHELL = [
     BadInput('command line', f'dist_train.sh {PRETRAIN} two', 'must be a positive whole number, got two', 2),
     BadInput('command line', f'MAX_RESTARTS=-1 dist_train.sh {PRETRAIN} 2', 'must be a whole number', 2),
     BadInput('command line', f'MAX_RESTARTS=3 dist_train.sh {PRETRAIN} 2', 'needs --resume', 2),
+    BadInput('command line', f'PORT=none dist_train.sh {PRETRAIN} 2', 'from 1 to 65535, got none', 2),
+    BadInput(
+        'command line', f'NNODES=2 NODE_RANK=2 dist_train.sh {PRETRAIN} 2', 'got NNODES=2 NODE_RANK=2', 2
+    ),
     BadInput('command line', f'dist_test.sh {PRETRAIN} gone.pth 2', 'no such file: gone.pth', 2),
     BadInput('command line', 'slurm_train.sh part job gone.py run', 'no such file: gone.py', 2),
     BadInput(

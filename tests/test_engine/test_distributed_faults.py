@@ -1,6 +1,8 @@
 """A process of a job that fails or is killed ends the job, or has it started again; nothing hangs."""
 
+import contextlib
 import re
+import socket
 import sys
 from pathlib import Path
 
@@ -57,6 +59,40 @@ def test_one_that_fails_ends_the_job_with_its_error(tmp_path):
     # torchrun's summary says which one it was
     assert re.search(rf'Root Cause \(first observed failure\):\s+\[0\]:.*?rank\s+: {process} ', output, re.S)
     assert 'Traceback' not in output, output
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """dist_train.sh in an environment whose torchrun prints its arguments: status and output."""
+    python = tmp_path / 'env/bin/python'
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\n[ "$1" = - ] && exec {sys.executable} "$@"\necho "$@"\n')
+    python.chmod(0o755)
+    command = ['bash', ROOT / 'tools/dist_train.sh', ROOT / 'configs/mvp/vittiny_debug.py', 2]
+    return lambda **environment: run(command, VIRTUAL_ENV=str(tmp_path / 'env'), **environment)[:2]
+
+
+def test_a_port_in_use(launch):
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = str(server.getsockname()[1])
+        status, output = launch(PORT=port)
+        says = rf'port {port} of this machine cannot be used .*, by another job perhaps: give a free one, such as'
+        assert status == 1 and re.fullmatch(rf'dist_train.sh: {says} PORT=\d+\n', output)
+        status, output = launch(PORT=port, NNODES='2')
+        assert status == 1 and output.endswith(', on every machine of the job\n')
+        status, output = launch(PORT=port, NNODES='2', NODE_RANK='1')  # the first machine's affair
+        assert status == 0 and f'--master_port {port} ' in output
+    status, output = launch(PORT=port)
+    assert status == 0 and f'--master_port {port} ' in output and output.count('\n') == 1
+
+
+def test_the_usual_port_in_use(launch):
+    with contextlib.suppress(OSError), socket.create_server(('127.0.0.1', 29500)):  # or it is in use anyway
+        status, output = launch()
+    said = re.search(
+        r'dist_train.sh: port 29500 is in use, so this job takes port (\d+); PORT= chooses one', output
+    )
+    assert status == 0 and said and f'--master_port {said[1]} ' in output and said[1] != '29500'
 
 
 @pytest.mark.parametrize('processes', [1, 2])
