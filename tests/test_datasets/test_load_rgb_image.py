@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from mvp_mm.datasets import LoadRGBImage, UnreadableImageError
 from mvp_mm.datasets.load_rgb_image import BACKGROUND
@@ -165,6 +165,22 @@ def test_exif_orientation(tmp_path, tag):
 def test_broken_exif_does_not_matter(tmp_path):
     Image.fromarray(SQUARES).save(tmp_path / 'a.jpg', exif=b'Exif\0\0II*\0\xff\xff\xff\x7f', quality=95)
     assert np.abs(corners(read(tmp_path / 'a.jpg')) - CORNERS).max() <= 4
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_orientation_beside_a_damaged_tag(tmp_path):
+    """The orientation 6, and another tag whose place is beyond the end."""
+    tags = struct.pack('<HHHII', 2, 0x0112, 3, 1, 6) + struct.pack('<HHII', 0x9003, 2, 20, 0x7FFFFF00)
+    stored = Image.fromarray(np.ascontiguousarray(STORED[6](SQUARES)))
+    stored.save(tmp_path / 'a.jpg', exif=b'Exif\0\0II*\0\x08\0\0\0' + tags + bytes(4), quality=95)
+    assert np.abs(corners(read(tmp_path / 'a.jpg')) - CORNERS).max() <= 4
+
+
+def test_lab(tmp_path):
+    profiles = ImageCms.createProfile('sRGB'), ImageCms.createProfile('LAB')
+    to_lab = ImageCms.buildTransform(*profiles, 'RGB', 'LAB')
+    ImageCms.applyTransform(Image.fromarray(SQUARES // 2 + 60), to_lab).save(tmp_path / 'a.tif')
+    assert np.abs(corners(read(tmp_path / 'a.tif')) - (CORNERS // 2 + 60)).max() <= 3
 
 
 def test_animation_gives_its_first_frame(tmp_path):
