@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import inspect
 import logging
 import os
 import os.path as osp
@@ -11,25 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..stack import quiet_stack_noise
+from .config_check import TOP_LEVEL, merge_options, require_device_for, require_sound_values, unread_keys
 from .mvp_runner import MVPRunner
 from .process_group import begin_process_group
 from .safe_checkpoint import saved_checkpoints
-
-# Top-level keys beside the runner's arguments that something reads.
-OTHER_KEYS = (
-    'find_unused_parameters',
-    'model_wrapper_cfg',
-    'runner_type',
-    'strategy',  # MMEngine's FlexibleRunner
-    'test_pipeline',  # mmseg's and mmpretrain's inference
-    'tta_model',
-    'tta_pipeline',
-)
-
 
 # By launcher: the variable that it sets for each process, and how it is used.
 LAUNCHERS = {
@@ -85,8 +74,8 @@ def load_config(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, an option has a name that nothing reads or a word for a number, or
-            the launcher has not started this process.
+        ValueError: If it cannot be read, nothing reads an option, a value makes no sense, or the launcher has
+            not started this process.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'there is no config file {path}')
@@ -98,13 +87,8 @@ def load_config(
         raise ValueError(f'{path} cannot be read as a config: {type(error).__name__}: {error}') from error
     if 'model' not in cfg:
         raise ValueError(f'{path} is no config to run: it has no `model`')
-    if cfg_options:
-        _require_known_keys(cfg, cfg_options)
-        _require_numbers(cfg, cfg_options)
-        backbone = cfg.model.get('backbone') or {}
-        if 'model.backbone.init_cfg.checkpoint' in cfg_options and backbone.get('init_cfg', ...) is None:
-            backbone.init_cfg = dict(type='Pretrained')  # the config says: from scratch
-        cfg.merge_from_dict(cfg_options)
+    apply_options(cfg, cfg_options or {})
+    require_sound_values(cfg)
     cfg.launcher = launcher
     if work_dir is not None:
         cfg.work_dir = work_dir
@@ -113,36 +97,51 @@ def load_config(
     return cfg
 
 
-def _require_known_keys(cfg: Config, options: dict) -> None:
-    """Refuse an option whose first word nothing reads: MMEngine would take it and ignore it."""
-    read = {*inspect.signature(Runner.__init__).parameters, *OTHER_KEYS} - {'self', 'cfg'}
+def apply_options(cfg: Config, options: dict) -> None:
+    """Merge options into a config; a key of its file that nothing reads gets a warning.
+
+    Args:
+        cfg: Changed in place.
+        options: Values to override, by dotted key.
+
+    Raises:
+        ValueError: If nothing reads an option, it leads nowhere, or its value is of another kind than the
+            config's.
+    """
     for option in options:
-        key = option.split('.')[0]
-        if key in read:
-            continue
-        if key in cfg:
-            raise ValueError(
-                f'--cfg-options {option}: `{key}` is a variable of the config file, used up when the file '
-                f'was read, so setting it now changes nothing. Set the place where it is used, such as '
-                f'train_dataloader.dataset.{key} for data, or set it in a config of your own'
-            )
-        close = difflib.get_close_matches(key, sorted(read), n=1)
-        hint = f'; did you mean {close[0]}?' if close else ''
-        raise ValueError(f'--cfg-options {option}: nothing reads a key `{key}`{hint}')
+        _require_known_key(cfg, option)
+    merge_options(cfg, options)
+    others = []
+    for unread in unread_keys(cfg):
+        given = [option for option in options if f'{unread.path}.'.startswith(f'{option}.')]
+        given += [option for option in options if f'{option}.'.startswith(f'{unread.path}.')]
+        if given:
+            raise ValueError(f'--cfg-options {given[0]}: {unread}')
+        others.append(f'{unread.path} ({unread})')
+    others += [
+        f'{key} (did you mean {close[0]}?)'
+        for key in cfg
+        if key not in TOP_LEVEL
+        and (close := difflib.get_close_matches(key, set(TOP_LEVEL) - set(cfg), 1, 0.85))
+    ]
+    if others and is_main_process():
+        print(f'WARNING: keys of {cfg.filename} that nothing reads: {"; ".join(others)}', file=sys.stderr)
 
 
-def _require_numbers(cfg: Config, options: dict) -> None:
-    """Refuse a word where the config has a number, which fails late and in terms of the code."""
-    for option, value in options.items():
-        found: object = cfg
-        for part in option.split('.'):
-            if isinstance(found, list) and part.isdigit() and int(part) < len(found):
-                found = found[int(part)]
-            else:
-                found = found.get(part) if isinstance(found, dict | Config) else None
-        is_number = isinstance(found, int | float) and not isinstance(found, bool)
-        if is_number and isinstance(value, str):
-            raise ValueError(f'--cfg-options {option}={value}: expected a number, such as {found}')
+def _require_known_key(cfg: Config, option: str) -> None:
+    """Refuse an option whose first word nothing reads: MMEngine would take it and ignore it."""
+    key = option.split('.')[0]
+    if key in TOP_LEVEL:
+        return
+    if key in cfg:
+        raise ValueError(
+            f'--cfg-options {option}: `{key}` is a variable of the config file, used up when the file '
+            f'was read, so setting it now changes nothing. Set the place where it is used, such as '
+            f'train_dataloader.dataset.{key} for data, or set it in a config of your own'
+        )
+    close = difflib.get_close_matches(key, sorted(TOP_LEVEL), n=1)
+    hint = f'; did you mean {close[0]}?' if close else ''
+    raise ValueError(f'--cfg-options {option}: nothing reads a key `{key}`{hint}')
 
 
 def require_training(cfg: Config) -> None:
@@ -294,6 +293,7 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
     Returns:
         The runner, of the config's ``runner_type`` or :class:`MVPRunner`.
     """
+    require_device_for(cfg)
     if not auto_batch and cfg.get('auto_scale_lr') and not cfg.auto_scale_lr.get('enable', False):
         cfg.auto_scale_lr = None
     found = cfg.get('resume') and (cfg.get('load_from') or saved_checkpoints(cfg.work_dir))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -30,8 +31,11 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ValueError: If ``paramwise_cfg`` has another key, or the decay rate is not in (0, 1].
     """
 
+    # What ``paramwise_cfg`` may hold.
+    paramwise_keys: ClassVar[tuple[str, ...]] = ('layer_decay_rate',)
+
     def _validate_cfg(self) -> None:
-        unknown = set(self.paramwise_cfg) - {'layer_decay_rate'}
+        unknown = set(self.paramwise_cfg) - set(self.paramwise_keys)
         if unknown:
             raise ValueError(
                 f'{type(self).__name__} takes paramwise_cfg.layer_decay_rate only, got {sorted(unknown)}'

@@ -1,6 +1,7 @@
 """Parameter groups of a linear probe: a learning rate for each column of classifiers."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
@@ -19,6 +20,8 @@ class LinearProbeOptimWrapperConstructor(MVPOptimWrapperConstructor):
         ValueError: If there is a ``paramwise_cfg``, the model's head is no linear probe, or something
             outside of the head would learn.
     """
+
+    paramwise_keys: ClassVar[tuple[str, ...]] = ()
 
     def _validate_cfg(self) -> None:
         if self.paramwise_cfg:
