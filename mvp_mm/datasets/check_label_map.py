@@ -53,11 +53,13 @@ class CheckLabelMap(BaseTransform):
             shown = ', '.join(map(str, found[:LISTED])) + (
                 f', ..., {found[-1]}' if len(found) > LISTED else ''
             )
+            ignored = f'{self.ignore_index}, which is ignored'
+            if first:
+                ignored = f'0 and {self.ignore_index}, which are ignored (reduce_zero_label=True)'
             raise LabelMapError(
                 f'{path} has the label{"s" * (len(found) > 1)} {shown}, and the dataset has {num_classes} '
-                f'classes: allowed are {first} to {num_classes - 1 + first}, and {self.ignore_index}, which '
-                'is ignored. Name all classes (in the config, or by --classes of mvp-mm), or change the '
-                'label maps'
+                f'classes: allowed are {first} to {num_classes - 1 + first}, and {ignored}. Name all classes '
+                '(in the config, or by --classes of mvp-mm), or change the label maps'
             )
         return results
 

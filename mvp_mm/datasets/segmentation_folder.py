@@ -1,11 +1,13 @@
 """Images and label maps in two folders, checked before a run begins."""
 
+import logging
 import os.path as osp
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from mmengine.fileio import isdir
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
@@ -18,6 +20,7 @@ from .unreadable_file import unreadable_files_named
 
 LISTED = 5
 SAMPLE = 8  # label maps decoded before a run begins
+LARGE_SAMPLE = 1000  # where these leave doubts
 
 
 @DATASETS.register_module()
@@ -39,9 +42,10 @@ class SegmentationFolder(SegmentationFiles, BaseSegDataset):
     Raises:
         FileNotFoundError: If a folder, or the label map of an image, is missing, or no image has the
             suffix.
-        ValueError: If there are no classes, or not a colour for each, or images of another suffix would be
-            left out.
-        LabelMapError: If one of the label maps that are looked at is none.
+        ValueError: If there are no two classes, or not a colour for each, or images of another suffix would
+            be left out.
+        LabelMapError: If one of the label maps that are looked at is none, or all of them label nothing, or
+            only the first class beside the ignored pixels.
     """
 
     def __init__(self, metainfo: dict | None = None, data_root: str | None = None, **kwargs) -> None:
@@ -50,6 +54,11 @@ class SegmentationFolder(SegmentationFiles, BaseSegDataset):
             raise ValueError(
                 f"{type(self).__name__} needs metainfo=dict(classes=(...)): the classes' names, in the order "
                 'of their numbers'
+            )
+        if len(meta['classes']) < 2:
+            raise ValueError(
+                f'metainfo names one class alone, {meta["classes"][0]!r}: segmentation needs two or more, '
+                'and the background counts as one'
             )
         if meta.get('palette') and len(meta['palette']) < len(meta['classes']):
             raise ValueError(
@@ -122,26 +131,62 @@ class SegmentationFolder(SegmentationFiles, BaseSegDataset):
             )
 
     def _require_label_maps(self, samples: list[dict]) -> None:
-        """Decode a few label maps, so that mistakes made in all of them come to light at once."""
-        load, check = LoadAnnotations(), CheckLabelMap(self.ignore_index)
-        found = set()
-        for place in sorted({*np.linspace(0, len(samples) - 1, SAMPLE).astype(int)}):
-            sample = {**samples[place], 'seg_fields': [], 'num_classes': len(self._metainfo['classes'])}
-            image, label_map = sample['img_path'], sample['seg_map_path']
-            with unreadable_files_named(image, label_map):
-                with Image.open(label_map) as opened:
-                    if opened.mode.startswith('I'):
-                        raise LabelMapError(
-                            f'{label_map} has more than 8 bits a pixel, which mmseg cuts off: save it with 8'
-                        )
-                    sample['ori_shape'] = opened.size[::-1]  # its image's size is compared when it is read
-                found.update(np.unique(check(load(sample))['gt_seg_map']).tolist())
-        if found == {0, self.ignore_index} and self.ignore_index == 255 and self.label_map is None:
-            raise LabelMapError(
-                f'the {min(SAMPLE, len(samples))} label maps looked at in {self.data_prefix["seg_map_path"]} '
-                'hold nothing but 0 and 255, and 255 is ignored: the objects of a two-class label map have '
-                'the number 1. Replace 255 by 1'
+        """Decode a few label maps, so that mistakes made in all of them come to light at once.
+
+        More are decoded until there are two classes in them.
+        """
+        few, many = (np.linspace(0, len(samples) - 1, count).astype(int) for count in (SAMPLE, LARGE_SAMPLE))
+        places = dict.fromkeys([*few, *many])
+        found: set[int] = set()
+        for number, place in enumerate(places):
+            if number >= SAMPLE and len(found - {self.ignore_index}) > 1:
+                break
+            found |= self._labels(samples[place])
+        if len(found - {self.ignore_index}) < 2:
+            self._judge(found, f'{len(places)} label maps in {self.data_prefix["seg_map_path"]}')
+
+    def _judge(self, found: set[int], which: str) -> None:
+        """Refuse label maps that label nothing, or only what is the first class by mistake."""
+        ignored, advice = str(self.ignore_index), 'Give each pixel the number of its class, from 0'
+        if self.reduce_zero_label:
+            ignored = f'0 and {ignored}'
+            advice = (
+                'If 0 is a class, such as the background, set reduce_zero_label=False in the dataset and in '
+                'LoadAnnotations'
             )
+        if found <= {self.ignore_index}:
+            why = f'nothing but {ignored}, which count for nothing' if self.label_map is None else 'no class'
+            raise LabelMapError(f'{which} hold {why}, so there is nothing to learn. {advice}')
+        if found == {0, self.ignore_index} and self.label_map is None:
+            if self.reduce_zero_label:
+                raise LabelMapError(
+                    f'{which} hold nothing but 1, beside {ignored}, which are ignored. {advice}'
+                )
+            raise LabelMapError(
+                f'{which} hold nothing but 0 and {ignored}, and {ignored} is ignored: the objects of a '
+                f'two-class label map have the number 1. Replace {ignored} by 1'
+            )
+        (only,) = found - {self.ignore_index}
+        print_log(
+            f'{which} have one class alone, {self._metainfo["classes"][only]!r}: a model that learns from '
+            'them finds it everywhere',
+            'current',
+            logging.WARNING,
+        )
+
+    def _labels(self, sample: dict) -> set[int]:
+        """The labels in a sample's label map, as the model gets them."""
+        sample = {**sample, 'seg_fields': [], 'num_classes': len(self._metainfo['classes'])}
+        label_map = sample['seg_map_path']
+        with unreadable_files_named(sample['img_path'], label_map):
+            with Image.open(label_map) as opened:
+                if opened.mode.startswith('I'):
+                    raise LabelMapError(
+                        f'{label_map} has more than 8 bits a pixel, which mmseg cuts off: save it with 8'
+                    )
+                sample['ori_shape'] = opened.size[::-1]  # its image's size is compared when it is read
+            checked = CheckLabelMap(self.ignore_index)(LoadAnnotations()(sample))
+        return set(np.unique(checked['gt_seg_map']).tolist())
 
 
 def _files(folder: str) -> set[str]:

@@ -132,7 +132,9 @@ def test_label_maps_that_count_from_one(folder):
     for path in (folder / 'annotations/train').iterdir():
         Image.fromarray(np.full((36, 48), 3, np.uint8)).save(path)
     assert (dataset(folder, reduce_zero_label=True)[0]['gt_seg_map'] == 2).all()
-    with pytest.raises(LabelMapError, match='the label 3, .* 2 classes: allowed are 1 to 2,'):
+    with pytest.raises(
+        LabelMapError, match='the label 3, .* 2 classes: allowed are 1 to 2, and 0 and 255, which are ignored'
+    ):
         dataset(folder, classes=('a', 'b'), reduce_zero_label=True)
 
 
@@ -147,6 +149,49 @@ def test_black_and_white_for_two_classes(folder):
         relabel(folder, number, np.uint8([[0, 255]]).repeat(36, 0).repeat(24, 1))
     with pytest.raises(LabelMapError, match='nothing but 0 and 255, and 255 is ignored.*Replace 255 by 1'):
         dataset(folder, classes=('background', 'object'))
+
+
+@pytest.mark.parametrize(
+    'values,more,says',
+    [
+        (
+            [255],
+            {},
+            '12 label maps in .*/annotations/train hold nothing but 255, .* nothing to learn.*from 0',
+        ),
+        ([0], dict(reduce_zero_label=True), 'nothing but 0 and 255, .* If 0 is a class, .*_label=False'),
+        ([0, 255], dict(reduce_zero_label=True), 'nothing but 0 and 255, .* If 0 is a class'),
+        ([0, 1], dict(reduce_zero_label=True), 'nothing but 1, beside 0 and 255, which are ignored. If 0 is'),
+        ([0, 1, 255], dict(reduce_zero_label=True), 'nothing but 1, beside 0 and 255'),
+        ([0, 255], {}, 'nothing but 0 and 255, and 255 is ignored.*Replace 255 by 1'),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_maps_that_label_nothing(values, more, says, folder):
+    labels = np.resize(np.uint8(values), (36, 48))
+    for number in range(COUNT):
+        relabel(folder, number, labels)
+    with pytest.raises(LabelMapError, match=says):
+        dataset(folder, **more)
+    relabel(folder, 1, np.full((36, 48), 3 - (not more), np.uint8))  # not among those looked at first
+    if 0 in values and not more or 1 in values:
+        assert len(dataset(folder, **more)) == COUNT
+
+
+@pytest.mark.parametrize('values,more', [([2, 255], {}), ([0], {}), ([3], dict(reduce_zero_label=True))])
+def test_maps_of_one_class(values, more, folder, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        'mvp_mm.datasets.segmentation_folder.print_log', lambda text, *more: told.append(text)
+    )
+    for number in range(COUNT):
+        relabel(folder, number, np.resize(np.uint8(values), (36, 48)))
+    assert len(dataset(folder, **more)) == COUNT
+    only = 'a' if 0 in values else 'c'
+    assert len(told) == 1 and f'/annotations/train have one class alone, {only!r}' in told[0]
+    relabel(folder, 1, np.full((36, 48), 1, np.uint8))
+    dataset(folder, **more)
+    assert len(told) == 1
 
 
 def test_sixteen_bits(folder):
@@ -173,6 +218,8 @@ def test_an_unreadable_file(name, folder):
 def test_classes_and_colours(folder):
     with pytest.raises(ValueError, match='needs metainfo=dict'):
         dataset(folder, classes=())
+    with pytest.raises(ValueError, match="one class alone, 'road': segmentation needs two or more"):
+        dataset(folder, classes=('road',))
     with pytest.raises(ValueError, match='1 colours for 3 classes'):
         dataset(folder, metainfo=dict(classes=('a', 'b', 'c'), palette=[[0, 0, 0]]))
 
