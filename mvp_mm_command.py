@@ -63,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument(
         '--teacher',
         default='ViT-B-16-quickgelu/openai',
-        help='MODEL/TAG or MODEL/FILE of open_clip, timm:MODEL, a teacher of the zoo (`mvp-mm models '
+        help='MODEL/TAG or MODEL/FILE of open_clip, a folder with open_clip_config.json, hf-hub:owner/name, '
+        'timm:MODEL, timm:MODEL/FILE, a teacher of the zoo (`mvp-mm models '
         "'teachers_*'`), or MODEL/random for a test (default %(default)s)",
     )
     for name, text in (('finetune', 'fine-tune a student on a labelled folder'), ('probe', 'a linear probe')):

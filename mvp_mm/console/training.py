@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 from mmengine.config import Config
 
@@ -14,9 +13,9 @@ from ..datasets.labelled_images import LabelledImages
 from ..datasets.unlabelled_images import UnlabelledImages
 from ..engine import build_runner, load_config
 from ..engine.safe_checkpoint import saved_checkpoints
-from ..zoo import download_weights, find_entry, list_models
 from ..zoo.entries import CONFIGS
 from .machine import batch_size, loader_workers, precision_in_words
+from .teacher_names import DEFAULT_TEACHER, teacher_config
 from .time_estimate import TimeEstimateHook
 
 # The package's config for each student and purpose.
@@ -35,7 +34,6 @@ STUDENTS = {
     ),
     'vit-large': dict(pretrain='mvp/vitl16_in1k.py', finetune='finetune/vitl16_in1k.py'),
 }
-DEFAULT_TEACHER = 'ViT-B-16-quickgelu/openai'  # paper §3.3.1
 DATA = 'dataset.data_root'
 
 
@@ -55,8 +53,9 @@ def pretrain(
         data: Folder; every image at any depth below its ``train``, or below itself, is used.
         out: Folder for the config that is run, logs and checkpoints. A run that was begun there goes on.
         student: ``'vit-tiny'`` (4 layers, 64 pixels, for a CPU), ``'vit-base'`` or ``'vit-large'``.
-        teacher: ``MODEL/TAG`` or ``MODEL/FILE`` of open_clip, ``timm:MODEL``, the name of a teacher of the
-            zoo such as ``teachers_clip_vittiny_scenes``, or ``MODEL/random`` for a test.
+        teacher: ``MODEL/TAG`` or ``MODEL/FILE`` of open_clip, a folder with ``open_clip_config.json``,
+            ``hf-hub:owner/name``, ``timm:MODEL`` or ``timm:MODEL/FILE``, the name of a teacher of the zoo
+            such as ``teachers_clip_vittiny_scenes``, or ``MODEL/random`` for a test.
         epochs: Default None: the recipe's. The warm-up keeps its share of them.
         batch: Images an iteration. Default None: what the machine holds; the recipe's total batch is made
             up by accumulation.
@@ -206,45 +205,9 @@ def _start(checkpoint: str | None) -> dict[str, Any]:
 
 def _set_teacher(cfg: Config, teacher: str) -> None:
     """Write a teacher into a pre-training config, and its width into the neck."""
-    patch_size = cfg.model.backbone.patch_size
-    if teacher.startswith('timm:'):
-        import timm
-
-        name = teacher.removeprefix('timm:')
-        if not timm.is_model(name.split('.')[0]):
-            raise ValueError(f'timm knows no model {name!r}: see timm.list_models()')
-        with torch.device('meta'):
-            width = timm.create_model(name, pretrained=False).num_features
-        generator = dict(type='TimmTargetGenerator', model_name=name, pretrained=True)
-    else:
-        name, tag = _clip(teacher)
-        config = open_clip.get_model_config(Path(name).stem if name.endswith('.json') else name)
-        if config is None:
-            raise ValueError(f'open_clip knows no model {name!r}: see open_clip.list_models()')
-        width = config['embed_dim']
-        generator = dict(type='CLIPTargetGenerator', model_name=name, pretrained=tag, space='joint')
-    cfg.model.target_generator = dict(generator, patch_size=patch_size)
+    generator, width = teacher_config(teacher)
+    cfg.model.target_generator = dict(generator, patch_size=cfg.model.backbone.patch_size)
     cfg.model.neck.out_channels = width
-
-
-def _clip(teacher: str) -> tuple[str, str | None]:
-    """Model and weights of a teacher of open_clip, or of the zoo."""
-    if teacher.startswith('teachers_'):
-        known = list_models(task='Teacher')
-        if teacher not in known:
-            raise ValueError(f'the zoo has no teacher {teacher!r}; it has: {", ".join(known)}')
-        config = Path(find_entry(teacher).config).with_suffix('.json')
-        if not config.is_file():
-            raise ValueError(f'{teacher} is no CLIP: give it as a config of its own')
-        open_clip.add_model_config(config)
-        return str(config), str(download_weights(teacher))
-    name, _, tag = teacher.partition('/')
-    if not tag:
-        raise ValueError(
-            f'{teacher!r} is no teacher: expected MODEL/TAG, such as {DEFAULT_TEACHER}, timm:MODEL, or a '
-            "name that mvp_mm.list_models(task='Teacher') gives"
-        )
-    return name, None if tag == 'random' else tag
 
 
 def _run(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..patch_embedding import embed_patches
 from .base import Grid, TargetGenerator
 from .clip_source import build_visual_without_weights, find_clip
-from .clip_weights import load_clip_visual
+from .clip_weights import find_weights, load_clip_visual
 from .probe import probe_unknown
 from .self_attention import use_simple_attention
 
@@ -33,7 +33,7 @@ class CLIPTargetGenerator(TargetGenerator):
         pretrained: A tag that open_clip lists for the model (default ``'openai'``, the paper's), the
             path of a weight file in OpenAI's, open_clip's or safetensors format, or None for random
             weights (tests and benchmarks only; a warning is logged). The weights of a folder or a
-            repository of the hub come with it: there the default and None mean those.
+            repository of the hub come with it: there the default, True and None mean those.
         quick_gelu: Whether a local weight file's model was trained with QuickGELU. Default None: there is
             a config file beside it, or it is OpenAI's own or one of ``tools/train_teacher.py``.
         space: ``'joint'`` (default, the paper's: after the projection) or ``'hidden'`` (before it).
@@ -55,7 +55,7 @@ class CLIPTargetGenerator(TargetGenerator):
     def __init__(
         self,
         model_name: str = 'ViT-B-16-quickgelu',
-        pretrained: str | None = 'openai',
+        pretrained: str | bool | None = 'openai',
         quick_gelu: bool | None = None,
         space: str = 'joint',
         cache_dir: str | None = None,
@@ -110,11 +110,14 @@ class CLIPTargetGenerator(TargetGenerator):
         return teacher.trunk.blocks if hasattr(teacher, 'trunk') else teacher.transformer.resblocks
 
 
-def clip_width(model_name: str, space: str = 'joint', cache_dir: str | None = None) -> int:
-    """Width of the targets of a :class:`CLIPTargetGenerator`, without its weights.
+def clip_width(
+    model_name: str, pretrained: str | bool | None, space: str = 'joint', cache_dir: str | None = None
+) -> int:
+    """Width of the targets of a :class:`CLIPTargetGenerator`, whose weights are not read.
 
     Args:
         model_name: See :class:`CLIPTargetGenerator`; of ``hf-hub:`` only the config is downloaded.
+        pretrained: Likewise; a tag must be open_clip's, and a weight file must exist.
         space: Likewise.
         cache_dir: Likewise.
 
@@ -123,11 +126,13 @@ def clip_width(model_name: str, space: str = 'joint', cache_dir: str | None = No
 
     Raises:
         ValueError: If the model is unknown or cannot serve.
-        FileNotFoundError: If its config cannot be had.
+        FileNotFoundError: If its config, the tag or a weight file cannot be had.
     """
     _require_space(space)
-    visual = build_visual_without_weights(find_clip(model_name, cache_dir))
-    return _require_tokens(visual, model_name, space).shape[-1]
+    source = find_clip(model_name, cache_dir)
+    tokens = _require_tokens(build_visual_without_weights(source), model_name, space)
+    find_weights(source, pretrained)
+    return tokens.shape[-1]
 
 
 def _require_space(space: str) -> None:

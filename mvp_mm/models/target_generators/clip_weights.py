@@ -73,7 +73,7 @@ def load_clip_visual(
     source = find_clip(str(model_name), cache_dir)
     if require is not None:
         require(build_visual_without_weights(source))
-    weights = _find_weights(source, pretrained)
+    weights = find_weights(source, pretrained)
     openai_name = OPENAI_SHA256.get(_sha256(weights)) if isinstance(weights, Path) else None
     _check_gelu(source, weights, quick_gelu, openai_name)
     with same_random_weights():
@@ -92,8 +92,20 @@ def load_clip_visual(
     return visual
 
 
-def _find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | dict[str, Any] | None:
-    """A local weight file, what open_clip knows of a tag or a repository, or None: random weights."""
+def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | dict[str, Any] | None:
+    """Find the weights of an open_clip model; nothing is downloaded or read.
+
+    Args:
+        source: The model.
+        pretrained: See :class:`CLIPTargetGenerator`.
+
+    Returns:
+        A local file, what open_clip knows of a tag or of the repository, or None for random weights.
+
+    Raises:
+        FileNotFoundError: If there is neither such a tag nor such a file.
+        ValueError: If a folder holds several weight files.
+    """
     if source.brings_weights and pretrained in (None, True, OPENAI):
         return weights_in(source.folder, WEIGHT_NAMES) if source.folder else dict(hf_hub=f'{source.hub}/')
     if pretrained is None:

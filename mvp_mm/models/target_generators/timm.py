@@ -120,11 +120,12 @@ class TimmTargetGenerator(TargetGenerator):
         return getattr(teacher, 'blocks', [])
 
 
-def timm_width(model_name: str, cache_dir: str | None = None) -> int:
-    """Width of the targets of a :class:`TimmTargetGenerator`, without its weights.
+def timm_width(model_name: str, pretrained: bool | str | None = True, cache_dir: str | None = None) -> int:
+    """Width of the targets of a :class:`TimmTargetGenerator`, whose weights are not read.
 
     Args:
         model_name: See :class:`TimmTargetGenerator`; of ``hf-hub:`` only the config is downloaded.
+        pretrained: Likewise; a weight file must exist.
         cache_dir: Likewise.
 
     Returns:
@@ -132,9 +133,11 @@ def timm_width(model_name: str, cache_dir: str | None = None) -> int:
 
     Raises:
         ValueError: If the model or its tag is unknown, or it cannot serve.
-        FileNotFoundError: If its config cannot be had.
+        FileNotFoundError: If its config or a weight file cannot be had.
     """
-    return _TimmSource(model_name, cache_dir, {}).width
+    source = _TimmSource(model_name, cache_dir, {})
+    _weight_file(source, pretrained)
+    return source.width
 
 
 class _TimmSource:
@@ -223,30 +226,30 @@ class _TimmSource:
         if 'act_layer' in self.model_args or (self.has_quick_gelu and quick_gelu is None):
             return
         twin = self.architecture.replace('_clip_', '_clip_quickgelu_')
-        tags = [f'{self.architecture}.{self.tag}'] if self.tag else []
-        if file is None and not tags:
-            tags = [f'{self.architecture}.{self.config.get("tag")}']
-        elif file is not None and not tags:
+        if self.tag or file is None:
+            trained = f'{self.architecture}.{self.tag or self.config.get("tag")}'
+        else:
             beside = _config_beside(file)
-            tags = [f'{beside["architecture"]}.{beside["tag"]}'] if beside.get('tag') else []
-        wanted = any(map(_trained_with_quick_gelu, tags)) if quick_gelu is None else quick_gelu
-        if quick_gelu is None and not tags and timm.is_model(twin) and twin != self.architecture:
+            trained = f'{beside["architecture"]}.{beside.get("tag") or ""}' if beside else None
+        if quick_gelu is None and trained is None and timm.is_model(twin) and twin != self.architecture:
             raise ValueError(
                 f'{file} does not tell whether its {self.architecture} was trained with QuickGELU: give '
                 f'model_name={twin!r} (OpenAI, DFN, MetaCLIP weights) or '
                 'model.target_generator.quick_gelu=False (most LAION and DataComp weights), or the tag of '
                 f'the weights: {", ".join(timm.list_pretrained(f"{self.architecture}.*"))}'
             )
+        wanted = _trained_with_quick_gelu(trained) if quick_gelu is None else quick_gelu
         if wanted != self.has_quick_gelu:
             self.model_args['act_layer'] = 'quick_gelu' if wanted else 'gelu'
-            who = 'model.target_generator.quick_gelu' if quick_gelu is not None else f'the weights {tags[0]}'
+            who = 'model.target_generator.quick_gelu' if quick_gelu is not None else f'the weights {trained}'
             print_log(f'{self.name}: {self.model_args["act_layer"]} follows from {who}', logger='current')
 
 
-def _trained_with_quick_gelu(name: str) -> bool:
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    notes = (config.notes if config is not None else None) or ()
-    return name in QUICK_GELU_TAGS or any(QUICK_GELU_NOTE in note for note in notes)
+def _trained_with_quick_gelu(name: str | None) -> bool:
+    if name is None or '_quickgelu_' in name or name in QUICK_GELU_TAGS:
+        return name is not None
+    notes = timm.get_pretrained_cfg(name).notes if timm.is_model_pretrained(name) else ()
+    return any(QUICK_GELU_NOTE in note for note in notes or ())
 
 
 def _require_known(model_name: str) -> None:

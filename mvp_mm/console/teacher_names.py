@@ -1,0 +1,95 @@
+"""What ``mvp-mm pretrain --teacher`` takes: one name, of which a target generator and its width follow."""
+
+from pathlib import Path
+from typing import Any
+
+import open_clip
+
+from ..models.target_generators.clip import clip_width
+from ..models.target_generators.clip_source import CONFIG_NAME, HUB, LOCAL
+from ..models.target_generators.timm import timm_width
+from ..zoo import download_weights, find_entry, list_models
+
+DEFAULT_TEACHER = 'ViT-B-16-quickgelu/openai'  # paper §3.3.1
+TIMM = 'timm:'
+ZOO = 'teachers_'
+RANDOM = 'random'
+EXPECTED = (
+    f'expected MODEL/TAG, such as {DEFAULT_TEACHER}, MODEL/FILE, FOLDER, {HUB}owner/name, timm:MODEL, '
+    "timm:MODEL/FILE, or a name that mvp_mm.list_models(task='Teacher') gives"
+)
+
+
+def teacher_config(teacher: str) -> tuple[dict[str, Any], int]:
+    """Read the name of a teacher.
+
+    Args:
+        teacher: ``MODEL/TAG``, ``MODEL/FILE`` or ``MODEL/random`` of open_clip, where MODEL may be a model
+            config (``.json``) too; a folder with ``open_clip_config.json``, ``local-dir:FOLDER`` or
+            ``hf-hub:owner/name``; ``timm:`` with ``MODEL``, ``MODEL/FILE``, ``MODEL/random``, a folder with
+            timm's ``config.json`` or ``hf-hub:owner/name``; or a CLIP teacher of the zoo.
+
+    Returns:
+        The config of the target generator, without the student's ``patch_size``, and the width of its
+        targets, which the student's neck must have.
+
+    Raises:
+        ValueError: If it is no such name, or that model cannot serve as a teacher.
+        FileNotFoundError: If the file, the folder, the tag or the config of a repository cannot be had.
+    """
+    if teacher.startswith(ZOO):
+        name, pretrained = _of_the_zoo(teacher)
+    elif teacher.startswith(TIMM):
+        name, pretrained = _of_timm(teacher.removeprefix(TIMM))
+        width = timm_width(name, pretrained)
+        return dict(type='TimmTargetGenerator', model_name=name, pretrained=pretrained), width
+    else:
+        name, pretrained = _of_open_clip(teacher)
+    width = clip_width(name, pretrained)
+    generator = dict(type='CLIPTargetGenerator', model_name=name, pretrained=pretrained, space='joint')
+    return generator, width
+
+
+def _of_the_zoo(teacher: str) -> tuple[str, str]:
+    known = list_models(task='Teacher')
+    if teacher not in known:
+        raise ValueError(f'the zoo has no teacher {teacher!r}; it has: {", ".join(known)}')
+    config = Path(find_entry(teacher).config).with_suffix('.json')
+    if not config.is_file():
+        raise ValueError(f'{teacher} is no CLIP: give it as a config of its own')
+    return str(config), str(download_weights(teacher))
+
+
+def _of_timm(name: str) -> tuple[str, str | bool | None]:
+    if name.startswith((HUB, 'hf_hub:', LOCAL)) or Path(name).expanduser().is_dir():
+        return name, True
+    name, _, file = name.partition('/')
+    return name, None if file == RANDOM else file or True
+
+
+def _of_open_clip(teacher: str) -> tuple[str, str | bool | None]:
+    if teacher.startswith((HUB, LOCAL)):
+        return teacher, True
+    path = Path(teacher).expanduser()
+    name, weights = _split(teacher)
+    is_here = path.exists() and not (name and (Path(weights).exists() or weights == RANDOM))
+    if is_here and path.is_dir():
+        return teacher, True
+    if is_here and (path.parent / CONFIG_NAME).is_file() and path.suffix != '.json':
+        return str(path.parent), str(path)
+    if not weights:
+        raise ValueError(f'{teacher!r} is no teacher: {EXPECTED}')
+    return name, None if weights == RANDOM else weights
+
+
+def _split(teacher: str) -> tuple[str, str]:
+    """Model and weights of ``MODEL/WEIGHTS``: both may hold slashes, as ViT-B/16 and paths do."""
+    if '.json/' in teacher:
+        name, _, weights = teacher.partition('.json/')
+        return f'{name}.json', weights
+    known = open_clip.list_models()
+    parts = teacher.split('/')
+    for count in range(1, len(parts)):
+        if '-'.join(parts[:count]) in known:
+            return '-'.join(parts[:count]), '/'.join(parts[count:])
+    return teacher.partition('/')[0], teacher.partition('/')[2]
