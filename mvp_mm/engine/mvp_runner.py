@@ -48,6 +48,7 @@ from .safe_checkpoint import (
     saved_checkpoints,
     written_whole,
 )
+from .single_image_hook import TORCHS_WORDS, SingleImageHook, single_value_message
 from .stop_on_signal_hook import StopOnSignalHook
 from .surviving_logs import survive_full_disk
 from .total_batch import counted_processes, plan_total_batch, stretch_iterations
@@ -119,9 +120,10 @@ class MVPRunner(Runner):
     def register_hooks(
         self, default_hooks: dict | None = None, custom_hooks: list[Hook | dict] | None = None
     ) -> None:
-        """Every run has the hook that makes the processes validate one model."""
+        """Every run has the hooks that look after batch normalisation."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(BroadcastStatisticsHook())
+        self.register_hook(SingleImageHook())
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
         """Every run has the checkpoint hook that does not give up a good checkpoint too early."""
@@ -387,12 +389,19 @@ class MVPRunner(Runner):
         """Train, alone in the work dir; afterwards signals do what they did before, however it ends.
 
         On a CPU the process then keeps the memory that it frees (:func:`keep_freed_memory`).
+
+        Raises:
+            ValueError: If another training has the work dir, or a batch is too small for batch normalisation.
         """
         if not torch.cuda.is_available():
             keep_freed_memory()
         try:
             with only_training_in(self.work_dir), in_step_with_peers():
                 return super().train()
+        except ValueError as error:
+            if TORCHS_WORDS not in str(error):
+                raise
+            raise ValueError(single_value_message(self.train_dataloader)) from error
         finally:
             for hook in self.hooks:
                 if isinstance(hook, StopOnSignalHook):

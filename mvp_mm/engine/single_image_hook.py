@@ -1,0 +1,75 @@
+"""Batch normalisation needs two values a channel, which a batch of one image may not have."""
+
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
+
+TORCHS_WORDS = 'Expected more than 1 value per channel when training'
+
+
+@HOOKS.register_module()
+class SingleImageHook(Hook):
+    """End a run in its first iteration if it would fail in the last one of the epoch.
+
+    Where ``drop_last`` is False and one image is left for the last batch, batch normalisation fails if it
+    gets one value of each image and channel, as behind global pooling. That is looked at in the first batch.
+
+    Raises:
+        ValueError: After the first iteration, if so.
+    """
+
+    def __init__(self) -> None:
+        self._handles: list = []
+        self._would_fail = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Watch batch normalisation, if there is such a last batch."""
+        if not _leaves_one(runner.train_dataloader):
+            return
+        for module in runner.model.modules():
+            synchronised = isinstance(module, nn.SyncBatchNorm) and get_world_size() > 1
+            if isinstance(module, _BatchNorm) and not synchronised:
+                self._handles.append(module.register_forward_pre_hook(self._look))
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Tell what has been seen, once."""
+        if not self._handles:
+            return
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        if self._would_fail:
+            raise ValueError(single_value_message(runner.train_dataloader))
+
+    def _look(self, module: nn.Module, inputs: tuple) -> None:
+        images, channels = inputs[0].shape[:2]
+        self._would_fail |= module.training and inputs[0].numel() == images * channels
+
+
+def single_value_message(loader: DataLoader) -> str:
+    """What to do where batch normalisation gets one value a channel in training."""
+    why = 'batch normalisation would have one value a channel, which has no variance'
+    if _leaves_one(loader):
+        return (
+            f'the last batch of an epoch has one image ({len(loader.sampler)} images in batches of '
+            f'{loader.batch_size}), and {why}: set train_dataloader.drop_last=True, or another '
+            'train_dataloader.batch_size'
+        )
+    return (
+        f'train_dataloader.batch_size={loader.batch_size}, and {why}: train on two images or more an '
+        'iteration, with train_dataloader.batch_size=2, for example'
+    )
+
+
+def _leaves_one(loader: DataLoader) -> bool:
+    """Whether the last batch of an epoch has one image, and others have more."""
+    size = loader.batch_size
+    ends = size is not None and not isinstance(loader.sampler, InfiniteSampler)
+    return ends and size > 1 and not loader.drop_last and len(loader.sampler) % size == 1
