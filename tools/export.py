@@ -24,12 +24,15 @@ def main() -> None:
         metavar='PIXELS',
         help='resize the bias tables for this size: side, or height and width (default: as they are)',
     )
+    parser.add_argument(
+        '--prefix', help='of several transformers in the file, the one whose names begin so, as in teacher.'
+    )
     args = parser.parse_args()
     size = tuple(args.img_size * 2)[:2] if args.img_size else None
     if args.img_size and len(args.img_size) > 2:
         parser.error('--img-size takes a side, or height and width')
     try:
-        print(export(args.target, args.checkpoint, args.out, args.config, size))
+        print(export(args.target, args.checkpoint, args.out, args.config, size, args.prefix))
     except ImportError as error:
         sys.exit(f'\nERROR: {error}')
 

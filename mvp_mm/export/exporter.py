@@ -38,6 +38,7 @@ def export(
     out: str | Path,
     config: str | None = None,
     img_size: int | tuple[int, int] | None = None,
+    prefix: str | None = None,
 ) -> ParityReport:
     """Write a student for another library, if that library then computes the same.
 
@@ -51,6 +52,7 @@ def export(
         config: As for :func:`load_student`.
         img_size: Size in pixels for which the bias tables are resized, int or ``(H, W)``. Default None: the
             size that they belong to.
+        prefix: As for :func:`load_student`.
 
     Returns:
         The report, whose text ends with the comparison.
@@ -72,13 +74,11 @@ def export(
     exporter.require_packages()
     size = (img_size, img_size) if isinstance(img_size, int) else img_size
     with _quiet_libraries():
-        return _export(exporter, checkpoint, out, config, size)
+        student, notes = load_student(checkpoint, config, size, prefix)
+        return _export(exporter, student, notes, out)
 
 
-def _export(
-    exporter: ExportTarget, checkpoint: str, out: Path, config: str | None, size: tuple[int, int] | None
-) -> ParityReport:
-    student, notes = load_student(checkpoint, config, size)
+def _export(exporter: ExportTarget, student: Student, notes: list[str], out: Path) -> ParityReport:
     exporter.check(student)
     report = ParityReport(exporter.library, notes=notes)
     out.parent.mkdir(parents=True, exist_ok=True)

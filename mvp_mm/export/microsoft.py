@@ -24,7 +24,7 @@ class MicrosoftTarget(ExportTarget):
         return beit_in_timm_lacks(student)
 
     def write(self, student: Student, path: Path) -> None:
-        torch.save(dict(model=beit_names(student)), path)
+        torch.save(dict(model=student.with_grid(beit_names(student))), path)
 
     def open(self, student: Student, path: Path) -> Outputs:
         model = Beit(**beit_arguments(student)).eval()

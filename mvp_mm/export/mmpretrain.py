@@ -30,7 +30,7 @@ class MMPretrainTarget(ExportTarget):
         state = {f'backbone.{name}': value for name, value in student.vit.state_dict().items()}
         if student.head is not None:
             state |= {f'head.fc.{name}': value for name, value in student.head.state_dict().items()}
-        torch.save(dict(meta=dict(), state_dict=state), path)
+        torch.save(dict(meta=dict(), state_dict=student.with_grid(state, 'backbone.')), path)
 
     def open(self, student: Student, path: Path) -> Outputs:
         arguments = _arguments(student.downstream())

@@ -5,7 +5,9 @@ from pathlib import Path
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from ..models.checkpoint_loading import INDEX, load_pretrained
+from ..models.checkpoint_loading import load_pretrained
+from ..models.position_fitting import times
+from ..models.relative_position import INDEX
 from .student import Student
 from .target import ExportTarget, Outputs
 
@@ -13,8 +15,8 @@ from .target import ExportTarget, Outputs
 class SafetensorsTarget(ExportTarget):
     """mmpretrain's names, which are MVPViT's; with a classifier the backbone lies under ``backbone.``.
 
-    Shared table and mask token stay. Index buffers, which can be large and can be computed, are left out
-    where the grid can be told without them.
+    Shared table and mask token stay. Index buffers, which can be large, are left out: they follow from the
+    patch grid, which is in the file's metadata.
     """
 
     library = 'MVPViT from safetensors'
@@ -24,16 +26,14 @@ class SafetensorsTarget(ExportTarget):
         return []
 
     def write(self, student: Student, path: Path) -> None:
-        rows, cols = student.vit.window
-        state = {}
-        for name, value in student.vit.state_dict().items():
-            if rows != cols or not name.endswith(INDEX):
-                state[name] = value.clone()  # a file refuses two names for one memory
+        own = student.vit.state_dict()
+        # Cloned, because a file refuses two names for one memory.
+        state = {name: value.clone() for name, value in own.items() if not name.endswith(INDEX)}
         if student.head is not None:
             state = {f'backbone.{name}': value for name, value in state.items()}
             state |= {f'head.fc.{name}': value for name, value in student.head.state_dict().items()}
         # Not save_file, whose files only their owner may read.
-        path.write_bytes(safetensors.save(state, metadata=dict(format='pt')))
+        path.write_bytes(safetensors.save(state, metadata=dict(format='pt', grid=times(student.vit.window))))
 
     def open(self, student: Student, path: Path) -> Outputs:
         opened = Student(student.arguments, student.head)

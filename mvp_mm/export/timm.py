@@ -9,7 +9,9 @@ from safetensors import torch as safetensors
 from timm.models.beit import Beit
 from torch import Tensor
 
-from ..models.checkpoint_loading import BEIT_NAMES, INDEX
+from ..models.checkpoint_loading import BEIT_NAMES
+from ..models.position_fitting import times
+from ..models.relative_position import INDEX
 from .student import Student
 from .target import FRESH_NORM, ExportTarget, Outputs, pools, unlike_beit
 
@@ -41,9 +43,11 @@ class TimmTarget(ExportTarget):
             state['fc_norm.bias'] = torch.zeros(student.vit.embed_dims)
         if path.suffix == '.safetensors':
             state = {name: value.contiguous() for name, value in state.items()}
-            path.write_bytes(safetensors.save(state))
+            path.write_bytes(
+                safetensors.save(state, metadata=dict(format='pt', grid=times(student.vit.window)))
+            )
         else:
-            torch.save(state, path)
+            torch.save(student.with_grid(state), path)
 
     def open(self, student: Student, path: Path) -> Outputs:
         student = student.downstream()

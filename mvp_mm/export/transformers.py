@@ -17,8 +17,8 @@ class TransformersTarget(ExportTarget):
     """A folder with weights, config and the images' normalisation.
 
     A student of pre-training keeps its shared table and its mask token, so ``bool_masked_pos`` works; a
-    classifier becomes a ``BeitForImageClassification``. Pooling is as in :class:`TimmTarget`, a fresh norm of
-    the mean included.
+    classifier becomes a ``BeitForImageClassification``, with the names of its classes if the checkpoint or
+    the config has them. Pooling is as in :class:`TimmTarget`, a fresh norm of the mean included.
     """
 
     library = 'transformers'
@@ -109,7 +109,10 @@ def _config(student: Student) -> Any:
         use_mean_pooling=not vit.final_norm,
         architectures=[_model_name(student)],
     )
-    if student.head is not None:
+    if student.classes is not None:
+        arguments['id2label'] = dict(enumerate(student.classes))
+        arguments['label2id'] = {name: number for number, name in enumerate(student.classes)}
+    elif student.head is not None:
         arguments['num_labels'] = student.head.out_features
     return BeitConfig(**arguments)
 

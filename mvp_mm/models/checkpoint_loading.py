@@ -19,6 +19,7 @@ from torch import Tensor
 from .position_fitting import fit_positions
 from .relative_position import INDEX, Grid
 from .tensor_files import (
+    BACKBONE,
     as_grid,
     dotted,
     read_tensors,
@@ -48,8 +49,6 @@ MARKS = {
     'patch_embed.proj.weight': 'BEiT',
     'embeddings.patch_embeddings.projection.weight': 'transformers',
 }
-# Where mmpretrain keeps the network that is used, beside a momentum encoder or another teacher.
-BACKBONE = 'backbone.'
 # How transformers names the one weight file of a folder that it saves.
 FOLDER_FILES = ('model.safetensors', 'pytorch_model.bin')
 
@@ -63,6 +62,7 @@ class LoadReport:
         format: ``'mmpretrain'``, ``'BEiT'`` (Microsoft, timm) or ``'transformers'`` names.
         prefix: What the names of the transformer begin with in the file.
         others: What those of further transformers in the file begin with.
+        ignored: The prefix that was asked for, where the file is a bare backbone.
         loaded: Parameters filled from the file.
         expanded: Tables that were copied from the shared one.
         resized: ``'name: from -> to'`` of tables and positions.
@@ -74,6 +74,7 @@ class LoadReport:
     format: str
     prefix: str = ''
     others: list[str] = field(default_factory=list)
+    ignored: str = ''
     loaded: list[str] = field(default_factory=list)
     expanded: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
@@ -90,6 +91,8 @@ class LoadReport:
                 f'  the file has other transformers too, under {", ".join(self.others)}: to take one, give '
                 f'model.backbone.init_cfg.prefix={self.others[0]} (tools/export.py: --prefix)'
             )
+        if self.ignored:
+            lines.append(f'  there is no {self.ignored} in it: it is a bare backbone, and taken as a whole')
         for what in ('expanded', 'resized', 'missing', 'unexpected'):
             names = getattr(self, what)
             if names:
@@ -261,7 +264,10 @@ def _backbone(
     recorded = recorded_grid(weights, start)
     if recorded is not None:
         record_grid(inside, recorded)
-    return inside, LoadReport(str(checkpoint), form, start, [other for other in found if other != start])
+    others = [other for other in found if other != start]
+    asked = dotted(prefix)
+    ignored = '' if start.startswith(asked) or asked == BACKBONE else asked
+    return inside, LoadReport(str(checkpoint), form, start, others, ignored)
 
 
 def _start(found: list[str], prefix: str | None, checkpoint: str) -> str:
@@ -280,7 +286,7 @@ def _start(found: list[str], prefix: str | None, checkpoint: str) -> str:
         )
     if not asked and BACKBONE in found:
         return BACKBONE
-    raise ValueError(several_networks(checkpoint, inside or found))
+    raise ValueError(several_networks(checkpoint, inside or found, '' if inside else asked))
 
 
 def _mmpretrain_name(name: str) -> str:

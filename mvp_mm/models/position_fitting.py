@@ -154,7 +154,7 @@ def grid_of_positions(
             return grid
     facts = [f'{name} has {table.shape[0]} rows' for name, table in list(tables.items())[:1]]
     facts += [
-        f'{name} has {value.shape[1]} entries, of which {num_extra_tokens} belong to no patch'
+        f'{name} has {value.shape[1]} entries, {num_extra_tokens} of them for no patch'
         for name, value in embedded.items()
     ]
     tried = 'no square grid, and nothing tells another' if given is None else f'not the given {times(given)}'
@@ -172,13 +172,12 @@ def _grids_of_index(indices: list[Tensor]) -> list[Grid]:
     """
     if not indices or indices[0].ndim != 2 or len(set(indices[0].shape)) != 1 or len(indices[0]) < 2:
         return []
-    patches, first = len(indices[0]) - 1, indices[0][1].tolist()
-    # One patch to the right is one row of the table less; one row of patches down is 2 * columns - 1 less.
+    patches, first = len(indices[0]) - 1, indices[0][1, 1:].tolist()
+    grids = [(patches // cols, cols) for cols in range(1, patches + 1) if patches % cols == 0]
+    # Seen from the first patch, one to the right is one row of the table less, one down 2 * columns - 1 less.
     grids = [
-        (patches // cols, cols)
-        for cols in range(1, patches + 1)
-        if patches % cols == 0
-        and (cols < 2 or first[1] - first[cols] == cols - 1)
-        and (cols == patches or first[1] - first[1 + cols] == 2 * cols - 1)
+        (rows, cols)
+        for rows, cols in grids
+        if first == [row * (2 * cols - 1) + col for row in range(rows)[::-1] for col in range(cols)[::-1]]
     ]
     return grids if len(grids) == 1 else []

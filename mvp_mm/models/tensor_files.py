@@ -34,6 +34,8 @@ PATCH_EMBEDDINGS = (
     'patch_embedding.weight',  # transformers' CLIP
     'visual.conv1.weight',  # open_clip
 )
+# Where mmpretrain keeps the network that is used, beside a momentum encoder or another teacher.
+BACKBONE = 'backbone.'
 # How deep in a checkpoint weights are looked for.
 DEPTH = 4
 EXPECTED = 'expected safetensors, or tensors by name saved by torch.save'
@@ -400,15 +402,16 @@ def _place_of_weights(content: Any, found: dict[str, dict], source: Any, prefix:
     if not places:
         raise ValueError(f'{source} is no plain weight file (no tensors by name in it): {EXPECTED}')
     if len(places) > 1:
-        raise ValueError(several_networks(source, places))
+        raise ValueError(several_networks(source, places, prefix))
     return places[0]
 
 
-def several_networks(source: Any, prefixes: list[str]) -> str:
-    """Say that a file holds several networks, and how to choose one of them by its prefix."""
+def several_networks(source: Any, prefixes: list[str], asked: str) -> str:
+    """Say that a file holds several networks, none at the prefix asked for, and how to choose one."""
     shown = ', '.join(prefix or "'' (the top)" for prefix in prefixes)
+    none = f', and none under {asked}' if asked not in ('', BACKBONE) else ''
     return (
-        f'{source} holds {len(prefixes)} networks, under the prefixes {shown}: choose one for the student '
+        f'{source} holds {len(prefixes)} networks, under the prefixes {shown}{none}: choose one '
         f'with model.backbone.init_cfg.prefix={prefixes[-1]} (tools/export.py: --prefix {prefixes[-1]}), or '
         'save the one that is wanted in a file of its own'
     )

@@ -16,10 +16,9 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from ..engine.safe_checkpoint import saved_checkpoints
-from ..models.checkpoint_loading import BACKBONE
 from ..models.position_fitting import grid_of_positions, indices_of, times
 from ..models.relative_position import INDEX, TABLE, Grid
-from ..models.tensor_files import read_checkpoint, recorded_grid, tensors_by_name
+from ..models.tensor_files import BACKBONE, read_checkpoint, recorded_grid, tensors_by_name
 from ..version import __version__
 from ..visualization.training_curves import read_run, validation_keys
 from .complexity import complexity
