@@ -68,6 +68,15 @@ def test_the_number_of_given_classes_is_checked(dataset):
         LabelledImages(data_root=dataset.data_root, split='train', classes=['cat'])
 
 
+def test_images_without_labels(tmp_path):
+    folders(tmp_path, 'test', ['b', 'a'])
+    dataset = LabelledImages(
+        data_root=str(tmp_path), split='test'
+    )  # mmpretrain's ImageNet has no labels here
+    names = [Path(info['img_path']).parent.name for info in map(dataset.get_data_info, range(2))]
+    assert names == ['a', 'b'] and 'gt_label' not in dataset.get_data_info(0)
+
+
 def test_classes_are_the_folders_of_train(tmp_path):
     folders(tmp_path, 'train', ['b', 'c', 'a', '.hidden'])
     folders(tmp_path, 'val', ['c', 'b', 'a'])
@@ -92,6 +101,24 @@ def test_a_class_that_train_lacks_and_one_that_val_lacks(tmp_path):
 def test_validation_images_alone(tmp_path):
     folders(tmp_path, 'val', ['a', 'b'])
     assert LabelledImages(data_root=str(tmp_path), split='val').metainfo['classes'] == ('a', 'b')
+
+
+def test_one_class(tmp_path):
+    folders(tmp_path, 'train', ['images'])
+    with pytest.raises(
+        ValueError, match=r"train has one class alone, 'images': expected a folder for each of"
+    ):
+        LabelledImages(data_root=str(tmp_path), split='train')
+    (tmp_path / 'list.txt').write_text('images/0.png 0')
+    with pytest.raises(ValueError, match=r"list.txt has one class alone, 'a'"):
+        LabelledImages(str(tmp_path), data_prefix='train', ann_file='list.txt', classes=['a'])
+
+
+def test_links_that_lead_nowhere(tmp_path):
+    folders(tmp_path, 'train', ['a', 'b'])
+    (tmp_path / 'train/b/1.png').symlink_to('gone.png')
+    with pytest.raises(FileNotFoundError, match=r'1 images in .* lead nowhere, such as b/1.png: bring back'):
+        LabelledImages(data_root=str(tmp_path), split='train')
 
 
 def test_imagenets_names(tmp_path):
