@@ -4,17 +4,18 @@ import copy
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def attention_in_a_run(module: nn.Module, run: Callable[[], object]) -> Tensor:
-    """What an attention module attends to while its network runs once.
+    """Compute what an attention module attends to while its network runs once.
 
-    The input of the module is caught by a hook; then the module itself is called with it once more, in
-    the way in which it gives its probabilities. The network is not changed.
+    A hook catches the input of the module, from which the probabilities are computed once more. The network
+    is not changed.
 
     Args:
-        module: torch's ``MultiheadAttention`` (open_clip), or one with ``fused_attn`` and ``attn_drop``
-            (timm), in eval mode.
+        module: Self-attention with ``in_proj_weight`` (torch's ``MultiheadAttention`` and open_clip's own),
+            or one with ``fused_attn`` and ``attn_drop`` (timm), in eval mode.
         run: Runs the network.
 
     Returns:
@@ -23,8 +24,8 @@ def attention_in_a_run(module: nn.Module, run: Callable[[], object]) -> Tensor:
     Raises:
         ValueError: If the module is of another kind.
     """
-    is_torchs = isinstance(module, nn.MultiheadAttention)
-    if not (is_torchs or (hasattr(module, 'fused_attn') and hasattr(module, 'attn_drop'))):
+    is_timms = hasattr(module, 'fused_attn') and hasattr(module, 'attn_drop')
+    if not is_timms and getattr(module, 'in_proj_weight', None) is None:
         raise ValueError(f'the attention of a {type(module).__name__} cannot be had')
     calls: list[tuple[tuple, dict]] = []
     hook = module.register_forward_pre_hook(
@@ -35,8 +36,25 @@ def attention_in_a_run(module: nn.Module, run: Callable[[], object]) -> Tensor:
     finally:
         hook.remove()
     args, kwargs = calls[-1]
-    if is_torchs:
-        return module(*args, **{**kwargs, 'need_weights': True, 'average_attn_weights': False})[1]
+    return _of_timm(module, args, kwargs) if is_timms else _of_open_clip(module, args[0])
+
+
+def _of_open_clip(module: nn.Module, tokens: Tensor) -> Tensor:
+    """Probabilities of torch's attention, or of open_clip's with its optional norms; tokens ``(B, L, C)``."""
+    qkv = F.linear(tokens, module.in_proj_weight, module.in_proj_bias)
+    query, key, _ = (part.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, -1))
+    logit_scale = getattr(module, 'logit_scale', None)
+    if logit_scale is not None:  # scaled cosine attention
+        query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
+        query = query * logit_scale.clamp(max=module.logit_scale_max).exp()
+    else:
+        if hasattr(module, 'ln_q'):
+            query, key = module.ln_q(query), module.ln_k(key)
+        query = query * query.shape[-1] ** -0.5
+    return (query @ key.transpose(-2, -1)).softmax(-1)
+
+
+def _of_timm(module: nn.Module, args: tuple, kwargs: dict) -> Tensor:
     # A copy, because the fused path has to be switched off: it never holds the probabilities.
     module = copy.deepcopy(module)
     module.fused_attn = False
