@@ -17,7 +17,6 @@ from ..engine.mvp_optim_wrapper import MVPOptimWrapper
 from ..models.attention import explicit_attention, fused_attention
 from ..models.mvp_block import MVPBlock
 from ..models.mvp_loss import MVPLoss
-from ..models.onednn_linear import onednn_linear
 from ..models.relative_position import num_table_rows, relative_position_bias, relative_position_index
 from ..models.target_generators.self_attention import use_simple_attention
 
@@ -137,19 +136,6 @@ def attention(setting: Setting) -> Variants:
     return {name: partial(run, function) for name, function in kinds.items()}
 
 
-def linear(setting: Setting) -> Variants:
-    """The first layer of a block's MLP, forward and backward."""
-    tokens = setting.random(setting.batch, (SIDE // PATCH) ** 2 + 1, WIDTH, grad=True)
-    weight, bias = setting.random(4 * WIDTH, WIDTH, grad=True), setting.random(4 * WIDTH, grad=True)
-    upstream = setting.random(*tokens.shape[:2], 4 * WIDTH)
-
-    def run(function: Callable[..., Tensor]) -> tuple[Tensor, ...]:
-        inputs = tokens, weight, bias
-        return torch.autograd.grad(function(*inputs), inputs, upstream)
-
-    return {'oneDNN (on a CPU)': partial(run, onednn_linear), "torch's": partial(run, F.linear)}
-
-
 def teachers_attention(setting: Setting) -> Variants:
     """Attention of a layer of CLIP, with its linear layers, forward."""
     tokens = setting.random(setting.batch, (SIDE // PATCH) ** 2 + 1, WIDTH)
@@ -254,7 +240,6 @@ IDEAS: dict[str, Callable[[Setting], Variants]] = {
     'bias, 224 pixels': partial(bias_of_attention, pixels=224),
     'bias, 512 pixels': partial(bias_of_attention, pixels=512),
     'attention with a bias': attention,
-    'linear layer': linear,
     'attention of CLIP': teachers_attention,
     'residual sum': residual,
     'loss': loss,

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ..datasets.block_mask import BlockwiseMask
 from ..datasets.sample_index import seeded_draws
-from ..models import MVP, onednn_linear
+from ..models import MVP
 from ..models.compilation import compiled, compiles
 from .gemm_floor import step_gemms
 from .interleaved import Phases
@@ -298,21 +298,6 @@ class MemoryGivenBack(ThisPackage):
     keeps_freed_memory = False
 
 
-class TorchsLinear(ThisPackage):
-    """This package without :func:`onednn_linear`."""
-
-    says = "this package, torch's linear layers"
-
-    def __call__(self) -> Tensor:
-        """Run a step and return its loss."""
-        smallest = onednn_linear.SMALLEST
-        onednn_linear.SMALLEST = float('inf')
-        try:
-            return super().__call__()
-        finally:
-            onednn_linear.SMALLEST = smallest
-
-
 PEERS: dict[str, type[TrainingStep]] = {
     'beitv2': MMPretrainBEiTv2,
     'plain': TimmAndOpenCLIP,
@@ -320,7 +305,6 @@ PEERS: dict[str, type[TrainingStep]] = {
     'eager': Eager,
     'compiled': Compiled,
     'given_back': MemoryGivenBack,
-    'torch_linear': TorchsLinear,
 }
 
 

@@ -26,11 +26,64 @@ def self_attention(qkv: Tensor, num_heads: int, bias: Tensor | None, dropout: fl
     packed = qkv.unflatten(-1, (3, num_heads, -1))
     if bias is not None and is_available(packed, bias, dropout):
         return triton_attention(packed, bias).flatten(2)
+    if _learns_on_cpu(qkv, bias, dropout):
+        return _CPUAttention.apply(packed, bias).flatten(2)
     if qkv.is_cuda:  # its kernels read the parts where they lie
         query, key, value = (part.transpose(1, 2) for part in packed.unbind(2))
     else:
         query, key, value = split_heads(qkv, num_heads)
     return merge_heads(biased_attention(query, key, value, bias, dropout))
+
+
+def _learns_on_cpu(qkv: Tensor, bias: Tensor | None, dropout: float) -> bool:
+    return (
+        bias is not None
+        and qkv.is_cpu
+        and qkv.requires_grad
+        and torch.is_grad_enabled()
+        and dropout == 0
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+    )
+
+
+class _CPUAttention(torch.autograd.Function):
+    """:func:`explicit_attention` with fewer passes over memory than autograd makes of it.
+
+    The scale is a factor of the products, and the three gradients are written where the joint one wants them.
+    """
+
+    @staticmethod
+    def forward(ctx, qkv: Tensor, bias: Tensor) -> Tensor:
+        batch, length, _, num_heads, width = qkv.shape
+        heads = qkv.permute(2, 0, 3, 1, 4).contiguous()
+        query, key, value = heads.flatten(1, 2)
+        logits = torch.baddbmm(
+            query.new_empty(()), query, key.transpose(1, 2), beta=0, alpha=width**-0.5
+        ).view(batch, num_heads, length, length)
+        logits += bias.to(logits.dtype)
+        weights = logits.softmax(dim=-1)
+        ctx.save_for_backward(heads, weights)
+        ctx.bias_dtype = bias.dtype
+        mixed = torch.bmm(weights.flatten(0, 1), value).view(batch, num_heads, length, width)
+        return mixed.transpose(1, 2).contiguous()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        heads, weights = ctx.saved_tensors
+        query, key, value = heads.flatten(1, 2)
+        of_heads = torch.empty_like(heads)
+        of_query, of_key, of_value = of_heads.flatten(1, 2)
+        gradient = gradient.transpose(1, 2).reshape(value.shape)
+        flat = weights.flatten(0, 1)
+        torch.bmm(flat.transpose(1, 2), gradient, out=of_value)
+        of_weights = torch.bmm(gradient, value.transpose(1, 2)).view_as(weights)
+        of_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_bias = of_logits.sum(0, dtype=ctx.bias_dtype) if ctx.needs_input_grad[1] else None
+        flat, scale = of_logits.flatten(0, 1), query.shape[-1] ** -0.5
+        torch.baddbmm(of_query, flat, key, beta=0, alpha=scale, out=of_query)
+        torch.baddbmm(of_key, flat.transpose(1, 2), query, beta=0, alpha=scale, out=of_key)
+        return of_heads.permute(1, 3, 0, 2, 4), of_bias
 
 
 def biased_attention(

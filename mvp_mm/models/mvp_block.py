@@ -8,11 +8,11 @@ from mmcv.cnn.bricks.drop import DropPath
 from mmcv.cnn.bricks.transformer import FFN
 from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .attention import attention_probabilities, qkv_bias, self_attention, split_heads
 from .compilation import compiled, compiles
 from .gelu import use_compiled_gelu
-from .onednn_linear import OneDNNLinear, onednn_linear, use_onednn
 from .relative_position import BiasCache, Grid, add_relative_position_table
 
 
@@ -50,8 +50,8 @@ class MVPAttention(nn.Module):
         if window is not None:
             self.bias_cache = BiasCache()
             add_relative_position_table(self, window, num_heads)
-        self.qkv = OneDNNLinear(embed_dims, embed_dims * 3, bias=bool(bias) and not self.has_qv_bias)
-        self.proj = OneDNNLinear(embed_dims, embed_dims)
+        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=bool(bias) and not self.has_qv_bias)
+        self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def forward(self, tokens: Tensor, grid: Grid | None, shared_bias: Tensor | None = None) -> Tensor:
@@ -81,7 +81,7 @@ class MVPAttention(nn.Module):
     def _query_key_value(self, tokens: Tensor) -> Tensor:
         """``(B, L, 3C)``."""
         bias = qkv_bias(self.q_bias, self.v_bias) if self.has_qv_bias else self.qkv.bias
-        return onednn_linear(tokens, self.qkv.weight, bias)
+        return F.linear(tokens, self.qkv.weight, bias)
 
     def logit_bias(self, grid: Grid, shared_bias: Tensor | None) -> Tensor | None:
         """``(heads, L, L)``: this block's own bias, the shared one, their sum, or None."""
@@ -137,7 +137,6 @@ class MVPBlock(nn.Module):
         self.ffn = FFN(
             embed_dims, feedforward_channels, act_cfg=act_cfg, ffn_drop=drop_rate, add_identity=False
         )
-        use_onednn(self.ffn)
         use_compiled_gelu(self.ffn)
         self.drop_path = DropPath(drop_path_rate)
         if layer_scale_init_value > 0:

@@ -14,9 +14,7 @@ from mvp_mm.benchmark.pretrain_variants import (
     MMPretrainBEiTv2,
     ThisPackage,
     TimmAndOpenCLIP,
-    TorchsLinear,
 )
-from mvp_mm.models import onednn_linear
 
 CPU = torch.device('cpu')
 
@@ -37,16 +35,6 @@ def test_flops_of_a_step_are_those_of_the_products():
     assert abs(counted(step) / step.flops - 1) < 1e-3
     plain = TimmAndOpenCLIP(1, CPU, torch.float32)
     assert abs(counted(plain) / plain.flops - 1) < 1e-3
-
-
-@pytest.mark.skipif(onednn_linear._PRODUCT is None, reason='this torch has no such product')
-def test_a_variant_without_onednns_linear_layers(monkeypatch):
-    weight, seen = torch.zeros(1024, 1024), []
-    monkeypatch.setattr(
-        ThisPackage, '__call__', lambda step: seen.append(onednn_linear.is_worthwhile(weight))
-    )
-    TorchsLinear.__new__(TorchsLinear)()
-    assert seen == [False] and onednn_linear.is_worthwhile(weight)
 
 
 def test_flops_of_the_peer():

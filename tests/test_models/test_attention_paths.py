@@ -52,6 +52,52 @@ def test_every_path_is_the_formula(path):
         assert torch.allclose(got, wanted, atol=1e-10)
 
 
+def packed(dtype=torch.float64, bias_learns=True):
+    """Joint projection ``(B, L, 3C)`` and bias."""
+    query, key, value, bias = (tensor.detach() for tensor in inputs(dtype))
+    qkv = torch.stack([query, key, value], dim=2)  # (B, heads, 3, L, d)
+    return qkv.permute(0, 3, 2, 1, 4).flatten(2).requires_grad_(), bias.requires_grad_(bias_learns)
+
+
+def from_packed(qkv, bias):
+    query, key, value = qkv.unflatten(-1, (3, HEADS, WIDTH)).permute(2, 0, 3, 1, 4)
+    return written_out(query, key, value, bias).transpose(1, 2).flatten(2)
+
+
+def own_attention(qkv, bias):
+    return attention.self_attention(qkv, HEADS, bias)
+
+
+@pytest.mark.parametrize('bias_learns', [True, False])
+def test_learning_on_a_cpu_is_the_formula(bias_learns, monkeypatch):
+    used, apply = [], attention._CPUAttention.apply
+    monkeypatch.setattr(attention._CPUAttention, 'apply', lambda *args: used.append(1) or apply(*args))
+    qkv, bias = packed(bias_learns=bias_learns)
+    learnt = (qkv, bias)[: 1 + bias_learns]
+    upstream = torch.linspace(-1, 1, qkv.numel() // 3, dtype=qkv.dtype).view(BATCH, LENGTH, -1)
+    got, expected = own_attention(qkv, bias), from_packed(qkv, bias)
+    assert used and torch.allclose(got, expected, atol=1e-12)
+    pairs = zip(*(torch.autograd.grad(out, learnt, upstream) for out in (got, expected)), strict=True)
+    assert all(torch.allclose(one, other, atol=1e-12) for one, other in pairs)
+    with torch.no_grad():  # nothing learns: the way that exports and traces have too
+        assert torch.allclose(own_attention(qkv, bias), expected, atol=1e-12)
+    assert len(used) == 1
+
+
+def test_learning_on_a_cpu_in_bf16():
+    """The gradient of a float32 bias is float32."""
+    qkv, bias = packed(torch.float32)
+    half = qkv.detach().bfloat16().requires_grad_()
+    with torch.autocast('cpu', torch.bfloat16):
+        got = own_attention(half, bias)
+    upstream = torch.linspace(-1, 1, got.numel()).view_as(got)
+    of_half = torch.autograd.grad(got, (half, bias), upstream.bfloat16())
+    of_exact = torch.autograd.grad(from_packed(qkv, bias), (qkv, bias), upstream)
+    assert [got.dtype, *(t.dtype for t in of_half)] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    for one, other in zip(of_half, of_exact, strict=True):
+        assert (one.float() - other).norm() < 0.02 * other.norm()
+
+
 def test_without_bias():
     expected = output_and_gradients(written_out, inputs(with_bias=False))
     got = output_and_gradients(biased_attention, inputs(with_bias=False))

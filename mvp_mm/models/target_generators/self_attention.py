@@ -3,14 +3,13 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..attention import explicit_attention, merge_heads, self_attention, split_heads
+from ..attention import self_attention
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """torch's attention, but tokens among themselves, whole, go the way of the student's.
+    """torch's attention, but on CUDA whole self-attention goes the way of the student's.
 
-    torch's own way has a slow pass on a CPU that adds the bias and moves the heads, and on CUDA one that
-    copies queries, keys and values.
+    torch's own way copies queries, keys and values there. On a CPU it is the faster one (docs/performance.md).
     """
 
     def forward(
@@ -28,10 +27,7 @@ class SelfAttention(nn.MultiheadAttention):
         masks = key_padding_mask is not None or attn_mask is not None or is_causal
         if query is key is value and not (masks or need_weights) and self._is_simple(query):
             qkv = F.linear(query, self.in_proj_weight, self.in_proj_bias)
-            if qkv.is_cuda:
-                heads = self_attention(qkv, self.num_heads, None)
-            else:
-                heads = merge_heads(explicit_attention(*split_heads(qkv, self.num_heads), None))
+            heads = self_attention(qkv, self.num_heads, None)
             return F.linear(heads, self.out_proj.weight, self.out_proj.bias), None
         return super().forward(
             query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
@@ -43,10 +39,15 @@ class SelfAttention(nn.MultiheadAttention):
             and self.batch_first
             and not self.training
             and self.in_proj_weight is not None
-            and (tokens.is_cuda or tokens.is_cpu)
+            and _reads_in_place(tokens)
             and self.bias_k is None
             and not self.add_zero_attn
         )
+
+
+def _reads_in_place(tokens: Tensor) -> bool:
+    """Whether attention reads queries, keys and values where the joint projection has put them."""
+    return tokens.is_cuda
 
 
 def use_simple_attention(module: nn.Module) -> None:
