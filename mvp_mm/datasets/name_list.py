@@ -51,6 +51,6 @@ def require_listed(listing: str | os.PathLike, paths: Sequence[str], folder: str
     places = sorted({*np.linspace(0, len(paths) - 1, LOOKED_AT).astype(int)}) if paths else []
     if places and not any(os.path.lexists(paths[place]) for place in places):
         raise FileNotFoundError(
-            f'there is no file {paths[0]}, which {listing} names, nor any other of {len(places)} looked at: '
+            f'there is no file {paths[0]}, which {listing} names, nor any other that was looked at: '
             f'expected paths relative to {folder}, or absolute ones'
         )

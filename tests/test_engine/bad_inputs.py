@@ -35,6 +35,7 @@ CLASSIFY = 'configs/finetune/vittiny_debug.py'
 SEGMENT = 'configs/upernet/vittiny_camvid.py'
 QUICK = ('train_dataloader.num_workers=0', 'train_cfg.max_epochs=1')
 INIT = 'model__backbone__init_cfg__checkpoint'
+LISTED = 'train_dataloader__dataset__ann_file'
 SCRATCH = {'model__backbone__init_cfg': 'None'}
 SEGMENT_ONE = f'segment.py {{}} --config {SEGMENT} --checkpoint segmentor.pth --out o'
 ATTENTION = f'visualize_attention.py {{}} --model {PRETRAIN} trained.pth'
@@ -184,6 +185,16 @@ BAD_INPUTS = [
     BadInput('file', train(data='all_bad'), '11 images in a row cannot be read'),
     BadInput('file', train(data='some_bad'), '2 of 8 images cannot be read, more than the allowed share'),
     BadInput('file', train(train_dataloader__dataset__ann_file='gone.txt'), 'No such file .*gone.txt'),
+    BadInput('file', train(**{LISTED: 'utf16.txt'}), 'is no list in UTF-8 .it looks like UTF-16'),
+    BadInput('file', train(**{LISTED: 'windows.txt'}), r'windows.txt names: write paths with / in between'),
+    BadInput('file', train(**{LISTED: 'notes.txt'}), 'nor any other that was looked at: expected paths'),
+    BadInput(
+        'file',
+        train(CLASSIFY, **{LISTED: '../windows.txt'}, **SCRATCH),
+        "line .a.*png': expected a path, a space",
+    ),
+    BadInput('file', train(CLASSIFY, 'one_class', **SCRATCH), "has one class alone, 'a': expected a folder"),
+    BadInput('file', train(CLASSIFY, 'broken_link', **SCRATCH), '1 images in .* are links that lead nowhere'),
     BadInput('file', train(CLASSIFY, 'no_images', **SCRATCH), 'has no sub-folder: expected one for each'),
     BadInput('file', train(CLASSIFY, 'some_bad', **SCRATCH), 'cannot be read .*replace the file, or delete'),
     BadInput('file', 'check_dataset.py some_bad', '2 of 8 cannot be read; they are listed in bad_images.txt'),
@@ -231,6 +242,11 @@ def make_folder(root: Path) -> None:
     for name in ('a/0.png', 'b/1.png'):
         (root / 'some_bad/train' / name).write_bytes(b'')
     (root / 'no_images/train').mkdir(parents=True)
+    (root / 'one_class/train').mkdir(parents=True)
+    (root / 'one_class/train/a').symlink_to(root / 'images/train/a')
+    for name in 'ab':
+        (root / 'broken_link/train' / name).mkdir(parents=True)
+    (root / 'broken_link/train/a/0.png').symlink_to('gone.png')
     (root / 'all_bad').mkdir()
     for number in range(20):
         (root / 'all_bad' / f'{number}.jpg').write_text('no image')
@@ -242,6 +258,8 @@ def make_folder(root: Path) -> None:
 
 def _write_configs(root: Path) -> None:
     (root / 'notes.txt').write_text('hello, I am a text\n')
+    (root / 'utf16.txt').write_text('a/0.png\n', 'utf-16')
+    (root / 'windows.txt').write_text('a\\0.png\n')
     (root / 'syntax.py').write_text('model = dict(\n')
     (root / 'undefined.py').write_text('model = dict(type=name_of_model)\n')
     (root / 'no_base.py').write_text("_base_ = './gone.py'\n")

@@ -13,11 +13,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from ..image_files import ENDINGS, is_hidden
+
 CLASSES = 1_000
 COUNTS = dict(train=1_281_167, val=50_000)
 # Images of a class: the training set's smallest and largest class, and the validation set's only size.
 PER_CLASS = dict(train=(732, 1_300), val=(50, 50))
-EXTENSIONS = ('.jpeg', '.jpg', '.png')
 ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.zip')
 WNID = re.compile(r'n\d{8}')
 LISTED = 5
@@ -255,7 +256,7 @@ def _how_to_sort(root: Path, split: str) -> str:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS) and not name.startswith('.')
+    return name.lower().endswith(ENDINGS) and not is_hidden(name)
 
 
 def _first(names: Sequence[str]) -> str:
