@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -83,6 +84,15 @@ def present(modules: list[str]) -> int:
     return 0 if all(importlib.util.find_spec(module) for module in modules) else 1
 
 
+def cores() -> int:
+    """Prints how many cores a process may use here."""
+    root = Path(__file__).resolve().parents[1]
+    folders = (root / 'mvp_mm', root.parent)  # of a clone, of an installed package
+    file = next(folder / 'hardware.py' for folder in folders if (folder / 'hardware.py').is_file())
+    print(runpy.run_path(str(file))['usable_cores']())
+    return 0
+
+
 def disk(folder: Path, needed_gb: float, scratch: Path, scratch_gb: float) -> int:
     """Prints which of two folders lies on too full a disk; fails if one does.
 
@@ -114,6 +124,7 @@ def main() -> int:
     for name in ('imports', 'present'):
         command = commands.add_parser(name, help='whether modules can be imported, or found')
         command.add_argument('modules', nargs='+')
+    commands.add_parser('cores', help='number of usable cores')
     command = commands.add_parser('disk', help='whether there is room for an installation')
     command.add_argument('folder', type=Path)
     command.add_argument('needed_gb', type=float)

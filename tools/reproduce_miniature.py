@@ -6,11 +6,11 @@ table, a plot and every figure as JSON. Stop it whenever you like: the same comm
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
 import mvp_mm.engine as engine
+from mvp_mm.hardware import usable_cores
 from mvp_mm.miniature.plan import GUIDANCES, LENGTHS, MAIN, plan
 from mvp_mm.miniature.report import collect, draw, table
 from mvp_mm.miniature.run import run_pieces
@@ -29,7 +29,7 @@ def main() -> None:
         '--labels', type=int, nargs='+', help="numbers of labelled scenes; default: the length's"
     )
     parser.add_argument(
-        '--jobs', type=int, default=os.cpu_count(), help='processes at a time; default: cores'
+        '--jobs', type=int, default=usable_cores(), help='processes at a time; default: cores'
     )
     parser.add_argument('--report-only', action='store_true', help='table and plot of what is done')
     args = parser.parse_args()

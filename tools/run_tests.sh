@@ -21,7 +21,7 @@ cd "$root"
 
 # The tests' tensors are tiny, with more threads they wait for each other: processes side by side instead, of
 # which each may need 3 GB.
-cores="$(getconf _NPROCESSORS_ONLN)"
+cores="$(python tools/check_env.py cores)"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 mvp_say 'ruff check'

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..engine import run_command_line
+from ..hardware import fast_precision
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def run_benchmark(
         '--batch', type=int, help=f'images (default: {batch[0]} on a CPU, {batch[1]} on CUDA)'
     )
     parser.add_argument(
-        '--precision', choices=('bfloat16', 'float32'), default='bfloat16', help='default bfloat16'
+        '--precision', choices=('bfloat16', 'float32'), help='default: the faster of the two here'
     )
     parser.add_argument('--rounds', type=int, help=f'default: {rounds[0]} on a CPU, {rounds[1]} on CUDA')
     parser.add_argument('--threads', type=int, help="default: torch's own choice")
@@ -69,7 +70,7 @@ def run_benchmark(
             torch.set_num_threads(threads)
         device = torch.device(args.pop('device'))
         at = int(device.type == 'cuda')
-        out, dtype = args.pop('out'), getattr(torch, args.pop('precision'))
+        out, dtype = args.pop('out'), getattr(torch, args.pop('precision') or fast_precision(device))
         chosen = dict(batch=args.pop('batch') or batch[at], rounds=args.pop('rounds') or rounds[at])
         with without_warnings():
             report = benchmark(device=device, dtype=dtype, **chosen, **args)

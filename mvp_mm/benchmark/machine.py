@@ -1,6 +1,5 @@
 """What a measurement was made on."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import timm
 import torch
 import torchvision
 
+from ..hardware import cpu_instructions, cpu_name, usable_cores
 from ..version import __version__
 
 
@@ -25,9 +25,7 @@ def describe_machine(device: torch.device) -> list[str]:
         properties = torch.cuda.get_device_properties(device)
         hardware = f'{properties.name}, {properties.total_memory / 2**30:.0f} GiB; CUDA {torch.version.cuda}'
     else:
-        flags = _cpu_flags()
-        wide = [flag for flag in ('avx512f', 'avx512_bf16', 'amx_bf16') if flag in flags]
-        hardware = f'{_cpu_name()}, {os.cpu_count()} cores seen ({", ".join(wide) or "no AVX-512"})'
+        hardware = f'{cpu_name()}, {usable_cores()} cores ({cpu_instructions()})'
     versions = dict(
         mvp_mm=f'{__version__} ({_commit()})',
         torch=torch.__version__,
@@ -71,23 +69,6 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return 'not a clone'
-
-
-def _cpu_info() -> list[str]:
-    try:
-        return Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _cpu_name() -> str:
-    names = (line.partition(':')[2].strip() for line in _cpu_info() if line.startswith('model name'))
-    return next(names, platform.processor() or 'unknown CPU')
-
-
-def _cpu_flags() -> set[str]:
-    flags = (set(line.partition(':')[2].split()) for line in _cpu_info() if line.startswith('flags'))
-    return next(flags, set())
 
 
 def measured_matmul_rate(

@@ -14,12 +14,12 @@ from mmpretrain.registry import MODELS, TRANSFORMS
 from rich.console import Console
 from rich.markup import escape
 
+from ..hardware import cpu_instructions, cpu_name, has_native_bf16, usable_cores, usable_memory
 from ..stack import REQUIRED
 from ..version import __version__
 from ..zoo import cache_dir, download_weights, find_entry, list_models
 from ..zoo.downloads import offline
 from ..zoo.further import entries_at, zoo_places
-from .machine import usable_cores
 
 COMPONENTS = {
     MODELS: ('MVP', 'MVPViT', 'CLIPTargetGenerator', 'TimmTargetGenerator', 'MVPNeck', 'MVPLoss'),
@@ -84,9 +84,12 @@ def processors() -> Iterator[Finding]:
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
         yield Finding('ok', f'GPU {number}: {about.name}, {about.total_memory / 2**30:.0f} GiB')
-    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+    if torch.cuda.is_available() and not has_native_bf16('cuda'):
         yield Finding('note', 'the GPU has no bfloat16', 'training is in float32, which is slower')
-    yield Finding('ok', f'{usable_cores()} CPU cores')
+    memory = usable_memory() / 2**30
+    yield Finding(
+        'ok', f'{usable_cores()} cores of {cpu_name()} ({cpu_instructions()}), {memory:.0f} GiB of memory'
+    )
 
 
 def components() -> Iterator[Finding]:

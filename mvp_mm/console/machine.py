@@ -1,7 +1,6 @@
 """What this machine can hold and how many of it there is: batch, loader workers, precision."""
 
 import gc
-import os
 from collections.abc import Callable
 
 import torch
@@ -9,16 +8,12 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from ..hardware import fast_precision, has_native_bf16, usable_cores
 from ..zoo.complexity import complexity
 
 # On a CPU a step should take seconds: this many multiply-adds forward, which is 8 images of a ViT-B/16 of 224
 # pixels (the README's example).
 CPU_STEP_FLOPS = 1.5e11
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def loader_workers(wanted: int) -> int:
@@ -31,7 +26,7 @@ def precision_in_words(cfg: Config) -> str:
     chosen = cfg.optim_wrapper.get('precision', 'float32')
     if chosen != 'auto':
         return str(chosen)
-    return 'bfloat16' if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else 'float32'
+    return fast_precision() if torch.cuda.is_available() else 'float32'
 
 
 def batch_size(cfg: Config, images: int, step: Callable[[int], None] | None = None) -> int:
@@ -81,7 +76,7 @@ def pretraining_step(cfg: Config) -> Callable[[int], None]:
             size = model_cfg.backbone.img_size
             mask = torch.zeros(batch, *model.backbone.window, dtype=torch.bool, device='cuda')
             mask[:, 0] = True
-            with torch.autocast('cuda', torch.bfloat16, enabled=torch.cuda.is_bf16_supported()):
+            with torch.autocast('cuda', torch.bfloat16, enabled=has_native_bf16('cuda')):
                 loss = model(torch.randn(batch, 3, size, size, device='cuda'), mask=mask, mode='loss')['loss']
             loss.backward()
             optimizer.step()

@@ -3,7 +3,7 @@
 import torch
 from mmengine.logging import print_log
 
-from .core_share import core_share
+from ..hardware import core_share
 
 
 def fit_loader(dataloader: dict) -> None:

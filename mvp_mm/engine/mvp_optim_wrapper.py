@@ -14,6 +14,8 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from ..hardware import fast_precision, has_native_bf16
+
 
 @OPTIM_WRAPPERS.register_module()
 class MVPOptimWrapper(OptimWrapper):
@@ -53,8 +55,18 @@ class MVPOptimWrapper(OptimWrapper):
                 f"precision={precision!r} is none of 'auto', 'bfloat16', 'float32'; for fp16 use "
                 "MMEngine's AmpOptimWrapper, which has the loss scaler that fp16 needs"
             )
+        device = get_device()
         if precision == 'auto':
-            precision = 'bfloat16' if _has_fast_bf16() else 'float32'
+            # on a CPU one precision for all, so that its numbers do not depend on the processor
+            precision = 'float32' if device == 'cpu' else fast_precision(device)
+        elif precision == 'bfloat16' and not has_native_bf16(device):
+            print_log(
+                f'bf16 was asked for, but this {device} has no instructions for it, so training is slower than in '
+                'float32: on a CPU with AVX2 a matrix product takes about twenty times as long. Leave out --amp, '
+                "or precision='bfloat16'",
+                logger='current',
+                level=logging.WARNING,
+            )
         if sharded and self.clip_grad_kwargs and self.clip_grad_kwargs.keys() != {'max_norm'}:
             raise ValueError('sharded gradients are clipped by clip_grad=dict(max_norm=...) only')
         self.precision = precision
@@ -212,7 +224,3 @@ class MVPOptimWrapper(OptimWrapper):
 def _waits_for_device(parameter: nn.Parameter) -> bool:
     """Whether reading a number of this parameter's device makes the CPU wait."""
     return parameter.is_cuda
-
-
-def _has_fast_bf16() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

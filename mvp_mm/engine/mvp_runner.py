@@ -25,11 +25,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from ..hardware import core_share
 from ..models.checkpoint_loading import local_path
 from ..models.tensor_files import renamed, tensors_by_name
 from ..models.whole_model import fill_whole, start_from
 from .broadcast_statistics_hook import BroadcastStatisticsHook
-from .core_share import core_share
 from .data_parallel import ddp_config, halve_gradients
 from .deferred_message_hub import DeferredMessageHub
 from .evaluation_loop import as_evaluation

@@ -76,7 +76,7 @@ def _segmentation_options() -> dict:
 
 
 def _train(config: str, work_dir: Path, options: dict) -> Runner:
-    runner = scenes_runner(config, work_dir, options, bf16=True)
+    runner = scenes_runner(config, work_dir, options)
     runner.train()
     return runner
 

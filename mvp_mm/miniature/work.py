@@ -13,6 +13,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmpretrain.registry import MODELS
 
 from .. import engine
+from ..hardware import has_native_bf16
 from .plan import GUIDANCES, LENGTHS, TUNING_SEED, Length, Piece, Recipe
 from .probe import class_and_mean, probe_scores
 
@@ -57,7 +58,6 @@ def _pretrain(piece: Piece, length: Length, out: Path, options: dict) -> dict:
             **guidance.options,
             **options,
         },
-        bf16=True,
         resume=True,
     )
     runner.train()
@@ -94,7 +94,7 @@ def _segment(piece: Piece, length: Length, out: Path, options: dict) -> dict:
     else:
         chosen['model.backbone.init_cfg.checkpoint'] = checkpoint
     runner = scenes_runner(
-        'upernet/vittiny_scenes.py', out / 'work' / piece.name, chosen | options, bf16=True, resume=True
+        'upernet/vittiny_scenes.py', out / 'work' / piece.name, chosen | options, resume=True
     )
     runner.train()
     if tuning:  # on validation scenes
@@ -137,20 +137,17 @@ def _probe_teacher(piece: Piece, length: Length, out: Path, options: dict) -> di
     return probe_scores(lambda images: class_and_mean(teacher(images)))
 
 
-def scenes_runner(
-    config: str, work_dir: Path, options: dict, bf16: bool = False, resume: bool = False
-) -> Runner:
-    """The runner of a config below ``configs``.
+def scenes_runner(config: str, work_dir: Path, options: dict, resume: bool = False) -> Runner:
+    """The runner of a config below ``configs``, in bf16 where the machine has instructions for it.
 
     Args:
         config: Its path there.
         work_dir: Folder of the run.
         options: Config options.
-        bf16: Train in bf16. Default False.
         resume: Go on from the last checkpoint of the folder, if there is one. Default False.
     """
     cfg = engine.load_config(str(CONFIGS / config), work_dir=str(work_dir), cfg_options=options)
-    if bf16:
+    if has_native_bf16():
         engine.use_bf16(cfg)
     cfg.resume = resume
     return engine.build_runner(cfg)

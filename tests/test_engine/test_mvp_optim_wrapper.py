@@ -37,6 +37,7 @@ def test_auto_is_float32_on_a_cpu(monkeypatch):
 def test_auto_on_cuda(monkeypatch, native, precision):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: native)
+    monkeypatch.setattr('mvp_mm.engine.mvp_optim_wrapper.get_device', lambda: 'cuda')
     assert wrapped(nn.Linear(2, 2)).precision == precision
 
 

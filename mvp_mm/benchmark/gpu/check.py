@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from ...hardware import usable_cores
 from .processes import StageProcess, end_line, importable_in_children
 from .report import RESULTS, TABLE, read_lines, table
 from .stages import DEBUG_FACTOR, Stage
@@ -55,7 +56,7 @@ def check_gpu(
 
 
 def _run_group(group: Sequence[Stage], folder: Path, scratch: Path, deadline: float, scale: str) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    cores = usable_cores()
     threads = max(1, cores // len(group))
     os.environ['OMP_NUM_THREADS'] = str(threads)  # of Python processes that a stage begins
     running: list[StageProcess] = []

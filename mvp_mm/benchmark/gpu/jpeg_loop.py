@@ -1,6 +1,5 @@
 """Stage 13: the whole training loop on JPEG files, beside its step alone."""
 
-import os
 import time
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from ...engine.mvp_runner import MVPRunner
+from ...hardware import usable_cores
 from ..pretrain_variants import ThisPackage
 from .measure import build, event_seconds, warm_compiler
 from .photographs import repeat, write_photographs
@@ -21,7 +21,7 @@ def run(report: Report, scale: str) -> None:
     """Train ``vitb16_in1k`` for some iterations and read what it logs."""
     full = scale == 'full'
     batch, iterations, different = (256, 120, 600) if full else (4, 4, 8)
-    workers = min(WORKERS, os.cpu_count() or 1)
+    workers = min(WORKERS, usable_cores())
     start = time.monotonic()
     paths = write_photographs(report.scratch / 'different', different, workers)
     report.add('a JPEG file', sum(path.stat().st_size for path in paths) / len(paths) / 1e3, 'kB')

@@ -1,6 +1,5 @@
 """Stage 1: what this machine is, and which kernels its attention takes."""
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -8,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from torch.nn import functional as F
 
+from ...hardware import usable_cores
 from ...models.attention import aligned
 from ...models.compilation import can_compile
 from .measure import BF16, CUDA, kernels
@@ -44,7 +44,7 @@ def run(report: Report, scale: str) -> None:
         if found := _version(name):
             report.add(name, found)
     report.add('Python', platform.python_version())
-    report.add('cores', len(os.sched_getaffinity(0)))
+    report.add('cores', usable_cores())
     report.add('torch.compile has what it needs', can_compile(), '', 'True', can_compile())
     batch = 64 if scale == 'full' else 2
     shape = (batch, 12, 197, 64)

@@ -7,7 +7,6 @@ not been able to download the archive, so it has confirmed none of them: they ar
 only a checksum that the user gives is enforced. What is inside is verified after unpacking in any case.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from ...hardware import usable_cores
 from .download import ChecksumError, DownloadError, download_file, file_digests
 from .unpack import UnpackLimits, require_archive, unpack_archive
 
@@ -170,7 +170,7 @@ def _grouped_faults(
     folder: Path, pairs: Sequence[tuple[Path, Path]], title: str, progress: bool
 ) -> list[str]:
     groups: dict[tuple[Path, str], list[str]] = {}
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes outside Python's lock
+    with ThreadPoolExecutor(min(8, usable_cores())) as pool:  # Pillow decodes outside Python's lock
         results = pool.map(lambda pair: _pair_faults(*pair), pairs)
         shown = track(
             results,
