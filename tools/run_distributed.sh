@@ -69,7 +69,7 @@ mvp_run_distributed() {
     export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
     # torchrun would set one thread a process, which starves a run on CPUs.
     if [[ -z "${OMP_NUM_THREADS:-}" ]]; then
-        cores="$(getconf _NPROCESSORS_ONLN)"
+        cores="$(python "$root/tools/check_env.py" cores)"
         export OMP_NUM_THREADS=$((cores / gpus > 1 ? cores / gpus : 1))
     fi
 
