@@ -291,7 +291,7 @@ def tensors_by_name(content: Any, source: Any, prefix: str | None = None) -> dic
     """
     found = dict(_dicts_of_tensors(content)) if isinstance(content, dict) else {}
     place = _place_of_weights(content, found, source, dotted(prefix))
-    kept = place if prefix and dotted(prefix).startswith(place) else ''
+    kept = place if _choose(dotted(prefix), place) else ''
     tensors = {name: value for name, value in found[place].items() if isinstance(value, Tensor)}
     tensors = renamed(tensors, lambda name: kept + _unwrapped(name))
     metadata = getattr(found[place], '_metadata', None)
@@ -397,13 +397,18 @@ def _place_of_weights(content: Any, found: dict[str, dict], source: Any, prefix:
     networks = [place for place, tensors in found.items() if any('weight' in str(name) for name in tensors)]
     places = transformers or [place for place in found if place == usual] or networks
     if len(places) > 1:
-        asked = [place for place in places if prefix and place and prefix.startswith(place)]
-        places = asked[-1:] or places
+        asked = [place for place in places if _choose(prefix, place)]
+        places = asked if len(asked) == 1 else places
     if not places:
         raise ValueError(f'{source} is no plain weight file (no tensors by name in it): {EXPECTED}')
     if len(places) > 1:
         raise ValueError(several_networks(source, places, prefix))
     return places[0]
+
+
+def _choose(prefix: str, place: str) -> bool:
+    """Whether a prefix of names leads to a place, or into it."""
+    return bool(prefix and place) and (prefix.startswith(place) or place.startswith(prefix))
 
 
 def several_networks(source: Any, prefixes: list[str], asked: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from mmengine.registry import init_default_scope
+from mmpretrain.models.utils import resize_pos_embed
 from mmpretrain.registry import MODELS
 from safetensors.torch import load_file
 
@@ -14,9 +15,10 @@ from mvp_mm.export import TARGETS, ParityError, export, load_student
 from mvp_mm.export.parity import TOLERANCE
 from mvp_mm.models import MVPViT
 from mvp_mm.models.checkpoint_loading import load_pretrained
+from mvp_mm.models.relative_position import TABLE, resize_table
 
 STAGES = ('pretraining', 'classification', 'segmentation')  # of conftest.py
-SIZE = 40
+SIZE, CLASSES = 40, 5
 
 
 def need(target):
@@ -196,6 +198,90 @@ def test_non_square(target, checkpoint, tmp_path):
     path, _ = checkpoint(img_size=(24, 64))
     report = export(target, path, place(target, tmp_path))
     assert report.passed and {size for size, *_ in report.rows} == {(24, 64), (32, 48)}
+
+
+@pytest.mark.parametrize('target', ['timm', 'mmpretrain', 'microsoft', 'safetensors'])
+@pytest.mark.parametrize('stage', ['pretraining', 'classification'])
+def test_a_file_tells_its_grid(target, stage, checkpoint, tmp_path):
+    """Back into a student of the transposed grid, whose tables and positions have the same shapes."""
+    path, vit = checkpoint(stage, img_size=(24, 64), use_abs_pos_emb=True)
+    out = place(target, tmp_path)
+    export(target, path, out)
+    again = MVPViT(vit.arch_settings, (64, 24), 8, use_abs_pos_emb=True, out_type='raw')
+    report = load_pretrained(again, str(out))
+    assert f'layers.0.attn.{TABLE}: 3x8 -> 8x3' in report.resized
+    source = vit.rel_pos_bias or vit.layers[2].attn
+    expected = resize_table(source.relative_position_bias_table, (3, 8), (8, 3))
+    assert torch.equal(again.layers[2].attn.relative_position_bias_table, expected)
+    assert torch.equal(again.pos_embed, resize_pos_embed(vit.pos_embed, (3, 8), (8, 3), 'bicubic', 1))
+    assert load_student(str(out))[0].img_size == (24, 64)
+
+
+def test_one_of_several_transformers(checkpoint, tmp_path):
+    path, vit = checkpoint('classification')
+    state = torch.load(path, weights_only=True)['state_dict']
+    torch.save(dict(student={k: v + 1 for k, v in state.items()}, teacher=state), path)
+    with pytest.raises(
+        ValueError, match='2 networks, under the prefixes student., teacher.: .*--prefix teacher.'
+    ):
+        export('safetensors', path, tmp_path / 'a.safetensors')
+    export('safetensors', path, tmp_path / 'a.safetensors', prefix='teacher.')
+    written = load_file(tmp_path / 'a.safetensors')
+    assert torch.equal(written['backbone.cls_token'], vit.cls_token)
+    assert torch.equal(written['head.fc.weight'], state['head.fc.weight'])
+
+
+def test_weights_that_are_not_finite(checkpoint, tmp_path):
+    path, _ = checkpoint('classification')
+    content = torch.load(path, weights_only=True)
+    for name in ('head.fc.bias', 'backbone.layers.1.gamma_1'):
+        bad = {**content['state_dict'], name: content['state_dict'][name] * float('inf')}
+        torch.save(dict(state_dict=bad), path)
+        with pytest.raises(ValueError, match=f'not finite: .* values of {name.removeprefix("backbone.")}'):
+            export('timm', path, tmp_path / 'a.pth')
+    assert not (tmp_path / 'a.pth').exists()
+
+
+@pytest.mark.parametrize('told_by', ['checkpoint', 'config', 'metainfo', 'nothing'])
+def test_class_names_in_transformers(told_by, checkpoint, arguments, tmp_path):
+    need('transformers')
+    import transformers
+
+    path, _ = checkpoint('classification')
+    names = ('cat', 'dog', 'road', 'sky', 'tree')
+    config = tmp_path / 'config.py'
+    backbone = f"model = dict(backbone=dict(type='MVPViT', **{arguments('classification')!r}))\n"
+    if told_by == 'checkpoint':
+        content = torch.load(path, weights_only=True)
+        torch.save({**content, 'meta': dict(dataset_meta=dict(classes=names))}, path)
+    else:
+        given = dict(config=dict(classes=names), metainfo=dict(metainfo=dict(classes=names))).get(told_by, {})
+        dataset = dict(type='LabelledImages', **given)  # whose own names are ImageNet's thousand
+        config.write_text(f'{backbone}train_dataloader = dict(dataset={dataset!r})\n')
+    export('transformers', path, tmp_path / 'out', config=None if told_by == 'checkpoint' else str(config))
+    found = transformers.AutoConfig.from_pretrained(tmp_path / 'out')
+    if told_by == 'nothing':
+        names = tuple(f'LABEL_{number}' for number in range(5))
+    assert found.id2label == dict(enumerate(names)) and found.label2id == {n: i for i, n in enumerate(names)}
+    assert found.num_labels == 5
+
+
+def test_how_timm_resizes(checkpoint, tmp_path):
+    """docs/export.md: not by ``checkpoint_path``, but by two other ways, which agree."""
+    path, _ = checkpoint('classification')
+    out = str(tmp_path / 'a.safetensors')
+    code = export('timm', path, out).notes[-1].strip()
+    with pytest.raises(RuntimeError, match='size mismatch for blocks.0.attn.relative_position_bias_table'):
+        eval(code.replace('img_size=(40, 40)', 'img_size=64'), dict(timm=timm))
+    overlay = f'pretrained=True, pretrained_cfg_overlay=dict(file={out!r}, num_classes={CLASSES})'
+    resized = eval(
+        code.replace(f'checkpoint_path={out!r}', overlay).replace('img_size=(40, 40)', 'img_size=64'),
+        dict(timm=timm),
+    )
+    after = eval(code, dict(timm=timm))
+    after.set_input_size((64, 64))
+    tables = [model.blocks[1].attn.relative_position_bias_table for model in (resized, after)]
+    assert len(tables[0]) == 15**2 + 3 and torch.equal(*tables)
 
 
 @pytest.mark.parametrize('target', ['mmpretrain', 'safetensors'])

@@ -1,3 +1,4 @@
+import copy
 import pickle
 from pathlib import Path
 
@@ -6,12 +7,14 @@ import timm
 import torch
 from mmpretrain.models.backbones import BEiTViT
 from mmpretrain.models.selfsup import BEiTPretrainViT
+from mmpretrain.models.utils import resize_pos_embed
 from safetensors.torch import save_file
 from torch import nn
 
 from mvp_mm.models import MVPViT
 from mvp_mm.models.checkpoint_loading import load_pretrained
-from mvp_mm.models.relative_position import resize_table
+from mvp_mm.models.relative_position import relative_position_index, resize_table
+from mvp_mm.models.whole_model import fill_whole, start_from
 
 ARCH = dict(embed_dims=48, num_layers=3, num_heads=3, feedforward_channels=192)
 PRETRAIN = dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True, final_norm=True, out_type='raw')
@@ -145,6 +148,222 @@ def test_own_grid_non_square_is_read_off_the_index(tmp_path):
     assert report.resized[0] == f'layers.0.attn.{TABLE}: 4x8 -> 6x8'
     expected = resize_table(source.rel_pos_bias.relative_position_bias_table, (4, 8), (6, 8))
     assert torch.equal(target.layers[1].attn.relative_position_bias_table, expected)
+
+
+TRANSPOSED = {'64x96 into 96x64': ((64, 96), (96, 64)), '24x64 into 48x32': ((24, 64), (48, 32))}
+ABSOLUTE = dict(use_abs_pos_emb=True, use_rel_pos_bias=False)
+
+
+def grid(size):
+    return tuple(side // 8 for side in size)
+
+
+@pytest.mark.parametrize(
+    'way', ['file', 'load_state_dict', 'plain dict', 'whole model', 'load_from', 'given']
+)
+@pytest.mark.parametrize(('size', 'other'), TRANSPOSED.values(), ids=TRANSPOSED)
+def test_tables_of_as_many_rows_in_another_grid(size, other, way, tmp_path):
+    """A grid and its transpose have tables of one shape: the values tell whether they were taken for one."""
+    torch.manual_seed(0)
+    source, target = randomised(student(size)), student(other)
+    state = source.state_dict()
+    table = state[f'layers.1.attn.{TABLE}'].clone()
+    if size == (64, 96):
+        assert table.shape == target.layers[1].attn.relative_position_bias_table.shape
+    before = {name: value.clone() for name, value in state.items()}
+    if way == 'file':
+        torch.save(dict(model=beit_names(state)), tmp_path / 'a.pth')
+        load_pretrained(target, str(tmp_path / 'a.pth'))
+    elif way == 'state dict':
+        target.load_state_dict(state)
+    elif way == 'plain dict':
+        target.load_state_dict(dict(state.items()))
+    elif way == 'given':
+        torch.save({k: v for k, v in state.items() if not k.endswith('index')}, tmp_path / 'a.pth')
+        target.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), grid=list(grid(size)))
+        target.init_weights()
+    else:
+        whole = nn.Module()
+        whole.backbone = target
+        weights = {f'backbone.{name}': value for name, value in state.items()}
+        {'whole model': fill_whole, 'load_from': start_from}[way](whole, weights, 'a.pth')
+    expected = resize_table(table, grid(size), grid(other))
+    for name, value in target.state_dict().items():
+        if name.endswith('index'):
+            assert torch.equal(value, relative_position_index(grid(other))), name
+        elif name == f'layers.1.attn.{TABLE}':
+            assert torch.equal(value, expected) and not torch.equal(value, table)
+    assert all(torch.equal(state[name], value) for name, value in before.items())  # the caller's own
+
+
+@pytest.mark.parametrize('flags', [ABSOLUTE, dict(use_abs_pos_emb=True)], ids=['alone', 'with tables'])
+@pytest.mark.parametrize(('size', 'other'), [(64, (32, 128)), ((32, 128), 64), ((64, 96), (96, 64))])
+def test_as_many_positions_in_another_grid(size, other, flags, tmp_path):
+    torch.manual_seed(0)
+    source = randomised(student(size, **flags))
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'a.pth')
+    expected = resize_pos_embed(source.pos_embed, source.window, student(other).window, 'bicubic', 1)
+    for how in ('file', 'load_state_dict'):
+        target = student(other, **flags)
+        if how == 'file':
+            load_pretrained(target, str(tmp_path / 'a.pth'))
+        else:
+            target.load_state_dict(source.state_dict())
+        assert target.pos_embed.shape == source.pos_embed.shape
+        assert torch.equal(target.pos_embed, expected) and not torch.equal(target.pos_embed, source.pos_embed)
+
+
+def test_positions_of_unknown_origin_are_a_square():
+    source, target = randomised(student(64, **ABSOLUTE)), student((32, 128), **ABSOLUTE)
+    target.load_state_dict(dict(source.state_dict().items()))
+    expected = resize_pos_embed(source.pos_embed, (8, 8), (4, 16), 'bicubic', 1)
+    assert torch.equal(target.pos_embed, expected)
+
+
+@pytest.mark.parametrize('size', [(32, 128), (64, 96), (16, 128)])
+@pytest.mark.parametrize('flags', [dict(), ABSOLUTE], ids=['tables', 'positions'])
+def test_the_same_grid_changes_nothing(size, flags, tmp_path):
+    """Back into the student that they came from, directly, by a file, and by one with MMEngine's config."""
+    source = randomised(student(size, **flags))
+    state = source.state_dict()
+    torch.save(state, tmp_path / 'a.pth')
+    text = f"model = dict(\n    backbone=dict(img_size={size}, patch_size=8, type='MVPViT'))\n"
+    plain = {f'backbone.{name}': value for name, value in state.items()}  # as older releases have it
+    torch.save(dict(meta=dict(cfg=text), state_dict=plain), tmp_path / 'b.pth')
+    for path in (None, 'a.pth', 'b.pth'):
+        target = student(size, **flags)
+        if path is None:
+            target.load_state_dict(copy.deepcopy(state))
+        else:
+            assert not load_pretrained(target, str(tmp_path / path)).resized
+        for name, value in target.state_dict().items():
+            assert torch.equal(value, state[name]), name
+
+
+def test_grids_that_nobody_can_tell(tmp_path):
+    path = tmp_path / 'a.pth'
+    distilled = timm.models.deit.VisionTransformerDistilled(64, 8, embed_dim=48, depth=3, num_heads=3)
+    torch.save(dict(model=distilled.state_dict()), path)
+    flags = dict(bias=True, layer_scale_init_value=0, **ABSOLUTE)
+    for size in ((64, 96), 64):
+        with pytest.raises(
+            ValueError, match=r'a.pth does not fit: .* pos_embed has 66 entries, 1 of them for'
+        ):
+            load_pretrained(student(size, **flags), str(path))
+    state = randomised(student((64, 96))).state_dict()
+    torch.save({k: v for k, v in state.items() if not k.endswith('index')}, path)
+    with pytest.raises(ValueError, match=r'348 rows, which fits no square grid.*init_cfg.grid=8,12'):
+        load_pretrained(student((96, 64)), str(path))
+    with pytest.raises(ValueError, match=r'348 rows, which fits not the given 8x11'):
+        load_pretrained(student((96, 64)), str(path), grid=(8, 11))
+    with pytest.raises(ValueError, match=r"grid='8x' is no patch grid"):
+        load_pretrained(student((96, 64)), str(path), grid='8x')
+    whole = nn.Module()
+    whole.backbone = student((96, 64), **ABSOLUTE)
+    weights = student((64, 96), **ABSOLUTE).state_dict()
+    with pytest.raises(
+        ValueError, match='a.pth does not fit: the patch grid of its positions cannot be told'
+    ):
+        fill_whole(whole, {f'backbone.{name}': value for name, value in weights.items()}, 'a.pth')
+
+
+class TestSeveralTransformers:
+    """Files of self-distillation and of averaged weights."""
+
+    FILES = {
+        'DINO': lambda a, b: {'student': under('module.backbone.', a), 'teacher': under('backbone.', b)},
+        'flat': lambda a, b: {**under('student.', a), **under('teacher.', b)},
+        'whole': lambda a, b: {'state_dict': {**under('student.', a), **under('teacher.backbone.', b)}},
+        'EMA': lambda a, b: {'model': a, 'teacher': b},
+        'deep': lambda a, b: {'epoch': 3, 'nets': {'student': {'net': a}}, 'teacher': {'ema': {'net': b}}},
+    }
+
+    @pytest.fixture
+    def two(self, source):
+        return source.state_dict(), {name: value + 1 for name, value in source.state_dict().items()}
+
+    @pytest.mark.parametrize('file', FILES)
+    def test_is_chosen_by_its_prefix(self, file, two, tmp_path):
+        path = str(tmp_path / 'a.pth')
+        torch.save(self.FILES[file](*two), path)
+        for asked in (None, 'backbone.', 'techer.'):
+            with pytest.raises(
+                ValueError, match='holds 2 networks.*teacher.*init_cfg.prefix=.*--prefix'
+            ) as error:
+                load_pretrained(student(), path, asked)
+            assert '\n' not in str(error.value) and ('under techer.' in str(error.value)) == (
+                asked == 'techer.'
+            )
+        for asked in ('teacher.', 'teacher'):
+            target = student(**PRETRAIN)
+            target.init_cfg = dict(type='Pretrained', checkpoint=path, prefix=asked)
+            target.init_weights()
+            assert all(
+                torch.equal(target.state_dict()[name], two[1][name]) for name in ('cls_token', 'ln1.bias')
+            )
+
+    @pytest.mark.parametrize('keys', ['teacher', 'model_ema', 'net', 'weights', 'state_dict_ema', 'a.b.c'])
+    def test_one_is_found_at_any_key(self, keys, two, tmp_path):
+        content = two[1]
+        for key in keys.split('.')[::-1]:
+            content = {key: content, 'epoch': 3, 'optimizer': {'state': {0: {'exp_avg': torch.ones(2)}}}}
+        torch.save(content, tmp_path / 'a.pth')
+        target = student(**PRETRAIN)
+        load_pretrained(target, str(tmp_path / 'a.pth'))
+        assert torch.equal(target.cls_token, two[1]['cls_token'])
+
+    def test_where_a_rule_is_safe_it_says_so(self, two, tmp_path):
+        """mmpretrain trains what lies under ``backbone.``; MMEngine saves averages as ``state_dict``."""
+        torch.save({**under('teacher.', two[1]), **under('backbone.', two[0])}, tmp_path / 'a.pth')
+        target = student(**PRETRAIN)
+        report = load_pretrained(target, str(tmp_path / 'a.pth'))
+        assert torch.equal(target.cls_token, two[0]['cls_token'])
+        assert 'under backbone.' in str(report) and 'init_cfg.prefix=teacher.' in str(report)
+        torch.save(dict(state_dict=two[0], ema_state_dict=two[1]), tmp_path / 'b.pth')
+        load_pretrained(target, str(tmp_path / 'b.pth'))
+        assert torch.equal(target.cls_token, two[0]['cls_token'])
+
+    def test_a_prefix_that_is_not_there(self, two, tmp_path):
+        torch.save(under('teacher.', two[0]), tmp_path / 'a.pth')
+        with pytest.raises(
+            ValueError, match='no transformer under the prefix techer.: it has one under teacher.'
+        ):
+            load_pretrained(student(), str(tmp_path / 'a.pth'), 'techer.')
+        torch.save(two[0], tmp_path / 'a.pth')
+        report = load_pretrained(student(), str(tmp_path / 'a.pth'), 'techer.')
+        assert 'there is no techer. in it: it is a bare backbone' in str(report)
+
+
+def under(prefix, state):
+    return {prefix + name: value for name, value in state.items()}
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_weights_that_are_not_finite(value, source, tmp_path):
+    state = source.state_dict()
+    state['layers.1.attn.proj.weight'][2, :3] = value
+    state['layers.2.gamma_1'][0] = value
+    torch.save(state, tmp_path / 'a.pth')
+    match = (
+        r'a.pth has weights that are not finite: 3 of the 2304 values of layers.1.attn.proj.weight .*\(2 such'
+    )
+    target = student()
+    before = target.cls_token.clone()
+    with pytest.raises(ValueError, match=match):
+        load_pretrained(target, str(tmp_path / 'a.pth'))
+    assert torch.equal(target.cls_token, before)
+    whole = nn.Module()
+    whole.backbone = student(**PRETRAIN)
+    weights = under('backbone.', state)
+    with pytest.raises(ValueError, match='not finite: 3 of the 2304 values of backbone.layers.1'):
+        fill_whole(whole, weights, 'a.pth')
+    whole.backbone, whole.head = student(**PRETRAIN), nn.Linear(2, 2)
+    weights = under('backbone.', student(**PRETRAIN).state_dict()) | {
+        'head.weight': torch.full((2, 2), value),
+        'head.bias': torch.zeros(2),
+    }
+    with pytest.raises(ValueError, match='not finite: 4 of the 4 values of head.weight'):
+        start_from(whole, weights, 'a.pth')
 
 
 def test_absolute_positions_are_resized(tmp_path):

@@ -3,6 +3,8 @@ import timm
 import torch
 from mmpretrain.models.backbones import BEiTViT
 from mmpretrain.models.selfsup import BEiTPretrainViT
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
 
 from mvp_mm.models import MVPViT
 
@@ -217,8 +219,10 @@ def test_layer_depth():
 def test_errors():
     model = MVPViT(ARCH, img_size=32, patch_size=8, **PRETRAIN)
     images, mask = inputs()
-    with pytest.raises(ValueError, match=r'mask of shape \(2, 3, 4\)'):
-        model(images, mask[:, :3])
+    for wrong in (mask[:, :3], mask[:1], mask.flatten(1)[:, :15], mask[:, None], mask.flatten(), mask[0]):
+        shape = str(tuple(wrong.shape)).replace('(', r'\(').replace(')', r'\)')
+        with pytest.raises(ValueError, match=rf'mask of shape {shape} .* \(2, 4, 4\).* flat \(2, 16\)'):
+            model(images, wrong)
     with pytest.raises(ValueError, match='with_mask_token=True'):
         MVPViT(ARCH, img_size=32, patch_size=8)(images, mask)
     for wrong, match in [
@@ -233,3 +237,58 @@ def test_errors():
     ]:
         with pytest.raises(ValueError, match=match):
             MVPViT(img_size=32, patch_size=8, **wrong)
+
+
+def test_a_flat_mask_as_mmpretrains_algorithms_send_it():
+    model = randomised(MVPViT(ARCH, img_size=32, patch_size=8, **PRETRAIN))
+    images, mask = inputs()
+    expected = model(images, mask)[0]
+    assert torch.equal(model(images, mask.flatten(1))[0], expected)
+    assert torch.equal(model(images, mask.flatten(1).long())[0], expected)
+
+
+def test_mmpretrains_beit_trains_it():
+    """BEiT's algorithm and head, with the mask as its pipeline draws it and flattened."""
+    torch.manual_seed(0)
+    backbone = dict(type='MVPViT', arch=ARCH, img_size=32, patch_size=8, **PRETRAIN)
+    algorithm = MODELS.build(
+        dict(
+            type='mmpretrain.BEiT',
+            backbone=backbone,
+            neck=None,
+            head=dict(
+                type='BEiTV1Head',
+                embed_dims=48,
+                num_embed=16,
+                loss=dict(type='CrossEntropyLoss'),
+            ),
+            target_generator=None,
+        )
+    ).train()
+    # Logits of the visual tokens (B, 16, h, w): a different one is the largest at each patch.
+    algorithm.target_generator = lambda images: torch.eye(16).reshape(1, 16, 4, 4).expand(2, -1, -1, -1)
+    images, mask = inputs()
+    losses = []
+    for each in (mask, mask.flatten(1)):
+        samples = [DataSample(mask=row) for row in each]
+        losses.append(algorithm.loss([images, images], samples)['loss'])
+    assert torch.equal(*losses)
+    tokens = algorithm.backbone(images, mask)[0][:, 1:]
+    logits = algorithm.head.cls_head(tokens[mask.flatten(1)])
+    expected = torch.nn.functional.cross_entropy(logits, torch.arange(16).expand(2, 16)[mask.flatten(1)])
+    assert torch.allclose(losses[0], expected)
+
+
+@pytest.mark.parametrize('flat', [False, True])
+def test_exported_with_a_mask_and_a_free_batch(flat):
+    model = randomised(MVPViT(ARCH, img_size=32, patch_size=8, **PRETRAIN))
+    batch = torch.export.Dim('batch')
+
+    def example(count):
+        images, mask = inputs(batch=count)
+        return images, mask.flatten(1) if flat else mask
+
+    program = torch.export.export(model, example(3), dynamic_shapes=({0: batch}, {0: batch})).module()
+    with torch.no_grad():
+        for count in (1, 2, 5):
+            assert torch.allclose(program(*example(count))[0], model(*example(count))[0], atol=1e-6)
