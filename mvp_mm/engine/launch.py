@@ -88,6 +88,8 @@ def load_config(
     if 'model' not in cfg:
         raise ValueError(f'{path} is no config to run: it has no `model`')
     apply_options(cfg, cfg_options or {})
+    if cfg.model is None:
+        raise ValueError('model=None: there is nothing to run')
     require_sound_values(cfg)
     cfg.launcher = launcher
     if work_dir is not None:
@@ -112,7 +114,11 @@ def apply_options(cfg: Config, options: dict) -> None:
         _require_known_key(cfg, option)
     merge_options(cfg, options)
     others = []
-    for unread in unread_keys(cfg):
+    all_unread, nones = unread_keys(cfg)
+    for option in options:
+        if option in nones:
+            raise ValueError(f'--cfg-options {option}=None: expected a value, not None')
+    for unread in all_unread:
         given = [option for option in options if f'{unread.path}.'.startswith(f'{option}.')]
         given += [option for option in options if f'{option}.'.startswith(f'{unread.path}.')]
         if given:
@@ -131,6 +137,8 @@ def apply_options(cfg: Config, options: dict) -> None:
 def _require_known_key(cfg: Config, option: str) -> None:
     """Refuse an option whose first word nothing reads: MMEngine would take it and ignore it."""
     key = option.split('.')[0]
+    if key == 'launcher':
+        raise ValueError(f'--cfg-options {option}: give it as --launcher')
     if key in TOP_LEVEL:
         return
     if key in cfg:

@@ -22,11 +22,6 @@ from torch import nn
 
 from ...stack import quiet_stack_noise
 
-ROOTS = [
-    registry
-    for registry in vars(mmengine.registry).values()
-    if isinstance(registry, Registry) and registry.parent is None
-]
 # Their **kwargs are refused, or passed to no one.
 TAKE_NOTHING = (object.__init__, nn.Module.__init__)
 
@@ -61,9 +56,8 @@ def registered(kind: Any, scope: str | None = None) -> Callable | None:
     if not isinstance(kind, str):
         return kind if callable(kind) else None
     prefix, _, name = kind.partition('.')
-    _import_registry(prefix if name else scope)
     found: list[Callable] = []
-    for root in ROOTS:
+    for root in _roots(prefix if name else scope):
         scopes = {root.scope: root, **root.children}
         if name and prefix in scopes:
             places, wanted = [scopes[prefix]], name
@@ -81,10 +75,14 @@ def registered(kind: Any, scope: str | None = None) -> Callable | None:
 
 
 @functools.cache
-def _import_registry(scope: str | None) -> None:
+def _roots(scope: str | None) -> list[Registry]:
+    """MMEngine's registries, and those of a package that are not below one of these."""
+    modules = [mmengine.registry]
     if scope in MODULE2PACKAGE:
         with quiet_stack_noise(), contextlib.suppress(ImportError):
-            importlib.import_module(f'{scope}.registry')
+            modules.append(importlib.import_module(f'{scope}.registry'))
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, Registry)]
+    return [registry for registry in found if registry.parent is None]
 
 
 @functools.cache

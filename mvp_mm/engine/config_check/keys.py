@@ -7,6 +7,7 @@ misspelt key for the rest of the run. Here what each dict may hold follows from 
 
 import difflib
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -115,14 +116,15 @@ class UnreadKey:
         return f'nothing reads `{key}`: {self.reader} takes {listed}{more}{hint}'
 
 
-def unread_keys(cfg: Config) -> list[UnreadKey]:
+def unread_keys(cfg: Config) -> tuple[list[UnreadKey], list[str]]:
     """Keys below the top level that certainly nothing reads.
 
     Args:
         cfg: The whole config, with all options merged. Its custom imports have been made.
 
     Returns:
-        The keys, in the config's order. A dict of which it cannot be told what reads it may hold any.
+        The keys, in the config's order. A dict of which it cannot be told what reads it may hold any. And
+        the paths of what is None and has to be something.
     """
     walk = _Walk(cfg.get('default_scope'))
     for key, value in cfg.items():
@@ -131,13 +133,14 @@ def unread_keys(cfg: Config) -> list[UnreadKey]:
             walk.found += [UnreadKey(path, key, ()) for path, _ in _entries(key, value)]
         elif how:
             walk.top_level(key, value, how)
-    return walk.found
+    return walk.found, walk.nones
 
 
 class _Walk:
     def __init__(self, scope: str | None) -> None:
         self.scope = scope
         self.found: list[UnreadKey] = []
+        self.nones: list[str] = []
 
     def top_level(self, key: str, value: Any, how: str) -> None:
         if how == 'loader':
@@ -187,6 +190,11 @@ class _Walk:
                 for key in unread:
                     self.report(f'{path}.{key}', name, allowed)
                 value = {key: entry for key, entry in value.items() if key not in unread}
+            self.nones += [
+                f'{path}.{key}'
+                for key, entry in value.items()
+                if entry is None and key in takes.names and _needs_value(takes.names[key])
+            ]
         classes = tuple(self.classes_in({k: v for k, v in value.items() if k != 'data_preprocessor'}))
         for key, entry in value.items():
             self.parameter(f'{path}.{key}', key, entry, reader, classes, value)
@@ -209,7 +217,7 @@ class _Walk:
                 return
         if isinstance(value, Mapping) and 'type' in value:
             of_owner = keys_in_source((owner,), key, attributes=False) if inspect.isclass(owner) else ()
-            self.typed(path, value, extra=(*TAKEN_BY_BUILDER.get(key, ()), *of_owner))
+            self.typed(path, value, extra={*TAKEN_BY_BUILDER.get(key, ()), *of_owner} - {'type'})
             return
         for below, entry in _entries(path, value):
             self.parameter(below, key if isinstance(value, list | tuple) else '', entry, None, ())
@@ -284,6 +292,14 @@ def _entries(path: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, list | tuple):
         return [(f'{path}.{index}', entry) for index, entry in enumerate(value)]
     return []
+
+
+def _needs_value(parameter: inspect.Parameter) -> bool:
+    """Whether an argument is certainly not to be None."""
+    kind = str(parameter.annotation)
+    number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
+    given = parameter.annotation is not parameter.empty and not re.search('None|Optional|Any', kind)
+    return given and (number or parameter.default is parameter.empty)
 
 
 def _with_type(value: Mapping) -> list[str]:

@@ -6,8 +6,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .keys import TOP_LEVEL
-
 ABSENT = object()
 
 
@@ -92,9 +90,9 @@ def _require_kind(option: str, value: Any, found: Any) -> None:
             expected = f'a list of dicts, as in the config; set one entry with {option}.0.KEY=VALUE'
         elif of_numbers and (is_word or isinstance(value, bool | Mapping)):
             expected = f'numbers, such as "{found}"'
-    elif isinstance(found, Mapping) and ('type' in found or option in TOP_LEVEL):
-        bad = is_plain and not isinstance(value, bool) or _holds_plain(value)
-        expected = f'a dict, as in the config; set one key with {option}.KEY=VALUE' if bad else None
+    elif isinstance(found, Mapping) and option != 'compile' and not (is_word and option.endswith('.arch')):
+        other = is_plain or _holds_plain(value)
+        expected = f'a dict, as in the config; set one key with {option}.KEY=VALUE' if other else None
     if expected is not None:
         raise ValueError(f'--cfg-options {option}={value}: expected {expected}')
 

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmengine.config import Config
@@ -32,67 +33,96 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _all(value: Any, test: Callable[[Any], bool]) -> bool:
-    return all(map(test, value)) if isinstance(value, list | tuple) else test(value)
+@dataclass(frozen=True)
+class Rule:
+    """What some values have to be.
+
+    Args:
+        expected: In words.
+        sound: The test.
+        many: Whether a list or tuple of such values will do, of at least one.
+        none: Whether None will do.
+        only_many: Whether one value alone will not.
+    """
+
+    expected: str
+    sound: Callable[[Any], bool]
+    many: bool = False
+    none: bool = False
+    only_many: bool = False
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value is sound."""
+        if value is None:
+            return self.none
+        if isinstance(value, list | tuple):
+            return self.many and len(value) > 0 and all(map(self.sound, value))
+        return not self.only_many and self.sound(value)
 
 
-# What is expected, and the test of it.
-COUNT = ('a whole number of 1 or more', lambda v: _whole(v) and v >= 1)
-COUNT_OR_NONE = ('a whole number of 1 or more, or None', lambda v: v is None or COUNT[1](v))
-COUNT_OR_ALL = ('a whole number of 1 or more, or -1', lambda v: _whole(v) and (v >= 1 or v == -1))
-COUNTS = ('whole numbers of 1 or more', lambda v: not _number(_first(v)) or _all(v, COUNT[1]))
-FROM_0 = ('a whole number of 0 or more', lambda v: _whole(v) and v >= 0)
-FINITE = ('a finite number of 0 or more', lambda v: _number(v) and 0 <= v < math.inf)
-FINITES = ('finite numbers of 0 or more', lambda v: v is None or _all(v, FINITE[1]))
-ABOVE_0 = ('a number above 0', lambda v: _number(v) and v > 0)
-FACTOR = ('a number above 0, up to 1', lambda v: _number(v) and 0 < v <= 1)
-SHARE = ('a number from 0 to 1', lambda v: v is None or _all(v, lambda w: _number(w) and 0 <= w <= 1))
-RATE = (
-    'a number from 0 up to, but not, 1',
-    lambda v: v is None or _all(v, lambda w: _number(w) and 0 <= w < 1),
-)
-SPREAD = ('finite numbers above 0', lambda v: v is None or _all(v, lambda w: _number(w) and 0 < w < math.inf))
-SEED = ('a whole number from 0 to 2**32 - 1, or None', lambda v: v is None or _whole(v) and 0 <= v < 2**32)
-# By the first key, and by the last.
-LOADER = dict(
-    batch_size=COUNT, num_workers=FROM_0, prefetch_factor=COUNT_OR_NONE, num_batch_per_epoch=COUNT_OR_NONE
-)
-LOADER |= dict(
-    count=COUNT, total_batch=COUNT, timeout=FINITE, num_masking_patches=COUNT, min_num_patches=COUNT
-)
-LOADER |= dict(crop_size=COUNTS, size=COUNTS, prob=SHARE, p=SHARE, flip=SHARE, erase_prob=SHARE)
-EVERY = dict(interval=COUNT_OR_ALL, max_keep_ckpts=COUNT_OR_ALL, retry_interval=COUNT)
-RULES: dict[str, dict[str, tuple[str, Callable[[Any], bool]]]] = {
-    'optim_wrapper': dict(lr=FINITE, weight_decay=FINITE, eps=FINITE, betas=RATE, momentum=RATE)
-    | dict(max_norm=ABOVE_0, clip_value=ABOVE_0, norm_type=ABOVE_0, accumulative_counts=COUNT)
-    | dict(max_skipped_steps=COUNT, layer_decay_rate=FACTOR, lr_mult=FINITE, decay_mult=FINITE),
-    'train_dataloader': LOADER,
-    'val_dataloader': LOADER,
-    'test_dataloader': LOADER,
-    'train_cfg': dict(max_epochs=COUNT, max_iters=COUNT, val_interval=COUNT, val_begin=FROM_0),
-    'param_scheduler': dict(
-        begin=FROM_0, start_factor=FACTOR, eta_min=FINITE, eta_min_ratio=SHARE, power=ABOVE_0
+COUNT = Rule('a whole number of 1 or more', lambda v: _whole(v) and v >= 1)
+COUNT_OR_NONE = replace(COUNT, expected='a whole number of 1 or more, or None', none=True)
+COUNT_OR_ALL = Rule('a whole number of 1 or more, or -1', lambda v: _whole(v) and (v >= 1 or v == -1))
+COUNTS = Rule('whole numbers of 1 or more', lambda v: not _number(v) or COUNT.sound(v), many=True, none=True)
+FROM_0 = Rule('a whole number of 0 or more', lambda v: _whole(v) and v >= 0)
+FINITE = Rule('a finite number of 0 or more', lambda v: _number(v) and 0 <= v < math.inf)
+FINITES = replace(FINITE, many=True, none=True)
+ABOVE_0 = Rule('a number above 0', lambda v: _number(v) and v > 0)
+SIZES = Rule('numbers above 0', lambda v: not _number(v) or v > 0, many=True, none=True)
+FACTOR = Rule('a number above 0, up to 1', lambda v: _number(v) and 0 < v <= 1)
+SHARE = Rule('a number from 0 to 1', lambda v: _number(v) and 0 <= v <= 1, many=True, none=True)
+RATE = Rule('a number of 0 or more, below 1', lambda v: _number(v) and 0 <= v < 1, many=True, none=True)
+RATE_OR_OFF = replace(RATE, sound=lambda v: RATE.sound(v) or v == -1)  # mmseg's way to say: none
+MEAN = Rule('a list of finite numbers', lambda v: _number(v) and abs(v) < math.inf, True, True, True)
+SPREAD = Rule('a list of finite numbers above 0', lambda v: _number(v) and 0 < v < math.inf, True, True, True)
+METHOD = Rule("'fork', 'spawn' or 'forkserver'", lambda v: v in ('fork', 'spawn', 'forkserver'))
+SEED = Rule('a whole number from 0 to 2**32 - 1, or None', lambda v: _whole(v) and 0 <= v < 2**32, none=True)
+# Of the keys below each of these paths.
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+RULES = [
+    ('optim_wrapper', 'lr weight_decay eps lr_mult decay_mult', FINITE),
+    ('optim_wrapper', 'momentum', RATE),
+    (
+        'optim_wrapper',
+        'betas',
+        replace(RATE, expected='numbers of 0 or more, below 1, as a list', only_many=True),
     ),
-    'default_hooks': EVERY,
-    'custom_hooks': EVERY | dict(max_share=SHARE),
-    'randomness': dict(seed=SEED),
-    'auto_scale_lr': dict(base_batch_size=COUNT),
-    'log_processor': dict(window_size=COUNT),
-    'model': dict(
-        drop_path_rate=RATE, drop_rate=RATE, attn_drop_rate=RATE, dropout_ratio=RATE, label_smooth_val=RATE
-    )
-    | dict(img_size=COUNTS, patch_size=COUNTS, crop_size=COUNTS, stride=COUNTS, window_batch=COUNT)
-    | dict(
-        num_classes=COUNT, embed_dims=COUNTS, num_layers=COUNT, num_heads=COUNTS, feedforward_channels=COUNT
-    )
-    | dict(
-        channels=COUNTS, layer_scale_init_value=FINITE, cls_weight=FINITE, loss_weight=FINITES, std=SPREAD
+    ('optim_wrapper', 'max_norm clip_value norm_type', ABOVE_0),
+    ('optim_wrapper', 'accumulative_counts max_skipped_steps', COUNT),
+    ('optim_wrapper', 'layer_decay_rate', FACTOR),
+    *(
+        (loader, 'batch_size count total_batch num_masking_patches min_num_patches', COUNT)
+        for loader in LOADERS
     ),
-}
-
-
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, list | tuple) and value else value
+    *((loader, 'prefetch_factor num_batch_per_epoch', COUNT_OR_NONE) for loader in LOADERS),
+    *((loader, 'num_workers', FROM_0) for loader in LOADERS),
+    *((loader, 'timeout', FINITE) for loader in LOADERS),
+    *((loader, 'crop_size size', SIZES) for loader in LOADERS),
+    *((loader, 'prob p flip erase_prob', SHARE) for loader in LOADERS),
+    ('train_cfg', 'max_epochs max_iters val_interval', COUNT),
+    ('train_cfg', 'val_begin', FROM_0),
+    ('param_scheduler', 'begin', FROM_0),
+    ('param_scheduler', 'start_factor', FACTOR),
+    ('param_scheduler', 'eta_min', FINITES),
+    ('param_scheduler', 'eta_min_ratio', SHARE),
+    ('param_scheduler', 'power', ABOVE_0),
+    *((hooks, 'interval max_keep_ckpts', COUNT_OR_ALL) for hooks in ('default_hooks', 'custom_hooks')),
+    ('default_hooks.checkpoint', 'retry_interval', COUNT),
+    ('custom_hooks', 'max_share', SHARE),
+    ('env_cfg', 'mp_start_method', METHOD),
+    ('env_cfg', 'resource_limit', COUNT),
+    ('randomness', 'seed', SEED),
+    ('auto_scale_lr', 'base_batch_size', COUNT),
+    ('log_processor', 'window_size', COUNT),
+    ('model', 'drop_path_rate drop_rate attn_drop_rate label_smooth_val', RATE),
+    ('model', 'dropout_ratio', RATE_OR_OFF),
+    ('model', 'img_size patch_size crop_size stride channels embed_dims num_layers num_heads', COUNTS),
+    ('model', 'num_classes window_batch', COUNT),
+    ('model', 'layer_scale_init_value cls_weight', FINITE),
+    ('model', 'loss_weight', FINITES),
+    ('model.data_preprocessor', 'mean second_mean', MEAN),
+    ('model.data_preprocessor', 'std second_std', SPREAD),
+]
 
 
 def require_sound_values(cfg: Config) -> None:
@@ -104,18 +134,31 @@ def require_sound_values(cfg: Config) -> None:
     Raises:
         ValueError: With the first such value, and what is expected.
     """
-    for top, rules in RULES.items():
-        for path, key, value in _values(top, cfg.get(top)):
-            expected, sound = rules.get(key, ('', None))
-            if sound is not None and not sound(value):
-                raise ValueError(f'{path}={value}: expected {expected}')
+    for top, keys, rule in RULES:
+        for path, key, value in _values(top, _at(cfg, top)):
+            if key in keys.split() and not rule.allows(value):
+                raise ValueError(f'{path}={value}: expected {rule.expected}')
     level = cfg.get('log_level', 'INFO')
     if level not in LOG_LEVELS and not _whole(level):
         raise ValueError(f'log_level={level}: expected one of {", ".join(LOG_LEVELS)}')
+    for key in ('default_scope', 'experiment_name', 'load_from', 'work_dir'):
+        if not isinstance(cfg.get(key), str | None):
+            raise ValueError(f'{key}={cfg.get(key)}: expected text (a file of this name: ./{cfg.get(key)})')
+    scope = cfg.get('default_scope')
+    if scope is not None and importlib.util.find_spec(scope) is None:
+        raise ValueError(f'default_scope={scope}: no package of this name is installed')
     _require_schedules(cfg)
     _require_packages(cfg)
+    _require_windows(cfg)
     _require_labels_alike(cfg)
     _require_crops_of_model(cfg)
+
+
+def _at(cfg: Config, path: str) -> Any:
+    found: Any = cfg
+    for part in path.split('.'):
+        found = found.get(part) if isinstance(found, Mapping | Config) else None
+    return found
 
 
 def _dicts(path: str, value: Any) -> Iterator[tuple[str, Mapping]]:
@@ -167,6 +210,23 @@ def _require_packages(cfg: Config) -> None:
             raise ValueError(
                 f'{path}={value} needs the package {package}, which is not installed: pip install {package}, '
                 'or leave this backend out of visualizer.vis_backends'
+            )
+
+
+def _require_windows(cfg: Config) -> None:
+    """A segmentor's windows cover the image."""
+    model = cfg.get('model') or {}
+    settings = model.get('test_cfg') or {}
+    if 'decode_head' not in model or not settings:
+        return
+    if settings.get('mode', 'whole') not in ('slide', 'slide_flip', 'whole'):
+        raise ValueError(f"model.test_cfg.mode={settings['mode']}: expected 'slide' or 'whole'")
+    if settings.get('mode') == 'slide':
+        stride, crop = _pair(settings.get('stride')), _pair(settings.get('crop_size'))
+        if stride is None or crop is None or stride[0] > crop[0] or stride[1] > crop[1]:
+            raise ValueError(
+                f"model.test_cfg: mode='slide' needs a crop_size and a stride of no more, two each; got "
+                f'crop_size={settings.get("crop_size")}, stride={settings.get("stride")}'
             )
 
 
