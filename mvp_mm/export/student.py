@@ -187,7 +187,8 @@ def load_student(
     student = Student(arguments, **normalisation)
     inside = {name.removeprefix(dotted(prefix)): value for name, value in weights.items()}
     student.head = head = _classifier(inside, student.vit, checkpoint)
-    report = fill(student.vit, weights, checkpoint, prefix)
+    grid = (cfg.model.backbone.get('init_cfg') or {}).get('grid') if cfg else None
+    report = fill(student.vit, weights, checkpoint, prefix, grid)
     notes += [line.strip() for line in str(report).splitlines()]
     if head is None:
         rest = sorted({name.split('.')[0] for name in weights if 'head' in name or name.startswith('neck.')})

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
+from ..engine import apply_options
 from ..models import MVPViT, TargetGenerator
 from ..models.checkpoint_loading import load_pretrained
 from ..zoo.hub import get_model, model_config
@@ -85,7 +86,7 @@ def view_models(
         name, checkpoint = words[0], (words[1] if len(words) > 1 else None)
         cfg = model_config(name)
         if cfg_options:
-            cfg.merge_from_dict(cfg_options)
+            apply_options(cfg, cfg_options)
         if 'model' not in cfg:
             raise ValueError(f'{name} has no model')
         teacher = cfg.model.get('target_generator')
@@ -157,7 +158,8 @@ def view_config(
         raise ValueError(NO_TEACHER.format(title))
     vit = build_student(cfg.model.get('backbone', {}), title)
     if checkpoint is not None:
-        load_pretrained(vit, checkpoint)
+        init_cfg = cfg.model.backbone.get('init_cfg') or {}
+        load_pretrained(vit, checkpoint, init_cfg.get('prefix'), init_cfg.get('grid'))
     teacher = MODELS.build(copy.deepcopy(cfg.model.target_generator)) if with_teacher else None
     return _viewed(cfg, vit, teacher, title, device)
 
