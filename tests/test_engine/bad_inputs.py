@@ -133,29 +133,76 @@ BAD_INPUTS = [
     BadInput('config', 'train.py list.json', 'list.json cannot be read as a config'),
     BadInput('config', 'train.py bytes.py', 'bytes.py cannot be read as a config: UnicodeDecodeError'),
     BadInput('config', 'train.py no_loader.py', 'no config to train: it has no train_dataloader'),
-    BadInput('config', train(train_dataloader__batch_size=0), 'batch_size should be a positive integer'),
+    BadInput(
+        'config', train(train_dataloader__batch_size=0), 'batch_size=0: expected a whole number of 1 or more'
+    ),
     BadInput('config', train(train_dataloader__batch_size=100), '8 images do not fill one iteration'),
     BadInput('config', train(train_dataloader__batch_size='many'), 'expected a number, such as 8'),
     BadInput('config', train(train_cfg__max_epochs='many'), 'expected a number, such as'),
-    BadInput('config', train(train_cfg__max_epochs=-1), 'is no length of a training: give 1 or more'),
+    BadInput(
+        'config', train(train_cfg__max_epochs=-1), 'max_epochs=-1: expected a whole number of 1 or more'
+    ),
     BadInput('config', train(optim_wrapper__optimizer__type='AdamWW'), 'AdamWW is not in the .*optimizer'),
     BadInput('config', train(optim_wrapper__optimizer__lr='fast'), 'expected a number, such as 0.0015'),
-    BadInput('config', train(optim_wrapper__optimizer__lr=-1), 'Invalid learning rate: -1'),
+    BadInput(
+        'config', train(optim_wrapper__optimizer__lr=-1), 'lr=-1: expected a finite number of 0 or more'
+    ),
     BadInput('config', train(optim_wrapper__precision='fp8'), "is none of 'auto', 'bfloat16', 'float32'"),
     BadInput('config', train(model__type='MVPP'), 'MVPP is not in the mmpretrain::model registry'),
     BadInput('config', train(model__backbone__arch='giant'), "arch='giant' is not one of"),
-    BadInput('config', train(model__backbone__depth=3), "unexpected keyword argument 'depth'"),
-    BadInput('config', train(model__backbone__patch_size=7), 'set model.target_generator.patch_size'),
+    BadInput('config', train(model__backbone__depth=3), 'nothing reads .depth.: MVPViT takes'),
+    BadInput('config', train(model__backbone__patch_size=7), 'img_size=64 is no multiple of patch_size=7'),
     BadInput('config', train(model__neck__out_channels=63), 'set model.neck.out_channels=64'),
     BadInput('config', train(model__neck__in_channels=63), 'set model.neck.in_channels=96'),
     BadInput('config', train(model__target_generator__model_name='ViT-X'), "knows no model 'ViT-X'"),
     BadInput('config', train(model__target_generator__pretrained='gone.pt'), 'nor an existing weight file'),
-    BadInput('config', train(default_hooks__checkpoint__retry_interval=0), 'is no number of iterations'),
+    BadInput(
+        'config',
+        train(default_hooks__checkpoint__retry_interval=0),
+        'retry_interval=0: expected a whole number',
+    ),
     BadInput('config', train(default_hooks__checkpoint__interval='often'), 'expected a number, such as 10'),
-    BadInput('config', train(custom_hooks__1__max_share=2), 'is no share between 0 and 1'),
+    BadInput('config', train(custom_hooks__1__max_share=2), 'max_share=2: expected a number from 0 to 1'),
     BadInput('config', train(randomness__seed='lucky'), 'expected a number, such as 0'),
     BadInput('config', train(train_dataloader__dataset__type='Photos'), 'Photos is not in the .*dataset'),
     BadInput('config', train(train_dataloader__sampler__type='Random'), 'Random is not in the .*sampler'),
+    # Keys that nothing reads, and values with which nothing sensible runs.
+    BadInput(
+        'config', train(CLASSIFY, model__backbone__init_cfg__checkpont='trained.pth'), 'mean checkpoint'
+    ),
+    BadInput('config', train(optim_wrapper__clip_grad__maxnorm=1), 'did you mean max_norm'),
+    BadInput('config', train(default_hooks__checkpoint__intervall=1), 'CheckpointHook takes .*interval'),
+    BadInput('config', train(default_hooks__chekpoint__interval=1), 'did you mean checkpoint'),
+    BadInput('config', test(SEGMENT, 'segmentor.pth', model__test_cfg__strides=1), 'did you mean stride'),
+    BadInput('config', train(optim_wrapper__paramwise_cfg__layer_decay=1), 'did you mean layer_decay_rate'),
+    BadInput('config', train(train_dataloader__dataset__pipeline__0__sizes=64), 'FastCrop takes'),
+    BadInput('config', train(env_cfg__mp_cfg__start_method='fork'), 'did you mean mp_start_method'),
+    BadInput('config', train(param_scheduler__5__end=3), 'is a list of 2, .*give a number from 0 to 1'),
+    BadInput('config', train(**{'custom_hooks__-1__max_share': 0.1}), '-1 is none of its places'),
+    BadInput('config', train(optim_wrapper__optimizer__lr__max=1), 'lr is 0.0015, which holds no keys'),
+    BadInput('config', train(optim_wrapper='AdamW'), 'expected a dict, as in the config'),
+    BadInput('config', train(custom_hooks='ThroughputHook'), 'expected a list of dicts'),
+    BadInput('config', train(model__neck=None), 'expected a value, not None'),
+    BadInput('config', train(log_level='LOUD'), 'expected one of DEBUG, INFO'),
+    BadInput('config', train(optim_wrapper__accumulative_counts=0), 'expected a whole number of 1 or more'),
+    BadInput('config', train(optim_wrapper__type='AmpOptimWrapper'), 'needs a GPU.*MVPOptimWrapper'),
+    BadInput('config', train(visualizer__vis_backends__1__type='WandbVisBackend'), 'pip install wandb'),
+    BadInput(
+        'config', train(optim_wrapper__clip_grad__max_norm=-1), 'max_norm=-1: expected a number above 0'
+    ),
+    BadInput('config', train(optim_wrapper__optimizer__lr='inf'), 'lr=inf: expected a finite number'),
+    BadInput(
+        'config', train(optim_wrapper__optimizer__betas='(0.9,1)'), 'expected numbers of 0 or more, below 1'
+    ),
+    BadInput('config', train(model__backbone__img_size=96), '12x12 patches of 8 pixels: set both alike'),
+    BadInput('config', train(model__backbone__drop_path_rate=1), 'drop_path_rate=1: expected a number of 0'),
+    BadInput('config', train(train_dataloader__num_workers=-1), 'num_workers=-1: expected'),
+    BadInput('config', train(param_scheduler__1__end=1), 'expected a number above its begin=2'),
+    BadInput(
+        'config',
+        test(SEGMENT, 'segmentor.pth', test_dataloader__dataset__pipeline__2__reduce_zero_label=True),
+        'test_dataloader.dataset.reduce_zero_label is False: set both alike',
+    ),
     BadInput('config', train(CLASSIFY), 'no pre-trained checkpoint was given: add --cfg-options'),
     BadInput('checkpoint', test(checkpoint='notes.txt'), "it is text that begins 'hello, I am a text'"),
     BadInput('checkpoint', test(checkpoint='empty.pth'), 'no plain weight file .it is empty'),
@@ -178,6 +225,21 @@ BAD_INPUTS = [
     BadInput('checkpoint', train(load_from='other.pth'), 'other.pth holds no vision transformer'),
     BadInput('checkpoint', train(CLASSIFY, **{INIT: 'other.pth'}), 'other.pth holds no vision transformer'),
     BadInput('checkpoint', train(CLASSIFY, **{INIT: 'gone.pth'}), 'there is no checkpoint gone.pth'),
+    BadInput('checkpoint', test(checkpoint='nan.pth'), 'nan.pth has weights that are not finite: 1 of the'),
+    BadInput('checkpoint', train() + ' --resume nan.pth', 'not finite: .*take an earlier checkpoint'),
+    BadInput('checkpoint', train(load_from='nan.pth'), 'nan.pth has weights that are not finite'),
+    BadInput('checkpoint', 'export.py safetensors nan.pth out.safetensors', 'nan.pth has weights .* finite'),
+    BadInput('checkpoint', KNN.replace('trained', 'nan'), 'nan.pth has weights that are not finite'),
+    BadInput('checkpoint', train(CLASSIFY, **{INIT: 'two.pth'}), 'two.pth holds 2 networks, .* student., te'),
+    BadInput(
+        'checkpoint',
+        train(CLASSIFY, **{INIT: 'two.pth', 'model__backbone__init_cfg__prefix': 'techer.'}),
+        'student., teacher., and none under techer.: choose one',
+    ),
+    BadInput('checkpoint', 'export.py timm two.pth out.pth', 'holds 2 networks.*--prefix teacher.'),
+    BadInput('checkpoint', test(checkpoint='two.pth'), 'save the one that is wanted in a file of its own'),
+    BadInput('checkpoint', train(CLASSIFY, **{INIT: 'oblong.pth'}), 'the patch grid of its positions cannot'),
+    BadInput('checkpoint', 'export.py timm oblong.pth out.pth', 'patch grid of its positions cannot be told'),
     BadInput('checkpoint', 'export.py timm other.pth out.pth', 'other.pth holds no vision transformer'),
     BadInput('checkpoint', 'export.py timm truncated.pth out.pth', 'it is damaged, cut off'),
     BadInput('file', train(data='gone'), 'there is no image folder gone. Give one with'),
@@ -280,6 +342,13 @@ def _write_checkpoints(root: Path) -> None:
     good = (root / 'made/epoch_1.pth').rename(root / 'trained.pth')
     content = torch.load(good, weights_only=True)
     torch.save(content['state_dict'], root / 'weights.pth')
+    weights = {name: value.clone() for name, value in content['state_dict'].items()}
+    torch.save(dict(student=weights, teacher=weights), root / 'two.pth')
+    weights['backbone.cls_token'][0, 0, 0] = float('nan')
+    torch.save({**content, 'state_dict': weights}, root / 'nan.pth')
+    table = 'backbone.rel_pos_bias.relative_position_bias_table'
+    oblong = {name: value for name, value in content['state_dict'].items() if not name.endswith('_index')}
+    torch.save({**oblong, table: torch.zeros(15 * 23 + 3, oblong[table].shape[1])}, root / 'oblong.pth')
     segmentor = Config.fromfile(ROOT / SEGMENT)
     segmentor.model.backbone.init_cfg = None
     with DefaultScope.overwrite_default_scope(segmentor.default_scope):
