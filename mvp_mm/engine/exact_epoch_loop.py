@@ -30,10 +30,17 @@ class ExactEpochLoop(ExactResume, EpochBasedTrainLoop):
         return self.runner.model
 
     def prepare_restart(self, state: dict | None) -> None:
-        """MMEngine's count of iterations becomes that of as many epochs of the length that they have now."""
+        """Find the place in epochs of the length that they have now.
+
+        After epochs of another length, it is the beginning of the next one; after a run that counted
+        iterations, where as many iterations end.
+        """
         super().prepare_restart(state)
         length = len(self.dataloader)
-        if (state or {}).get('iterations_per_epoch', length) != length:
+        before = (state or {}).get('iterations_per_epoch', length)
+        if before is None:
+            self._epoch = self._iter // length
+        elif before != length:
             self._iter = self._epoch * length
 
     def run_epoch(self) -> None:

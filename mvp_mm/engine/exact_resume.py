@@ -103,8 +103,12 @@ class ExactResume:
         """What a checkpoint needs beside MMEngine's; called by all processes together."""
         mine = self._state_before_validation or random_state()
         wrapper = self.runner.optim_wrapper
-        optimizer = type(wrapper.optimizer).__name__ if isinstance(wrapper, OptimWrapper) else None
-        return dict(self._lengths(), optimizer=optimizer, random_states=gather(mine))
+        return dict(
+            self._lengths(),
+            optimizer=type(wrapper.optimizer).__name__ if isinstance(wrapper, OptimWrapper) else None,
+            precision=getattr(wrapper, 'precision', None),
+            random_states=gather(mine),
+        )
 
     def prepare_restart(self, state: dict | None) -> None:
         """Take what :meth:`restart_state` gave, before the loop runs.

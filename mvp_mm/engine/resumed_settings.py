@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
+from torch.optim import Optimizer
 
 # Parts of a config that change what is trained, and names in them that do not.
 COMPARED = (
@@ -70,7 +71,13 @@ class ResumedSettings:
         if not isinstance(wrapper, OptimWrapper) or isinstance(wrapper, OptimWrapperDict):
             return
         restart = meta.get('restart') or {}
-        _require_same_optimiser(wrapper, saved, restart.get('optimizer'), source)
+        kinds = [
+            _values(text).get('optim_wrapper.optimizer.type')
+            for text in (meta.get('cfg'), runner.cfg.pretty_text)
+        ]
+        if restart.get('optimizer') is not None:
+            kinds = [restart['optimizer'], type(wrapper.optimizer).__name__]
+        _require_same_optimiser(wrapper.optimizer, saved, kinds, source)
         groups = wrapper.optimizer.param_groups
         of_optimiser = _group_changes(saved['param_groups'], groups)
         of_optimiser += _schedule_changes(
@@ -81,6 +88,11 @@ class ResumedSettings:
         self._changes = config_changes(meta.get('cfg'), runner.cfg.pretty_text)
         if not any(change.startswith(OF_OPTIMISER) for change in self._changes):
             self._changes += of_optimiser
+        precisions = restart.get('precision'), getattr(wrapper, 'precision', None)
+        if None not in precisions and precisions[0] != precisions[1]:
+            self._changes.append(
+                f'computed in {precisions[0]} -> {precisions[1]}'
+            )  # 'auto' on another machine
         self._saved_lr = (saved.get('base_param_settings') or saved['param_groups'][0])['lr']
         if not self._replays:
             for old, new in zip(saved['param_groups'], groups, strict=True):
@@ -210,16 +222,15 @@ def _text(node: ast.expr) -> str:
     return ast.unparse(node)
 
 
-def _require_same_optimiser(wrapper: OptimWrapper, saved: dict, kind: str | None, source: str) -> None:
+def _require_same_optimiser(optimizer: Optimizer, saved: dict, kinds: list[str | None], source: str) -> None:
     """Refuse a state that is not of this optimiser and these parameters."""
-    optimizer = wrapper.optimizer
     advice = (
         '. Use what it was trained with, or begin a new run from its weights with --cfg-options '
         f'load_from={source}'
     )
-    now = type(optimizer).__name__
-    if kind not in (None, now):
-        raise ValueError(f'{source} has the state of {kind}, and this config trains with {now}{advice}')
+    old, new = kinds
+    if None not in kinds and old != new:
+        raise ValueError(f'{source} has the state of {old}, and this config trains with {new}{advice}')
     sizes = [
         [len(group['params']) for group in groups]
         for groups in (saved['param_groups'], optimizer.param_groups)

@@ -146,6 +146,47 @@ def test_other_images(told, tmp_path):
     assert any('after 10 iterations' in line for line in told)
 
 
+def test_parameter_groups_of_their_own(told, tmp_path):
+    """Several groups, and the settings that the log shows as base."""
+    rates = Rates()
+
+    def run(folder, factor, watch=None, **more):
+        optimizer = adam(weight_decay=0.1)
+        runner = build(tmp_path / folder, watch or Watch(), optimizer=optimizer, hooks=[rates], **more)
+        runner.optim_wrapper['paramwise_cfg'] = dict(bias_lr_mult=factor, norm_decay_mult=0.0)
+        runner.train()
+        return [dict(group, params=None) for group in runner.optim_wrapper.param_groups]
+
+    straight = run('straight', 3.0, epochs=3, schedule=cosine(3))
+    with pytest.raises(Killed):
+        run('run', 2.0, Watch(kill_after=8))
+    assert run('run', 3.0, epochs=3, schedule=cosine(3), resume=True) == straight
+    assert 'lr 0.1 -> 0.15' in told[0] and 'parameter groups)' in told[0]
+
+
+def test_iterations_become_epochs_and_back(told, tmp_path):
+    straight, _ = trained(tmp_path / 'straight')
+    with pytest.raises(Killed):
+        build(tmp_path / 'a', Watch(kill_after=9), by_epoch=False, sampler='EpochSampler', interval=4).train()
+    seen, runner = trained(tmp_path / 'a', resume=True)
+    assert seen == {iteration: straight[iteration] for iteration in range(8, 12)} and runner.epoch == 2
+    with pytest.raises(Killed):
+        build(tmp_path / 'b', Watch(kill_after=8)).train()
+    seen, _ = trained(tmp_path / 'b', by_epoch=False, sampler='EpochSampler', resume=True)
+    assert seen == {iteration: straight[iteration] for iteration in range(6, 12)}
+
+
+def test_the_precision_of_another_machine(told, tmp_path):
+    with pytest.raises(Killed):
+        build(tmp_path, Watch(kill_after=8)).train()
+    path = tmp_path / 'epoch_1.pth'
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint['meta']['restart']['precision'] = 'bfloat16'
+    torch.save(checkpoint, path)
+    trained(tmp_path, resume=True)
+    assert told == ["This config differs from the checkpoint's: computed in bfloat16 -> float32."]
+
+
 @pytest.mark.parametrize(
     'more,says',
     [
