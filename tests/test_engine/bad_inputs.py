@@ -10,6 +10,7 @@ import io
 import os
 import pickle
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,12 @@ QUICK = ('train_dataloader.num_workers=0', 'train_cfg.max_epochs=1')
 INIT = 'model__backbone__init_cfg__checkpoint'
 LISTED = 'train_dataloader__dataset__ann_file'
 SCRATCH = {'model__backbone__init_cfg': 'None'}
+TRAIN_SEGMENT = (
+    f'train.py {SEGMENT} --work-dir run --cfg-options train_dataloader.dataset.data_root={{}} '
+    'val_dataloader.dataset.data_root=camvid train_dataloader.num_workers=0 val_dataloader.num_workers=0 '
+    'train_dataloader.persistent_workers=False val_dataloader.persistent_workers=False '
+    'model.backbone.init_cfg=None'
+)
 SEGMENT_ONE = f'segment.py {{}} --config {SEGMENT} --checkpoint segmentor.pth --out o'
 ATTENTION = f'visualize_attention.py {{}} --model {PRETRAIN} trained.pth'
 KNN = (
@@ -222,6 +229,16 @@ BAD_INPUTS = [
     BadInput(
         'checkpoint', train(train_dataloader__batch_size=4) + ' --resume trained.pth', 'batch_size=8 ke'
     ),
+    BadInput(
+        'checkpoint',
+        train(optim_wrapper__optimizer__type='Adam') + ' --resume trained.pth',
+        'trained.pth has the state of AdamW, and this config trains with Adam',
+    ),
+    BadInput(
+        'checkpoint',
+        train(optim_wrapper__paramwise_cfg__layer_decay_rate=0.9) + ' --resume trained.pth',
+        'parameter groups of .* this config makes groups of .*paramwise_cfg',
+    ),
     BadInput('checkpoint', train(load_from='other.pth'), 'other.pth holds no vision transformer'),
     BadInput('checkpoint', train(CLASSIFY, **{INIT: 'other.pth'}), 'other.pth holds no vision transformer'),
     BadInput('checkpoint', train(CLASSIFY, **{INIT: 'gone.pth'}), 'there is no checkpoint gone.pth'),
@@ -259,6 +276,12 @@ BAD_INPUTS = [
     BadInput('file', train(CLASSIFY, 'broken_link', **SCRATCH), '1 images in .* are links that lead nowhere'),
     BadInput('file', train(CLASSIFY, 'no_images', **SCRATCH), 'has no sub-folder: expected one for each'),
     BadInput('file', train(CLASSIFY, 'some_bad', **SCRATCH), 'cannot be read .*replace the file, or delete'),
+    BadInput(
+        'file',
+        TRAIN_SEGMENT.format('camvid') + ' train_dataloader.batch_size=1',
+        'train_dataloader.batch_size=1, and batch',
+    ),
+    BadInput('file', TRAIN_SEGMENT.format('unlabelled'), 'unlabelled/annotations/train hold no class'),
     BadInput('file', 'check_dataset.py some_bad', '2 of 8 cannot be read; they are listed in bad_images.txt'),
     BadInput('file', 'prepare_ade20k.py --root ade --archive gone.zip', 'there is no archive gone.zip'),
     BadInput('file', 'prepare_ade20k.py --root ade --archive notes.txt', 'notes.txt is no archive'),
@@ -301,6 +324,9 @@ def make_folder(root: Path) -> None:
             for number in range(2):
                 path = root / 'camvid' / kind / split / f'{number}.{"jpg" if len(shape) == 3 else "png"}'
                 Image.fromarray(rng.integers(0, 11, shape, dtype=np.uint8)).save(path)
+    shutil.copytree(root / 'camvid', root / 'unlabelled')
+    for path in (root / 'unlabelled').glob('annotations/*/*'):
+        Image.new('L', (64, 48), 255).save(path)
     for name in ('a/0.png', 'b/1.png'):
         (root / 'some_bad/train' / name).write_bytes(b'')
     (root / 'no_images/train').mkdir(parents=True)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from exact_runs import Killed, Watch, build
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 
@@ -204,6 +205,19 @@ def test_what_cannot_be_gone_on_with(more, says, tmp_path):
         build(tmp_path, Watch(kill_after=8)).train()
     with pytest.raises(ValueError, match=says):
         build(tmp_path, Watch(), resume=True, **more).train()
+
+
+def test_the_optimiser_of_a_checkpoint_of_mmengine(tmp_path):
+    """Which says in its config what it was."""
+    configs = [Config(dict(optim_wrapper=dict(optimizer=dict(type=kind)))) for kind in ('AdamW', 'SGD')]
+    with pytest.raises(Killed):
+        build(tmp_path, Watch(kill_after=8), cfg=configs[0]).train()
+    path = tmp_path / 'epoch_1.pth'
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint['meta']['restart']
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match="the state of 'AdamW', and this config trains with 'SGD'"):
+        build(tmp_path, Watch(), resume=True, cfg=configs[1], optimizer=dict(type='SGD', lr=0.1)).train()
 
 
 def test_other_parameter_groups(tmp_path):
