@@ -7,6 +7,7 @@ import open_clip
 
 from ..models.target_generators.clip import clip_width
 from ..models.target_generators.clip_source import CONFIG_NAME, HUB, LOCAL
+from ..models.target_generators.timm import HUB as TIMM_HUB
 from ..models.target_generators.timm import timm_width
 from ..zoo import download_weights, find_entry, list_models
 
@@ -61,7 +62,9 @@ def _of_the_zoo(teacher: str) -> tuple[str, str]:
 
 
 def _of_timm(name: str) -> tuple[str, str | bool | None]:
-    if name.startswith((HUB, 'hf_hub:', LOCAL)) or Path(name).expanduser().is_dir():
+    if not name:
+        raise ValueError(f'{TIMM!r} names no teacher: {EXPECTED}')
+    if name.startswith((*TIMM_HUB, LOCAL)) or Path(name).expanduser().is_dir():
         return name, True
     name, _, file = name.partition('/')
     return name, None if file == RANDOM else file or True
@@ -72,24 +75,34 @@ def _of_open_clip(teacher: str) -> tuple[str, str | bool | None]:
         return teacher, True
     path = Path(teacher).expanduser()
     name, weights = _split(teacher)
-    is_here = path.exists() and not (name and (Path(weights).exists() or weights == RANDOM))
-    if is_here and path.is_dir():
+    # A folder of one's own may be called as a model is.
+    if name and not (path.exists() and not Path(weights).expanduser().exists()):
+        return name, None if weights == RANDOM else weights
+    if teacher and path.is_dir():
         return teacher, True
-    if is_here and (path.parent / CONFIG_NAME).is_file() and path.suffix != '.json':
-        return str(path.parent), str(path)
+    if path.is_file() and path.suffix != '.json':
+        if (path.parent / CONFIG_NAME).is_file():
+            return str(path.parent), str(path)
+        raise ValueError(
+            f'{teacher} does not tell which model its weights are of (there is no {CONFIG_NAME} beside it): '
+            'give MODEL/FILE'
+        )
+    if teacher.startswith(('/', '.', '~')):
+        raise FileNotFoundError(f'there is no teacher {teacher}: no such file or folder; {EXPECTED}')
+    name, _, weights = teacher.partition('/')
     if not weights:
         raise ValueError(f'{teacher!r} is no teacher: {EXPECTED}')
-    return name, None if weights == RANDOM else weights
+    return name, weights
 
 
 def _split(teacher: str) -> tuple[str, str]:
-    """Model and weights of ``MODEL/WEIGHTS``: both may hold slashes, as ViT-B/16 and paths do."""
-    if '.json/' in teacher:
-        name, _, weights = teacher.partition('.json/')
+    """Take ``MODEL/WEIGHTS`` apart, where both may hold slashes; two empty strings if it is none."""
+    name, is_config, weights = teacher.partition('.json/')
+    if is_config:
         return f'{name}.json', weights
     known = open_clip.list_models()
     parts = teacher.split('/')
     for count in range(1, len(parts)):
-        if '-'.join(parts[:count]) in known:
+        if '-'.join(parts[:count]) in known:  # ViT-B/16 is open_clip's ViT-B-16
             return '-'.join(parts[:count]), '/'.join(parts[count:])
-    return teacher.partition('/')[0], teacher.partition('/')[2]
+    return '', ''

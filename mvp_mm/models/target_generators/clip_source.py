@@ -81,6 +81,8 @@ def find_clip(model_name: str, cache_dir: str | None = None) -> CLIPSource:
         ValueError: If there is no such model, or its config cannot be read or built.
         FileNotFoundError: If there is no such file, folder or repository.
     """
+    if model_name in ('', HUB, LOCAL):
+        raise ValueError(f'model_name={model_name!r} names no model')
     if model_name.startswith(HUB):
         return _hub_source(model_name.removeprefix(HUB), cache_dir)
     built_in = model_name.replace('/', '-')  # open_clip takes ViT-B/16 for ViT-B-16 too

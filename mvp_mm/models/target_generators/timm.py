@@ -150,6 +150,8 @@ class _TimmSource:
     """
 
     def __init__(self, model_name: str, cache_dir: str | None, model_args: dict) -> None:
+        if model_name in ('', LOCAL, *HUB):
+            raise ValueError(f'model_name={model_name!r} names no model')
         self.name = model_name
         self.cache_dir = cache_dir
         self.model_args = model_args
@@ -193,6 +195,8 @@ class _TimmSource:
             except TypeError:  # a family that runs at its own size only; raised before anything is loaded
                 return timm.create_model(self.name, **arguments)
         except OSError as error:
+            if self.folder is not None:
+                raise
             raise FileNotFoundError(self._how_to_have(error)) from None
         except Exception as error:  # whatever an unknown config, or what timm downloaded, makes it raise
             if pretrained:
@@ -204,13 +208,18 @@ class _TimmSource:
             return self.create().eval()
 
     def _how_to_have(self, error: Exception) -> str:
-        config = None if self.is_hub or self.folder else timm.get_pretrained_cfg(self.name)
-        place = self.name if config is None else config.hf_hub_id or config.url
+        if self.is_hub:
+            return (
+                f'{self.name} could not be had. Without a network, copy the repository to a folder on this '
+                f'machine and give that as model_name (mvp-mm pretrain: --teacher timm:{LOCAL}FOLDER). '
+                f'Tried the local cache, then the hub: {first_line(error)}.'
+            )
+        config = timm.get_pretrained_cfg(self.name)
         return (
             f'the weights of {self.name} could not be had. Without a network, copy the file to this machine '
             'and give model.target_generator.pretrained=FILE; for a test with random weights give '
-            f'model.target_generator.pretrained=None. Tried the local cache, then {place}: '
-            f'{first_line(error)}.'
+            'model.target_generator.pretrained=None. Tried the local cache, then '
+            f'{None if config is None else config.hf_hub_id or config.url}: {first_line(error)}.'
         )
 
     def choose_activation(self, file: Path | None, quick_gelu: bool | None) -> None:

@@ -1,0 +1,124 @@
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import timm
+import torch
+from mmengine.config import Config
+
+import mvp_mm
+from mvp_mm.console.teacher_names import teacher_config
+
+
+@pytest.fixture
+def teachers(tiny_clip, tmp_path, monkeypatch):
+    """Relative folders and files of teachers: ``clip/``, ``timm/``, ``my weights/a.pt``, ``ViT-B-16/``."""
+    monkeypatch.chdir(tmp_path)
+    config = json.loads(Path(tiny_clip('names')).read_text())
+    for name in ('clip', 'ViT-B-16'):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / 'open_clip_config.json').write_text(json.dumps(dict(model_cfg=config)))
+        torch.save(open_clip.CLIP(**config).state_dict(), folder / 'open_clip_pytorch_model.bin')
+    (tmp_path / 'timm').mkdir()
+    vit = dict(architecture='test_vit', pretrained_cfg=dict(input_size=[3, 160, 160]))
+    (tmp_path / 'timm' / 'config.json').write_text(json.dumps(vit))
+    torch.save(timm.create_model('test_vit', num_classes=0).state_dict(), tmp_path / 'timm' / 'model.pth')
+    (tmp_path / 'my weights').mkdir()
+    (tmp_path / 'my weights' / 'a.pt').write_bytes(b'')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    'teacher,name,pretrained,width',
+    [
+        ('clip', 'clip', True, 24),
+        ('./clip/', './clip/', True, 24),
+        ('{here}/clip', '{here}/clip', True, 24),
+        ('local-dir:clip', 'local-dir:clip', True, 24),
+        ('clip/open_clip_pytorch_model.bin', 'clip', 'clip/open_clip_pytorch_model.bin', 24),
+        ('{here}/ViT-B-16', '{here}/ViT-B-16', True, 24),
+        ('ViT-B-16/laion2b_s34b_b88k', 'ViT-B-16', 'laion2b_s34b_b88k', 512),
+        ('ViT-B/16/laion2b_s34b_b88k', 'ViT-B-16', 'laion2b_s34b_b88k', 512),
+        ('ViT-B-16/my weights/a.pt', 'ViT-B-16', 'my weights/a.pt', 512),
+        ('ViT-B-16/{here}/my weights/a.pt', 'ViT-B-16', '{here}/my weights/a.pt', 512),
+        ('ViT-S-32/random', 'ViT-S-32', None, 384),
+        ('clip/open_clip_config.json/random', 'clip/open_clip_config.json', None, 24),
+        ('EVA02-B-16/random', 'EVA02-B-16', None, 512),
+        ('timm:test_vit', 'test_vit', True, 64),
+        ('timm:test_vit/random', 'test_vit', None, 64),
+        ('timm:test_vit/my weights/a.pt', 'test_vit', 'my weights/a.pt', 64),
+        ('timm:test_vit/{here}/my weights/a.pt', 'test_vit', '{here}/my weights/a.pt', 64),
+        ('timm:timm', 'timm', True, 64),
+        ('timm:local-dir:{here}/timm', 'local-dir:{here}/timm', True, 64),
+        ('timm:xcit_tiny_12_p16_224', 'xcit_tiny_12_p16_224', True, 192),
+    ],
+)
+def test_names(teachers, teacher, name, pretrained, width):
+    teacher, name = teacher.format(here=teachers), name.format(here=teachers)
+    pretrained = pretrained.format(here=teachers) if isinstance(pretrained, str) else pretrained
+    generator, found = teacher_config(teacher)
+    kind = 'TimmTargetGenerator' if teacher.startswith('timm:') else 'CLIPTargetGenerator'
+    assert (generator['type'], generator['model_name'], generator['pretrained']) == (kind, name, pretrained)
+    assert found == width
+
+
+def test_hub(teachers, monkeypatch):
+    """Of a repository only the config is downloaded."""
+
+    def download(repository, filename=None, cache_dir=None):
+        assert (repository, filename) == ('someone/clip', 'open_clip_config.json')
+        return str(teachers / 'clip' / filename)
+
+    monkeypatch.setattr(open_clip.factory, 'download_pretrained_from_hf', download)
+    generator, width = teacher_config('hf-hub:someone/clip')
+    assert (generator['model_name'], generator['pretrained'], width) == ('hf-hub:someone/clip', True, 24)
+
+    def config_only(repository, cache_dir=None):
+        assert repository == 'someone/vit'
+        return timm.models._factory.load_model_config_from_path(teachers / 'timm')
+
+    monkeypatch.setattr(timm.models._factory, 'load_model_config_from_hf', config_only)
+    generator, width = teacher_config('timm:hf-hub:someone/vit')
+    assert (generator['model_name'], generator['pretrained'], width) == ('hf-hub:someone/vit', True, 64)
+
+
+@pytest.mark.parametrize(
+    'teacher,error,says',
+    [
+        ('', ValueError, 'no teacher: expected MODEL/TAG'),
+        ('openai', ValueError, 'no teacher: expected MODEL/TAG'),
+        ('timm:', ValueError, 'no teacher: expected MODEL/TAG'),
+        ('local-dir:', ValueError, 'names no model'),
+        ('hf-hub:clip', ValueError, 'expected hf-hub:owner/name'),
+        ('/gone/clip', FileNotFoundError, 'no such file or folder'),
+        ('local-dir:gone', FileNotFoundError, 'there is no folder gone'),
+        ('my weights', FileNotFoundError, 'holds no open_clip_config.json'),
+        ('my weights/a.pt', ValueError, 'does not tell which model.*give MODEL/FILE'),
+        ('timm', FileNotFoundError, 'give timm:local-dir:timm'),
+        ('ViT-Z/openai', ValueError, 'open_clip knows no model'),
+        ('ViT-B-16/opnai', FileNotFoundError, 'neither a tag of ViT-B-16'),
+        ('coca_ViT-B-32/random', ValueError, 'pools its patch tokens by attention'),
+        ('timm:resnet18', ValueError, 'resnet18 has no patch tokens'),
+        ('timm:test_vit/gone.pth', FileNotFoundError, 'no existing weight file'),
+        ('timm:test_vit.nope', ValueError, 'timm lists no weights'),
+    ],
+)
+def test_mistakes(teachers, teacher, error, says):
+    with pytest.raises(error, match=says):
+        teacher_config(teacher)
+
+
+def test_pretrain_from_a_folder(teachers, image_folder, tmp_path):
+    """The whole command: the neck has the folder's width, and training ends."""
+    path = mvp_mm.pretrain(
+        image_folder,
+        tmp_path / 'out',
+        'vit-tiny',
+        'local-dir:clip',
+        epochs=1,
+        options={'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False},
+    )
+    assert Config.fromfile(path).model.neck.out_channels == 24
+    assert (tmp_path / 'out' / 'epoch_1.pth').is_file()
