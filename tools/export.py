@@ -7,7 +7,7 @@ bare weight file or one of another library. The architecture is read off the wei
 import argparse
 import sys
 
-from mvp_mm.engine import run_command_line
+from mvp_mm.engine import positive_int, run_command_line
 from mvp_mm.export import TARGETS, export
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument('--config', help='take the architecture from model.backbone of this config')
     parser.add_argument(
         '--img-size',
-        type=int,
+        type=positive_int,
         nargs='+',
         metavar='PIXELS',
         help='resize the bias tables for this size: side, or height and width (default: as they are)',

@@ -23,10 +23,16 @@ def main() -> None:
     parser = engine.argument_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file or address')
     parser.add_argument('--k', type=int, nargs='+', default=knn.KS, help='numbers of neighbours')
-    parser.add_argument('--temperature', type=float, default=knn.TEMPERATURE, help='of the votes')
+    parser.add_argument(
+        '--temperature', type=engine.positive_float, default=knn.TEMPERATURE, help='of the votes'
+    )
     parser.add_argument('--dtype', choices=['float32', 'float16'], default='float32', help='kept features')
-    parser.add_argument('--query-chunk', type=int, default=1024, help='validation images at a time')
-    parser.add_argument('--train-chunk', type=int, default=32768, help='training images at a time')
+    parser.add_argument(
+        '--query-chunk', type=engine.positive_int, default=1024, help='validation images at a time'
+    )
+    parser.add_argument(
+        '--train-chunk', type=engine.positive_int, default=32768, help='training images at a time'
+    )
     parser.add_argument('--device', default=None, help='default: a GPU where there is one')
     parser.add_argument('--out', help='write the accuracies to this JSON file')
     args = parser.parse_args()

@@ -8,7 +8,7 @@ See docs/pictures.md.
 import argparse
 from pathlib import Path
 
-from mvp_mm.engine import run_command_line
+from mvp_mm.engine import positive_int, run_command_line
 from mvp_mm.visualization.paper_figure import DPI, figure_path, save_figure
 from mvp_mm.visualization.training_curves import USUAL, draw_curves, read_runs
 
@@ -33,8 +33,8 @@ def main() -> None:
         '--smooth', type=float, default=0.0, help='weight of the past, 0 to below 1 (default 0)'
     )
     parser.add_argument('--log', nargs='+', default=[], metavar='PATTERN', help='keys on a logarithmic axis')
-    parser.add_argument('--columns', type=int, default=3, help='panels a row (default 3)')
-    parser.add_argument('--dpi', type=int, default=DPI, help=f'default {DPI}')
+    parser.add_argument('--columns', type=positive_int, default=3, help='panels a row (default 3)')
+    parser.add_argument('--dpi', type=positive_int, default=DPI, help=f'default {DPI}')
     args = parser.parse_args()
     figure_path(args.out)
     runs = read_runs(args.runs, args.titles)

@@ -26,10 +26,13 @@ def main() -> None:
     )
     parser.add_argument('--seeds', type=int, nargs='+', help="default: the length's")
     parser.add_argument(
-        '--labels', type=int, nargs='+', help="numbers of labelled scenes; default: the length's"
+        '--labels',
+        type=engine.positive_int,
+        nargs='+',
+        help="numbers of labelled scenes; default: the length's",
     )
     parser.add_argument(
-        '--jobs', type=int, default=usable_cores(), help='processes at a time; default: cores'
+        '--jobs', type=engine.positive_int, default=usable_cores(), help='processes at a time; default: cores'
     )
     parser.add_argument('--report-only', action='store_true', help='table and plot of what is done')
     args = parser.parse_args()

@@ -10,10 +10,9 @@ See docs/pictures.md.
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.device import get_device
 
-from mvp_mm.engine import run_command_line
+from mvp_mm.engine import OptionAction, positive_float, positive_int, run_command_line
 from mvp_mm.evaluation.picture_files import usable_device
 from mvp_mm.visualization.attention_sheet import SHOWS, SheetStyle, draw_attention_sheet
 from mvp_mm.visualization.paper_figure import DPI, figure_path, save_figure
@@ -48,7 +47,9 @@ def main() -> None:
     )
     parser.add_argument('--teacher', action='store_true', help="the teacher's maps beside the student's")
     parser.add_argument('--layer', type=int, default=-1, help='block, counted from 0 (default: the last)')
-    parser.add_argument('--size', type=int, help='short side in pixels (default: that of the training)')
+    parser.add_argument(
+        '--size', type=positive_int, help='short side in pixels (default: that of the training)'
+    )
     parser.add_argument(
         '--fit', choices=FITS, default='crop', help='show the middle square (default), or all'
     )
@@ -58,10 +59,12 @@ def main() -> None:
     )
     parser.add_argument('--colours', default=style.colours, help=f'colour map (default {style.colours})')
     parser.add_argument('--interpolation', choices=['nearest', 'bilinear'], default=style.interpolation)
-    parser.add_argument('--panel', type=float, default=style.panel, help=f'inches (default {style.panel})')
-    parser.add_argument('--dpi', type=int, default=DPI, help=f'default {DPI}')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help="override values of every model's config"
+        '--panel', type=positive_float, default=style.panel, help=f'inches (default {style.panel})'
+    )
+    parser.add_argument('--dpi', type=positive_int, default=DPI, help=f'default {DPI}')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=OptionAction, help="override values of every model's config"
     )
     parser.add_argument('--device', help='default: a GPU if there is one')
     args = parser.parse_args()

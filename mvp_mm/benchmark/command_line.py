@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..engine import run_command_line
+from ..engine import positive_int, run_command_line
 from ..hardware import fast_precision
 
 
@@ -54,13 +54,15 @@ def run_benchmark(
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument(
-        '--batch', type=int, help=f'images (default: {batch[0]} on a CPU, {batch[1]} on CUDA)'
+        '--batch', type=positive_int, help=f'images (default: {batch[0]} on a CPU, {batch[1]} on CUDA)'
     )
     parser.add_argument(
         '--precision', choices=('bfloat16', 'float32'), help='default: the faster of the two here'
     )
-    parser.add_argument('--rounds', type=int, help=f'default: {rounds[0]} on a CPU, {rounds[1]} on CUDA')
-    parser.add_argument('--threads', type=int, help="default: torch's own choice")
+    parser.add_argument(
+        '--rounds', type=positive_int, help=f'default: {rounds[0]} on a CPU, {rounds[1]} on CUDA'
+    )
+    parser.add_argument('--threads', type=positive_int, help="default: torch's own choice")
     parser.add_argument('--out', type=Path, help='Markdown file to add the report to')
     more(parser)
     args: dict[str, Any] = vars(parser.parse_args())

@@ -1,5 +1,6 @@
 """One line on one's own photographs: which config, with which values, run as tools/train.py runs it."""
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from mmengine.config import Config
 from ..datasets.image_files import find_images
 from ..datasets.labelled_images import LabelledImages
 from ..datasets.unlabelled_images import UnlabelledImages
-from ..engine import build_runner, load_config
+from ..engine import apply_options, build_runner, load_config
+from ..engine.config_check import require_sound_values
 from ..engine.safe_checkpoint import saved_checkpoints
 from ..zoo.entries import CONFIGS
 from .machine import batch_size, loader_workers, precision_in_words
@@ -69,6 +71,7 @@ def pretrain(
         FileNotFoundError: If there is no image, or no such teacher's weights.
         ValueError: If a name is unknown.
     """
+    _require_request(data, epochs, batch)
     images = len(UnlabelledImages(str(data), split='train'))
     values = {f'train_dataloader.{DATA}': str(data), f'test_dataloader.{DATA}': str(data)}
     path = _config('pretrain', student)
@@ -158,8 +161,11 @@ def segment(
         FileNotFoundError: If there is no such folder or file.
         ValueError: If a name is unknown, or there are no two classes.
     """
+    _require_request(data, iterations, batch)
     if len(classes) < 2:
         raise ValueError(f'segmentation needs two classes or more, got {classes}: background counts as one')
+    if len(set(classes)) < len(classes) or not all(name.strip() for name in classes):
+        raise ValueError(f'classes {classes}: every class needs a name of its own')
     colours = np.random.default_rng(0).integers(0, 256, (len(classes), 3)).tolist()
     values = {'model.decode_head.num_classes': len(classes), 'model.auxiliary_head.num_classes': len(classes)}
     for phase in ('train', 'val', 'test'):
@@ -178,12 +184,22 @@ def segment(
 
 
 def _classify(kind, data, out, checkpoint, student, epochs, batch, options, dry_run) -> Path:
+    _require_request(data, epochs, batch)
     images = LabelledImages(str(data), split='train')
     values = {'model.head.num_classes': len(images.CLASSES)}
     for phase in ('train', 'val', 'test'):
         values[f'{phase}_dataloader.{DATA}'] = str(data)
     cfg = load_config(_config(kind, student), str(out), 'none', {**values, **_start(checkpoint)})
     return _run(cfg, kind, Path(out), len(images), epochs, batch, options, dry_run)
+
+
+def _require_request(data: str | Path, length: int | None, batch: int | None) -> None:
+    """Refuse what nothing can be trained on, or with, before anything is read."""
+    if not str(data).strip():
+        raise ValueError("data='' names no folder: give the folder of the data, or . for the current one")
+    for name, value in (('epochs or iterations', length), ('batch', batch)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f'{name}: {value!r} is no whole number of 1 or more')
 
 
 def _config(kind: str, student: str) -> str:
@@ -221,6 +237,10 @@ def _run(
     dry_run: bool,
 ) -> Path:
     """Fit a config to the machine, write it, and run what was written as ``tools/train.py`` does."""
+    if options:  # checked before a model is tried for its batch, and merged into what is written below
+        trial = copy.deepcopy(cfg)
+        apply_options(trial, options)
+        require_sound_values(trial)
     if length is not None:
         set_length(cfg, length)
     for phase in ('train', 'val', 'test'):

@@ -40,6 +40,24 @@ class OptionAction(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
+def positive_int(text: str) -> int:
+    """An argument's ``type``: a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text} is no whole number of 1 or more')
+    return int(text)
+
+
+def positive_float(text: str) -> float:
+    """An argument's ``type``: a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text} is no finite number above 0')
+    return number
+
+
 def argument_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the options that :func:`load_config` takes, OpenMMLab's."""
     parser = argparse.ArgumentParser(description=description)
@@ -127,8 +145,7 @@ def apply_options(cfg: Config, options: dict) -> None:
     others += [
         f'{key} (did you mean {close[0]}?)'
         for key in cfg
-        if key not in TOP_LEVEL
-        and (close := difflib.get_close_matches(key, set(TOP_LEVEL) - set(cfg), 1, 0.85))
+        if key not in TOP_LEVEL and (close := difflib.get_close_matches(key, TOP_LEVEL, 1, 0.85))
     ]
     if others and is_main_process():
         print(f'WARNING: keys of {cfg.filename} that nothing reads: {"; ".join(others)}', file=sys.stderr)

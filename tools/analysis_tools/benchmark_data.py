@@ -24,9 +24,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', help='photographs as JPEG files, ImageNet or a sample of it, at any depth')
     parser.add_argument('--config', default=str(CONFIG), help='whose train_pipeline (default: %(default)s)')
-    parser.add_argument('--images', type=int, default=400, help='at most so many (default: %(default)s)')
-    parser.add_argument('--rounds', type=int, default=7, help='default: %(default)s')
-    parser.add_argument('--workers', type=int, help='also a whole DataLoader with so many processes')
+    parser.add_argument(
+        '--images', type=engine.positive_int, default=400, help='at most so many (default: %(default)s)'
+    )
+    parser.add_argument('--rounds', type=engine.positive_int, default=7, help='default: %(default)s')
+    parser.add_argument(
+        '--workers', type=engine.positive_int, help='also a whole DataLoader with so many processes'
+    )
     parser.add_argument('--out', type=Path, help='Markdown file to write')
     args = parser.parse_args()
 

@@ -12,8 +12,10 @@ from mvp_mm.benchmark import data as measure
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', help='photographs, at any depth')
-    parser.add_argument('--images', type=int, help='at most so many (default: all)')
-    parser.add_argument('--rounds', type=int, default=10, help='crops of each image (default: %(default)s)')
+    parser.add_argument('--images', type=engine.positive_int, help='at most so many (default: all)')
+    parser.add_argument(
+        '--rounds', type=engine.positive_int, default=10, help='crops of each image (default: %(default)s)'
+    )
     parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
     parser.add_argument(
         '--sheet', help="picture to write: twelve columns of FastCrop's crop, BEiT's, 16 x their difference"

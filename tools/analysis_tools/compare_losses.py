@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--steps', type=int, default=200, help='default %(default)s')
+    parser.add_argument('--steps', type=engine.positive_int, default=200, help='default %(default)s')
     args = parser.parse_args()
     with without_warnings():
         difference, fast, plain = largest_difference(args.steps)

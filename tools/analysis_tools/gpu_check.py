@@ -28,7 +28,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--seconds', type=float, default=450, help='for everything (default: %(default)s)')
+    parser.add_argument(
+        '--seconds', type=engine.positive_float, default=450, help='for everything (default: %(default)s)'
+    )
     parser.add_argument('--out', type=Path, required=True, help='folder for the results')
     parser.add_argument('--stages', type=int, nargs='+', help='numbers (default: all)')
     parser.add_argument(

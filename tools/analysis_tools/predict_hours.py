@@ -16,15 +16,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--step-rate', type=float, required=True, help='images/s of one GPU')
-    parser.add_argument('--loader-rate', type=float, required=True, help='images/s of one core')
+    parser.add_argument('--step-rate', type=engine.positive_float, required=True, help='images/s of one GPU')
     parser.add_argument(
-        '--cores', type=int, default=12, help='for the loaders of a GPU (default %(default)s)'
+        '--loader-rate', type=engine.positive_float, required=True, help='images/s of one core'
     )
-    parser.add_argument('--epochs', type=int, default=300, help='default %(default)s')
-    parser.add_argument('--parameters', type=float, default=86e6, help='default ViT-B/16: %(default).3g')
+    parser.add_argument(
+        '--cores', type=engine.positive_int, default=12, help='for the loaders of a GPU (default %(default)s)'
+    )
+    parser.add_argument('--epochs', type=engine.positive_int, default=300, help='default %(default)s')
+    parser.add_argument(
+        '--parameters', type=engine.positive_float, default=86e6, help='default ViT-B/16: %(default).3g'
+    )
     parser.add_argument('--bf16-gradients', action='store_true', help='half the bytes')
-    parser.add_argument('--gpus', type=int, nargs='+', default=[1, 8, 16, 64], help='default 1 8 16 64')
+    parser.add_argument(
+        '--gpus', type=engine.positive_int, nargs='+', default=[1, 8, 16, 64], help='default 1 8 16 64'
+    )
     args = parser.parse_args()
     given = Assumptions(
         args.step_rate,

@@ -61,6 +61,7 @@ TOP_LEVEL = {
             'efficient_conv_bn_eval',
             'experiment_name',
             'find_unused_parameters',
+            'init_weights_for_test_or_val',
             'launcher',
             'load_from',
             'log_level',

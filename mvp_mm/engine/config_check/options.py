@@ -1,6 +1,5 @@
 """Options of a command line, checked one by one for their place and kind, and merged into a config."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,15 +20,13 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If a path leads nowhere, or a value is of another kind than the config's.
     """
-    trial = copy.deepcopy(cfg)
-    for option, value in options.items():
-        found = _find(trial, option)
-        for one in (trial, cfg):
-            _open_nones(one, option)
+    deletions_first = sorted(options.items(), key=lambda option: not option[0].endswith('_delete_'))
+    for option, value in deletions_first:
+        found = _find(cfg, option)
+        _open_nones(cfg, option)
         if found is not ABSENT and not option.endswith('_delete_'):
             _require_kind(option, value, found)
-        trial.merge_from_dict({option: value})
-    cfg.merge_from_dict(dict(options))
+        cfg.merge_from_dict({option: value})
 
 
 def _find(cfg: Config, option: str) -> Any:
