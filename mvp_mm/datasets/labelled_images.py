@@ -122,7 +122,7 @@ class LabelledImages(SeededFiles, ImageNet):
         if not samples:
             raise FileNotFoundError(
                 f'no image found in the sub-folders of {folder} (looked for '
-                f'{", ".join(self.extensions)}{found.note})'
+                f'{", ".join(sorted(self.extensions))}{found.note})'
             )
         found.require_links(folder)
         print_log(f'{type(self).__name__}: {self._described(samples)} in {folder}{found.note}', 'current')

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ...hardware import usable_cores
+from ..image_files import find_images
 from .download import ChecksumError, DownloadError, download_file, file_digests
 from .unpack import UnpackLimits, require_archive, unpack_archive
 
@@ -124,7 +125,8 @@ def verify_ade20k(
         images, annotations = folder / 'images' / split, folder / 'annotations' / split
         absent = set()
         for place, ending in ((images, '.jpg'), (annotations, '.png')):
-            found = {path.stem for path in place.glob(f'*{ending}')} if place.is_dir() else set()
+            names = find_images(place, (ending,)).paths if place.is_dir() else ()
+            found = {name.removesuffix(ending) for name in names}
             lost = [stem + ending for stem in stems if stem not in found]
             more = sorted(stem + ending for stem in found.difference(stems))
             absent.update(name.removesuffix(ending) for name in lost)
