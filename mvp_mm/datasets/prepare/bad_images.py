@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from ...hardware import usable_cores
 from ..load_rgb_image import UNREADABLE, LoadRGBImage, UnreadableImageError
 
 # Steps of a pipeline that read files, or say whether what they hold can be used.
@@ -104,7 +105,7 @@ def check_dataset(
     loading = [step for step in steps if type(step).__name__ in LOADING]
     # forked, so that the dataset is not copied
     context = multiprocessing.get_context('fork')
-    with ProcessPoolExecutor(workers, context, _begin, (dataset, loading)) as pool:
+    with ProcessPoolExecutor(workers or usable_cores(), context, _begin, (dataset, loading)) as pool:
         found = pool.map(_check_sample, range(len(dataset)), chunksize=16)
         console = Console(stderr=True)
         return list(
