@@ -1,6 +1,7 @@
 """MVP on the embedded scenes: a four-layer student, the embedded CLIP as the teacher. Nothing to download.
 
-Command:  python tools/train.py configs/mvp/vittiny_scenes.py --amp    # without --amp on a CPU that has no native bf16
+Command:  python tools/train.py configs/mvp/vittiny_scenes.py --amp
+          (a CPU that has no native bf16 wants no --amp)
 Cost:     2,000 steps of 64 scenes: 9 minutes on one thread and a loader worker of an AMD EPYC, 86 s on an H200.
 Expected: `excess`, the cosine above the best constant prediction, well above 0.
 Measured: cosine 0.787, excess 0.174; linear probe of shape 35.7 %, colour 88.5 % (seed 0, torch 2.14.1, 2026-11-24).

@@ -1,6 +1,7 @@
 """The embedded teacher: a tiny CLIP (open_clip) from the captions of the embedded scenes.
 
-Command:  python tools/train_teacher.py configs/teachers/clip_vittiny_scenes.py --amp    # without --amp on a CPU that has no native bf16
+Command:  python tools/train_teacher.py configs/teachers/clip_vittiny_scenes.py --amp
+          (a CPU that has no native bf16 wants no --amp)
 Cost:     3,120 steps of 128 scenes: about 40 core-minutes (one thread and a loader worker on an AMD EPYC).
 Expected: zero-shot shape and colour of the main object far above chance, 12.5 % each.
 Measured: 51.2 % and 94.1 % of 1,000 validation scenes, seed 0, torch 2.14.1, 2026-11-23. Made again by the same command

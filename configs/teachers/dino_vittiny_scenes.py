@@ -1,6 +1,7 @@
 """The embedded vision-only teacher: DINO and iBOT on the embedded scenes, without their captions.
 
-Command:  python tools/train_teacher.py configs/teachers/dino_vittiny_scenes.py --amp    # without --amp on a CPU that has no native bf16
+Command:  python tools/train_teacher.py configs/teachers/dino_vittiny_scenes.py --amp
+          (a CPU that has no native bf16 wants no --amp)
           It needs lightly: pip install 'mvp_mm[teachers]'
 Cost:     3,125 steps of 64 scenes in four views: about 45 minutes on one thread and a loader worker of an AMD EPYC.
 Expected: linear probes of shape and colour above chance, 12.5 % each.
