@@ -189,3 +189,32 @@ def test_words():
         '3 h 20 min',
         '4 days 1 h',
     ]
+
+
+@pytest.mark.parametrize(
+    'request_,said',
+    [
+        (dict(batch=0), 'batch: 0 is no whole number of 1 or more'),
+        (dict(batch=-3), 'batch: -3 is no whole number'),
+        (dict(epochs=0), 'epochs or iterations: 0 is no whole number'),
+        (dict(epochs=1.5), 'epochs or iterations: 1.5 is no whole number'),
+        (dict(data=''), 'names no folder: give the folder of the data'),
+        (dict(data='  '), 'names no folder'),
+        (dict(options={'optim_wrapper.clip_grad.maxnorm': 1}), 'did you mean max_norm'),
+        (dict(options={'model.target_generator.pretraned': 1}), 'did you mean pretrained'),
+        (dict(options={'optim_wrapper.optimizer.lr': float('inf')}), 'lr=inf: expected a finite number'),
+        (dict(options={'param_scheduler.5.end': 1}), 'param_scheduler is a list of 2'),
+    ],
+)
+def test_requests_are_refused_before_anything_is_made(request_, said, image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr('mvp_mm.console.training.batch_size', lambda *args: pytest.fail('a model was tried'))
+    how = dict(data=image_folder, out=tmp_path / 'out', student='vit-tiny', teacher=TEACHER, dry_run=True)
+    with pytest.raises(ValueError, match=said):
+        mvp_mm.pretrain(**{**how, **request_})
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('classes', [['road', 'road'], ['road', ''], ['road', ' ']])
+def test_classes_have_names_of_their_own(classes, tmp_path):
+    with pytest.raises(ValueError, match='every class needs a name of its own'):
+        mvp_mm.segment(tmp_path, tmp_path / 'out', None, classes, 'vit-tiny')
