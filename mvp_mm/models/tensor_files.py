@@ -37,7 +37,7 @@ PATCH_EMBEDDINGS = (
 # Where mmpretrain keeps the network that is used, beside a momentum encoder or another teacher.
 BACKBONE = 'backbone.'
 # How deep in a checkpoint weights are looked for.
-DEPTH = 4
+DEPTH = 8
 EXPECTED = 'expected safetensors, or tensors by name saved by torch.save'
 
 
