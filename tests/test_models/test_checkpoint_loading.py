@@ -174,7 +174,7 @@ def test_tables_of_as_many_rows_in_another_grid(size, other, way, tmp_path):
     if way == 'file':
         torch.save(dict(model=beit_names(state)), tmp_path / 'a.pth')
         load_pretrained(target, str(tmp_path / 'a.pth'))
-    elif way == 'state dict':
+    elif way == 'load_state_dict':
         target.load_state_dict(state)
     elif way == 'plain dict':
         target.load_state_dict(dict(state.items()))
