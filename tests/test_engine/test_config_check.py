@@ -201,6 +201,9 @@ def test_the_whole_constructor_decides_with_its_custom_keys():
         ('train_dataloader.dataset.data_root=2026', 'expected text, .*a file of this name: ./2026'),
         ('model.neck=None', 'expected a value, not None'),
         ('model=None', 'nothing to run'),
+        ('env_cfg=None', 'env_cfg=None: expected a dict'),
+        ('randomness=None', 'expected a dict, not None'),
+        ('train_dataloader.dataset=None', 'train_dataloader.dataset=None: expected a dict'),
         ('launcher=pytorch', 'give it as --launcher'),
     ],
 )

@@ -138,6 +138,10 @@ def require_sound_values(cfg: Config) -> None:
         for path, key, value in _values(top, _at(cfg, top)):
             if key in keys.split() and not rule.allows(value):
                 raise ValueError(f'{path}={value}: expected {rule.expected}')
+    for place, key in (('', 'env_cfg'), ('', 'randomness'), *((loader, 'dataset') for loader in LOADERS)):
+        holder = _at(cfg, place) if place else cfg
+        if holder and key in holder and holder[key] is None:
+            raise ValueError(f'{place}{"." * bool(place)}{key}=None: expected a dict, not None')
     level = cfg.get('log_level', 'INFO')
     if level not in LOG_LEVELS and not _whole(level):
         raise ValueError(f'log_level={level}: expected one of {", ".join(LOG_LEVELS)}')
