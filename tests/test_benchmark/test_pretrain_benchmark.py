@@ -1,6 +1,5 @@
 """What the benchmarks count and how they take turns; never how long anything takes."""
 
-import pytest
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel

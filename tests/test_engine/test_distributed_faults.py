@@ -76,7 +76,7 @@ def test_a_port_in_use(launch):
     with socket.create_server(('127.0.0.1', 0)) as server:
         port = str(server.getsockname()[1])
         status, output = launch(PORT=port)
-        says = rf'port {port} of this machine cannot be used .*, by another job perhaps: give a free one, such as'
+        says = rf'port {port} of this machine cannot be used .*, by another job perhaps: give .*, such as'
         assert status == 1 and re.fullmatch(rf'dist_train.sh: {says} PORT=\d+\n', output)
         status, output = launch(PORT=port, NNODES='2')
         assert status == 1 and output.endswith(', on every machine of the job\n')

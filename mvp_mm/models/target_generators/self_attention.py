@@ -9,7 +9,7 @@ from ..attention import self_attention
 class SelfAttention(nn.MultiheadAttention):
     """torch's attention, but on CUDA whole self-attention goes the way of the student's.
 
-    torch's own way copies queries, keys and values there. On a CPU it is the faster one (docs/performance.md).
+    torch's own way copies queries, keys and values there. On a CPU it is the faster one.
     """
 
     def forward(
