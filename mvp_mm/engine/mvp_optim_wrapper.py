@@ -62,8 +62,8 @@ class MVPOptimWrapper(OptimWrapper):
         elif precision == 'bfloat16' and not has_native_bf16(device):
             print_log(
                 f'bf16 was asked for, but this {device} has no instructions for it, so training is slower '
-                'than in float32: on a CPU with AVX2 a matrix product takes about twenty times as long. Leave out '
-                "--amp, or precision='bfloat16'",
+                'than in float32: on a CPU with AVX2 a matrix product takes about twenty times as long. '
+                "Leave out --amp, or precision='bfloat16'",
                 logger='current',
                 level=logging.WARNING,
             )
