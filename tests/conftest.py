@@ -17,7 +17,9 @@ import mvp_mm  # noqa: F401  (registers the components)
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / 'shared'
 
-torch.set_num_threads(int(os.environ.get('MVP_MM_TEST_THREADS', 2)))
+# Beside another process a second thread waits for its core, which made one test take 250 s instead of 20.
+side_by_side = 'PYTEST_XDIST_WORKER' in os.environ
+torch.set_num_threads(int(os.environ.get('MVP_MM_TEST_THREADS', 1 if side_by_side else 2)))
 
 
 @pytest.fixture(autouse=True)

@@ -137,7 +137,7 @@ def test_every_pipeline_gives_a_crop_and_a_mask(image_folder):
 
 def test_speed_tool(image_folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'data.md'
-    arguments = (image_folder, '--rounds', 1, '--images', 2, '--workers', 0, '--out', out)
+    arguments = (image_folder, '--rounds', 1, '--images', 2, '--out', out)
     run('benchmark_data.py', *arguments, monkeypatch=monkeypatch)
     written = out.read_text()
     tables = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')]

@@ -10,6 +10,7 @@ import torch
 from mvp_mm.benchmark import ideas
 from mvp_mm.benchmark.ideas import IDEAS, Setting
 from mvp_mm.benchmark.ideas_report import benchmark_ideas
+from mvp_mm.hardware import fast_precision
 
 CPU = torch.device('cpu')
 TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/benchmark_ideas.py'
@@ -41,4 +42,5 @@ def test_the_tool(small, monkeypatch, tmp_path):
         sys, 'argv', ['benchmark_ideas.py', *f'--device cpu --batch 2 --rounds 1 --out {out}'.split()]
     )
     runpy.run_path(str(TOOL), run_name='__main__')  # the fixture of all tests sees that logging goes on
-    assert out.read_text().startswith('## Single ideas at the sizes of ViT-B/16, bfloat16, batch 2, cpu')
+    precision = fast_precision('cpu')
+    assert out.read_text().startswith(f'## Single ideas at the sizes of ViT-B/16, {precision}, batch 2, cpu')

@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import LocalVisBackend
 from torch import nn
 
-from mvp_mm.engine import MVPRunner, SafeCheckpointHook, safe_checkpoint
+from mvp_mm.engine import MVPRunner, SafeCheckpointHook, safe_checkpoint, work_dir_lock
 from mvp_mm.engine.safe_checkpoint import check_whole, load_checkpoint_file, make_plain, saved_checkpoints
 
 
@@ -99,7 +99,8 @@ def run(tmp_path):
 
 
 def names(folder):
-    return sorted(path.name for path in Path(folder).iterdir() if path.is_file() and path.suffix != '.py')
+    files = [path for path in Path(folder).iterdir() if path.is_file() and path.suffix != '.py']
+    return sorted(path.name for path in files if path.name != work_dir_lock.NAME)
 
 
 def contents(value):
