@@ -1,7 +1,7 @@
 """A run that is told to stop saves a checkpoint first."""
 
-import atexit
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import threading
@@ -23,7 +23,6 @@ from .safe_checkpoint_hook import SafeCheckpointHook
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Whether the training process is leaving, and means what it sends to the workers it still has.
 _leaving = multiprocessing.RawValue('b', 0)
-atexit.register(setattr, _leaving, 'value', 1)  # after multiprocessing's own, and so run before it
 
 
 @HOOKS.register_module()
@@ -58,6 +57,8 @@ class StopOnSignalHook(Hook):
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning('Training runs in a thread: SIGTERM and SIGINT end it without a checkpoint')
             return
+        # Called before workers are ended, also where this process is another one's child and has no atexit.
+        multiprocessing.util.Finalize(None, setattr, (_leaving, 'value', 1), exitpriority=100)
         self._received = 0
         self._agreement = LateAgreement('max')
         self._speaks = is_main_process()

@@ -1,6 +1,9 @@
 """The chain in minutes: pre-train a little, then see what a long pre-training is worth with few labels."""
 
 import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +15,14 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..datasets.scenes import PALETTE, SHAPES, SceneCollection
+from ..engine import load_config
+from ..engine.safe_checkpoint import saved_checkpoints
+from ..hardware import usable_cores
+from ..models.from_config import build_from_config
 from .plan import EVEN, GENTLE
 from .work import CONFIGS, recipe_options, scenes_runner, segmentation_length
 
+SEGMENTATION = 'upernet/vittiny_scenes.py'
 STUDENT = CONFIGS / 'mvp' / 'vittiny_scenes.safetensors'
 LABELS = 300
 PRETRAINING_SCENES, PRETRAINING_EPOCHS = 8000, 2
@@ -25,6 +33,9 @@ SHOWN_SCENES = 5
 def demonstrate(out: Path, options: dict | None = None) -> dict[str, float]:
     """Pre-train, fine-tune from the shipped student and from scratch, and draw all of it.
 
+    None of the three needs another, so they run side by side as far as there are cores: a second thread gains
+    little for networks so small. The log of the pre-training is shown, those of the others go to files.
+
     Args:
         out: Folder for logs, checkpoints and pictures.
         options: Further config options, for tests.
@@ -33,26 +44,47 @@ def demonstrate(out: Path, options: dict | None = None) -> dict[str, float]:
         mIoU in percent on 1000 test scenes, by ``'shipped student'`` and ``'from scratch'``.
     """
     options = options or {}
-    # for networks so small a second one gains little, and on a busy machine it costs
-    torch.set_num_threads(1)
-    print(f'\n1/3  Pre-training a tiny student on {PRETRAINING_SCENES} scenes, taught by the embedded CLIP\n')
-    _train('mvp/vittiny_scenes.py', out / 'pretraining', _pretraining_options() | options)
-    scores, models = {}, {}
     # Layer decay is for what was trained before. With 1,000 steps both do about as well for scratch
     # (docs/miniature.md: 22.8 and 22.3).
     starts = {
         'shipped student': {'model.backbone.init_cfg.checkpoint': str(STUDENT), **recipe_options(GENTLE)},
         'from scratch': {'model.backbone.init_cfg': None, **recipe_options(EVEN)},
     }
-    for number, (name, start) in enumerate(starts.items(), start=2):
-        print(f'\n{number}/3  UperNet on {LABELS} labelled scenes, {name}\n')
-        settings = _segmentation_options() | start | options
-        runner = _train('upernet/vittiny_scenes.py', out / name.replace(' ', '_'), settings)
-        scores[name] = float(runner.test()['mIoU'])
-        models[name] = runner.model
+    starts = {name: _segmentation_options() | start | options for name, start in starts.items()}
+    folders = {name: out / name.replace(' ', '_') for name in starts}
+    beside = min(len(starts), usable_cores())
+    with ProcessPoolExecutor(beside, multiprocessing.get_context('spawn')) as pool:
+        running = {name: pool.submit(_segment_from, folders[name], starts[name]) for name in starts}
+        print(f'\nUperNet on {LABELS} labelled scenes, from the shipped student and from scratch; the logs:')
+        print('\n'.join(f'  {_log_of(folder)}' for folder in folders.values()))
+        print(f'\nPre-training a tiny student on {PRETRAINING_SCENES} scenes, taught by the embedded CLIP\n')
+        torch.set_num_threads(1)
+        _train('mvp/vittiny_scenes.py', out / 'pretraining', _pretraining_options() | options)
+        print('\nPre-trained. Waiting for UperNet')
+        scores = {name: future.result() for name, future in running.items()}
+    models = {name: _trained_segmentor(folders[name], starts[name]) for name in starts}
     _draw_segmentations(models, out / 'segmentation.png')
     (out / 'scores.json').write_text(json.dumps(scores, indent=1) + '\n')
     return scores
+
+
+def _segment_from(work_dir: Path, settings: dict) -> float:
+    """Train UperNet in a process of its own and return its mIoU on the test scenes."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with _log_of(work_dir).open('w') as log:
+        for stream in (1, 2):  # of loader workers too
+            os.dup2(log.fileno(), stream)
+    torch.set_num_threads(1)
+    return float(_train(SEGMENTATION, work_dir, settings).test()['mIoU'])
+
+
+def _log_of(work_dir: Path) -> Path:
+    return work_dir.with_suffix('.log')
+
+
+def _trained_segmentor(work_dir: Path, settings: dict) -> nn.Module:
+    cfg = load_config(str(CONFIGS / SEGMENTATION), str(work_dir), cfg_options=settings)
+    return build_from_config(cfg, str(saved_checkpoints(work_dir)[0]), whole=True)
 
 
 def _pretraining_options() -> dict:
