@@ -55,6 +55,14 @@ def fast_precision(device: 'torch.device | str | None' = None) -> str:
     return 'bfloat16' if has_native_bf16(device) else 'float32'
 
 
+def automatic_precision(device: 'torch.device | str') -> str:
+    """What ``precision='auto'`` means on a device.
+
+    On a CPU it is float32 whatever the processor, so that results do not depend on it.
+    """
+    return 'float32' if str(device) == 'cpu' else fast_precision(device)
+
+
 @dataclass(frozen=True)
 class Cores:
     """What a process sees of its machine.

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from ..hardware import fast_precision, has_native_bf16, usable_cores
+from ..hardware import automatic_precision, has_native_bf16, usable_cores
 from ..zoo.complexity import complexity
 
 # On a CPU a step should take seconds: this many multiply-adds forward, which is 8 images of a ViT-B/16 of 224
@@ -26,7 +27,7 @@ def precision_in_words(cfg: Config) -> str:
     chosen = cfg.optim_wrapper.get('precision', 'float32')
     if chosen != 'auto':
         return str(chosen)
-    return fast_precision() if torch.cuda.is_available() else 'float32'
+    return automatic_precision(get_device())
 
 
 def batch_size(cfg: Config, images: int, step: Callable[[int], None] | None = None) -> int:

@@ -14,7 +14,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from ..hardware import fast_precision, has_native_bf16
+from ..hardware import automatic_precision, has_native_bf16
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -57,8 +57,7 @@ class MVPOptimWrapper(OptimWrapper):
             )
         device = get_device()
         if precision == 'auto':
-            # on a CPU one precision for all, so that its numbers do not depend on the processor
-            precision = 'float32' if device == 'cpu' else fast_precision(device)
+            precision = automatic_precision(device)
         elif precision == 'bfloat16' and not has_native_bf16(device):
             print_log(
                 f'bf16 was asked for, but this {device} has no instructions for it, so training is slower '
