@@ -12,7 +12,7 @@ with quiet_stack_noise():
     register_config_scopes()
     from . import datasets, engine, evaluation, models, registry
     from .console import finetune, pretrain, probe, segment
-    from .models.checkpoint_loading import register_fetcher
+    from .weights.load import register_fetcher
     from .zoo import add_zoo, fetch_address, get_model, list_models, register_in_mmpretrain
 
     engine.register_safe_loading()

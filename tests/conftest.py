@@ -16,6 +16,9 @@ import mvp_mm  # noqa: F401  (registers the components)
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / 'shared'
+# Programs that tests start find what pytest's `pythonpath` lets tests find.
+SOURCES = [ROOT, *(ROOT / 'tests' / name for name in ('', 'test_engine', 'test_engine/test_checkpoint'))]
+os.environ['PYTHONPATH'] = os.pathsep.join([*map(str, SOURCES), os.environ.get('PYTHONPATH', '')])
 
 # Beside another process a second thread waits for its core, which made one test take 250 s instead of 20.
 side_by_side = 'PYTEST_XDIST_WORKER' in os.environ

@@ -10,7 +10,7 @@ import torch
 
 from mvp_mm import hardware
 from mvp_mm.engine import MVPOptimWrapper
-from mvp_mm.engine.fitted_loader import fit_loader
+from mvp_mm.engine.clamp_workers import fit_loader
 from mvp_mm.hardware import Cores, cpu_quota, fair_share, usable_cores, usable_memory
 
 EIGHT = frozenset(range(8))
@@ -178,9 +178,11 @@ def test_the_variables_that_hide_instructions():
 @pytest.mark.parametrize('native', [True, False])
 def test_bf16_on_a_cpu_only_by_name(native, monkeypatch):
     monkeypatch.setattr(hardware, '_cpu_has_bf16', lambda: native)
-    monkeypatch.setattr('mvp_mm.engine.mvp_optim_wrapper.get_device', lambda: 'cpu')
+    monkeypatch.setattr('mvp_mm.engine.optim.mvp_optim_wrapper.get_device', lambda: 'cpu')
     said = []
-    monkeypatch.setattr('mvp_mm.engine.mvp_optim_wrapper.print_log', lambda text, **kwargs: said.append(text))
+    monkeypatch.setattr(
+        'mvp_mm.engine.optim.mvp_optim_wrapper.print_log', lambda text, **kwargs: said.append(text)
+    )
     optimizer = torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), 0.1)
     assert MVPOptimWrapper(optimizer).precision == 'float32' and not said
     assert MVPOptimWrapper(optimizer, precision='bfloat16').precision == 'bfloat16'

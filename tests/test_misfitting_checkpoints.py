@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from mvp_mm.engine import build_runner, load_config
-from mvp_mm.models.whole_model import fill_whole, start_from
+from mvp_mm.weights.fill_model import fill_whole, start_from
 
 ROOT = Path(__file__).parents[1]
 PRETRAINING = ROOT / 'configs/mvp/vittiny_debug.py'

@@ -85,7 +85,7 @@ def test_recipe(name, width, depth, indices, rate, decay, drop_path, scale):
 
 def test_pooling_has_a_deterministic_gradient():
     """CUDA's own has none, and ``randomness.deterministic=True`` refuses it."""
-    from mvp_mm.models.repeatable_pool import RepeatableAvgPool2d
+    from mvp_mm.models.segmentation.repeatable_pool import RepeatableAvgPool2d
 
     with torch.device('meta'):
         pools = [stage[0] for stage in build_model(load(VITB)).decode_head.psp_modules]
@@ -353,7 +353,7 @@ def test_iterations_are_stretched_by_accumulation(tmp_path):
 
 def test_camvid_labels(tmp_path):
     """Label 11 is ignored, 0 to 10 are kept."""
-    from mvp_mm.datasets.camvid import CamVidDataset
+    from mvp_mm.datasets.sources.camvid import CamVidDataset
 
     camvid(tmp_path, [(40, 40)])
     with DefaultScope.overwrite_default_scope('mmseg'):

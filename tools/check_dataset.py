@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, init_default_scope
 import mvp_mm.engine as engine
 from mvp_mm.datasets import UnlabelledImages
 from mvp_mm.datasets.prepare.bad_images import ODDITIES, check_dataset
-from mvp_mm.engine.safe_checkpoint import write_pointer
+from mvp_mm.engine.checkpoint.safe_checkpoint import write_pointer
 
 
 def main() -> None:

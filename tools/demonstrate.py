@@ -1,10 +1,13 @@
 """The whole chain in minutes on rendered scenes: pre-train, fine-tune with few labels, compare, draw."""
 
 import argparse
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone's programs, which are not installed
+
 import mvp_mm.engine as engine
-from mvp_mm.miniature.demonstration import LABELS, demonstrate
+from experiments.miniature.demonstration import LABELS, demonstrate
 
 
 def main() -> None:

@@ -6,14 +6,17 @@ table, a plot and every figure as JSON. Stop it whenever you like: the same comm
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone's programs, which are not installed
+
 import mvp_mm.engine as engine
+from experiments.miniature.plan import GUIDANCES, LENGTHS, MAIN, plan
+from experiments.miniature.report import collect, draw, table
+from experiments.miniature.run import run_pieces
 from mvp_mm.hardware import usable_cores
-from mvp_mm.miniature.plan import GUIDANCES, LENGTHS, MAIN, plan
-from mvp_mm.miniature.report import collect, draw, table
-from mvp_mm.miniature.run import run_pieces
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from mvp_mm.datasets.unreadable_file import unreadable_files_named
+from mvp_mm.datasets.sources.unreadable_file import unreadable_files_named
 from mvp_mm.engine import existing_checkpoint, load_config, run_command_line
 from mvp_mm.evaluation.picture_files import image_files, picture_files, usable_device
 from mvp_mm.evaluation.segment import load_segmentor, segment_image

@@ -7,7 +7,7 @@ Command:  python tools/train.py configs/mvp/vittiny_overfit.py --work-dir W \
 Cost:     minutes on two CPU cores.
 Expected: mean cosine above 0.9, and at least 0.3 above `constant`, what predicting each position's mean
           target scores; `shuffled`, the score against other images' targets, far below both.
-Measured: 0.949 against 0.394; shuffled 0.120 (benchmarks/overfit_cpu_2026-11-23.md).
+Measured: 0.949 against 0.394; shuffled 0.120 (benchmarks/results/overfit_cpu_2026-11-23.md).
 """
 
 _base_ = './vittiny_debug.py'

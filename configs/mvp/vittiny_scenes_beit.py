@@ -11,7 +11,7 @@ The student predicts which of 256 typical patches each masked patch is. BEiT's t
 
 _base_ = './vittiny_scenes_simmim.py'
 
-custom_imports = dict(imports=['mvp_mm.miniature.patch_codebook'])
+custom_imports = dict(imports=['mvp_mm.models.baselines.patch_codebook'])
 
 model = dict(
     type='BEiT',

@@ -11,7 +11,7 @@ pixels; the same scenes, crops and steps.
 
 _base_ = './vittiny_scenes.py'
 
-custom_imports = dict(imports=['mvp_mm.miniature.token_map'], allow_failed_imports=False)
+custom_imports = dict(imports=['mvp_mm.models.baselines.token_map'], allow_failed_imports=False)
 
 model = dict(
     _delete_=True,

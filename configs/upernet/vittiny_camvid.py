@@ -5,7 +5,7 @@ Command:  bash tools/dist_train.sh configs/upernet/vittiny_camvid.py 1 \
               test_dataloader.dataset.data_root=DIR [model.backbone.init_cfg.checkpoint=FILE]
 Cost:     minutes on two CPU cores.
 Expected: at least 10 points of mIoU above the best constant class.
-Measured: 20.9 mIoU against 2.7 (benchmarks/camvid_cpu_2026-11-23.md).
+Measured: 20.9 mIoU against 2.7 (benchmarks/results/camvid_cpu_2026-11-23.md).
 
 DIR holds images/{train,val} and annotations/{train,val}. From scratch, unless a checkpoint is given.
 """

@@ -18,8 +18,8 @@ from ..hardware import cpu_instructions, cpu_name, has_native_bf16, usable_cores
 from ..stack import REQUIRED
 from ..version import __version__
 from ..zoo import cache_dir, download_weights, find_entry, list_models
+from ..zoo.custom_zoos import entries_at, zoo_places
 from ..zoo.downloads import offline
-from ..zoo.further import entries_at, zoo_places
 
 COMPONENTS = {
     MODELS: ('MVP', 'MVPViT', 'CLIPTargetGenerator', 'TimmTargetGenerator', 'MVPNeck', 'MVPLoss'),

@@ -4,8 +4,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..zoo import list_models
+from ..zoo.custom_zoos import all_entries
 from ..zoo.entries import Entry
-from ..zoo.further import all_entries
 
 COLUMNS = ('name', 'task', 'parameters', 'multiply-adds', 'paper', 'here', 'weights')
 

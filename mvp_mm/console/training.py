@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from ..datasets.image_files import find_images
-from ..datasets.labelled_images import LabelledImages
-from ..datasets.unlabelled_images import UnlabelledImages
+from ..datasets.sources.image_files import find_images
+from ..datasets.sources.image_folder import UnlabelledImages
+from ..datasets.sources.labelled_images import LabelledImages
 from ..engine import apply_options, build_runner, load_config
+from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..engine.config_check import require_sound_values
-from ..engine.safe_checkpoint import saved_checkpoints
 from ..zoo.entries import CONFIGS
 from .machine import batch_size, loader_workers, precision_in_words
 from .teacher_names import DEFAULT_TEACHER, teacher_config

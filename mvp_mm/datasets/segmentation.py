@@ -8,11 +8,11 @@ from mmseg.datasets.transforms import LoadAnnotations, LoadImageFromNDArray
 from mmseg.datasets.transforms.loading import InferencerLoader
 
 from ..registry import REGISTRIES
-from .ade20k import ADE20KImages
-from .camvid import CamVidDataset
-from .check_label_map import CheckLabelMap, LabelMapError
-from .scene_segmentation import SceneSegmentation
-from .segmentation_folder import SegmentationFolder
+from .sources.ade20k import ADE20KImages
+from .sources.camvid import CamVidDataset
+from .sources.scene_segmentation import SceneSegmentation
+from .sources.segmentation_folder import SegmentationFolder
+from .transforms.check_label_map import CheckLabelMap, LabelMapError
 
 __all__ = [
     'ADE20KImages',

@@ -1,10 +1,14 @@
 """What MMEngine runs: the runner, the optimiser wrapper, hooks."""
 
-from .block_wrapping import each_block
-from .broadcast_statistics_hook import BroadcastStatisticsHook
-from .class_count_hook import ClassCountHook
-from .exact_epoch_loop import ExactEpochLoop
-from .exact_iter_loop import ExactIterLoop
+from .checkpoint.safe_checkpoint_hook import SafeCheckpointHook
+from .checkpoint.safe_loading import register_safe_loading
+from .checkpoint.teacher_file import save_teacher
+from .distributed.block_wrapping import each_block
+from .hooks.broadcast_statistics_hook import BroadcastStatisticsHook
+from .hooks.class_count_hook import ClassCountHook
+from .hooks.stop_on_signal_hook import StopOnSignalHook
+from .hooks.throughput_hook import ThroughputHook
+from .hooks.unreadable_images_hook import UnreadableImagesHook
 from .launch import (
     OptionAction,
     apply_options,
@@ -20,17 +24,13 @@ from .launch import (
     use_bf16,
     use_test_time_augmentation,
 )
-from .layer_decay import MVPOptimWrapperConstructor
-from .linear_probe_optim_wrapper_constructor import LinearProbeOptimWrapperConstructor
-from .mvp_optim_wrapper import MVPOptimWrapper
+from .loops.exact_epoch_loop import ExactEpochLoop
+from .loops.exact_iter_loop import ExactIterLoop
 from .mvp_runner import MVPRunner
-from .safe_checkpoint_hook import SafeCheckpointHook
-from .safe_loading import register_safe_loading
-from .stop_on_signal_hook import StopOnSignalHook
-from .teacher_file import save_teacher
-from .throughput_hook import ThroughputHook
-from .total_batch import TotalBatchPlan, plan_total_batch
-from .unreadable_images_hook import UnreadableImagesHook
+from .optim.layer_decay import MVPOptimWrapperConstructor
+from .optim.linear_probe_optim_wrapper_constructor import LinearProbeOptimWrapperConstructor
+from .optim.mvp_optim_wrapper import MVPOptimWrapper
+from .optim.total_batch import TotalBatchPlan, plan_total_batch
 
 __all__ = [
     'BroadcastStatisticsHook',

@@ -15,10 +15,10 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..stack import quiet_stack_noise
+from .checkpoint.safe_checkpoint import saved_checkpoints
 from .config_check import TOP_LEVEL, merge_options, require_device_for, require_sound_values, unread_keys
+from .distributed.process_group import begin_process_group
 from .mvp_runner import MVPRunner
-from .process_group import begin_process_group
-from .safe_checkpoint import saved_checkpoints
 
 # By launcher: the variable that it sets for each process, and how it is used.
 LAUNCHERS = {

@@ -26,21 +26,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ..hardware import core_share
-from ..models.checkpoint_loading import local_path
-from ..models.tensor_files import renamed, tensors_by_name
-from ..models.whole_model import fill_whole, start_from
-from .broadcast_statistics_hook import BroadcastStatisticsHook
-from .data_parallel import ddp_config, halve_gradients
-from .deferred_message_hub import DeferredMessageHub
-from .evaluation_loop import as_evaluation
-from .exact_resume import ExactResume
-from .fitted_loader import fit_loader
-from .freed_memory import keep_freed_memory
-from .late_agreement import control_group
-from .once_formatted_config import OnceFormattedConfig
-from .process_group import begin_process_group, end_process_group_at_exit, in_step_with_peers
-from .resumed_settings import ResumedSettings
-from .safe_checkpoint import (
+from ..weights.fill_model import fill_whole, start_from
+from ..weights.load import local_path
+from ..weights.read import renamed, tensors_by_name
+from .cached_config_text import OnceFormattedConfig
+from .checkpoint.exact_resume import ExactResume
+from .checkpoint.resumed_settings import ResumedSettings
+from .checkpoint.safe_checkpoint import (
     check_whole,
     load_checkpoint_file,
     make_plain,
@@ -48,11 +40,19 @@ from .safe_checkpoint import (
     saved_checkpoints,
     written_whole,
 )
-from .single_image_hook import TORCHS_WORDS, SingleImageHook, single_value_message
-from .stop_on_signal_hook import StopOnSignalHook
-from .surviving_logs import survive_full_disk
-from .total_batch import counted_processes, plan_total_batch, stretch_iterations
-from .work_dir_lock import only_training_in
+from .checkpoint.work_dir_lock import only_training_in
+from .clamp_workers import fit_loader
+from .deferred_message_hub import DeferredMessageHub
+from .disk_full_logging import survive_full_disk
+from .distributed.data_parallel import ddp_config, halve_gradients
+from .distributed.late_agreement import control_group
+from .distributed.process_group import begin_process_group, end_process_group_at_exit, in_step_with_peers
+from .hooks.broadcast_statistics_hook import BroadcastStatisticsHook
+from .hooks.single_image_hook import TORCHS_WORDS, SingleImageHook, single_value_message
+from .hooks.stop_on_signal_hook import StopOnSignalHook
+from .loops.evaluation_loop import as_evaluation
+from .optim.freed_memory import keep_freed_memory
+from .optim.total_batch import counted_processes, plan_total_batch, stretch_iterations
 
 # What is built where a config names one of MMEngine's loops.
 EXACT_LOOPS = {

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from torch import nn
 
-from ..datasets.read_rgb import read_rgb
+from ..datasets.transforms.decode_image import read_rgb
 from ..models.from_config import build_from_config
 from ..stack import quiet_stack_noise
 

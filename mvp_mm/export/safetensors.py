@@ -5,9 +5,9 @@ from pathlib import Path
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from ..models.checkpoint_loading import load_pretrained
-from ..models.position_fitting import times
-from ..models.relative_position import INDEX
+from ..weights.bias_tables import INDEX
+from ..weights.fit_positions import times
+from ..weights.load import load_pretrained
 from .student import Student
 from .target import ExportTarget, Outputs
 

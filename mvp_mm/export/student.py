@@ -16,19 +16,12 @@ from mmpretrain.registry import DATASETS, MODELS
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from ..models.checkpoint_loading import fill, local_path
-from ..models.from_weights import architecture_of
-from ..models.mvp_vit import MVPViT
-from ..models.relative_position import INDEX
-from ..models.tensor_files import (
-    dotted,
-    read_checkpoint,
-    record_grid,
-    renamed,
-    require_finite,
-    tensors_by_name,
-)
+from ..models.backbones.mvp_vit import MVPViT
 from ..stack import quiet_stack_noise
+from ..weights.bias_tables import INDEX
+from ..weights.infer_arch import architecture_of
+from ..weights.load import fill, local_path
+from ..weights.read import dotted, read_checkpoint, record_grid, renamed, require_finite, tensors_by_name
 
 # A linear classifier in this package's and mmpretrain's, Microsoft's and timm's, and transformers' files.
 CLASSIFIERS = ('head.fc', 'head', 'classifier')

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ..models.gelu import GELU
+from ..models.backbones.gelu import GELU
 from .student import Student
 
 # From a batch of images to some of the outputs of `Student.forward` and `masked`, by the same names.

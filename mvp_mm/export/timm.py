@@ -9,9 +9,9 @@ from safetensors import torch as safetensors
 from timm.models.beit import Beit
 from torch import Tensor
 
-from ..models.checkpoint_loading import BEIT_NAMES
-from ..models.position_fitting import times
-from ..models.relative_position import INDEX
+from ..weights.bias_tables import INDEX
+from ..weights.fit_positions import times
+from ..weights.load import BEIT_NAMES
 from .student import Student
 from .target import FRESH_NORM, ExportTarget, Outputs, pools, unlike_beit
 

@@ -8,7 +8,7 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from ..models.transformers_names import names_to_transformers
+from ..weights.names.transformers import names_to_transformers
 from .student import Student, every_other_patch
 from .target import FRESH_NORM, ExportTarget, Outputs, pools, unlike_beit
 

@@ -1,17 +1,13 @@
 """What learns: the algorithm, the student, the teachers, the neck, the loss."""
 
+from .backbones.mvp_vit import MVPViT
+from .clip.clip import CLIPTeacher
 from .data_preprocessor import MVPDataPreprocessor
-from .mvp import MVP
-from .mvp_loss import MVPLoss
-from .mvp_neck import MVPNeck
-from .mvp_vit import MVPViT
-from .target_generators import (
-    CLIPTargetGenerator,
-    PixelTargetGenerator,
-    TargetGenerator,
-    TimmTargetGenerator,
-)
-from .teachers import CLIPTeacher, DINOTeacher
+from .dino.dino import DINOTeacher
+from .mvp.mvp import MVP
+from .mvp.mvp_loss import MVPLoss
+from .mvp.mvp_neck import MVPNeck
+from .target_generators import CLIPTargetGenerator, PixelTargetGenerator, TargetGenerator, TimmTargetGenerator
 
 __all__ = [
     'MVP',

@@ -10,11 +10,11 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from .checkpoint_loading import fill, load_pretrained, read_weights
-from .mvp_vit import MVPViT
-from .relative_position import Grid
-from .target_generators.weight_files import require_fit
-from .whole_model import fill_whole
+from ..weights.bias_tables import Grid
+from ..weights.fill_model import fill_whole
+from ..weights.load import fill, load_pretrained, read_weights
+from ..weights.locate import require_fit
+from .backbones.mvp_vit import MVPViT
 
 
 def build_from_config(

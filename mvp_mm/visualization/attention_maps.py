@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.relative_position import Grid
+from ..weights.bias_tables import Grid
 from .viewed_model import ViewedModel
 
 PERCENTILES = (0.01, 0.99)  # between which colours are spread: a few odd patches do not take all of them

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from ..models.relative_position import Grid
+from ..weights.bias_tables import Grid
 from .attention_maps import TokenView, patch_similarity, token_colours, view_student, view_teacher
 from .paper_figure import new_figure
 from .shown_image import Point, ShownImage, patch_grid, resized

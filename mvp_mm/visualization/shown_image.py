@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..datasets.load_rgb_image import LoadRGBImage
 from ..datasets.scenes import SceneCollection
-from ..models.relative_position import Grid
+from ..datasets.transforms.load_rgb_image import LoadRGBImage
+from ..weights.bias_tables import Grid
 
 SCENES = 'scenes:'
 FITS = ('crop', 'whole')

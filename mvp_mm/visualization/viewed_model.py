@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..engine import apply_options
 from ..models import MVPViT, TargetGenerator
-from ..models.checkpoint_loading import load_pretrained
+from ..weights.load import load_pretrained
 from ..zoo.hub import get_model, model_config
 
 NO_TEACHER = '{} has no teacher: only the pre-training configs of MVP have a target_generator'

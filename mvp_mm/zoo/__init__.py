@@ -1,8 +1,8 @@
 """Models by name: configs, weights, and where both come from."""
 
+from .custom_zoos import add_zoo
 from .downloads import cache_dir, fetch, fetch_address
 from .entries import Entry
-from .further import add_zoo
 from .hub import download_weights, find_entry, get_model, list_models, model_config, register_in_mmpretrain
 
 __all__ = [

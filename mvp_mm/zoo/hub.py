@@ -10,8 +10,8 @@ from torch import nn
 
 from ..models.from_config import build_from_config, build_student, build_teacher
 from ..stack import quiet_stack_noise
+from .custom_zoos import all_entries, config_of, local_file
 from .entries import SHIPPED, Entry, shipped_entries
-from .further import all_entries, config_of, local_file
 
 
 def list_models(pattern: str = '*', task: str | None = None, pretrained: bool = False) -> list[str]:

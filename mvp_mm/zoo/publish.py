@@ -15,16 +15,16 @@ from mmengine.config import Config
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from ..engine.safe_checkpoint import saved_checkpoints
-from ..models.position_fitting import grid_of_positions, indices_of, times
-from ..models.relative_position import INDEX, TABLE, Grid
-from ..models.tensor_files import BACKBONE, read_checkpoint, recorded_grid, tensors_by_name
+from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..version import __version__
 from ..visualization.training_curves import read_run, validation_keys
+from ..weights.bias_tables import INDEX, TABLE, Grid
+from ..weights.fit_positions import grid_of_positions, indices_of, times
+from ..weights.read import BACKBONE, read_checkpoint, recorded_grid, tensors_by_name
 from .complexity import complexity
+from .custom_zoos import INDEX as INDEX_FILE
+from .custom_zoos import config_of
 from .entries import entry_of, rows_of
-from .further import INDEX as INDEX_FILE
-from .further import config_of
 from .hub import build_published
 
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')

@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.dataset import default_collate
 from torch.utils.data import DataLoader
 
-from mvp_mm.datasets import EpochSampler, SampleIndex, UnlabelledImages, epoch_sampler
+from mvp_mm.datasets import EpochSampler, SampleIndex, UnlabelledImages
+from mvp_mm.datasets.samplers import epoch_sampler
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'mvp'
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 import mvp_mm.datasets.segmentation  # noqa: F401
 from mvp_mm.datasets import FastCrop
-from mvp_mm.datasets.read_rgb import read_rgb
+from mvp_mm.datasets.transforms.decode_image import read_rgb
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('[!_]*/*.py'))

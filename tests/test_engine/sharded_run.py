@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import torch
+from faults.tiny_run import write_photographs
 from mmengine.hooks import Hook
 
 from mvp_mm.engine import build_runner, load_config
-from mvp_mm.faults.tiny_run import write_photographs
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
-from mvp_mm.engine.data_parallel import halve_gradients
+from mvp_mm.engine.distributed.data_parallel import halve_gradients
 
 
 class Parallel:

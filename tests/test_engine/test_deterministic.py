@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from faults.tiny_run import digest, last_checkpoint, tiny_config, write_photographs
 
 from mvp_mm.engine import build_runner
-from mvp_mm.faults.tiny_run import digest, last_checkpoint, tiny_config, write_photographs
 
 
 @pytest.fixture

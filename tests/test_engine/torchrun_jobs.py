@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from mvp_mm.faults.kills import free_port
+from faults.kills import free_port
 
 __all__ = ['free_port', 'run']
 ROOT = Path(__file__).parents[2]
@@ -17,7 +17,6 @@ def run(command, **environment):
     environment = {
         **os.environ,
         'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
-        'PYTHONPATH': str(ROOT),
         'OMP_NUM_THREADS': '1',
         'CUDA_VISIBLE_DEVICES': '',
         **environment,

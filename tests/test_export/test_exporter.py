@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from mvp_mm.export import TARGETS, ParityError, export, load_student
 from mvp_mm.export.parity import TOLERANCE
 from mvp_mm.models import MVPViT
-from mvp_mm.models.checkpoint_loading import load_pretrained
-from mvp_mm.models.relative_position import TABLE, resize_table
+from mvp_mm.weights.bias_tables import TABLE, resize_table
+from mvp_mm.weights.load import load_pretrained
 
 STAGES = ('pretraining', 'classification', 'segmentation')  # of conftest.py
 SIZE, CLASSES = 40, 5

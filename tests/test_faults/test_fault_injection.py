@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 
 import torch
-
-from mvp_mm.faults.bad_images import WAYS
-from mvp_mm.faults.kills import Outcome, Undisturbed
-from mvp_mm.faults.phase_hook import PHASES, Position, read_position
-from mvp_mm.faults.report import kills_section, truncations_section
-from mvp_mm.faults.tiny_run import digest
+from faults.bad_images import WAYS
+from faults.kills import Outcome, Undisturbed
+from faults.phase_hook import PHASES, Position, read_position
+from faults.report import kills_section, truncations_section
+from faults.tiny_run import digest
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools/analysis_tools/fault_injection.py'

@@ -7,15 +7,17 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from mvp_mm.models import MVPViT, TimmTargetGenerator, attention
-from mvp_mm.models.attention import (
+from mvp_mm.models import MVPViT, TimmTargetGenerator
+from mvp_mm.models.backbones import attention
+from mvp_mm.models.backbones.attention import (
     ALIGNMENT,
     aligned,
     biased_attention,
     explicit_attention,
     fused_attention,
 )
-from mvp_mm.models.relative_position import num_table_rows, relative_position_bias, relative_position_index
+from mvp_mm.models.backbones.relative_position import relative_position_bias
+from mvp_mm.weights.bias_tables import num_table_rows, relative_position_index
 
 BATCH, HEADS, LENGTH, WIDTH = 3, 2, 13, 8
 

@@ -3,13 +3,7 @@ import math
 
 import pytest
 
-from mvp_mm.visualization.training_curves import (
-    draw_curves,
-    read_log,
-    read_run,
-    read_runs,
-    smoothed,
-)
+from mvp_mm.visualization.training_curves import draw_curves, read_log, read_run, read_runs, smoothed
 
 
 def row(iteration, **values):

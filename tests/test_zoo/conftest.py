@@ -88,9 +88,9 @@ def own_cache(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr('mvp_mm.zoo.downloads.FIRST_WAIT', 0.0)
     monkeypatch.setattr('mvp_mm.zoo.downloads.ATTEMPTS', 2)
-    monkeypatch.setattr('mvp_mm.zoo.further.FIRST_WAIT', 0.0)
-    monkeypatch.setattr('mvp_mm.zoo.further._added', [])
-    monkeypatch.setattr('mvp_mm.zoo.further._indices', {})
+    monkeypatch.setattr('mvp_mm.zoo.custom_zoos.FIRST_WAIT', 0.0)
+    monkeypatch.setattr('mvp_mm.zoo.custom_zoos._added', [])
+    monkeypatch.setattr('mvp_mm.zoo.custom_zoos._indices', {})
     return tmp_path / 'torch' / 'hub' / 'mvp_mm'
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone's programs, which are not installed
+
 import mvp_mm.engine as engine
-from mvp_mm.benchmark import data as measure
-from mvp_mm.benchmark.machine import describe_machine
+from benchmarks import data as measure
+from benchmarks.processor import describe_machine
 
 CONFIG = Path(__file__).parents[2] / 'configs/mvp/vitb16_in1k.py'
 

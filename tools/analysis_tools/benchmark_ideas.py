@@ -5,8 +5,13 @@
 See docs/performance.md.
 """
 
-from mvp_mm.benchmark.command_line import run_benchmark
-from mvp_mm.benchmark.ideas_report import benchmark_ideas
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone's programs, which are not installed
+
+from benchmarks.command_line import run_benchmark
+from benchmarks.ideas_report import benchmark_ideas
 
 
 def main() -> None:

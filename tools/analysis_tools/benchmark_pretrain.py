@@ -8,10 +8,14 @@ See docs/performance.md.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
-from mvp_mm.benchmark.command_line import add_one_heap, run_benchmark
-from mvp_mm.benchmark.pretrain_report import benchmark_pretrain
-from mvp_mm.benchmark.pretrain_variants import PEERS
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone's programs, which are not installed
+
+from benchmarks.command_line import add_one_heap, run_benchmark
+from benchmarks.pretrain_report import benchmark_pretrain
+from benchmarks.pretrain_variants import PEERS
 
 
 def more(parser: argparse.ArgumentParser) -> None:

@@ -4,9 +4,13 @@ Prints Markdown tables; --sheet writes a picture of crops of either kind.
 """
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone's programs, which are not installed
 
 import mvp_mm.engine as engine
-from mvp_mm.benchmark import data as measure
+from benchmarks import data as measure
 
 
 def main() -> None:

@@ -6,13 +6,17 @@ See docs/performance.md.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone's programs, which are not installed
+
 import mvp_mm.engine as engine
-from mvp_mm.benchmark.command_line import without_warnings
-from mvp_mm.benchmark.loss_parity import largest_difference
-from mvp_mm.benchmark.machine import describe_machine
+from benchmarks.command_line import without_warnings
+from benchmarks.loss_parity import largest_difference
+from benchmarks.processor import describe_machine
 
 
 def main() -> None:

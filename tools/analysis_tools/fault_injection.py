@@ -17,8 +17,12 @@ from pathlib import Path
 
 from rich.progress import track
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone's programs, which are not installed
+sys.path.insert(1, str(Path(__file__).resolve().parents[2] / 'tests'))
+
+from faults import bad_images, kills, report
+
 import mvp_mm.engine as engine
-from mvp_mm.faults import bad_images, kills, report
 
 
 def main() -> None:

@@ -16,12 +16,16 @@ os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
 os.environ.setdefault('TORCH_WARM_POOL', '0')
 
 import argparse  # noqa: E402
+import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone's programs, which are not installed
+sys.path.insert(1, str(Path(__file__).resolve().parents[2] / 'tests'))
+
 import mvp_mm.engine as engine  # noqa: E402
-from mvp_mm.benchmark.gpu import check, imports, stages  # noqa: E402, F401
+from benchmarks.gpu import check, imports, stages  # noqa: E402, F401
 
 
 def main() -> None:

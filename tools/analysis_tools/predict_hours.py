@@ -7,9 +7,13 @@ docs/performance.md for what is assumed beside them.
 """
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone's programs, which are not installed
 
 import mvp_mm.engine as engine
-from mvp_mm.benchmark.hours import Assumptions, predicted_hours
+from benchmarks.hours import Assumptions, predicted_hours
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ...hardware import usable_cores
-from ..image_files import find_images
+from ..sources.image_files import find_images
 from .download import ChecksumError, DownloadError, download_file, file_digests
 from .unpack import UnpackLimits, require_archive, unpack_archive
 

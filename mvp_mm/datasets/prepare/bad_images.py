@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ...hardware import usable_cores
-from ..load_rgb_image import UNREADABLE, LoadRGBImage, UnreadableImageError
+from ..transforms.load_rgb_image import UNREADABLE, LoadRGBImage, UnreadableImageError
 
 # Steps of a pipeline that read files, or say whether what they hold can be used.
 LOADING = ('LoadImageFromFile', 'LoadAnnotations', 'CheckLabelMap')

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from ..image_files import ENDINGS, is_hidden
+from ..sources.image_files import ENDINGS, is_hidden
 
 CLASSES = 1_000
 COUNTS = dict(train=1_281_167, val=50_000)

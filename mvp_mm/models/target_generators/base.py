@@ -10,8 +10,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..backbones.gelu import use_compiled_gelu
 from ..compilation import compiles, require_choice
-from ..gelu import use_compiled_gelu
 from .channel_statistics import channel_statistics
 from .last_attention import attention_in_a_run
 from .probe import probe

@@ -9,7 +9,7 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..patch_embedding import embed_patches
+from ..backbones.patch_embedding import embed_patches
 from .base import Grid, TargetGenerator
 from .clip_source import build_visual_without_weights, find_clip
 from .clip_weights import find_weights, load_clip_visual

@@ -10,7 +10,7 @@ import open_clip
 import torch
 from torch import nn
 
-from ..tensor_files import first_line
+from ...weights.read import first_line
 from .channel_statistics import channel_statistics
 
 HUB = 'hf-hub:'

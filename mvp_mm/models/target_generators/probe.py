@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..tensor_files import first_line
+from ...weights.read import first_line
 
 Encode = Callable[[nn.Module, Tensor, tuple[int, int]], Tensor]
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..attention import self_attention
+from ..backbones.attention import self_attention
 
 
 class SelfAttention(nn.MultiheadAttention):

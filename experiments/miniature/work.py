@@ -1,0 +1,206 @@
+"""Do one piece of the experiment. Run as a process of its own by :mod:`run`."""
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from mmengine.fileio import dump, load
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, find_latest_checkpoint
+from mmpretrain.registry import MODELS
+
+from mvp_mm import engine
+from mvp_mm.hardware import has_native_bf16
+
+from .plan import GUIDANCES, LENGTHS, TUNING_SEED, Length, Piece, Recipe
+from .probe import class_and_mean, probe_scores
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+def do(piece: Piece, length: Length, out: Path, options: dict | None = None) -> dict:
+    """Do a piece, or go on with it, and return its figures.
+
+    Args:
+        piece: The piece; what it needs is done and lies in ``out``.
+        length: Numbers of scenes, epochs and steps.
+        out: Folder of the experiment.
+        options: Further config options of trainings, for tests.
+
+    Returns:
+        ``seconds`` and the figures of its kind: cosines, accuracies or mIoU.
+    """
+    work = {
+        'pretrain': _pretrain,
+        'segment': _segment,
+        'probe': _probe,
+        'probe-teacher': _probe_teacher,
+    }[piece.kind]
+    start = time.perf_counter()
+    figures = work(piece, length, out, options or {})
+    return dict(figures, seconds=round(time.perf_counter() - start, 1))
+
+
+def _pretrain(piece: Piece, length: Length, out: Path, options: dict) -> dict:
+    guidance = GUIDANCES[piece.guidance]
+    epochs = max(1, round(length.epochs * guidance.epochs_factor))
+    runner = scenes_runner(
+        guidance.config,
+        out / 'work' / piece.name,
+        {
+            'randomness.seed': piece.seed,
+            'train_dataloader.dataset.count': length.scenes,
+            'train_dataloader.dataset.cache_dir': str(out / 'scenes'),
+            'train_cfg.max_epochs': epochs,
+            'param_scheduler.1.end': epochs,
+            **guidance.options,
+            **options,
+        },
+        resume=True,
+    )
+    runner.train()
+    figures = runner.test() if runner.cfg.get('test_evaluator') else {}
+    return dict(figures, checkpoint=_last_checkpoint(out, piece.name))
+
+
+def _segment(piece: Piece, length: Length, out: Path, options: dict) -> dict:
+    tuning = piece.name.startswith('tune-')
+    recipe = piece.recipe or _best_recipe(piece, out)
+    chosen = {
+        'randomness.seed': piece.seed,
+        'train_dataloader.dataset.count': piece.labels,
+        # every seed has labelled scenes of its own
+        'train_dataloader.dataset.scene_seed': TUNING_SEED if tuning else piece.seed,
+        'train_dataloader.dataset.cache_dir': str(out / 'scenes'),
+        **recipe_options(recipe),
+        **segmentation_length(length.steps),
+        'default_hooks.checkpoint.interval': max(1, length.steps // 4),
+        **{f'model.backbone.{key}': value for key, value in GUIDANCES[piece.guidance].backbone.items()},
+    }
+    if 'arch' in GUIDANCES[piece.guidance].backbone:
+        width = GUIDANCES[piece.guidance].backbone['arch']['embed_dims']
+        chosen |= {
+            'model.neck.embed_dim': width,
+            'model.decode_head.in_channels': [width] * 4,
+            'model.auxiliary_head.in_channels': width,
+        }
+    if piece.frozen:
+        chosen['model.backbone.frozen_stages'] = 4
+    checkpoint = _student_checkpoint(piece, out)
+    if checkpoint is None:
+        chosen['model.backbone.init_cfg'] = None
+    else:
+        chosen['model.backbone.init_cfg.checkpoint'] = checkpoint
+    runner = scenes_runner(
+        'upernet/vittiny_scenes.py', out / 'work' / piece.name, chosen | options, resume=True
+    )
+    runner.train()
+    if tuning:  # on validation scenes
+        return dict(miou=float(runner.message_hub.get_scalar('val/mIoU').current()), **asdict(recipe))
+    return dict(miou=float(runner.test()['mIoU']), **asdict(recipe))
+
+
+def _best_recipe(piece: Piece, out: Path) -> Recipe:
+    tried = [load(out / f'{name}.json') for name in piece.needs if name.startswith('tune-')]
+    best = max(tried, key=lambda figures: figures['miou'])
+    return Recipe(best['rate'], best['decay'])
+
+
+def _probe(piece: Piece, length: Length, out: Path, options: dict) -> dict:
+    from mvp_mm.models import MVPViT
+
+    torch.manual_seed(piece.seed)
+    cfg = engine.load_config(str(CONFIGS / 'mvp' / 'vittiny_scenes.py'))
+    settings = dict(
+        cfg.model.backbone, with_mask_token=False, use_shared_rel_pos_bias=False, use_rel_pos_bias=True
+    )
+    settings.pop('type')
+    settings |= GUIDANCES[piece.guidance].backbone
+    if 'arch' in GUIDANCES[piece.guidance].backbone:
+        settings['arch'] = dict(cfg.model.backbone.arch, **GUIDANCES[piece.guidance].backbone['arch'])
+    checkpoint = _student_checkpoint(piece, out)
+    settings['init_cfg'] = None
+    if checkpoint is not None:
+        settings['init_cfg'] = dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
+    student = MVPViT(**settings)
+    student.init_weights()
+    student.eval()
+    return probe_scores(lambda images: class_and_mean(student(images)[-1]))
+
+
+def _probe_teacher(piece: Piece, length: Length, out: Path, options: dict) -> dict:
+    cfg = engine.load_config(str(CONFIGS / GUIDANCES[piece.guidance].config))
+    init_default_scope('mmpretrain')
+    teacher = MODELS.build(cfg.model.target_generator)
+    return probe_scores(lambda images: class_and_mean(teacher(images)))
+
+
+def scenes_runner(config: str, work_dir: Path, options: dict, resume: bool = False) -> Runner:
+    """The runner of a config below ``configs``, in bf16 where the machine has instructions for it.
+
+    Args:
+        config: Its path there.
+        work_dir: Folder of the run.
+        options: Config options.
+        resume: Go on from the last checkpoint of the folder, if there is one. Default False.
+    """
+    cfg = engine.load_config(str(CONFIGS / config), work_dir=str(work_dir), cfg_options=options)
+    if has_native_bf16():
+        engine.use_bf16(cfg)
+    cfg.resume = resume
+    return engine.build_runner(cfg)
+
+
+def recipe_options(recipe: Recipe) -> dict:
+    """Config options of a segmentation that learns by this recipe."""
+    return {
+        'optim_wrapper.optimizer.lr': recipe.rate,
+        'optim_wrapper.paramwise_cfg.layer_decay_rate': recipe.decay,
+    }
+
+
+def segmentation_length(steps: int) -> dict:
+    """Config options of a segmentation of so many steps, a tenth of them warm-up."""
+    warmup = max(1, steps // 10)
+    return {
+        'train_cfg.max_iters': steps,
+        'train_cfg.val_interval': steps,
+        'param_scheduler.0.end': warmup,
+        'param_scheduler.1.begin': warmup,
+        'param_scheduler.1.end': steps,
+    }
+
+
+def _student_checkpoint(piece: Piece, out: Path) -> str | None:
+    if not GUIDANCES[piece.guidance].config:
+        return None
+    return str(out / load(out / f'pretrain-{piece.guidance}-s{piece.seed}.json')['checkpoint'])
+
+
+def _last_checkpoint(out: Path, name: str) -> str:
+    path = Path(find_latest_checkpoint(str(out / 'work' / name)))
+    return str(Path('work') / name / path.name)  # seen from `out`, which may be moved
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('piece', help='a Piece as JSON')
+    parser.add_argument('length', help='a name of LENGTHS')
+    parser.add_argument('out', type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # two processes of one thread are faster than one of two at this size
+    values = json.loads(args.piece)
+    values['needs'] = tuple(values['needs'])
+    values['recipe'] = values['recipe'] and Recipe(**values['recipe'])
+    piece = Piece(**values)
+    figures = do(piece, LENGTHS[args.length], args.out)
+    temporary = args.out / f'.{piece.name}.json'
+    dump(figures, temporary, file_format='json')
+    temporary.rename(args.out / f'{piece.name}.json')
+
+
+if __name__ == '__main__':
+    main()

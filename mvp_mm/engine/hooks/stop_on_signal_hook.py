@@ -1,0 +1,144 @@
+"""A run that is told to stop saves a checkpoint first."""
+
+import multiprocessing
+import multiprocessing.util
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any, NoReturn
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ..checkpoint.exact_resume import at_step_boundary
+from ..checkpoint.safe_checkpoint_hook import SafeCheckpointHook
+from ..distributed.late_agreement import LateAgreement, agree
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Whether the training process is leaving, and means what it sends to the workers it still has.
+_leaving = multiprocessing.RawValue('b', 0)
+
+
+@HOOKS.register_module()
+class StopOnSignalHook(Hook):
+    """On SIGTERM or SIGINT, save a checkpoint after the optimiser step at hand and end the run.
+
+    What a pre-empted job of a cluster gets, and what Ctrl-C sends. A validation is broken off, and made up
+    for when the run goes on. It is enough that one process gets the signal: all agree after each step, and
+    act one step later together, or in the last one at once. A second signal ends the process at once. Workers
+    of the loaders outlive a signal that is sent to all processes of a job. The exit status is 128 plus the
+    number of the signal.
+
+    Args:
+        merge_seconds: What comes within so many seconds of the first signal is the same request, because
+            clusters and torchrun pass one on in several ways. Default 2.
+
+    Raises:
+        SystemExit: While training, after the checkpoint.
+    """
+
+    priority = 'LOWEST'  # after the regular checkpoint
+
+    def __init__(self, merge_seconds: float = 2) -> None:
+        self.merge_seconds = merge_seconds
+        self._received = 0
+        self._since = 0.0
+        self._previous: dict = {}
+        self._agreement = LateAgreement('max')
+
+    def before_train(self, runner: Runner) -> None:
+        """Take over the signals, here and in the loaders' workers."""
+        if threading.current_thread() is not threading.main_thread():
+            runner.logger.warning('Training runs in a thread: SIGTERM and SIGINT end it without a checkpoint')
+            return
+        # Called before workers are ended, also where this process is another one's child and has no atexit.
+        multiprocessing.util.Finalize(None, setattr, (_leaving, 'value', 1), exitpriority=100)
+        self._received = 0
+        self._agreement = LateAgreement('max')
+        self._speaks = is_main_process()
+        self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                loader = loop.dataloader
+                loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn, _leaving)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Stop if a process was told to."""
+        number = self._agreement.exchange(self._received)
+        if self.is_last_train_iter(runner):
+            number = max(number, self._agreement.settle())
+        if number and at_step_boundary(runner):
+            self._stop(runner, number, runner.iter + 1)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Note how many batches every process has, because they agree after each of these."""
+        self._common_batches = agree(len(runner.val_loop.dataloader), 'min')
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: object = None
+    ) -> None:
+        """Stop in a validation that is part of training."""
+        in_training = self._previous and batch_idx < self._common_batches
+        if in_training and (number := self._agreement.exchange(self._received)):
+            self._stop(runner, number, runner.iter)
+
+    def after_train(self, runner: Runner) -> None:
+        """Give the signals back."""
+        self._agreement.settle()
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Let the signals do what they did before."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if not self._received:
+            self._received, self._since = number, time.monotonic()
+            if self._speaks:  # os.write, because a signal may come in the middle of a print
+                told = f'\n{signal.Signals(number).name}: saving a checkpoint after this step, then the run '
+                os.write(2, f'{told}ends; a second signal ends it at once\n'.encode())
+        elif time.monotonic() - self._since >= self.merge_seconds:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def _stop(self, runner: Runner, number: int, iteration: int) -> NoReturn:
+        hook = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
+        if hook is None:
+            saved = 'without a checkpoint, because the config has no checkpoint hook'
+        elif hook.save_now(runner, iteration):
+            saved = f'{hook.last_ckpt} is saved; go on from it with --resume (mvp-mm: the same command)'
+        else:
+            saved = 'its checkpoint could not be written (see above)'
+        runner.logger.warning(
+            f'Stopped by {signal.Signals(number).name} after {iteration} iterations: {saved}'
+        )
+        self.give_back()
+        raise SystemExit(128 + number)
+
+
+def _begin_worker(then: Callable[[int], None] | None, leaving: Any, worker: int) -> None:
+    """Set up a loader's worker: a first signal is the training process's affair, unless that sends it."""
+    signals = 0
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        nonlocal signals
+        signals += 1
+        if leaving.value:
+            os._exit(0)  # of any other status torch would complain
+        if signals > 1:
+            os._exit(128 + number)
+
+    for number in SIGNALS:
+        signal.signal(number, receive)
+    if then is not None:
+        then(worker)

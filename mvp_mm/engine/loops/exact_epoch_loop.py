@@ -1,0 +1,67 @@
+"""MMEngine's loop over epochs, which goes on in the middle of one."""
+
+import logging
+
+from mmengine.logging import print_log
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop
+from torch import nn
+
+from ..checkpoint.exact_resume import ExactResume
+
+
+@LOOPS.register_module()
+class ExactEpochLoop(ExactResume, EpochBasedTrainLoop):
+    """MMEngine's ``EpochBasedTrainLoop``, with its arguments, and restarts that change nothing.
+
+    MMEngine begins an epoch anew that was stopped in the middle. :class:`MVPRunner` takes this loop wherever
+    a config says ``EpochBasedTrainLoop``.
+    """
+
+    def run(self) -> nn.Module:
+        """Train."""
+        self.runner.call_hook('before_train')
+        if self._position() == 0:
+            self._make_up_validation(self._epoch, self._max_epochs)
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._validate_if_due(self._epoch, self._max_epochs)
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def prepare_restart(self, state: dict | None) -> None:
+        """Find the place in epochs of the length that they have now.
+
+        After epochs of another length, it is the beginning of the next one; after a run that counted
+        iterations, where as many iterations end.
+        """
+        super().prepare_restart(state)
+        length = len(self.dataloader)
+        before = (state or {}).get('iterations_per_epoch', length)
+        if before is None:
+            self._epoch = self._iter // length
+        elif before != length:
+            self._iter = self._epoch * length
+
+    def run_epoch(self) -> None:
+        """Train for an epoch, or for the rest of one."""
+        start = self._position()
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for index, batch in enumerate(self._batches(start), start):
+            self.run_iter(index, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _position(self) -> int:
+        """Iterations of this epoch that are done."""
+        done = self._iter - self._epoch * len(self.dataloader)
+        if 0 <= done <= len(self.dataloader):
+            return done
+        print_log(
+            f'{self._iter} iterations are not {self._epoch} epochs of {len(self.dataloader)} and a part of '
+            'another: the epoch is begun anew',
+            'current',
+            level=logging.WARNING,
+        )
+        return 0

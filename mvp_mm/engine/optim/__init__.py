@@ -1,0 +1,1 @@
+"""Optimizer wrappers, parameter groups and the total batch."""

@@ -1,0 +1,61 @@
+"""Keep what a step that could not be made was made from."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank, is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from ..checkpoint.safe_checkpoint import make_plain, written_whole
+
+LISTED = 8
+
+
+def sample_names(batch: Any) -> list[str]:
+    """Path, or else index, of each sample of a batch that has OpenMMLab's samples."""
+    samples = batch.get('data_samples') if isinstance(batch, dict) else None
+    known = [sample for sample in samples or [] if isinstance(sample, BaseDataElement)]
+    return [str(sample.get('img_path', sample.get('sample_idx', 'without a name'))) for sample in known]
+
+
+def keep_bad_batch(runner: Runner, batch: Any, names: list[str], reason: str) -> str:
+    """Save a batch and the weights that it was too much for, as plain data.
+
+    Args:
+        runner: The runner.
+        batch: From the loader.
+        names: Of the samples of the step, which may have had several batches.
+        reason: What was wrong with it.
+
+    Returns:
+        A sentence for the error: which samples, and where they are.
+    """
+    path = Path(runner.work_dir) / f'bad_batch_iter_{runner.iter + 1}_rank_{get_rank()}.pth'
+    rest = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
+    told = f'The samples of the last step: {", ".join(names[:LISTED])}{rest}.' if names else ''
+    content = dict(iteration=runner.iter + 1, samples=names, reason=reason, batch=_as_data(batch))
+    if is_main_process():
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        content['state_dict'] = _as_data(model.state_dict())
+    make_plain(content)
+    try:
+        with written_whole(path) as temporary:
+            torch.save(content, temporary)
+    except (OSError, RuntimeError) as error:  # torch's word for a full disk is RuntimeError
+        return f'{told} The last batch could not be saved ({error}).'
+    return f'{told} The last batch, and the weights, are in {path}.'
+
+
+def _as_data(value: Any) -> Any:
+    """A batch without OpenMMLab's classes, on the CPU: a file of a GPU's tensors opens only where one is."""
+    if isinstance(value, BaseDataElement):
+        return _as_data(value.to_dict())
+    if isinstance(value, dict):
+        return {key: _as_data(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_data(entry) for entry in value]
+    return value.cpu() if isinstance(value, Tensor) else value

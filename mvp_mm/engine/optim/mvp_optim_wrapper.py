@@ -1,0 +1,225 @@
+"""Mixed precision without a loss scaler, and steps that a bad number cannot spoil."""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_reduce
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from ...hardware import automatic_precision, has_native_bf16
+
+
+@OPTIM_WRAPPERS.register_module()
+class MVPOptimWrapper(OptimWrapper):
+    """MMEngine's optimiser wrapper with bf16 on CUDA and CPU, and a guard against non-finite steps.
+
+    bf16 has float32's range, so it needs no loss scaling; MMEngine's AMP wrapper scales all the same,
+    and refuses a CPU. A step whose loss or gradient is not finite is skipped on every rank alike (the
+    gradient norm after the all-reduce decides), counted and reported.
+
+    Args:
+        precision: ``'auto'`` (default: bf16 on a CUDA device that has it, else float32),
+            ``'bfloat16'`` or ``'float32'``.
+        max_skipped_steps: Steps skipped in a row before the run stops. Default 20.
+        sharded: Whether each process has a part of every gradient, as under FSDP; the norm is then taken over
+            all processes. Default False.
+        **kwargs: ``optimizer``, ``accumulative_counts``, ``clip_grad``: see MMEngine's
+            ``OptimWrapper``.
+
+    Raises:
+        ValueError: If ``precision`` is none of the above, or gradients that are sharded are to be clipped
+            otherwise than by their norm.
+        FloatingPointError: While training, after ``max_skipped_steps`` skipped steps in a row;
+            :class:`MVPRunner` adds which samples there were, and keeps the batch.
+    """
+
+    def __init__(
+        self,
+        *args,
+        precision: str = 'auto',
+        max_skipped_steps: int = 20,
+        sharded: bool = False,
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if precision not in ('auto', 'bfloat16', 'float32'):
+            raise ValueError(
+                f"precision={precision!r} is none of 'auto', 'bfloat16', 'float32'; for fp16 use "
+                "MMEngine's AmpOptimWrapper, which has the loss scaler that fp16 needs"
+            )
+        device = get_device()
+        if precision == 'auto':
+            precision = automatic_precision(device)
+        elif precision == 'bfloat16' and not has_native_bf16(device):
+            print_log(
+                f'bf16 was asked for, but this {device} has no instructions for it, so training is slower '
+                'than in float32: on a CPU with AVX2 a matrix product takes about twenty times as long. '
+                "Leave out --amp, or precision='bfloat16'",
+                logger='current',
+                level=logging.WARNING,
+            )
+        if sharded and self.clip_grad_kwargs and self.clip_grad_kwargs.keys() != {'max_norm'}:
+            raise ValueError('sharded gradients are clipped by clip_grad=dict(max_norm=...) only')
+        self.precision = precision
+        self.sharded = sharded
+        self.max_skipped_steps = max_skipped_steps
+        self.skipped_in_a_row = 0
+        self.skipped_steps = 0
+        # Of the last step, until it is read: norm on the CPU, when that is there, iteration, learning rate.
+        self._unread: tuple[Tensor, torch.cuda.Event | None, int, float] | None = None
+        self._last_skip = ''
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast around the forward pass."""
+        device_type = torch.device(get_device()).type
+        enabled = self.precision == 'bfloat16'
+        with (
+            super().optim_context(model),
+            torch.autocast(device_type, dtype=torch.bfloat16, enabled=enabled),
+        ):
+            yield
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """Divide by the accumulation; a non-finite loss makes every gradient NaN.
+
+        So that the gradient norm, which all ranks share after the all-reduce, tells of it without
+        another synchronisation. The factor is exactly 1 for a finite loss.
+        """
+        return super().scale_loss(loss * (1 + 0 * loss.detach()))
+
+    def step(self, **kwargs) -> None:
+        """Clip, then step or skip.
+
+        On CUDA a fused optimiser itself clips, and skips, by the norm on the device; what became of the step
+        is read when the next one is due, so that the CPU does not wait.
+        """
+        self._settle()
+        if self._decides_on_device():
+            self._step_on_device(**kwargs)
+            if (
+                self.skipped_in_a_row + 1 >= self.max_skipped_steps
+            ):  # perhaps the last: while its batch is there
+                self._settle()
+        else:
+            norm = self._clipped_norm()
+            if math.isfinite(norm):
+                self.optimizer.step(**kwargs)
+            self._note(norm, self._inner_count, self.optimizer.param_groups[0]['lr'])
+        self._require_progress()
+
+    def state_dict(self) -> dict:
+        """MMEngine's, with the numbers of skipped steps."""
+        self._settle()
+        return dict(super().state_dict(), skipped=[self.skipped_in_a_row, self.skipped_steps])
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take what :meth:`state_dict`, or MMEngine's wrapper, gave."""
+        self._unread = None
+        state_dict = dict(state_dict)
+        self.skipped_in_a_row, self.skipped_steps = state_dict.pop('skipped', (0, 0))
+        super().load_state_dict(state_dict)
+
+    def _decides_on_device(self) -> bool:
+        """Whether the optimiser takes a factor for the gradients, and a reason to skip, as tensors."""
+        groups = self.optimizer.param_groups
+        return (
+            _waits_for_device(groups[0]['params'][0])
+            and not self.sharded
+            and not (self.clip_grad_kwargs and self.clip_grad_kwargs.keys() != {'max_norm'})
+            and not (self.clip_grad_kwargs and self.grad_name != 'grad_norm')
+            and getattr(self.optimizer, '_step_supports_amp_scaling', False)
+            and all(group.get('fused') for group in groups)
+        )
+
+    def _step_on_device(self, **kwargs) -> None:
+        params = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
+        norm = get_total_norm([p.grad for p in params])
+        # The gradients are divided by a tensor (torch's clipping has the same 1e-6), or left as they are.
+        limit = self.clip_grad_kwargs['max_norm'] if self.clip_grad_kwargs else None
+        scale = None if limit is None else torch.where(norm > limit, (norm + 1e-6) / limit, 1.0)
+        self.optimizer.grad_scale, self.optimizer.found_inf = scale, (~norm.isfinite()).float()
+        try:
+            self.optimizer.step(**kwargs)
+        finally:
+            del self.optimizer.grad_scale, self.optimizer.found_inf
+        on_host = norm.to('cpu', non_blocking=True)
+        there = torch.cuda.Event() if norm.is_cuda else None
+        if there is not None:
+            there.record()
+        self._unread = (on_host, there, self._inner_count, self.optimizer.param_groups[0]['lr'])
+
+    def _settle(self) -> None:
+        """Read what became of the last step, if that is not known yet."""
+        if self._unread is None:
+            return
+        (on_host, there, iteration, rate), self._unread = self._unread, None
+        if there is not None:
+            there.synchronize()
+        self._note(float(on_host), iteration, rate)
+
+    def _note(self, norm: float, iteration: int, rate: float) -> None:
+        """Count and report a step that was made, or skipped because of its norm."""
+        if math.isfinite(norm):
+            self.skipped_in_a_row = 0
+            self.message_hub.update_scalar('train/grad_norm', norm)
+        else:
+            self.skipped_in_a_row += 1
+            self.skipped_steps += 1
+            self._last_skip = (
+                f'Iteration {iteration}: the loss or a gradient is not finite (gradient norm {norm}); this '
+                f'step is skipped ({self.skipped_in_a_row} in a row, {self.skipped_steps} in all; learning '
+                f'rate {rate:.3g}).'
+            )
+            print_log(self._last_skip, logger='current', level=logging.WARNING)
+        if self.skipped_steps:
+            self.message_hub.update_scalar('train/skipped_steps', self.skipped_steps)
+
+    def _require_progress(self) -> None:
+        if self.skipped_in_a_row >= self.max_skipped_steps:
+            raise FloatingPointError(
+                f'{self._last_skip} Training stops after {self.max_skipped_steps} skipped steps in a row '
+                '(optim_wrapper.max_skipped_steps). Lower the learning rate, or resume from an earlier '
+                'checkpoint.'
+            )
+
+    def _clipped_norm(self) -> float:
+        """Total norm of the gradients before clipping."""
+        params = [p for group in self.optimizer.param_groups for p in group['params']]
+        params = [p for p in params if p.grad is not None]
+        if self.sharded:
+            return self._clipped_norm_of_shards(params)
+        settings = dict(self.clip_grad_kwargs or {})
+        by_norm = settings and self.grad_name == 'grad_norm'
+        kind = {'norm_type': settings['norm_type']} if by_norm and 'norm_type' in settings else {}
+        total = get_total_norm([p.grad for p in params], **kind)
+        norm = float(total)
+        if by_norm:
+            # Most steps are within the limit, and need no pass over the gradients.
+            if not norm <= settings['max_norm']:
+                clip_grads_with_norm_(params, settings['max_norm'], total)
+        elif settings:
+            self.clip_func(params, **settings)
+        return norm
+
+    def _clipped_norm_of_shards(self, params: list[nn.Parameter]) -> float:
+        """The same where each process has a part of every gradient."""
+        square = get_total_norm([p.grad for p in params]).square()
+        all_reduce(square)
+        norm = square.sqrt()
+        if self.clip_grad_kwargs:
+            clip_grads_with_norm_(params, self.clip_grad_kwargs['max_norm'], norm)
+        return float(norm)
+
+
+def _waits_for_device(parameter: nn.Parameter) -> bool:
+    """Whether reading a number of this parameter's device makes the CPU wait."""
+    return parameter.is_cuda

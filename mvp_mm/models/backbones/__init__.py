@@ -1,0 +1,1 @@
+"""Students: vision transformers that are pre-trained."""

@@ -1,0 +1,1 @@
+"""CLIP: how the embedded teacher is trained."""

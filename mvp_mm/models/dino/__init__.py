@@ -1,0 +1,1 @@
+"""DINO and iBOT: how the embedded vision-only teacher is trained."""

@@ -1,0 +1,1 @@
+"""MVP (paper §3.3): algorithm, prediction head and loss."""

@@ -1,0 +1,200 @@
+"""The algorithm: paper §3.3, Eq. 7 to 9."""
+
+import torch
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from ..compilation import compiled, compiles, require_choice
+from .mvp_loss import token_cosines
+
+
+@MODELS.register_module()
+class MVP(BaseSelfSupervisor):
+    """Multimodality-guided visual pre-training.
+
+    A student sees a masked crop and predicts, for CLS and every patch, the token that a frozen teacher
+    makes of the whole crop.
+
+    Args:
+        backbone: The student, an :class:`MVPViT` with a mask token and a final norm.
+        neck: Projection into the teacher's space, an :class:`MVPNeck`.
+        target_generator: The teacher, for example :class:`CLIPTargetGenerator`.
+        loss: Config or module. Default :class:`MVPLoss`, Eq. 9.
+        data_preprocessor: Config. Default :class:`MVPDataPreprocessor`.
+        pretrained: Checkpoint to start the student from. Default None.
+        compile_loss: Compile the comparison of predictions and targets: True, False or ``'auto'`` (default),
+            as :class:`MVPViT`'s ``compile_blocks``.
+        init_cfg: MMEngine initialisation. Default None.
+
+    Raises:
+        ValueError: If the parts do not fit each other: patch sizes, token widths, or the statistics by
+            which the crop is normalised.
+    """
+
+    def __init__(
+        self,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module,
+        target_generator: dict | nn.Module,
+        loss: dict | nn.Module | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        pretrained: str | None = None,
+        compile_loss: bool | str = 'auto',
+        init_cfg: dict | None = None,
+    ) -> None:
+        require_choice(compile_loss, 'compile_loss')
+        if data_preprocessor is None:
+            data_preprocessor = dict(type='MVPDataPreprocessor')
+        elif isinstance(data_preprocessor, dict):
+            data_preprocessor = {'type': 'MVPDataPreprocessor', **data_preprocessor}
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            target_generator=target_generator,
+            pretrained=pretrained,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        loss = dict(type='MVPLoss') if loss is None else loss
+        self.loss_module = loss if isinstance(loss, nn.Module) else MODELS.build(loss)
+        self.compile_loss = compile_loss
+        self._check_fit()
+
+    def _check_fit(self) -> None:
+        teacher, neck = self.target_generator, self.neck
+        if neck.out_channels != teacher.out_channels:
+            raise ValueError(
+                f'the neck predicts {neck.out_channels} channels but the targets have '
+                f'{teacher.out_channels}: set model.neck.out_channels={teacher.out_channels}'
+            )
+        if neck.in_channels != self.backbone.embed_dims:
+            raise ValueError(
+                f'the neck takes {neck.in_channels} channels but the student has '
+                f'{self.backbone.embed_dims}: set model.neck.in_channels={self.backbone.embed_dims}'
+            )
+        if teacher.patch_size != self.backbone.patch_size:
+            raise ValueError(
+                f'the target generator was told patch_size={teacher.patch_size} but the student has '
+                f"{self.backbone.patch_size}: set model.target_generator.patch_size to the student's"
+            )
+        given = (self.data_preprocessor.mean.flatten(), self.data_preprocessor.std.flatten())
+        expected = (teacher.student_mean, teacher.student_std)
+        if not all(torch.allclose(a.cpu(), b.cpu()) for a, b in zip(given, expected, strict=True)):
+            raise ValueError(
+                f'the data preprocessor normalises by mean, std {[v.tolist() for v in given]} but the '
+                f'target generator undoes {[v.tolist() for v in expected]}: set '
+                'model.target_generator.student_mean/student_std to the same values'
+            )
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[DataSample] | None = None,
+        mask: Tensor | None = None,
+        mode: str = 'tensor',
+    ) -> dict | tuple | list:
+        """MMEngine's entry.
+
+        Args:
+            inputs: ``(B, 3, H, W)``, normalised for the student.
+            data_samples: B samples, passed on to ``predict``.
+            mask: ``(B, h, w)`` bool, True = masked.
+            mode: ``'loss'``, ``'predict'`` or ``'tensor'`` (the student's features of whole images).
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples, mask)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples, mask)
+        if mode == 'tensor':
+            return self.extract_feat(inputs)
+        raise ValueError(f"mode={mode!r} is none of 'loss', 'predict', 'tensor'")
+
+    def loss(
+        self,
+        inputs: Tensor,
+        data_samples: list[DataSample] | None = None,
+        mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The training loss and the cosines to log.
+
+        Args:
+            inputs: ``(B, 3, H, W)``, normalised for the student.
+            data_samples: Not used.
+            mask: ``(B, h, w)`` bool, True = masked.
+
+        Returns:
+            ``loss`` (Eq. 9) and, without gradient, ``cosine_cls``, ``cosine_visible``,
+            ``cosine_masked``: float32 scalars.
+
+        Raises:
+            ValueError: If there is no mask.
+        """
+        targets = self.extract_targets(inputs)  # Eq. 7
+        predictions = self.predict_tokens(inputs, mask)  # Eq. 8
+        compile_now = compiles(self.compile_loss, predictions, self.training)
+        compare = compiled(MVP.compare_tokens) if compile_now else MVP.compare_tokens
+        return compare(self, predictions, targets, mask)
+
+    def extract_targets(self, inputs: Tensor) -> Tensor:
+        """Eq. 7: the teacher's tokens G of the whole crop, ``(B, 1+M, D)``, no gradient."""
+        return self.target_generator(inputs)
+
+    def predict_tokens(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
+        """Eq. 8: the student's predictions F from the masked crop, ``(B, 1+M, D)``."""
+        if mask is None:
+            raise ValueError(
+                'MVP needs a mask for every image: end the pipeline with BlockwiseMask and PackMaskedInputs'
+            )
+        return self.neck(self.backbone(inputs, mask)[-1])
+
+    def compare_tokens(self, predictions: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Eq. 9 and the cosines to log, as :meth:`loss` returns them.
+
+        Args:
+            predictions: F, ``(B, 1+M, D)``.
+            targets: G, ``(B, 1+M, D)``.
+            mask: ``(B, h, w)`` bool, True = masked.
+        """
+        cosines = token_cosines(predictions, targets)
+        loss = self.loss_module.average(cosines, mask)  # Eq. 9
+        return dict(loss=loss, **self.cosine_summary(cosines.detach(), mask))
+
+    @staticmethod
+    def cosine_summary(cosines: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Mean cosine of CLS, of the visible and of the masked patches, from ``(B, 1+M)``."""
+        masked = mask.flatten(1).to(cosines.dtype)
+        patches = cosines[:, 1:]
+        num_masked = masked.sum()
+        return dict(
+            cosine_cls=cosines[:, 0].mean(),
+            cosine_visible=(patches * (1 - masked)).sum() / (masked.numel() - num_masked).clamp(min=1),
+            cosine_masked=(patches * masked).sum() / num_masked.clamp(min=1),
+        )
+
+    def predict(
+        self,
+        inputs: Tensor,
+        data_samples: list[DataSample] | None = None,
+        mask: Tensor | None = None,
+    ) -> list[DataSample]:
+        """How well each image's targets are predicted, for :class:`TargetCosine`.
+
+        Returns:
+            B samples with float32 ``cosines`` (1+M), ``shuffled_cosines`` (1+M; predictions against the
+            targets of the next image of the batch), ``unit_targets`` (1+M, D) and bool ``token_mask`` (M).
+        """
+        targets = self.extract_targets(inputs).float()
+        predictions = self.predict_tokens(inputs, mask)
+        cosines = token_cosines(predictions, targets)
+        shuffled = token_cosines(predictions, targets.roll(1, dims=0))
+        unit = nn.functional.normalize(targets, dim=-1)
+        if data_samples is None:
+            data_samples = [DataSample() for _ in range(len(inputs))]
+        for i, sample in enumerate(data_samples):
+            sample.set_field(cosines[i], 'cosines')
+            sample.set_field(shuffled[i], 'shuffled_cosines')
+            sample.set_field(unit[i], 'unit_targets')
+            sample.set_field(mask[i].flatten(), 'token_mask')
+        return data_samples

@@ -1,0 +1,71 @@
+"""What the package asks of a student: exports, pictures, k-NN, evaluators and the zoo use nothing else.
+
+Shape legend: B batch, (H, W) image in pixels, (h, w) patch grid, C width.
+"""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class Student(Protocol):
+    """An image encoder.
+
+    Attributes:
+        img_size: Height and width in pixels of the images it was built for.
+        patch_size: Side of a patch in pixels.
+        embed_dims: Width C of its tokens.
+    """
+
+    img_size: tuple[int, int]
+    patch_size: int
+    embed_dims: int
+
+    def encode_image(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor | None, Tensor]:
+        """Encode images.
+
+        Args:
+            images: ``(B, 3, H, W)``, normalised.
+            mask: ``(B, h, w)`` bool, True = masked. Default None: whole images.
+
+        Returns:
+            The CLS token ``(B, C)``, or None for a student without one, and the patch tokens
+            ``(B, h * w, C)``, row by row: what leaves the last block, after the final norm if there is one.
+        """
+        ...
+
+
+def student_of(model: nn.Module) -> nn.Module:
+    """Return the student inside a model: the model itself, or its ``backbone``.
+
+    Args:
+        model: An algorithm, a classifier, a segmentor or a student.
+
+    Raises:
+        ValueError: If neither has ``encode_image``.
+    """
+    for module in (getattr(model, 'backbone', None), model):
+        if isinstance(module, nn.Module) and hasattr(module, 'encode_image'):
+            return module
+    raise ValueError(
+        f'{type(model).__name__} has no student: expected encode_image(images, mask=None) on it or on its '
+        '`backbone`; see mvp_mm.models.student.Student'
+    )
+
+
+def task_of(model: nn.Module) -> str:
+    """Return what a model does: its ``task``, or for models of other libraries what their heads tell.
+
+    Args:
+        model: Any model of a config.
+
+    Returns:
+        ``'pretraining'``, ``'classification'``, ``'segmentation'``, ``'contrastive'`` or ``'features'``.
+    """
+    task = getattr(model, 'task', None)
+    if task is not None:
+        return task
+    if hasattr(model, 'decode_head'):
+        return 'segmentation'
+    return 'classification' if hasattr(model, 'head') else 'features'

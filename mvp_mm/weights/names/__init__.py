@@ -1,0 +1,1 @@
+"""Naming schemes of other libraries, both directions of each in one file."""
