@@ -13,8 +13,8 @@ from torch import nn
 from ..weights.bias_tables import Grid
 from ..weights.fill_model import fill_whole
 from ..weights.load import fill, load_pretrained, read_weights
-from ..weights.locate import require_fit
 from .backbones.mvp_vit import MVPViT
+from .target_generators.teacher_weights import require_fit
 
 
 def build_from_config(

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from mvp_mm.models import CLIPTargetGenerator
+from mvp_mm.models.target_generators import teacher_weights as weight_files
 from mvp_mm.models.target_generators.clip import clip_width
 from mvp_mm.models.target_generators.clip_source import find_clip
 from mvp_mm.models.target_generators.clip_weights import _statistics
-from mvp_mm.weights import locate as weight_files
 
 IMAGENET = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 OPENAI = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)

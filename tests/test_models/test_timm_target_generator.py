@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from mvp_mm.models import TimmTargetGenerator
+from mvp_mm.models.target_generators import teacher_weights as weight_files
 from mvp_mm.models.target_generators.timm import timm_width
-from mvp_mm.weights import locate as weight_files
 
 MEAN, STD = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
 

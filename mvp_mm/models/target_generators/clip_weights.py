@@ -16,13 +16,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ...weights.locate import (
-    require_fit,
-    same_random_weights,
-    warn_of_other_statistics,
-    warn_of_random_weights,
-    weights_in,
-)
+from ...weights.locate import weights_in
 from ...weights.read import first_line, is_torchscript, read_metadata, read_tensors
 from .clip_source import (
     CONFIG_NAME,
@@ -34,6 +28,12 @@ from .clip_source import (
     download_from_hub,
     find_clip,
     read_config,
+)
+from .teacher_weights import (
+    require_fit,
+    same_random_weights,
+    warn_of_other_statistics,
+    warn_of_random_weights,
 )
 
 OPENAI = 'openai'  # the default tag, paper §3.3.1

@@ -13,16 +13,16 @@ from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ...weights.locate import (
+from ...weights.locate import weights_in
+from ...weights.read import first_line, read_tensors
+from .base import Grid, TargetGenerator
+from .probe import probe_unknown
+from .teacher_weights import (
     require_fit,
     same_random_weights,
     warn_of_other_statistics,
     warn_of_random_weights,
-    weights_in,
 )
-from ...weights.read import first_line, read_tensors
-from .base import Grid, TargetGenerator
-from .probe import probe_unknown
 
 CONFIG_NAME = 'config.json'
 WEIGHT_NAMES = (
