@@ -9,8 +9,9 @@ import argparse
 from pathlib import Path
 
 from mvp_mm.engine import positive_int, run_command_line
+from mvp_mm.engine.run_log import read_runs
 from mvp_mm.visualization.paper_figure import DPI, figure_path, save_figure
-from mvp_mm.visualization.training_curves import USUAL, draw_curves, read_runs
+from mvp_mm.visualization.training_curves import USUAL, draw_curves
 
 
 def main() -> None:

@@ -1,11 +1,12 @@
 """Pictures out of a model, and out of its training."""
 
+from ..engine.run_log import Run, read_run, read_runs
 from .attention_maps import TokenView, patch_similarity, roll_out, token_colours, view_student, view_teacher
 from .attention_sheet import SheetStyle, draw_attention_sheet
 from .paper_figure import save_figure
 from .segmentation_overlay import draw_overlay, save_overlay
 from .shown_image import Point, ShownImage, read_image
-from .training_curves import Run, draw_curves, read_run, read_runs
+from .training_curves import draw_curves
 from .viewed_model import ViewedModel, view_config, view_model, view_models
 
 __all__ = [

@@ -16,8 +16,8 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
+from ..engine.run_log import Run, read_run
 from ..version import __version__
-from ..visualization.training_curves import read_run, validation_keys
 from ..weights.bias_tables import INDEX, TABLE, Grid
 from ..weights.fit_positions import grid_of_positions, indices_of, times
 from ..weights.read import BACKBONE, read_checkpoint, recorded_grid, tensors_by_name
@@ -165,11 +165,11 @@ def _plain_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], Grid 
 def _figures(work_dir: Path, iteration: int | None, metrics: str | Path | None) -> dict[str, Any]:
     """What is known of a run at a checkpoint: the last values logged until then, and the validation's."""
     try:
-        run, validated = read_run(work_dir), validation_keys(work_dir)
+        run = read_run(work_dir)
     except FileNotFoundError:
-        run, validated = None, set()
+        run = Run('')
     logged = {}
-    for key, points in run.curves.items() if run is not None else ():
+    for key, points in run.curves.items():
         past = [value for at, value in points if iteration is None or at <= iteration]
         if past and key not in NO_METRICS:
             logged[key] = past[-1]
@@ -179,7 +179,7 @@ def _figures(work_dir: Path, iteration: int | None, metrics: str | Path | None) 
         except ValueError as error:
             raise ValueError(f'{metrics} is no JSON file of metrics: {error}') from error
     else:
-        given = {key: value for key, value in logged.items() if key in validated}
+        given = {key: value for key, value in logged.items() if key in run.validation_keys}
     return dict(logged=logged, validation=given)
 
 

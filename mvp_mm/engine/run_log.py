@@ -1,0 +1,124 @@
+"""Read the numbers of training runs from MMEngine's logs, ``<work dir>/<time>/vis_data/scalars.json``."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LOG = 'scalars.json'
+COUNTERS = ('step', 'iter', 'epoch')
+TIMES = ('time', 'data_time')
+
+
+@dataclass
+class Run:
+    """The numbers of one run.
+
+    Args:
+        title: Name of its work dir.
+        curves: Points of each key: iteration, ascending, and value.
+        validation_keys: Keys that only validations log.
+    """
+
+    title: str
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    validation_keys: set[str] = field(default_factory=set)
+
+
+def read_runs(paths: Sequence[str | Path], titles: Sequence[str] = ()) -> list[Run]:
+    """Read several runs; see :func:`read_run`.
+
+    Args:
+        paths: One per run.
+        titles: One per run. Default: names of the work dirs, or the paths where two have the same name.
+
+    Raises:
+        ValueError: If there are not as many titles as paths.
+    """
+    if titles and len(titles) != len(paths):
+        raise ValueError(f'{len(titles)} titles for {len(paths)} runs')
+    runs = [read_run(path) for path in paths]
+    names = [run.title for run in runs]
+    for index, (run, path) in enumerate(zip(runs, paths, strict=True)):
+        if titles:
+            run.title = titles[index]
+        elif names.count(run.title) > 1:
+            run.title = str(path)
+    return runs
+
+
+def read_run(path: str | Path) -> Run:
+    """Read one run.
+
+    A validation's own step may be an epoch, an iteration or 0, so it is put at the last training iteration
+    before it. Validations alone, as tools/test.py logs them, are ignored beside a training.
+
+    Args:
+        path: Work dir, folder of one start, or log file. All logs of a work dir are joined; where a restart
+            repeats iterations, the later log counts.
+
+    Raises:
+        FileNotFoundError: If there is no log.
+        ValueError: If a file is not a log of MMEngine.
+    """
+    paths = find_logs(Path(path))
+    last = paths[-1].resolve()
+    run = Run(last.parents[2].name if last.parent.name == 'vis_data' else last.stem)
+    logs = [_read_rows(log) for log in paths]
+    trained = {key for rows in logs for row in rows if 'iter' in row for key in row}
+    validated = {key for rows in logs for row in rows if 'iter' not in row for key in row}
+    run.validation_keys = validated - trained - {*COUNTERS}
+    for rows in logs:
+        start = next((row['iter'] for row in rows if 'iter' in row), None)
+        if trained and start is None:
+            continue
+        for points in run.curves.values():
+            points[:] = [point for point in points if point[0] < (start or 0)]
+        now = 0
+        for row in rows:
+            now = row['iter'] if 'iter' in row else max(now, row['step'])
+            skipped = COUNTERS if 'iter' in row or not trained else COUNTERS + TIMES
+            for key, value in row.items():
+                if key not in skipped and isinstance(value, int | float) and not isinstance(value, bool):
+                    run.curves.setdefault(key, []).append((now, float(value)))
+    run.curves = {key: points for key, points in run.curves.items() if points}
+    return run
+
+
+def find_logs(path: Path) -> list[Path]:
+    """Return the log files of a run, the earliest first.
+
+    Raises:
+        FileNotFoundError: If there are none.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f'there is no run {path}: give a work dir, or a log such as {LOG}')
+    # The folders of a work dir are named after the time of their start.
+    for pattern in (LOG, f'vis_data/{LOG}', f'*/vis_data/{LOG}'):
+        if logs := sorted(path.glob(pattern)):
+            return logs
+    below = sorted({str(log.parents[2]) for log in path.glob(f'*/*/vis_data/{LOG}')})
+    hint = f'; there are runs in {", ".join(below[:8])}' if below else ''
+    raise FileNotFoundError(f'there is no log */vis_data/{LOG} in {path}{hint}')
+
+
+def _read_rows(path: Path) -> list[dict]:
+    lines = path.read_text(errors='replace').splitlines()
+    rows: list[dict] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line or 'null')
+        except json.JSONDecodeError:
+            row = None
+        if isinstance(row, dict) and 'step' in row:
+            rows.append(row)
+        elif line.strip() and (number < len(lines) or not rows):  # a killed process leaves half a line
+            raise ValueError(
+                f'{path} is not a log of MMEngine: line {number} is not a JSON object with a step. Logs are '
+                f'<work dir>/<time>/vis_data/{LOG}'
+            )
+    if not rows:
+        raise ValueError(f'{path} is an empty log')
+    return rows
