@@ -124,7 +124,7 @@ def run_doctor() -> None:
 def run_training(name: str, cfg_options: list[str] | None, **args) -> None:
     """``mvp-mm pretrain`` and its like."""
     import mvp_mm.console
-    from mvp_mm.engine.launch import OptionAction
+    from mvp_mm.engine.command_line import OptionAction
 
     args.pop('from_scratch', None)
     options = None

@@ -4,12 +4,14 @@ Importing this package registers its components, checks the versions of what it 
 ``mvp_mm::`` and ``mmseg::`` configs resolve. It builds no model and touches no network.
 """
 
+from .renamed import register_old_modules
 from .stack import check_versions, quiet_stack_noise, register_config_scopes
 from .version import __version__
 
 with quiet_stack_noise():
     check_versions()
     register_config_scopes()
+    register_old_modules()
     from . import datasets, engine, evaluation, models, registry
     from .console import finetune, pretrain, probe, segment
     from .weights.load import register_fetcher

@@ -17,7 +17,7 @@ MODULES = {
     'mvp_mm.datasets.scene_segmentation': 'mvp_mm.datasets.sources.scene_segmentation',
     'mvp_mm.datasets.segmentation_folder': 'mvp_mm.datasets.sources.segmentation_folder',
     'mvp_mm.datasets.check_label_map': 'mvp_mm.datasets.transforms.check_label_map',
-    'mvp_mm.engine.launch': 'mvp_mm.engine.command_line',
+    'mvp_mm.engine.launch': 'mvp_mm.engine',
     'mvp_mm.engine.single_image_hook': 'mvp_mm.engine.hooks.single_image_hook',
     'mvp_mm.miniature': 'mvp_mm.models.baselines',
     'mvp_mm.miniature.patch_codebook': 'mvp_mm.models.baselines.patch_codebook',
@@ -39,10 +39,14 @@ class _OldModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         warnings.warn(f'{spec.name} is now {MODULES[spec.name]}', DeprecationWarning, stacklevel=2)
-        return importlib.import_module(MODULES[spec.name])
+        module = importlib.import_module(MODULES[spec.name])
+        spec.loader_state = module.__spec__
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing: the module has been executed under its new name."""
+        """Keep the spec of the new name; the module has been executed under it."""
+        if module.__spec__ is not None:
+            module.__spec__ = module.__spec__.loader_state
 
 
 def register_old_modules() -> None:

@@ -1,29 +1,31 @@
-"""What MMEngine runs: the runner, the optimiser wrapper, hooks."""
+"""Run models with MMEngine: configs, the runner, loops, optimisers, hooks and checkpoints."""
 
+from .build_runner import build_runner
 from .checkpoint.safe_checkpoint_hook import SafeCheckpointHook
 from .checkpoint.safe_loading import register_safe_loading
 from .checkpoint.teacher_file import save_teacher
+from .command_line import (
+    OptionAction,
+    argument_parser,
+    existing_checkpoint,
+    positive_float,
+    positive_int,
+    run_command_line,
+)
+from .config import (
+    apply_options,
+    load_config,
+    require_training,
+    set_loader_option,
+    use_bf16,
+    use_test_time_augmentation,
+)
 from .distributed.block_wrapping import each_block
 from .hooks.broadcast_statistics_hook import BroadcastStatisticsHook
 from .hooks.class_count_hook import ClassCountHook
 from .hooks.stop_on_signal_hook import StopOnSignalHook
 from .hooks.throughput_hook import ThroughputHook
 from .hooks.unreadable_images_hook import UnreadableImagesHook
-from .launch import (
-    OptionAction,
-    apply_options,
-    argument_parser,
-    build_runner,
-    existing_checkpoint,
-    load_config,
-    positive_float,
-    positive_int,
-    require_training,
-    run_command_line,
-    set_loader_option,
-    use_bf16,
-    use_test_time_augmentation,
-)
 from .loops.exact_epoch_loop import ExactEpochLoop
 from .loops.exact_iter_loop import ExactIterLoop
 from .mvp_runner import MVPRunner

@@ -9,7 +9,8 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mvp_mm.engine import build_runner, load_config
-from mvp_mm.engine.launch import argument_parser, fit_to_classes
+from mvp_mm.engine.build_runner import follow_num_classes
+from mvp_mm.engine.command_line import argument_parser
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,11 +48,11 @@ def test_two_runs_of_one_second(debug_config, monkeypatch):
 
 def test_classes_follow_the_head():
     cfg = Config.fromfile(ROOT / 'configs/finetune/vitb16_in1k.py')
-    fit_to_classes(cfg)
+    follow_num_classes(cfg)
     assert cfg.model.data_preprocessor.num_classes == 1000 and cfg.val_evaluator.topk == [1, 5]
     cfg.model.head.num_classes = 4
     cfg.val_evaluator = [cfg.val_evaluator, dict(type='SingleLabelMetric')]
-    fit_to_classes(cfg)
+    follow_num_classes(cfg)
     assert cfg.model.data_preprocessor.num_classes == 4
     assert cfg.val_evaluator[0].topk == cfg.test_evaluator.topk == [1]
 

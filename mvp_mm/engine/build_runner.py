@@ -1,0 +1,64 @@
+"""Build a runner from a config."""
+
+import logging
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .checkpoint.safe_checkpoint import saved_checkpoints
+from .config_check import require_device_for
+from .distributed.process_group import begin_process_group
+from .mvp_runner import MVPRunner
+
+
+def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
+    """Build the runner of a config: of its ``runner_type``, or :class:`MVPRunner`.
+
+    Args:
+        cfg: Config, changed in place.
+        auto_batch: Keep the recipe's total batch (see :class:`MVPRunner`). False takes the config as it
+            stands.
+    """
+    require_device_for(cfg)
+    if not auto_batch and cfg.get('auto_scale_lr') and not cfg.auto_scale_lr.get('enable', False):
+        cfg.auto_scale_lr = None
+    found = cfg.get('resume') and (cfg.get('load_from') or saved_checkpoints(cfg.work_dir))
+    nothing_to_resume = cfg.get('resume') and not found
+    if nothing_to_resume:
+        cfg.resume = False
+    backbone = cfg.model.get('backbone', {})
+    init_cfg = backbone.get('init_cfg') or {}
+    # resume and load_from supply the backbone, so drop init_cfg
+    supplied = found or (cfg.get('load_from') and not init_cfg.get('checkpoint'))
+    if supplied and init_cfg.get('type') == 'Pretrained':
+        backbone.init_cfg = None
+    follow_num_classes(cfg)
+    if 'runner_type' in cfg:
+        begin_process_group(cfg.launcher, cfg.get('env_cfg', {}).get('dist_cfg'))
+        return RUNNERS.build(cfg)
+    runner = MVPRunner.from_cfg(cfg)
+    runner.logger.log(logging.INFO, f'Logs and checkpoints go to {runner.work_dir}')
+    if nothing_to_resume:
+        runner.logger.warning(
+            f'There is no checkpoint to resume in {runner.work_dir}: training starts at the beginning'
+        )
+    return runner
+
+
+def follow_num_classes(cfg: Config) -> None:
+    """Adapt a classification config to ``model.head.num_classes``.
+
+    Batch mixing gets the same number of classes, and a top-k that every answer would reach is left out.
+    """
+    classes = (cfg.model.get('head') or {}).get('num_classes')
+    if classes is None:
+        return
+    if 'num_classes' in (cfg.model.get('data_preprocessor') or {}):
+        cfg.model.data_preprocessor.num_classes = classes
+    for key in ('val_evaluator', 'test_evaluator'):
+        metrics = cfg.get(key) or []
+        for metric in [metrics] if isinstance(metrics, dict) else metrics:
+            topk = metric.get('topk', 1)
+            if metric['type'] == 'Accuracy' and not isinstance(topk, int):
+                metric['topk'] = [k for k in topk if k == 1 or k < classes]

@@ -1,0 +1,122 @@
+"""Arguments of the command-line tools, and how their errors are reported."""
+
+import argparse
+import os
+import os.path as osp
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import DictAction
+
+from .checkpoint.safe_checkpoint import saved_checkpoints
+
+
+class OptionAction(DictAction):
+    """MMEngine's ``key=value`` options, with an error for one of another form."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        for value in values:
+            if '=' not in value:
+                raise ValueError(
+                    f'{option_string} takes KEY=VALUE, without spaces around the =; got {value!r}'
+                )
+        super().__call__(parser, namespace, values, option_string)
+
+
+def positive_int(text: str) -> int:
+    """Argument ``type``: a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a whole number of 1 or more, got {text}')
+    return int(text)
+
+
+def positive_float(text: str) -> float:
+    """Argument ``type``: a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float('inf'):
+        raise argparse.ArgumentTypeError(f'expected a finite number above 0, got {text}')
+    return number
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """Build a parser with OpenMMLab's options, those that :func:`load_config` takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs, metrics and checkpoints')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=OptionAction,
+        help='override config values, for example train_dataloader.dataset.data_root=DIR',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch passes it beside the LOCAL_RANK that is read.
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def existing_checkpoint(path: str) -> str:
+    """Return a checkpoint's path or URL, checked before a model is built for it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if '://' in path:
+        if not path.startswith(('http://', 'https://')):
+            raise FileNotFoundError(f'{path} cannot be read: give a file, or an http(s) address')
+    elif osp.isdir(path):
+        saved = [found.name for found in saved_checkpoints(path) if found.is_file()]
+        such_as = f', such as {saved[0]}' if saved else ''
+        raise FileNotFoundError(f'{path} is a folder: give the checkpoint file in it{such_as}')
+    elif not osp.isfile(path):
+        names = sorted(found.name for found in Path(path).parent.glob('*.pth'))
+        beside = f'; beside it there is: {", ".join(names[:5])}' if names else ''
+        raise FileNotFoundError(f'there is no checkpoint file {path}{beside}')
+    return path
+
+
+def run_command_line(main: Callable[[], None]) -> None:
+    """Call a tool's main function; report an error that the user can fix in one line, without a traceback.
+
+    ``MVP_MM_TRACEBACK=1`` in the environment brings the traceback back. In a job of several processes the
+    line names its process.
+    """
+    try:
+        main()
+    except (OSError, ValueError, FloatingPointError, TypeError, KeyError, RuntimeError) as error:
+        message = _user_message(error)
+        if message is None or os.environ.get('MVP_MM_TRACEBACK') == '1':
+            raise
+        processes = os.environ.get('WORLD_SIZE', '1')
+        which = '' if processes == '1' else f' (process {os.environ.get("RANK", "?")} of {processes})'
+        sys.exit(f'\nERROR{which}: {message}\n(MVP_MM_TRACEBACK=1 shows where it came from.)')
+
+
+def _user_message(error: Exception) -> str | None:
+    """Return what to tell the user, or None where an error is a mistake in the code."""
+    text = str(error)
+    if isinstance(error, RuntimeError):
+        if 'by peer' not in text:
+            return None
+        return (
+            'another process of this job has ended. Why is in its own error, and in the summary at the end; '
+            'go on from the last checkpoint with --resume'
+        )
+    # of the config: a key that no class takes, or a name that is not registered
+    of_config = ('unexpected keyword argument', ' registry. ')
+    if isinstance(error, TypeError | KeyError) and not any(words in text for words in of_config):
+        return None
+    if text.startswith('Caught ') and ' DataLoader worker ' in text:  # torch puts the traceback before it
+        text = text.rsplit(f'{type(error).__name__}: ', 1)[-1].rstrip()
+    return text

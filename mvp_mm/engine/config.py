@@ -1,0 +1,160 @@
+"""Load a config, apply options to it, and adapt it to how it runs."""
+
+import difflib
+import os
+import os.path as osp
+import sys
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+
+from ..stack import quiet_stack_noise
+from .config_check import TOP_LEVEL, merge_options, require_sound_values, unread_keys
+
+# Launcher -> the variable that it sets for each process, and how it is used.
+LAUNCHERS = {
+    'pytorch': ('RANK', 'torchrun, as tools/dist_train.sh does'),
+    'slurm': ('SLURM_PROCID', 'srun, as tools/slurm_train.sh does'),
+    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'mpirun'),
+}
+
+
+def load_config(
+    path: str, work_dir: str | None = None, launcher: str = 'none', cfg_options: dict | None = None
+) -> Config:
+    """Read a config and apply the options that every tool takes.
+
+    Args:
+        path: Config file.
+        work_dir: Folder for logs and checkpoints. Default None: the config's own, else
+            ``work_dirs/<config name>``.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        cfg_options: Values to override, by dotted key.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, nothing reads an option, a value makes no sense, or the launcher did
+            not start this process.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'there is no config file {path}')
+    _require_launched(launcher)
+    try:
+        with quiet_stack_noise():  # a config may import mmseg
+            cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program: anything may go wrong in it
+        raise ValueError(f'{path} cannot be read as a config: {type(error).__name__}: {error}') from error
+    if 'model' not in cfg:
+        raise ValueError(f'{path} is no config to run: it has no `model`')
+    apply_options(cfg, cfg_options or {})
+    if cfg.model is None:
+        raise ValueError('model=None: there is nothing to run')
+    require_sound_values(cfg)
+    cfg.launcher = launcher
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    return cfg
+
+
+def apply_options(cfg: Config, options: dict) -> None:
+    """Merge options into a config, in place; warn of keys of its file that nothing reads.
+
+    Args:
+        cfg: Config.
+        options: Values to override, by dotted key.
+
+    Raises:
+        ValueError: If nothing reads an option, it leads nowhere, or its value is of another kind than the
+            config's.
+    """
+    for option in options:
+        _require_known_key(cfg, option)
+    merge_options(cfg, options)
+    all_unread, nones = unread_keys(cfg)
+    for option in options:
+        if option in nones:
+            raise ValueError(f'--cfg-options {option}=None: expected a value, not None')
+    others = []
+    for unread in all_unread:
+        for option in options:
+            path, other = sorted((f'{unread.path}.', f'{option}.'), key=len)
+            if other.startswith(path):
+                raise ValueError(f'--cfg-options {option}: {unread}')
+        others.append(f'{unread.path} ({unread})')
+    others += [
+        f'{key} (did you mean {close[0]}?)'
+        for key in cfg
+        if key not in TOP_LEVEL and (close := difflib.get_close_matches(key, TOP_LEVEL, 1, 0.85))
+    ]
+    if others and is_main_process():
+        print(f'WARNING: keys of {cfg.filename} that nothing reads: {"; ".join(others)}', file=sys.stderr)
+
+
+def require_training(cfg: Config) -> None:
+    """Check that a config says what to train on, how long and with which optimiser.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    missing = [key for key in ('train_dataloader', 'train_cfg', 'optim_wrapper') if not cfg.get(key)]
+    if missing:
+        raise ValueError(f'{cfg.filename} is no config to train: it has no {", no ".join(missing)}')
+
+
+def set_loader_option(cfg: Config, key: str, value: bool) -> None:
+    """Set an option of all loaders, such as ``pin_memory``."""
+    for phase in ('train', 'val', 'test'):
+        loader = cfg.get(f'{phase}_dataloader')
+        if loader is not None:
+            loader[key] = value
+
+
+def use_bf16(cfg: Config) -> None:
+    """Train in bf16, on CUDA and CPU (``--amp``)."""
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') in ('OptimWrapper', 'AmpOptimWrapper'):
+        wrapper.type = 'MVPOptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(key, None)
+    wrapper.precision = 'bfloat16'
+
+
+def use_test_time_augmentation(cfg: Config) -> None:
+    """Test with the config's ``tta_pipeline`` and ``tta_model`` (``--tta``).
+
+    Raises:
+        ValueError: If the config has none.
+    """
+    if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
+        raise ValueError('--tta needs a config with tta_pipeline and tta_model, as those in configs/upernet')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
+def _require_known_key(cfg: Config, option: str) -> None:
+    """Refuse an option whose first key nothing reads: MMEngine would take and ignore it."""
+    key = option.split('.')[0]
+    if key == 'launcher':
+        raise ValueError(f'--cfg-options {option}: give it as --launcher')
+    if key in TOP_LEVEL:
+        return
+    if key in cfg:
+        raise ValueError(
+            f'--cfg-options {option}: `{key}` is a variable of the config file, used up when the file was '
+            f'read. Set the place where it is used, such as train_dataloader.dataset.{key} for data, or set '
+            'it in a config of your own'
+        )
+    close = difflib.get_close_matches(key, sorted(TOP_LEVEL), n=1)
+    hint = f'; did you mean {close[0]}?' if close else ''
+    raise ValueError(f'--cfg-options {option}: nothing reads a key `{key}`{hint}')
+
+
+def _require_launched(launcher: str) -> None:
+    variable, started_by = LAUNCHERS.get(launcher, (None, ''))
+    if variable and variable not in os.environ:
+        raise ValueError(
+            f'--launcher {launcher} is for processes started by {started_by}, and this one is not (the '
+            f'environment has no {variable}). For one process leave --launcher out'
+        )
