@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, init_default_scope
 import mvp_mm.engine as engine
 from mvp_mm.datasets import UnlabelledImages
 from mvp_mm.datasets.prepare.bad_images import ODDITIES, check_dataset
-from mvp_mm.engine.checkpoint.safe_checkpoint import write_pointer
+from mvp_mm.engine.checkpoint.safe_checkpoint import atomic_write_text
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
             print(f'Not read, because their names are not those of images: {listed}')
     for oddity, count in odd.most_common():
         print(f'{count} images: {oddity} ({ODDITIES[oddity]})')
-    write_pointer(args.out, ''.join(f'{path}\t{reason}\n' for path, reason in sorted(bad.items())))
+    atomic_write_text(args.out, ''.join(f'{path}\t{reason}\n' for path, reason in sorted(bad.items())))
     if bad:
         parser.exit(1, f'{len(bad)} of {total} cannot be read; they are listed in {args.out}\n')
     print(f'All {total} images can be read')

@@ -33,24 +33,25 @@ from .cached_config_text import OnceFormattedConfig
 from .checkpoint.exact_resume import ExactResume
 from .checkpoint.resumed_settings import ResumedSettings
 from .checkpoint.safe_checkpoint import (
-    check_whole,
+    atomic_write,
     load_checkpoint_file,
     make_plain,
     require_training_state,
     saved_checkpoints,
-    written_whole,
+    verify_checkpoint,
 )
-from .checkpoint.work_dir_lock import only_training_in
+from .checkpoint.work_dir_lock import lock_work_dir
 from .clamp_workers import fit_loader
 from .deferred_message_hub import DeferredMessageHub
 from .disk_full_logging import survive_full_disk
-from .distributed.data_parallel import ddp_config, halve_gradients
-from .distributed.late_agreement import control_group
+from .distributed.collectives import control_group
+from .distributed.data_parallel import compress_gradients, ddp_config
 from .distributed.process_group import begin_process_group, end_process_group_at_exit, in_step_with_peers
 from .hooks.broadcast_statistics_hook import BroadcastStatisticsHook
 from .hooks.single_image_hook import TORCHS_WORDS, SingleImageHook, single_value_message
 from .hooks.stop_on_signal_hook import StopOnSignalHook
 from .loops.evaluation_loop import as_evaluation
+from .loops.evaluator_loop import use_evaluators
 from .optim.freed_memory import keep_freed_memory
 from .optim.total_batch import counted_processes, plan_total_batch, stretch_iterations
 
@@ -78,7 +79,7 @@ class MVPRunner(Runner):
     multiply in TF32 on CUDA. A loader takes no more workers than there are cores. A run that is resumed is
     the one that was never stopped (:class:`ExactResume`); if its config has changed, it goes on by the new
     settings and says which (:class:`ResumedSettings`). One training at a time has a work dir
-    (:func:`only_training_in`). Two runs that one process begins in one second have logs of their own, where
+    (:func:`lock_work_dir`). Two runs that one process begins in one second have logs of their own, where
     MMEngine's second one writes into the first one's. What is logged is read when the log wants it, not in
     every iteration (:class:`DeferredMessageHub`). The config's text is formatted once, not with every
     checkpoint (:class:`OnceFormattedConfig`). And no file that it loads can run code: its own checkpoints
@@ -100,6 +101,8 @@ class MVPRunner(Runner):
     @classmethod
     def from_cfg(cls, cfg: Config | dict) -> Runner:
         """MMEngine's; the config's text is formatted once (:class:`OnceFormattedConfig`)."""
+        if isinstance(cfg, Config):
+            use_evaluators(cfg)
         return super().from_cfg(OnceFormattedConfig.of(cfg) if isinstance(cfg, Config) else cfg)
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -156,7 +159,7 @@ class MVPRunner(Runner):
             model_wrapper_cfg = ddp_config(self.cfg.get('find_unused_parameters', False))
         wrapped = super().wrap_model(model_wrapper_cfg, model)
         if self.cfg.get('bf16_gradients', False) and isinstance(wrapped, DistributedDataParallel):
-            halve_gradients(wrapped)
+            compress_gradients(wrapped)
         return wrapped
 
     @staticmethod
@@ -282,7 +285,7 @@ class MVPRunner(Runner):
         if file_client_args is not None or backend_args is not None or '://' in str(out_dir):
             super().save_checkpoint(out_dir, filename, file_client_args, backend_args=backend_args, **what)
             return
-        with written_whole(Path(out_dir) / filename) as temporary:
+        with atomic_write(Path(out_dir) / filename) as temporary:
             super().save_checkpoint(str(out_dir), temporary.name, **what)
 
     def load_checkpoint(
@@ -321,7 +324,7 @@ class MVPRunner(Runner):
         meta = checkpoint.get('meta')
         self._restart_state = meta.get('restart') if isinstance(meta, dict) else None
         if self._resumed_settings is not None:
-            self._resumed_settings.put_into(checkpoint, str(filename))
+            self._resumed_settings.apply_to(checkpoint, str(filename))
         load = fill_whole if strict or self._needs_whole_model else start_from
         load(model, weights, str(filename))
         self._has_loaded = True
@@ -362,7 +365,7 @@ class MVPRunner(Runner):
             if isinstance(self.train_loop, ExactResume):
                 self.train_loop.prepare_restart(self._restart_state)
             if self._resumed_settings is not None:
-                self._resumed_settings.bring_schedule_to_place()
+                self._resumed_settings.replay_schedule()
         except (LookupError, AttributeError, AssertionError, TypeError) as error:  # MMEngine checks nothing
             raise ValueError(
                 f'training cannot go on from {filename}: its optimiser, schedule or log is not what this '
@@ -382,7 +385,7 @@ class MVPRunner(Runner):
                 self._load_from = self._last_good_checkpoint()
                 self._resume = self._load_from is not None
             else:
-                check_whole(local_path(str(self._load_from)))
+                verify_checkpoint(local_path(str(self._load_from)))
         super().load_or_resume()
 
     def train(self) -> nn.Module:
@@ -396,7 +399,7 @@ class MVPRunner(Runner):
         if not torch.cuda.is_available():
             keep_freed_memory()
         try:
-            with only_training_in(self.work_dir), in_step_with_peers():
+            with lock_work_dir(self.work_dir), in_step_with_peers():
                 return super().train()
         except ValueError as error:
             if TORCHS_WORDS not in str(error):
@@ -425,7 +428,7 @@ class MVPRunner(Runner):
         if is_main_process():
             for path in saved_checkpoints(self.work_dir):
                 try:
-                    check_whole(path)
+                    verify_checkpoint(path)
                 except ValueError as error:
                     found[1].append(str(error))
                     self.logger.warning(f'{error}. It is passed over; the one before it is tried')

@@ -13,7 +13,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from ..distributed.late_agreement import gather
+from ..distributed.collectives import all_gather
 from ..optim.bad_batch import keep_bad_batch, sample_names
 
 
@@ -107,7 +107,7 @@ class ExactResume:
             self._lengths(),
             optimizer=type(wrapper.optimizer).__name__ if isinstance(wrapper, OptimWrapper) else None,
             precision=getattr(wrapper, 'precision', None),
-            random_states=gather(mine),
+            random_states=all_gather(mine),
         )
 
     def prepare_restart(self, state: dict | None) -> None:

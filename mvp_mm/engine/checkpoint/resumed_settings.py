@@ -55,7 +55,7 @@ class ResumedSettings:
         self._changes: list[str] = []
         self._saved_lr = 0.0
 
-    def put_into(self, checkpoint: dict, source: str) -> None:
+    def apply_to(self, checkpoint: dict, source: str) -> None:
         """Replace the settings in a checkpoint, before the optimiser takes its state from it.
 
         Args:
@@ -112,7 +112,7 @@ class ResumedSettings:
         saved.pop('base_param_settings', None)  # this run's are there
         checkpoint.pop('param_schedulers', None)
 
-    def bring_schedule_to_place(self) -> None:
+    def replay_schedule(self) -> None:
         """Take the steps that the schedule would have made, and report the changes; after the resume."""
         runner, loop = self.runner, self.runner.train_loop
         told = (

@@ -143,7 +143,7 @@ def _history(plain: dict, name: str, source: str | Path) -> HistoryBuffer:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name to write a checkpoint to; afterwards it is checked and takes its real name.
 
     Until then a file of the real name stays as it was. Nothing of a failed attempt is left.
@@ -162,7 +162,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         try:
-            check_whole(temporary)
+            verify_checkpoint(temporary)
         except ValueError as error:
             raise OSError(f'{path} could not be read back after writing: {error}') from error
         os.replace(temporary, path)
@@ -181,7 +181,7 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def write_pointer(path: Path, text: str) -> None:
+def atomic_write_text(path: Path, text: str) -> None:
     """Write a small text file such as ``last_checkpoint``, whole or not at all."""
     temporary = path.with_name(f'.{path.name}{PARTIAL}')
     temporary.write_text(text)
@@ -189,7 +189,7 @@ def write_pointer(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def check_whole(path: Path) -> None:
+def verify_checkpoint(path: Path) -> None:
     """Read every byte of a checkpoint against its checksum, and its structure in torch's safe mode.
 
     Args:

@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from .exact_resume import ExactResume, at_step_boundary
-from .safe_checkpoint import remove_partial, write_pointer
+from .safe_checkpoint import atomic_write_text, remove_partial
 
 # What MMEngine calls the paths and scores of the best checkpoint, in the message hub and in the hook.
 BEST = ('best_ckpt', 'best_score')
@@ -169,7 +169,7 @@ class SafeCheckpointHook(CheckpointHook):
         try:
             self._write(runner, name, meta)
             if is_main_process():
-                write_pointer(Path(runner.work_dir) / 'last_checkpoint', path)
+                atomic_write_text(Path(runner.work_dir) / 'last_checkpoint', path)
         except OSError as error:
             failure = [str(error)]
         broadcast_object_list(failure)  # only the first process writes

@@ -20,7 +20,7 @@ HEAD_START = 3  # seconds for the first process to say why the job ends
 
 
 @contextmanager
-def only_training_in(work_dir: str | Path) -> Iterator[None]:
+def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
     """Hold a work dir for the training of this job; called by all of its processes.
 
     The first process locks ``.training.lock`` in it. The lock is POSIX's, which the operating system

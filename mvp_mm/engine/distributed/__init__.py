@@ -1,1 +1,1 @@
-"""Several processes."""
+"""Training in several processes."""

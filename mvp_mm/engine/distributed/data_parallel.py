@@ -1,4 +1,4 @@
-"""How processes share the gradients of one model."""
+"""Data-parallel training: DDP on GPUs and CPUs, gradients in bf16."""
 
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
@@ -6,16 +6,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def ddp_config(find_unused_parameters: bool = False) -> dict:
-    """MMEngine's DDP, on a CPU too.
+    """Return the config of MMEngine's DDP wrapper, for a CPU too.
 
-    Its buckets are averaged while the rest of the backward pass runs, and are the gradients themselves, not
-    copies. The GPU is the one that the launcher's start has made the current one: mpirun sets no LOCAL_RANK.
+    The GPU is the current one, which every launcher sets; mpirun sets no LOCAL_RANK.
 
     Args:
-        find_unused_parameters: Default False: every parameter of this package's models takes part.
-
-    Returns:
-        A config of a model wrapper.
+        find_unused_parameters: Default False: every parameter of this package's models gets a gradient.
     """
     return dict(
         type='MMDistributedDataParallel',
@@ -26,13 +22,13 @@ def ddp_config(find_unused_parameters: bool = False) -> dict:
     )
 
 
-def halve_gradients(model: DistributedDataParallel) -> None:
-    """Let processes exchange gradients in bf16.
+def compress_gradients(model: DistributedDataParallel) -> None:
+    """Exchange gradients in bf16.
 
     Raises:
-        ValueError: With another backend than NCCL: gloo aborts the process.
+        ValueError: If the backend is not NCCL: gloo aborts the process.
     """
     backend = torch.distributed.get_backend()
     if backend != 'nccl':
-        raise ValueError(f'bf16_gradients=True needs GPUs and NCCL, and this run exchanges by {backend}')
+        raise ValueError(f'bf16_gradients=True needs GPUs and NCCL, but the backend of this run is {backend}')
     model.register_comm_hook(None, bf16_compress_hook)

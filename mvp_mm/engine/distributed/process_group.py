@@ -1,4 +1,4 @@
-"""How the processes of a job find one another, also after torchrun has started them again."""
+"""Start the process group, also after torchrun has restarted the job, and end it with Python."""
 
 import atexit
 import gc
@@ -11,24 +11,22 @@ import torch
 from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
-from .late_agreement import forget_control_group
+from .collectives import forget_control_group
 
-# Whether this process ends its group with Python, and whether what it has done last was done by all.
+# Whether the group is destroyed at exit, and whether all processes completed the last collective section.
 _ends_at_exit = False
 _in_step = False
 
 
 def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
-    """Begin what MMEngine would begin otherwise, where it does not do for this job.
+    """Initialise the process group where MMEngine's own initialisation would fail.
 
-    MMEngine asks for a GPU, so that processes on CPUs need this. And torchrun keeps one store of addresses
-    for a job, whatever it restarts: processes that read faster than their peers write find the address of one
-    that is gone, and wait for it. So each attempt has names of its own in that store.
+    MMEngine requires a GPU. And torchrun keeps one address store for all restarts of a job, so that a fast
+    process may read the address of a peer that is gone: each attempt gets its own prefix in the store.
 
     Args:
-        launcher: Nothing is done for others than ``'pytorch'``.
-        dist_cfg: MMEngine's ``env_cfg.dist_cfg``: ``backend`` and ``timeout`` (seconds) on GPUs. On CPUs the
-            backend is gloo, whatever it says.
+        launcher: Only ``'pytorch'`` is handled here.
+        dist_cfg: MMEngine's ``env_cfg.dist_cfg``: ``backend`` (gloo on CPUs) and ``timeout`` (seconds).
     """
     if launcher != 'pytorch' or distributed.is_initialized():
         return
@@ -39,9 +37,8 @@ def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
     arguments: dict = {}
     if attempt != '0':
         store, rank, world_size = next(rendezvous('env://'))
-        arguments.update(
-            store=distributed.PrefixStore(f'attempt_{attempt}', store), rank=rank, world_size=world_size
-        )
+        store = distributed.PrefixStore(f'attempt_{attempt}', store)
+        arguments = dict(store=store, rank=rank, world_size=world_size)
     dist_cfg = dist_cfg or {}
     if dist_cfg.get('timeout') is not None:
         arguments['timeout'] = timedelta(seconds=dist_cfg['timeout'])
@@ -52,9 +49,9 @@ def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
 
 
 def end_process_group_at_exit() -> None:
-    """End the process group before Python ends, whoever has begun it; more than one call is one.
+    """Destroy the process group before Python ends; repeated calls have no effect.
 
-    One of gloo's threads that is left can abort a process that has done its work, and NCCL warns.
+    A gloo thread that is left can abort a finished process, and NCCL warns.
     """
     global _ends_at_exit
     if distributed.is_initialized() and not _ends_at_exit:
@@ -64,12 +61,12 @@ def end_process_group_at_exit() -> None:
 
 @contextmanager
 def in_step_with_peers() -> Iterator[None]:
-    """Around what all processes do together: after its end each can count on the others, who end it too."""
+    """Mark a section that all processes run, and complete or leave together."""
     global _in_step
     _in_step = False
     try:
         yield
-    except SystemExit:  # of StopOnSignalHook, in all processes after the same step
+    except SystemExit:  # StopOnSignalHook's, raised by all processes after the same step
         _in_step = True
         raise
     _in_step = True
@@ -77,9 +74,9 @@ def in_step_with_peers() -> Iterator[None]:
 
 def _end_process_group() -> None:
     forget_control_group()
-    gc.collect()  # models in cycles, such as a runner's, hold the group
+    gc.collect()  # reference cycles, such as the runner's, hold the group
     if not distributed.is_initialized():
         return
-    # NCCL's end waits for the others, who may be gone, or wait for this process elsewhere
+    # destroying an NCCL group waits for peers, which may be gone or wait elsewhere
     if distributed.get_backend() == 'gloo' or _in_step:
         distributed.destroy_process_group()

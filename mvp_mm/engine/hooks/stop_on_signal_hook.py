@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 
 from ..checkpoint.exact_resume import at_step_boundary
 from ..checkpoint.safe_checkpoint_hook import SafeCheckpointHook
-from ..distributed.late_agreement import LateAgreement, agree
+from ..distributed.collectives import DelayedAllReduce, all_reduce
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Whether the training process is leaving, and means what it sends to the workers it still has.
@@ -50,7 +50,7 @@ class StopOnSignalHook(Hook):
         self._received = 0
         self._since = 0.0
         self._previous: dict = {}
-        self._agreement = LateAgreement('max')
+        self._agreement = DelayedAllReduce('max')
 
     def before_train(self, runner: Runner) -> None:
         """Take over the signals, here and in the loaders' workers."""
@@ -60,7 +60,7 @@ class StopOnSignalHook(Hook):
         # Called before workers are ended, also where this process is another one's child and has no atexit.
         multiprocessing.util.Finalize(None, setattr, (_leaving, 'value', 1), exitpriority=100)
         self._received = 0
-        self._agreement = LateAgreement('max')
+        self._agreement = DelayedAllReduce('max')
         self._speaks = is_main_process()
         self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
         for loop in (runner.train_loop, runner.val_loop):
@@ -80,7 +80,7 @@ class StopOnSignalHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Note how many batches every process has, because they agree after each of these."""
-        self._common_batches = agree(len(runner.val_loop.dataloader), 'min')
+        self._common_batches = all_reduce(len(runner.val_loop.dataloader), 'min')
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: object = None

@@ -9,8 +9,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...datasets.transforms.load_rgb_image import UnreadableImageError
-from ..checkpoint.safe_checkpoint import write_pointer
-from ..distributed.late_agreement import LateAgreement, gather
+from ..checkpoint.safe_checkpoint import atomic_write_text
+from ..distributed.collectives import DelayedAllReduce, all_gather
 
 
 @HOOKS.register_module()
@@ -33,7 +33,7 @@ class UnreadableImagesHook(Hook):
         self.max_share = max_share
         self.reasons: dict[str, str] = {}
         self._found: dict[str, str] = {}  # by this process, and not yet known to the others
-        self._agreement = LateAgreement('sum')
+        self._agreement = DelayedAllReduce('sum')
         self._checked = 0
 
     def before_train(self, runner: Runner) -> None:
@@ -100,7 +100,7 @@ class UnreadableImagesHook(Hook):
     def _write(self, runner: Runner) -> None:
         lines = [f'{path}\t{reason}\n' for path, reason in sorted(self.reasons.items())]
         try:
-            write_pointer(self._list_path(runner), ''.join(lines))
+            atomic_write_text(self._list_path(runner), ''.join(lines))
         except OSError as error:
             runner.logger.error(f'{self._list_path(runner)} could not be written ({error})')
 
@@ -119,4 +119,4 @@ class UnreadableImagesHook(Hook):
 
 def _together(found: dict[str, str]) -> dict[str, str]:
     """What all processes have found."""
-    return {path: reason for part in gather(found) for path, reason in part.items()}
+    return {path: reason for part in all_gather(found) for path, reason in part.items()}

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from ..checkpoint.safe_checkpoint import make_plain, written_whole
+from ..checkpoint.safe_checkpoint import atomic_write, make_plain
 
 LISTED = 8
 
@@ -43,7 +43,7 @@ def keep_bad_batch(runner: Runner, batch: Any, names: list[str], reason: str) ->
         content['state_dict'] = _as_data(model.state_dict())
     make_plain(content)
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             torch.save(content, temporary)
     except (OSError, RuntimeError) as error:  # torch's word for a full disk is RuntimeError
         return f'{told} The last batch could not be saved ({error}).'

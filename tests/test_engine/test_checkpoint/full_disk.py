@@ -7,7 +7,7 @@ from pathlib import Path
 from exact_runs import Watch, build
 from mmengine.hooks import Hook
 
-from mvp_mm.engine.checkpoint.safe_checkpoint import check_whole
+from mvp_mm.engine.checkpoint.safe_checkpoint import verify_checkpoint
 
 FOLDER = Path(sys.argv[1])
 FILL = FOLDER / 'fill'
@@ -30,7 +30,7 @@ class Disk(Hook):
 
 def tell():
     last = Path((FOLDER / 'last_checkpoint').read_text())
-    check_whole(last)
+    verify_checkpoint(last)
     told.append(f'{last.name} good')
 
 

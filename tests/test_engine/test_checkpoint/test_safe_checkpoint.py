@@ -23,10 +23,10 @@ from torch import nn
 from mvp_mm.engine import MVPRunner, SafeCheckpointHook
 from mvp_mm.engine.checkpoint import safe_checkpoint, work_dir_lock
 from mvp_mm.engine.checkpoint.safe_checkpoint import (
-    check_whole,
     load_checkpoint_file,
     make_plain,
     saved_checkpoints,
+    verify_checkpoint,
 )
 
 
@@ -211,7 +211,7 @@ class TestGoingOn:
             torch.equal(states[0][i][key], states[1][i][key]) for i in states[0] for key in states[0][i]
         )
         new.train()
-        check_whole(tmp_path / 'epoch_3.pth')
+        verify_checkpoint(tmp_path / 'epoch_3.pth')
 
     def test_from_a_best_checkpoint(self, run, tmp_path):
         run(epochs=1, scores=[1]).train()
@@ -233,7 +233,7 @@ class TestDamage:
         warned = [text for level, text in lines if level == logging.WARNING and 'passed over' in text]
         assert len(warned) == 1 and warned[0].startswith(f'{last} is no plain weight file (it is ')
         assert f'Load checkpoint from {tmp_path / "epoch_1.pth"}' in [text for _, text in lines]
-        check_whole(last)
+        verify_checkpoint(last)
         assert names(tmp_path) == ['epoch_2.pth', 'epoch_3.pth', 'last_checkpoint']
 
     def test_one_flipped_bit(self, run, tmp_path, lines):

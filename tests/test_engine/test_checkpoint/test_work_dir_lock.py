@@ -10,7 +10,7 @@ import pytest
 from exact_runs import Watch, build, finish
 
 from mvp_mm.engine.checkpoint import work_dir_lock
-from mvp_mm.engine.checkpoint.work_dir_lock import NAME, only_training_in
+from mvp_mm.engine.checkpoint.work_dir_lock import NAME, lock_work_dir
 
 # Another training, with a worker that outlives it.
 HOLD = """
@@ -22,7 +22,7 @@ sys.modules['mmengine.dist'].broadcast_object_list = lambda values: None
 spec = importlib.util.spec_from_file_location('lock', sys.argv[1])
 lock = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(lock)
-with lock.only_training_in(sys.argv[2]):
+with lock.lock_work_dir(sys.argv[2]):
     if os.fork() == 0:
         os.close(1)
         time.sleep(5)
@@ -53,7 +53,7 @@ def test_a_second_training_is_refused(other, tmp_path):
     other.wait()
     watch = Watch()  # at once, though a worker of the killed process is still there
     assert len(finish(build(tmp_path, watch), watch)[0]) == 12
-    with only_training_in(tmp_path):
+    with lock_work_dir(tmp_path):
         assert (tmp_path / NAME).read_text() == f'process {os.getpid()} on {socket.gethostname()}\n'
 
 
@@ -65,21 +65,21 @@ def test_the_others_of_a_job_end_with_the_first(monkeypatch, tmp_path):
         values[0] = 'process 7 on elsewhere'
 
     monkeypatch.setattr(work_dir_lock, 'broadcast_object_list', of_the_first)
-    with pytest.raises(SystemExit) as ended, only_training_in(tmp_path):
+    with pytest.raises(SystemExit) as ended, lock_work_dir(tmp_path):
         pass
     assert ended.value.code == 1 and not (tmp_path / NAME).exists()
 
 
 def test_where_nothing_can_be_locked(monkeypatch, tmp_path):
-    with only_training_in(tmp_path / 'gone'):
+    with lock_work_dir(tmp_path / 'gone'):
         pass
 
     def refuse(*arguments):
         raise OSError(work_dir_lock.errno.ENOLCK, 'No locks available')
 
     monkeypatch.setattr(work_dir_lock.fcntl, 'lockf', refuse)
-    with only_training_in(tmp_path):
+    with lock_work_dir(tmp_path):
         pass
     monkeypatch.setattr(work_dir_lock, 'fcntl', None)
-    with only_training_in(tmp_path):
+    with lock_work_dir(tmp_path):
         pass

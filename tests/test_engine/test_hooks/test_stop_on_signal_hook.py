@@ -88,7 +88,7 @@ def test_a_checkpoint_that_cannot_be_written(stopped, tmp_path, monkeypatch):
     def full(*arguments, **more):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('mvp_mm.engine.mvp_runner.written_whole', full)
+    monkeypatch.setattr('mvp_mm.engine.mvp_runner.atomic_write', full)
     assert stopped(3) == 143
     assert saved(tmp_path / 'cut') == {}
 

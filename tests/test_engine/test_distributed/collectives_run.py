@@ -6,13 +6,13 @@ import time
 import torch
 from torch import distributed
 
-from mvp_mm.engine.distributed import late_agreement
-from mvp_mm.engine.distributed.late_agreement import (
-    LateAgreement,
-    agree,
+from mvp_mm.engine.distributed import collectives
+from mvp_mm.engine.distributed.collectives import (
+    DelayedAllReduce,
+    all_gather,
+    all_reduce,
     control_group,
     forget_control_group,
-    gather,
 )
 
 
@@ -21,12 +21,13 @@ def main():
     rank = distributed.get_rank()
     same = control_group() is distributed.group.WORLD
     forget_control_group()
-    late_agreement.distributed.get_backend = lambda: 'nccl'  # as if on GPUs
+    collectives.distributed.get_backend = lambda: 'nccl'  # as if on GPUs
     own = control_group(timeout=60)
     assert own is control_group()
     say(f'GROUPS rank={rank} default={same} own={own is not distributed.group.WORLD}')
-    say(f'NOW rank={rank} {agree(3 + rank, "min")} {agree(3 + rank, "max")} {gather("ab"[rank])}')
-    agreement = LateAgreement('max')
+    lowest, highest = all_reduce(3 + rank, 'min'), all_reduce(3 + rank, 'max')
+    say(f'NOW rank={rank} {lowest} {highest} {all_gather("ab"[rank])}')
+    agreement = DelayedAllReduce('max')
     numbers = [agreement.exchange(number) for number in ((0, 0, 0, 7, 7), (0, 5, 5, 5, 5))[rank]]
     say(f'LATE rank={rank} {numbers} {agreement.settle()} {agreement.settle()}')
     if rank == 1:

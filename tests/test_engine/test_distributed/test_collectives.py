@@ -4,18 +4,18 @@ from pathlib import Path
 
 from torchrun_jobs import free_port, run
 
-from mvp_mm.engine.distributed.late_agreement import LateAgreement, agree, gather
+from mvp_mm.engine.distributed.collectives import DelayedAllReduce, all_gather, all_reduce
 
 
 def test_one_process_knows_at_once():
-    agreement = LateAgreement('max')
+    agreement = DelayedAllReduce('max')
     assert [agreement.exchange(number) for number in (0, 3)] == [0, 3]
     assert agreement.settle() == 0
-    assert agree(5, 'min') == 5 and gather('a') == ['a']
+    assert all_reduce(5, 'min') == 5 and all_gather('a') == ['a']
 
 
 def test_two_processes_know_a_step_later_and_do_not_wait():
-    script = Path(__file__).with_name('late_agreement_run.py')
+    script = Path(__file__).with_name('collectives_run.py')
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2']
     status, output, _ = run([*command, f'--master-port={free_port()}', script])
     assert status == 0, output
