@@ -1,8 +1,8 @@
-"""Training checkpoints that hold nothing but plain data, are written whole or not at all, and are checked.
+"""Training checkpoints that hold plain data only, are written atomically, and are verified.
 
-MMEngine's own checkpoints hold objects (the histories of its log, numpy's numbers), which torch loads only
-when told to run whatever a file says. Here they are turned into tensors and numbers before saving, and back
-when a run goes on.
+MMEngine's checkpoints hold objects (log histories, numpy numbers) that torch loads only with
+``weights_only=False``, which runs whatever a file says. Here they become tensors and numbers when saved, and
+objects again when a run is resumed.
 """
 
 import collections
@@ -11,7 +11,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ import torch
 from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
-from ...weights.load import local_path
-from ...weights.read import first_line, history_as_plain, read_checkpoint
+from ...weights.inert_pickle import history_as_plain
+from ...weights.locate import local_path
+from ...weights.read import first_line, read_checkpoint
 
 PARTIAL = '.partial'
 NUMBERED = re.compile(r'(epoch|iter)_(\d+)\.pth')
@@ -30,35 +31,27 @@ HISTORY_KEYS = history_as_plain(None, None, None).keys()
 
 
 def make_plain(checkpoint: dict) -> None:
-    """Turn everything in a checkpoint that is about to be saved into plain data, in place.
-
-    Args:
-        checkpoint: As MMEngine's runner builds it.
-    """
+    """Convert everything in a checkpoint to plain data, in place, before it is saved."""
     left_out: list[str] = []
     for key in list(checkpoint):
         checkpoint[key] = _plain(checkpoint[key], key, left_out)
     if left_out:
-        print_log(
-            'Left out of the checkpoint, which holds plain data only: ' + ', '.join(left_out[:6]),
-            logger='current',
-            level=logging.WARNING,
-        )
+        told = f'Left out of the checkpoint, which holds plain data only: {", ".join(left_out[:6])}'
+        print_log(told, 'current', logging.WARNING)
 
 
 def _plain(value: Any, where: str, left_out: list[str]) -> Any:
-    """Tensors, containers, numbers and strings as they are; numpy's as Python's and torch's."""
+    """Convert a value recursively; what cannot be converted becomes None and is listed in ``left_out``."""
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return value
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, Mapping):
-        ordered = isinstance(value, collections.OrderedDict)
-        plain = collections.OrderedDict() if ordered else {}
+        plain: dict = collections.OrderedDict() if isinstance(value, collections.OrderedDict) else {}
         for key, entry in value.items():
             plain[_plain(key, f'{where} (a key)', left_out)] = _plain(entry, f'{where}.{key}', left_out)
-        if hasattr(value, '_metadata'):  # of a state dict: the versions of its modules
-            plain._metadata = _plain(value._metadata, where, left_out)
+        if hasattr(value, '_metadata'):  # module versions of a state dict
+            plain._metadata = _plain(value._metadata, where, left_out)  # type: ignore[attr-defined]
         return plain
     if isinstance(value, tuple):
         return tuple(_plain(entry, where, left_out) for entry in value)
@@ -74,7 +67,7 @@ def _plain(value: Any, where: str, left_out: list[str]) -> Any:
     if isinstance(value, np.generic | np.ndarray) and type(value.tolist()) is not type(value):
         return _plain(value.tolist(), where, left_out)
     for kind in (bool, int, float, str):
-        if isinstance(value, kind):  # a subclass, such as an enumeration's
+        if isinstance(value, kind):  # a subclass, such as an enum's member
             return kind(value)
     if isinstance(value, os.PathLike | torch.dtype | torch.device):
         return str(value)
@@ -83,18 +76,18 @@ def _plain(value: Any, where: str, left_out: list[str]) -> Any:
 
 
 def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict:
-    """A weight file or training checkpoint as MMEngine wants it; no code in it is run.
+    """Load a weight file or training checkpoint for MMEngine without running code from it.
 
     Args:
         source: Path or http(s) address.
         map_location: As for ``torch.load``.
 
     Returns:
-        What :func:`read_checkpoint` gives, with the histories of the log as MMEngine's objects.
+        The result of :func:`read_checkpoint`, with log histories as MMEngine's ``HistoryBuffer``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no such file.
+        ValueError: If it is not a checkpoint.
     """
     checkpoint = read_checkpoint(local_path(str(source)), map_location)
     if not isinstance(checkpoint, dict):
@@ -104,23 +97,27 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict:
         meta.pop('config', None)  # MMEngine's `resume` would run it as a Python file
     hub = checkpoint.get('message_hub')
     scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
-    if isinstance(scalars, dict):
-        for name, history in scalars.items():
-            if isinstance(history, dict) and history.keys() == HISTORY_KEYS:
-                scalars[name] = _history(history, name, source)
+    for name, history in scalars.items() if isinstance(scalars, dict) else ():
+        if not isinstance(history, dict) or history.keys() != HISTORY_KEYS:
+            continue
+        log, count, length = (history[key] for key in HISTORY_KEYS)
+        both = isinstance(log, Tensor) and isinstance(count, Tensor)
+        if not both or log.ndim != 1 or log.shape != count.shape or not isinstance(length, int):
+            raise ValueError(f'{source} is damaged: the history of {name} is no two lists of equal length')
+        scalars[name] = HistoryBuffer(log.cpu().numpy(), count.cpu().numpy(), length)
     return checkpoint
 
 
 def require_training_state(checkpoint: dict, wanted: Sequence[str], source: str | Path) -> None:
-    """Check that training can go on from a checkpoint.
+    """Check that a checkpoint holds what a resumed run needs.
 
     Args:
         checkpoint: From :func:`load_checkpoint_file`.
-        wanted: Names of the entries that it needs.
+        wanted: Required entries.
         source: The file, for the message.
 
     Raises:
-        ValueError: If one is missing.
+        ValueError: If an entry is missing.
     """
     missing = [key for key in wanted if not isinstance(checkpoint.get(key), dict)]
     if missing:
@@ -134,73 +131,15 @@ def require_training_state(checkpoint: dict, wanted: Sequence[str], source: str 
         raise ValueError(f'{source} does not say at which epoch and iteration it was saved')
 
 
-def _history(plain: dict, name: str, source: str | Path) -> HistoryBuffer:
-    log, count, length = (plain[key] for key in HISTORY_KEYS)
-    both = isinstance(log, Tensor) and isinstance(count, Tensor)
-    if not both or log.ndim != 1 or log.shape != count.shape or not isinstance(length, int):
-        raise ValueError(f'{source} is damaged: the history of {name} is no two lists of equal length')
-    return HistoryBuffer(log.cpu().numpy(), count.cpu().numpy(), length)
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name to write a checkpoint to; afterwards it is checked and takes its real name.
-
-    Until then a file of the real name stays as it was. Nothing of a failed attempt is left.
-
-    Args:
-        path: The checkpoint.
-
-    Yields:
-        The temporary name, in the same folder.
-
-    Raises:
-        OSError: If the disk does not take it, or does not give back what was written.
-    """
-    temporary = path.with_name(f'.{path.name}{PARTIAL}')
-    try:
-        yield temporary
-        _flush(temporary)
-        try:
-            verify_checkpoint(temporary)
-        except ValueError as error:
-            raise OSError(f'{path} could not be read back after writing: {error}') from error
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """To the disk: what is in a file, or the names in a folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def atomic_write_text(path: Path, text: str) -> None:
-    """Write a small text file such as ``last_checkpoint``, whole or not at all."""
-    temporary = path.with_name(f'.{path.name}{PARTIAL}')
-    temporary.write_text(text)
-    _flush(temporary)
-    os.replace(temporary, path)
-
-
 def verify_checkpoint(path: Path) -> None:
-    """Read every byte of a checkpoint against its checksum, and its structure in torch's safe mode.
-
-    Args:
-        path: What ``torch.save`` wrote.
+    """Read a checkpoint in torch's safe mode and check every byte against its checksum.
 
     Raises:
-        ValueError: If it is damaged.
+        ValueError: If the file is missing or damaged.
     """
     if not path.is_file():
         raise ValueError(f'there is no file {path}')
-    is_zip = zipfile.is_zipfile(path)  # not so before torch 1.6, and where the end is cut off
+    is_zip = zipfile.is_zipfile(path)  # false before torch 1.6, and where the end is cut off
     read_checkpoint(path, mmap=is_zip)
     if not is_zip:
         return
@@ -213,42 +152,80 @@ def verify_checkpoint(path: Path) -> None:
         raise ValueError(f'{path} is damaged: the checksum of {broken} is wrong')
 
 
+@contextmanager
+def atomic_write(path: Path, verify: Callable[[Path], None] | None = verify_checkpoint) -> Iterator[Path]:
+    """Yield a temporary path to write to; on exit it is flushed, verified and renamed to ``path``.
+
+    Until then an existing file keeps its content. A failed attempt leaves nothing behind.
+
+    Args:
+        path: The final file.
+        verify: Raises ValueError if the written file is damaged. Default: it is a checkpoint.
+
+    Yields:
+        The temporary path, in the same folder.
+
+    Raises:
+        OSError: If the file cannot be written or read back.
+    """
+    temporary = path.with_name(f'.{path.name}{PARTIAL}')
+    try:
+        yield temporary
+        _flush(temporary)
+        try:
+            if verify is not None:
+                verify(temporary)
+        except ValueError as error:
+            raise OSError(f'{path} could not be read back after writing: {error}') from error
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Force a file's content, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write a small text file such as ``last_checkpoint``, whole or not at all."""
+    with atomic_write(path, verify=None) as temporary:
+        temporary.write_text(text)
+
+
 def remove_partial(folder: Path) -> None:
-    """Remove what runs that were killed while they wrote have left."""
+    """Remove the temporary files of runs that were killed while writing."""
     for path in folder.glob(f'.*{PARTIAL}'):
         path.unlink(missing_ok=True)
 
 
 def saved_checkpoints(work_dir: str | Path) -> list[Path]:
-    """The checkpoints of a run that it could go on from, the last first.
-
-    Args:
-        work_dir: Its folder.
+    """List the checkpoints that a run could resume from, the last first.
 
     Returns:
-        The file that ``last_checkpoint`` names (be it there or not), then the others of its kind with lower
-        numbers, then those of the other kind (a run over epochs that was stopped in the middle of one has
-        both); without ``last_checkpoint``, all numbered ones. Empty if there is nothing.
+        The file named by ``last_checkpoint`` (even if it is gone), then those of its kind with lower numbers,
+        then the other kind (a run over epochs that was stopped within one has both). Without
+        ``last_checkpoint`` all numbered ones, the newest first.
     """
     work_dir = Path(work_dir)
     pointer = work_dir / 'last_checkpoint'
-    last = None
-    if pointer.is_file():
-        text = pointer.read_text(errors='replace').strip()
-        last = Path(text) if text else None
-        if last is not None and not last.is_file() and (work_dir / last.name).is_file():
-            last = work_dir / last.name  # the folder was moved, or named relative to another one
-    named = NUMBERED.fullmatch(last.name) if last is not None else None
-    folder = last.parent if named and last.is_file() else work_dir
-    found = []
-    for path in folder.glob('*.pth'):
+    text = pointer.read_text(errors='replace').strip() if pointer.is_file() else ''
+    last = Path(text)
+    if text and not last.is_file() and (work_dir / last.name).is_file():
+        last = work_dir / last.name  # the folder was moved, or named relative to another one
+    named = NUMBERED.fullmatch(last.name)
+    found: list[tuple[float, int, Path]] = []
+    for path in (last.parent if named and last.is_file() else work_dir).glob('*.pth'):
         match = NUMBERED.fullmatch(path.name)
-        if not match:
-            continue
-        number = int(match[2])
-        if named is None:
-            found.append((path.stat().st_mtime, number, path))
-        elif match[1] != named[1] or number < int(named[2]):
-            found.append((match[1] == named[1], number, path))
+        if match and named is None:
+            found.append((path.stat().st_mtime, int(match[2]), path))
+        elif match and named and (match[1] != named[1] or int(match[2]) < int(named[2])):
+            found.append((match[1] == named[1], int(match[2]), path))
     others = [path for *_, path in sorted(found, reverse=True)]
-    return ([last] if last is not None else []) + others
+    return [last, *others] if text else others
