@@ -1,110 +1,219 @@
-"""The console command ``mvp-mm``.
+"""The command ``mvp-mm``; tools/download.py, export.py, publish.py and segment.py are four of its commands.
 
-It lies beside the package and not in it, and imports nothing heavy before a command is known to need it: the
-package itself brings torch, which takes seconds, and ``mvp-mm --help`` should not.
+This file lies beside the package and imports nothing heavy until a command needs it: the package brings
+torch, which takes seconds, and ``mvp-mm --help`` should not.
 """
 
 import argparse
-import importlib.util
-import runpy
+import inspect
+import os
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
-# Commands that are tools/<name>.py as it stands, with all its arguments.
-TOOLS = {
-    'download': 'bring the weights of a model to this machine',
-    'publish': 'turn a work dir into an entry of a zoo',
-    'export': 'write a student for timm, transformers, mmseg, mmpretrain, ONNX',
-}
 STUDENTS = ('vit-tiny', 'vit-base', 'vit-large')
+TARGETS = ('timm', 'transformers', 'mmpretrain', 'mmseg', 'microsoft', 'safetensors', 'onnx')
+TEACHER = 'ViT-B-16-quickgelu/openai'
 
 
 def main() -> None:
     """Run ``mvp-mm``."""
-    if len(sys.argv) > 1 and sys.argv[1] in TOOLS:
-        name = sys.argv.pop(1)
-        sys.argv[0] = f'mvp-mm {name}'
-        runpy.run_path(str(tools_folder() / f'{name}.py'), run_name='__main__')
-        return
-    args = vars(parser().parse_args())
-    command = args.pop('command')
+    if sys.argv[1:2] == ['segment'] and {'--data', '--classes'} & set(sys.argv):
+        rest = shlex.join(sys.argv[2:])
+        sys.exit(f'\nERROR: `mvp-mm segment` predicts. To train: mvp-mm finetune --task segmentation {rest}')
+    run(vars(mvp_mm_parser().parse_args()))
+
+
+def run_tool(name: str) -> None:
+    """Run ``tools/<name>.py``, which is the command of this name."""
+    parser = argparse.ArgumentParser(**about(name))
+    COMMANDS[name](parser)
+    run(vars(parser.parse_args()))
+
+
+def run(arguments: dict[str, Any]) -> None:
+    """Run a parsed command; what the user can fix ends in one line."""
+    command = arguments.pop('run')
     try:
         from mvp_mm.engine import run_command_line
-    except ImportError as error:  # with what is missing and how to install it
+
+        run_command_line(lambda: command(**arguments))
+    except ImportError as error:  # says what is missing and how to install it
+        if os.environ.get('MVP_MM_TRACEBACK') == '1':
+            raise
         sys.exit(f'\nERROR: {error}')
-    own = dict(models=run_models, doctor=run_doctor)
-    run_command_line(lambda: own[command](**args) if command in own else run_training(command, **args))
 
 
-def tools_folder() -> Path:
-    """The tools that the package ships, found without importing it."""
-    spec = importlib.util.find_spec('mvp_mm')
-    if spec is None or not spec.submodule_search_locations:
-        sys.exit('\nERROR: mvp_mm is not installed in this environment: pip install "mvp_mm[openmmlab]"')
-    return Path(spec.submodule_search_locations[0]) / '.mim' / 'tools'
-
-
-def parser() -> argparse.ArgumentParser:
-    """The arguments of all commands but :data:`TOOLS`."""
+def mvp_mm_parser() -> argparse.ArgumentParser:
+    """Build the parser of ``mvp-mm``."""
     top = argparse.ArgumentParser(
         prog='mvp-mm',
         description='MVP: Multimodality-guided Visual Pre-training. See docs/your_photographs.md.',
     )
-    commands = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    add = commands.add_parser('models', help='list the models')
-    add.add_argument('pattern', nargs='?', default='*', help="such as 'upernet_*'")
-    add.add_argument('--task', help="such as 'Semantic Segmentation'")
-    add.add_argument('--pretrained', action='store_true', help='only those with weights')
-    commands.add_parser('doctor', help='check the installation, and say what to do')
-    for name, text in TOOLS.items():
-        commands.add_parser(name, help=text, add_help=False)
+    commands = top.add_subparsers(required=True, metavar='COMMAND')
+    for name, add_arguments in COMMANDS.items():
+        text = about(name)
+        summary = text['description'].splitlines()[0].rstrip('.')
+        add_arguments(commands.add_parser(name, help=summary[0].lower() + summary[1:], **text))
+    return top
 
-    add = training(commands, 'pretrain', 'pre-train a student on a folder of images')
-    add.add_argument(
+
+def about(name: str) -> dict[str, Any]:
+    """What a parser says of its command: the docstring of the function that adds its arguments."""
+    text = inspect.cleandoc(COMMANDS[name].__doc__ or '')
+    return dict(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def models(parser: argparse.ArgumentParser) -> None:
+    """List the models."""
+    parser.add_argument('pattern', nargs='?', default='*', help="such as 'upernet_*'")
+    parser.add_argument('--task', help="such as 'Semantic Segmentation'")
+    parser.add_argument('--pretrained', action='store_true', help='only those with weights')
+    parser.set_defaults(run=run_models)
+
+
+def doctor(parser: argparse.ArgumentParser) -> None:
+    """Check the installation, and say what to do."""
+    parser.set_defaults(run=run_doctor)
+
+
+def download(parser: argparse.ArgumentParser) -> None:
+    """Download the published weights of models by name, and print where they lie.
+
+    An interrupted download goes on at the next call. See docs/model_zoo.md.
+    """
+    parser.add_argument('names', nargs='+', metavar='NAME', help='a model: `mvp-mm models` lists them')
+    parser.add_argument(
+        '--zoo', action='append', default=[], metavar='PLACE', help='folder or address of a further zoo'
+    )
+    parser.set_defaults(run=run_download)
+
+
+def publish(parser: argparse.ArgumentParser) -> None:
+    """Turn a work dir or a checkpoint into an entry of a zoo, and print its row for a metafile.
+
+    The folder is a zoo for `MVP_MM_ZOO=DIR`, `mvp_mm.add_zoo(DIR)` and, on any web server,
+    `mvp_mm.add_zoo(ADDRESS)`. The whole config is published, with the paths in it. See docs/model_zoo.md.
+    """
+    parser.add_argument('source', metavar='RUN', help='work dir (its last checkpoint), or a checkpoint')
+    parser.add_argument('--zoo', type=Path, required=True, metavar='DIR', help='folder of the zoo')
+    parser.add_argument('--name', help="of the model (default: the work dir's)")
+    parser.add_argument('--config', help='default: the one in the work dir')
+    parser.add_argument('--metrics', metavar='FILE', help='what `tools/test.py --out FILE` wrote')
+    parser.add_argument('--note', default='', help='remark in the row')
+    parser.set_defaults(run=run_publish)
+
+
+def export(parser: argparse.ArgumentParser) -> None:
+    """Write a student for another library, compared with it there before the file gets its name.
+
+    The checkpoint may be a pre-training checkpoint as it is, a classifier, a segmentation model (its
+    backbone), a bare weight file or one of another library. Its architecture is inferred unless a config is
+    given.
+    """
+    parser.add_argument('target', choices=TARGETS)
+    parser.add_argument('checkpoint', help='any BEiT-family weight file, or its address')
+    parser.add_argument('out', help='file to write; for transformers a folder')
+    parser.add_argument('--config', help='take the architecture from model.backbone of this config')
+    parser.add_argument(
+        '--img-size',
+        type=positive_int,
+        nargs='+',
+        action=Size,
+        metavar='PIXELS',
+        help='resize the bias tables for this size: side, or height and width (default: as they are)',
+    )
+    parser.add_argument('--prefix', help='which of several transformers in the file, such as teacher.')
+    parser.set_defaults(run=run_export)
+
+
+def segment(parser: argparse.ArgumentParser) -> None:
+    """Segment images with a trained model and draw the result over them, with a legend."""
+    parser.add_argument(
+        'images', nargs='+', type=Path, metavar='IMAGE', help='image files, and folders of images'
+    )
+    parser.add_argument('--config', required=True, help='segmentation config')
+    parser.add_argument('--checkpoint', required=True, help='its checkpoint')
+    parser.add_argument('--out', type=Path, required=True, help='folder for the pictures')
+    parser.add_argument('--opacity', type=float, default=0.55, help='of the colours, 0 to 1 (default 0.55)')
+    parser.add_argument('--device', help='default: a GPU if there is one')
+    parser.set_defaults(run=run_segment)
+
+
+def pretrain(parser: argparse.ArgumentParser) -> None:
+    """Pre-train a student on a folder of images, without labels."""
+    training(parser, 'pretrain')
+    parser.add_argument(
         '--teacher',
-        default='ViT-B-16-quickgelu/openai',
+        default=TEACHER,
         help='MODEL/TAG or MODEL/FILE of open_clip, a folder with open_clip_config.json, hf-hub:owner/name, '
         'timm:MODEL, timm:MODEL/FILE, a teacher of the zoo (`mvp-mm models '
         "'teachers_*'`), or MODEL/random for a test (default %(default)s)",
     )
-    for name, text in (('finetune', 'fine-tune a student on a labelled folder'), ('probe', 'a linear probe')):
-        downstream(training(commands, name, f'{text}: DIR/{{train,val}}/<class>/*'))
-    add = downstream(
-        training(
-            commands,
-            'segment',
-            'train UperNet on images with label maps: DIR/{images,annotations}/{train,val}',
-            length='iterations',
-        )
-    )
-    add.add_argument('--classes', nargs='+', required=True, help='names, in the order of their numbers')
-    add.add_argument('--image-suffix', default='.jpg', help='default %(default)s')
-    return top
 
 
-def training(commands, name: str, text: str, length: str = 'epochs') -> argparse.ArgumentParser:
-    """A parser with what all trainings have."""
-    add = commands.add_parser(name, help=text, description=text)
-    add.add_argument('--data', required=True, metavar='DIR', help='folder of the data')
-    add.add_argument(
-        '--out', required=True, metavar='DIR', help='for config, logs, checkpoints; a run goes on'
+def finetune(parser: argparse.ArgumentParser) -> None:
+    """Fine-tune a student: a classifier of a labelled folder, or UperNet on images with label maps.
+
+    Classification reads DIR/{train,val}/<class>/*, segmentation DIR/{images,annotations}/{train,val}.
+    """
+    training(parser, 'finetune')
+    start(parser)
+    parser.add_argument(
+        '--task',
+        choices=['classification', 'segmentation'],
+        default='classification',
+        help='default %(default)s',
     )
-    add.add_argument('--student', choices=STUDENTS, default='vit-base', help='default %(default)s')
-    add.add_argument(f'--{length}', type=int, help="default: the recipe's")
-    add.add_argument('--batch', type=int, help='images an iteration (default: what the machine holds)')
-    add.add_argument('--dry-run', action='store_true', help='write the config, and do not run it')
-    add.add_argument(
+    parser.add_argument('--classes', nargs='+', help='for segmentation: names, in the order of their numbers')
+    parser.add_argument('--iterations', type=int, help="for segmentation (default: the recipe's)")
+    parser.add_argument('--image-suffix', default='.jpg', help='for segmentation (default %(default)s)')
+
+
+def probe(parser: argparse.ArgumentParser) -> None:
+    """Train linear classifiers on a frozen student: DIR/{train,val}/<class>/*."""
+    training(parser, 'probe')
+    start(parser)
+
+
+def training(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add what all trainings have."""
+    parser.add_argument('--data', required=True, metavar='DIR', help='folder of the data')
+    parser.add_argument(
+        '--out', required=True, metavar='DIR', help='for config, logs, checkpoints; a run there is resumed'
+    )
+    parser.add_argument('--student', choices=STUDENTS, default='vit-base', help='default %(default)s')
+    parser.add_argument('--epochs', type=int, help="default: the recipe's")
+    parser.add_argument('--batch', type=int, help='images an iteration (default: what the machine holds)')
+    parser.add_argument('--dry-run', action='store_true', help='write the config, and do not run it')
+    parser.add_argument(
         '--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config values, as in tools/train.py'
     )
-    return add
+    parser.set_defaults(run=run_training, name=name)
 
 
-def downstream(add: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """With what to start from."""
-    start = add.add_mutually_exclusive_group(required=True)
-    start.add_argument('--checkpoint', metavar='FILE', help='pre-training checkpoint, or address')
-    start.add_argument('--from-scratch', action='store_true', help='from random weights')
-    return add
+def start(parser: argparse.ArgumentParser) -> None:
+    """Add what a downstream training starts from."""
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument('--checkpoint', metavar='FILE', help='pre-training checkpoint, or its address')
+    group.add_argument('--from-scratch', action='store_true', help='from random weights')
+
+
+def positive_int(text: str) -> int:
+    """The package's argument type of this name, imported when there is something to check."""
+    from mvp_mm.engine import positive_int
+
+    return positive_int(text)
+
+
+class Size(argparse.Action):
+    """A side, or height and width."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if len(values) > 2:
+            parser.error(f'{option_string} takes a side, or height and width')
+        setattr(namespace, self.dest, tuple(values * 2)[:2])
 
 
 def run_models(pattern: str, task: str | None, pretrained: bool) -> None:
@@ -121,18 +230,57 @@ def run_doctor() -> None:
     sys.exit(1 if diagnose() else 0)
 
 
-def run_training(name: str, cfg_options: list[str] | None, **args) -> None:
+def run_download(names: list[str], zoo: list[str]) -> None:
+    """``mvp-mm download``."""
+    from mvp_mm.zoo import add_zoo, download_weights
+
+    for place in zoo:
+        add_zoo(place)
+    for name in names:
+        print(download_weights(name))
+
+
+def run_publish(**arguments: Any) -> None:
+    """``mvp-mm publish``."""
+    from mvp_mm.zoo.publish import publish
+
+    published = publish(**arguments)
+    for path in (published.weights, published.config, published.metrics, published.index):
+        print(path)
+    print(f'\nIts row, for any metafile:\n\n{published.row_as_yaml()}')
+
+
+def run_export(**arguments: Any) -> None:
+    """``mvp-mm export``."""
+    from mvp_mm.export import export
+
+    print(export(**arguments))
+
+
+def run_segment(**arguments: Any) -> None:
+    """``mvp-mm segment``."""
+    from mvp_mm.console import segment
+
+    pictures = segment(**arguments)
+    print(f'{len(pictures)} pictures in {arguments["out"]}')
+
+
+def run_training(name: str, cfg_options: list[str] | None, **arguments: Any) -> None:
     """``mvp-mm pretrain`` and its like."""
     import mvp_mm.console
-    from mvp_mm.engine.command_line import OptionAction
+    from mvp_mm.engine import OptionAction
 
-    args.pop('from_scratch', None)
-    options = None
+    arguments.pop('from_scratch', None)
+    options = argparse.Namespace(options=None)
     if cfg_options is not None:
-        reader = argparse.ArgumentParser()
-        reader.add_argument('--cfg-options', nargs='+', action=OptionAction)
-        options = reader.parse_args(['--cfg-options', *cfg_options]).cfg_options
-    getattr(mvp_mm.console, name)(options=options, **args)
+        OptionAction(['--cfg-options'], 'options')(None, options, cfg_options, '--cfg-options')
+    getattr(mvp_mm.console, name)(options=options.options, **arguments)
+
+
+COMMANDS = {
+    command.__name__: command
+    for command in (pretrain, finetune, probe, segment, export, models, download, publish, doctor)
+}
 
 
 if __name__ == '__main__':

@@ -453,10 +453,10 @@ def run_tool(words, block, reader, monkeypatch):
 def run_mvp_mm(words, block, reader, monkeypatch):
     arguments = filled_in(words[1:], block)
     command = arguments[0]
-    if command in mvp_mm_command.TOOLS:
+    if command in ('download', 'publish', 'export', 'segment'):
         run_tool(['python', f'tools/{command}.py', *arguments[1:]], block, reader, monkeypatch)
         return
-    if command in ('pretrain', 'finetune', 'probe', 'segment'):
+    if command in ('pretrain', 'finetune', 'probe'):
         tiny = 'vit-tiny' in arguments
         out = arguments.index('--out') + 1
         arguments[out] = f'runs/{command}'  # as a reader who does it for the first time
@@ -467,7 +467,7 @@ def run_mvp_mm(words, block, reader, monkeypatch):
         mvp_mm_command.main()
     except SystemExit as ended:
         assert ended.code in (None, 0), f'{shlex.join(arguments)}: {ended.code}'
-    if command in ('pretrain', 'finetune', 'probe', 'segment'):
+    if command in ('pretrain', 'finetune', 'probe'):
         assert Path(f'runs/{command}/{command}.py').is_file()
 
 

@@ -89,27 +89,44 @@ def finetune(
     batch: int | None = None,
     options: dict[str, Any] | None = None,
     dry_run: bool = False,
+    task: str = 'classification',
+    classes: list[str] | None = None,
+    iterations: int | None = None,
+    image_suffix: str = '.jpg',
 ) -> Path:
-    """Fine-tune a pre-trained student on a labelled folder ``DIR/{train,val}/<class>/*``.
+    """Fine-tune a pre-trained student: a classifier, or UperNet for segmentation.
+
+    Arguments not listed are as for :func:`pretrain`.
 
     Args:
-        data: The folder; the sub-folders of ``train`` are the classes.
-        out: As for :func:`pretrain`.
+        data: Folder with ``{train,val}/<class>/*``. For segmentation with ``images/{train,val}`` and
+            ``annotations/{train,val}``: a PNG for each image, of the same name, whose values are class
+            numbers from 0; 255 is ignored.
         checkpoint: A pre-training checkpoint as it is, or any BEiT-family weight file or its address; None
             trains from scratch.
-        student: As for :func:`pretrain`: what the checkpoint is of.
-        epochs: As for :func:`pretrain`.
-        batch: As for :func:`pretrain`.
-        options: As for :func:`pretrain`.
-        dry_run: As for :func:`pretrain`.
+        student: What the checkpoint is of.
+        task: ``'classification'`` or ``'segmentation'``.
+        classes: For segmentation: names, in the order of the numbers.
+        iterations: For segmentation, in place of epochs. Default None: the recipe's.
+        image_suffix: For segmentation: what the images' names end with.
 
     Returns:
         The config that was written: ``out/finetune.py``.
 
     Raises:
         FileNotFoundError: If there is no such folder or file.
-        ValueError: If a name is unknown.
+        ValueError: If a name is unknown, or an argument is of the other task.
     """
+    if task == 'segmentation':
+        if epochs is not None:
+            raise ValueError('a segmentation is trained by iterations: give --iterations, not --epochs')
+        return _segment(
+            data, out, checkpoint, classes or [], student, iterations, batch, image_suffix, options, dry_run
+        )
+    if task != 'classification':
+        raise ValueError(f'there is no task {task!r}: expected classification or segmentation')
+    if classes is not None or iterations is not None:
+        raise ValueError('--classes and --iterations are for --task segmentation')
     return _classify('finetune', data, out, checkpoint, student, epochs, batch, options, dry_run)
 
 
@@ -123,44 +140,22 @@ def probe(
     options: dict[str, Any] | None = None,
     dry_run: bool = False,
 ) -> Path:
-    """Train linear classifiers on a frozen student, as :func:`finetune` otherwise; ``out/probe.py``."""
+    """Train linear classifiers on a frozen student, otherwise as :func:`finetune`; ``out/probe.py``."""
     return _classify('probe', data, out, checkpoint, student, epochs, batch, options, dry_run)
 
 
-def segment(
+def _segment(
     data: str | Path,
     out: str | Path,
     checkpoint: str | None,
     classes: list[str],
-    student: str = 'vit-base',
-    iterations: int | None = None,
-    batch: int | None = None,
-    image_suffix: str = '.jpg',
-    options: dict[str, Any] | None = None,
-    dry_run: bool = False,
+    student: str,
+    iterations: int | None,
+    batch: int | None,
+    image_suffix: str,
+    options: dict[str, Any] | None,
+    dry_run: bool,
 ) -> Path:
-    """Train UperNet on a pre-trained student, on images with label maps.
-
-    Args:
-        data: Folder with ``images/{train,val}`` and ``annotations/{train,val}``: a PNG for each image, of the
-            same name, whose values are class numbers from 0; 255 is ignored.
-        out: As for :func:`pretrain`.
-        checkpoint: As for :func:`finetune`.
-        classes: Names, in the order of the numbers.
-        student: As for :func:`finetune`.
-        iterations: Default None: the recipe's.
-        batch: As for :func:`pretrain`.
-        image_suffix: What the images' names end with. Default ``'.jpg'``.
-        options: As for :func:`pretrain`.
-        dry_run: As for :func:`pretrain`.
-
-    Returns:
-        The config that was written: ``out/segment.py``.
-
-    Raises:
-        FileNotFoundError: If there is no such folder or file.
-        ValueError: If a name is unknown, or there are no two classes.
-    """
     _require_request(data, iterations, batch)
     if len(classes) < 2:
         raise ValueError(f'segmentation needs two classes or more, got {classes}: background counts as one')
@@ -180,7 +175,7 @@ def segment(
     images = len(find_images(folder, (image_suffix,)).paths)
     if not images:
         raise FileNotFoundError(f'no image in {folder} ends with {image_suffix}: give --image-suffix')
-    return _run(cfg, 'segment', Path(out), images, iterations, batch, options, dry_run)
+    return _run(cfg, 'finetune', Path(out), images, iterations, batch, options, dry_run)
 
 
 def _classify(kind, data, out, checkpoint, student, epochs, batch, options, dry_run) -> Path:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import mvp_mm
 import mvp_mm_command
 from mvp_mm.console.doctor import Finding, diagnose
 from mvp_mm.console.models_table import cells, print_models
 from mvp_mm.console.training import DEFAULT_TEACHER, STUDENTS
+from mvp_mm.export import TARGETS
 from mvp_mm.zoo import find_entry
 
 ROOT = Path(__file__).parents[2]
@@ -42,12 +44,29 @@ def test_help_imports_nothing_heavy():
 
 def test_the_arguments_are_those_of_python():
     """Kept apart from the package, the command must not drift from it."""
-    parser = mvp_mm_command.parser()
+    parser = mvp_mm_command.mvp_mm_parser()
     args = parser.parse_args(['pretrain', '--data', 'a', '--out', 'b'])
     assert tuple(STUDENTS) == mvp_mm_command.STUDENTS and args.teacher == DEFAULT_TEACHER
+    assert tuple(TARGETS) == mvp_mm_command.TARGETS
     with pytest.raises(SystemExit):
         parser.parse_args(['finetune', '--data', 'a', '--out', 'b'])  # neither checkpoint nor scratch
-    assert all((ROOT / f'tools/{name}.py').is_file() for name in mvp_mm_command.TOOLS)
+
+
+def test_the_old_spelling_of_training_a_segmentor(monkeypatch):
+    old = ['--data', 'my maps', '--classes', 'a', 'b', '--from-scratch', '--out', 'o']
+    ended = call(monkeypatch, 'segment', *old)
+    assert ended.strip() == (
+        "ERROR: `mvp-mm segment` predicts. To train: mvp-mm finetune --task segmentation --data 'my maps' "
+        '--classes a b --from-scratch --out o'
+    )
+    args = mvp_mm_command.mvp_mm_parser().parse_args(['finetune', '--task', 'segmentation', *old])
+    assert args.classes == ['a', 'b']
+    for old_call in (
+        lambda: mvp_mm.segment('d', 'o', None, ['a']),
+        lambda: mvp_mm.segment(data='d', out='o'),
+    ):
+        with pytest.raises(TypeError, match="To train: mvp_mm.finetune.*task='segmentation'"):
+            old_call()
 
 
 @pytest.mark.parametrize('page', sorted(['README.md', *(f'docs/{path.name}' for path in DOCS.glob('*.md'))]))
@@ -57,8 +76,8 @@ def test_commands_of_the_docs(page):
     blocks = re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
     for line in '\n'.join(blocks).splitlines():
         words = shlex.split(line, comments=True)
-        if words[:1] == ['mvp-mm'] and words[1] not in mvp_mm_command.TOOLS:
-            mvp_mm_command.parser().parse_args(words[1:])
+        if words[:1] == ['mvp-mm']:
+            mvp_mm_command.mvp_mm_parser().parse_args(words[1:])
 
 
 def test_the_command_is_installed():
@@ -72,7 +91,7 @@ def test_a_mistake_ends_in_one_line(tmp_path, monkeypatch):
     assert ended.strip().startswith('ERROR: ') and str(gone) in ended
 
 
-def test_tools_are_passed_on(monkeypatch):
+def test_commands_run(monkeypatch):
     ended = call(monkeypatch, 'download', 'mvp_vitb16_in1k')
     assert ended.strip().startswith('ERROR: there are no published weights of mvp_vitb16_in1k')
 
@@ -90,6 +109,10 @@ def test_options_reach_the_config(monkeypatch, tmp_path):
         epochs=3,
         batch=None,
         dry_run=False,
+        task='classification',
+        classes=None,
+        iterations=None,
+        image_suffix='.jpg',
         options={'a.b': 1, 'c': [2, 3]},
     )
 

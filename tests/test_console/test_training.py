@@ -113,12 +113,11 @@ def test_downstream_configs(labelled, tmp_path):
     for kind in ('images', 'annotations'):
         (maps / kind / 'train').mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match='no image in .* ends with .jpg'):
-        mvp_mm.segment(maps, tmp_path / 'c', None, ['a', 'b'], 'vit-tiny', dry_run=True)
+        mvp_mm.finetune(maps, tmp_path / 'c', None, 'vit-tiny', task='segmentation', classes=['a', 'b'])
     for number in range(8):
         (maps / f'images/train/{number}.png').write_bytes(b'')
-    path = mvp_mm.segment(
-        maps, tmp_path / 'c', None, ['a', 'b', 'c'], 'vit-tiny', 20, image_suffix='.png', dry_run=True
-    )
+    segmentation = dict(task='segmentation', classes=['a', 'b', 'c'], iterations=20, image_suffix='.png')
+    path = mvp_mm.finetune(maps, tmp_path / 'c', None, 'vit-tiny', dry_run=True, **segmentation)
     cfg = Config.fromfile(path)
     assert cfg.model.decode_head.num_classes == cfg.model.auxiliary_head.num_classes == 3
     assert cfg.train_dataloader.dataset.metainfo.classes == ('a', 'b', 'c')
@@ -141,7 +140,7 @@ def test_mistakes(image_folder, labelled, tmp_path):
     with pytest.raises(FileNotFoundError, match='no checkpoint gone.pth'):
         mvp_mm.finetune(labelled, tmp_path, 'gone.pth', 'vit-tiny')
     with pytest.raises(ValueError, match='needs two classes or more'):
-        mvp_mm.segment(labelled, tmp_path, None, ['a'])
+        mvp_mm.finetune(labelled, tmp_path, None, task='segmentation', classes=['a'])
 
 
 def test_batches(monkeypatch):
@@ -217,4 +216,4 @@ def test_requests_are_refused_before_anything_is_made(request_, said, image_fold
 @pytest.mark.parametrize('classes', [['road', 'road'], ['road', ''], ['road', ' ']])
 def test_classes_have_names_of_their_own(classes, tmp_path):
     with pytest.raises(ValueError, match='every class needs a name of its own'):
-        mvp_mm.segment(tmp_path, tmp_path / 'out', None, classes, 'vit-tiny')
+        mvp_mm.finetune(tmp_path, tmp_path / 'out', None, 'vit-tiny', task='segmentation', classes=classes)
