@@ -10,7 +10,7 @@ import torch
 
 from mvp_mm import hardware
 from mvp_mm.engine import MVPOptimWrapper
-from mvp_mm.engine.clamp_workers import fit_loader
+from mvp_mm.engine.clamp_workers import clamp_workers
 from mvp_mm.hardware import Cores, cpu_quota, fair_share, usable_cores, usable_memory
 
 EIGHT = frozenset(range(8))
@@ -40,7 +40,7 @@ def no_launcher(monkeypatch):
 
 def workers(wanted=32):
     loader = dict(num_workers=wanted)
-    fit_loader(loader)
+    clamp_workers(loader)
     return loader['num_workers']
 
 

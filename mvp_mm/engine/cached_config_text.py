@@ -1,18 +1,18 @@
-"""A config whose text is made once."""
+"""A config that formats its text once."""
 
 from mmengine.config import Config
 
 
-class OnceFormattedConfig(Config):
-    """MMEngine's config, which remembers its text until it is changed.
+class CachedConfigText(Config):
+    """MMEngine's config, which keeps its text until it changes.
 
-    MMEngine has yapf format the whole config whenever its text is wanted: four times before a training
-    begins, and in every checkpoint.
+    MMEngine has yapf format the whole config whenever its text is read: four times before a training begins,
+    and for every checkpoint.
     """
 
     @classmethod
-    def of(cls, cfg: Config) -> 'OnceFormattedConfig':
-        """The same config; what changes in one of the two changes in the other."""
+    def of(cls, cfg: Config) -> 'CachedConfigText':
+        """Return the same config: a change of one is a change of the other."""
         same = cls.__new__(cls)
         same.__setstate__(cfg.__getstate__())
         return same
@@ -21,8 +21,8 @@ class OnceFormattedConfig(Config):
     def pretty_text(self) -> str:
         """The config as Python code."""
         content = repr(self._cfg_dict)
-        known, text = self.__dict__.get('_formatted', (None, ''))
-        if known != content:
+        cached, text = self.__dict__.get('_formatted', (None, ''))
+        if cached != content:
             text = super().pretty_text
             self.__dict__['_formatted'] = content, text
         return text

@@ -1,77 +1,71 @@
-"""Log values that are still being computed, without waiting for them."""
+"""Log scalars without waiting for the device to compute them."""
 
 from collections import defaultdict
+from typing import Any
 
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from torch import Tensor
 
-# Values that may wait: far more than a log every 50 iterations leaves, and little memory without any.
-MOST = 4096
+FLUSH_AFTER = 4096  # pending scalars: far more than a log every 50 iterations leaves
 
 
 class DeferredMessageHub(MessageHub):
-    """MMEngine's message hub, but tensors are read when somebody asks for them, all in one copy.
+    """MMEngine's message hub, which reads tensors when a log or checkpoint asks for them, in one copy.
 
-    MMEngine reads every loss in every iteration, and the CPU waits for the GPU each time, while it could
-    already be sending the next step. Here a value stays where it is until the log or a checkpoint wants it;
-    the histories are the same.
-
-    Args:
-        name: As MMEngine's.
-        **kwargs: As MMEngine's.
+    MMEngine reads every loss in every iteration, so the CPU waits for the GPU instead of queueing the next
+    step. The histories are the same. Arguments are MMEngine's.
     """
 
-    def __init__(self, name: str, **kwargs) -> None:
-        self._waiting: list[tuple[str, Tensor, int]] = []
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        self._pending: list[tuple[str, Tensor, int]] = []
         super().__init__(name, **kwargs)
 
     @classmethod
     def as_instance(cls, name: str) -> MessageHub:
-        """The message hub of a name, for all who ask MMEngine for it; made here unless it is there."""
+        """Return the message hub that MMEngine gives by this name, made here unless it exists."""
         if not MessageHub.check_instance_created(name):
             MessageHub._instance_dict[name] = cls(name)
         return MessageHub.get_instance(name)
 
-    def update_scalar(self, key: str, value: float | Tensor, count: int = 1, resumed: bool = True) -> None:
-        """MMEngine's; a tensor of one element is copied where it is, and read later."""
-        if isinstance(value, Tensor) and value.numel() == 1:
-            self._set_resumed_keys(key, resumed)
-            # a copy, since what it was may be changed in place
-            self._waiting.append((key, value.detach().reshape(()).clone(), count))
-            if len(self._waiting) >= MOST:
-                self._read()
+    def update_scalar(self, key: str, value: Any, count: int = 1, resumed: bool = True) -> None:
+        """Record a value; a tensor of one element is cloned on its device and read later."""
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            self._flush(key)
+            super().update_scalar(key, value, count, resumed)
             return
-        self._read(key)
-        super().update_scalar(key, value, count, resumed)
+        self._set_resumed_keys(key, resumed)
+        self._pending.append((key, value.detach().reshape(()).clone(), count))
+        if len(self._pending) >= FLUSH_AFTER:
+            self._flush()
 
     def get_scalar(self, key: str) -> HistoryBuffer:
-        """MMEngine's; others may go on waiting."""
-        self._read(key)
+        """Return a history; other pending scalars stay pending."""
+        self._flush(key)
         return self._log_scalars[key] if key in self._log_scalars else super().get_scalar(key)
 
     @property
     def log_scalars(self) -> dict[str, HistoryBuffer]:
-        """All histories, none waiting."""
-        self._read()
+        """All histories."""
+        self._flush()
         return super().log_scalars
 
     def state_dict(self) -> dict:
-        """MMEngine's, none waiting."""
-        self._read()
+        """Return MMEngine's state."""
+        self._flush()
         return super().state_dict()
 
-    def _read(self, key: str | None = None) -> None:
-        """Read what waits, if a key does or none is given: one copy for each device and dtype."""
-        if key is not None and all(key != waiting for waiting, _, _ in self._waiting):
+    def _flush(self, key: str | None = None) -> None:
+        """Read all pending scalars, one copy per device and dtype; with a key, only if it is pending."""
+        if key is not None and all(key != pending for pending, _, _ in self._pending):
             return
-        waiting, self._waiting = self._waiting, []
-        places = defaultdict(list)
-        for place, (_, value, _) in enumerate(waiting):
-            places[value.device, value.dtype].append(place)
-        numbers = dict[int, float]()
-        for chosen in places.values():
-            together = torch.stack([waiting[place][1] for place in chosen])
-            numbers.update(zip(chosen, together.tolist(), strict=True))
-        for place, (key, _, count) in enumerate(waiting):
-            super().update_scalar(key, numbers[place], count, self._resumed_keys[key])
+        pending, self._pending = self._pending, []
+        by_kind = defaultdict(list)
+        for index, (_, value, _) in enumerate(pending):
+            by_kind[value.device, value.dtype].append(index)
+        numbers: dict[int, float] = {}
+        for indices in by_kind.values():
+            stacked = torch.stack([pending[index][1] for index in indices])
+            numbers.update(zip(indices, stacked.tolist(), strict=True))
+        for index, (key, _, count) in enumerate(pending):
+            super().update_scalar(key, numbers[index], count, self._resumed_keys[key])

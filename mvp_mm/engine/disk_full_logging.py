@@ -1,4 +1,4 @@
-"""Logs that cannot be written cost their lines, not the training."""
+"""Keep training when a full or read-only disk stops the logs."""
 
 import functools
 import logging
@@ -12,31 +12,31 @@ WRITERS = ('add_config', 'add_graph', 'add_image', 'add_scalar', 'add_scalars', 
 
 
 def survive_full_disk(logger: logging.Logger, visualizer: Visualizer) -> None:
-    """Let a full or read-only disk be told once a log, and let training go on without that log.
+    """Report once per log that its disk is full or read-only, and train on without that log.
 
     Args:
-        logger: Whose files would print a traceback for each line.
-        visualizer: Whose files of curves would end the training.
+        logger: Its files would otherwise print a traceback per line.
+        visualizer: Its backends would otherwise end the training.
     """
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.handleError = _told_once(handler)
+            handler.handleError = _report_once(handler)  # type: ignore[method-assign]
     for backend in getattr(visualizer, '_vis_backends', {}).values():
         for name in WRITERS:
             if hasattr(backend, name):
                 setattr(backend, name, _surviving(getattr(backend, name), backend, logger))
 
 
-def _told_once(handler: logging.FileHandler) -> Callable[[logging.LogRecord], None]:
-    original, told = handler.handleError, False
+def _report_once(handler: logging.FileHandler) -> Callable[[logging.LogRecord], None]:
+    original, reported = handler.handleError, False
 
     def handle_error(record: logging.LogRecord) -> None:
-        nonlocal told
+        nonlocal reported
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             original(record)
-        elif not told:
-            told = True
+        elif not reported:
+            reported = True
             print(
                 f'The log {handler.baseFilename} cannot be written ({error}): what follows is missing in it',
                 file=sys.stderr,
@@ -53,9 +53,7 @@ def _surviving(method: Callable, backend: Any, logger: logging.Logger) -> Callab
         except OSError as error:
             if not getattr(backend, 'cannot_be_written', False):
                 backend.cannot_be_written = True
-                logger.error(
-                    f'{type(backend).__name__} cannot write ({error}): training goes on without its records'
-                )
-            return None
+                name = type(backend).__name__
+                logger.error(f'{name} cannot write ({error}): training goes on without its records')
 
     return call

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from yapf.yapflib import yapf_api
 
 from mvp_mm.engine import build_runner, load_config
-from mvp_mm.engine.cached_config_text import OnceFormattedConfig
+from mvp_mm.engine.cached_config_text import CachedConfigText
 
 CONFIG = Path(__file__).parents[2] / 'configs/mvp/vittiny_debug.py'
 
@@ -32,7 +32,7 @@ def test_text_is_made_once_and_follows_changes(formatted, tmp_path):
     path = tmp_path / 'some.py'
     path.write_text("a = [1, dict(b='c')]\nd = None\n")
     plain = Config.fromfile(path)
-    cfg = OnceFormattedConfig.of(plain)
+    cfg = CachedConfigText.of(plain)
     expected = plain.pretty_text
     formatted.clear()
     assert cfg.pretty_text == copy.deepcopy(cfg).pretty_text == cfg.dump() == expected
@@ -42,7 +42,7 @@ def test_text_is_made_once_and_follows_changes(formatted, tmp_path):
     assert "b='changed'" in cfg.pretty_text and 'e = dict(f=2)' in cfg.pretty_text
     assert len(formatted) == 2
     again = pickle.loads(pickle.dumps(cfg))
-    assert type(again) is OnceFormattedConfig and again.pretty_text == cfg.pretty_text
+    assert type(again) is CachedConfigText and again.pretty_text == cfg.pretty_text
     assert cfg.filename == again.filename == str(path)
 
 

@@ -74,7 +74,7 @@ def test_a_checkpoint_has_what_waits():
 
 
 def test_what_waits_is_bounded(monkeypatch, reads):
-    monkeypatch.setattr(deferred_message_hub, 'MOST', 10)
+    monkeypatch.setattr(deferred_message_hub, 'FLUSH_AFTER', 10)
     hub = DeferredMessageHub('bounded')
     for _ in range(25):
         hub.update_scalar('loss', torch.ones(()))
@@ -111,14 +111,14 @@ def test_a_run_logs_through_it(image_folder, tmp_path, monkeypatch):
         },
     )
     runner = build_runner(cfg)
-    read, found = DeferredMessageHub._read, []
+    read, found = DeferredMessageHub._flush, []
 
     def watched(hub, key=None):
-        before = len(hub._waiting)
+        before = len(hub._pending)
         read(hub, key)
-        found.append(before - len(hub._waiting))
+        found.append(before - len(hub._pending))
 
-    monkeypatch.setattr(DeferredMessageHub, '_read', watched)
+    monkeypatch.setattr(DeferredMessageHub, '_flush', watched)
     runner.train()
     assert runner.message_hub.get_scalar('train/loss').data[0].size == runner.iter == 4
     of_two_steps = 2 * len(['loss', 'cosine_cls', 'cosine_visible', 'cosine_masked'])

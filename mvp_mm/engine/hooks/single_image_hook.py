@@ -8,23 +8,24 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
+from torch.utils.hooks import RemovableHandle
 
-TORCHS_WORDS = 'Expected more than 1 value per channel when training'
+TORCH_MESSAGE = 'Expected more than 1 value per channel when training'
 
 
 @HOOKS.register_module()
 class SingleImageHook(Hook):
-    """End a run in its first iteration if it would fail in the last one of the epoch.
+    """End a run in its first iteration if batch normalisation would fail in the last one of the epoch.
 
-    Where ``drop_last`` is False and one image is left for the last batch, batch normalisation fails if it
-    gets one value of each image and channel, as behind global pooling. That is looked at in the first batch.
+    With ``drop_last=False`` the last batch may have one image. Batch normalisation then fails if it gets one
+    value of each image and channel, as behind global pooling; the first batch shows whether it does.
 
     Raises:
         ValueError: After the first iteration, if so.
     """
 
     def __init__(self) -> None:
-        self._handles: list = []
+        self._handles: list[RemovableHandle] = []
         self._would_fail = False
 
     def before_train(self, runner: Runner) -> None:
@@ -39,9 +40,7 @@ class SingleImageHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Tell what has been seen, once."""
-        if not self._handles:
-            return
+        """Stop watching; raise if the last batch would fail."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -54,7 +53,7 @@ class SingleImageHook(Hook):
 
 
 def single_value_message(loader: DataLoader) -> str:
-    """What to do where batch normalisation gets one value a channel in training."""
+    """Say what to do where batch normalisation gets one value a channel in training."""
     why = 'batch normalisation would have one value a channel, which has no variance'
     if _leaves_one(loader):
         return (
@@ -71,5 +70,6 @@ def single_value_message(loader: DataLoader) -> str:
 def _leaves_one(loader: DataLoader) -> bool:
     """Whether the last batch of an epoch has one image, and others have more."""
     size = loader.batch_size
-    ends = size is not None and not isinstance(loader.sampler, InfiniteSampler)
-    return ends and size > 1 and not loader.drop_last and len(loader.sampler) % size == 1
+    if size is None or isinstance(loader.sampler, InfiniteSampler):
+        return False
+    return size > 1 and not loader.drop_last and len(loader.sampler) % size == 1

@@ -93,9 +93,9 @@ class StopOnSignalHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Give the signals back."""
         self._agreement.settle()
-        self.give_back()
+        self.restore_signals()
 
-    def give_back(self) -> None:
+    def restore_signals(self) -> None:
         """Let the signals do what they did before."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
@@ -122,7 +122,7 @@ class StopOnSignalHook(Hook):
         runner.logger.warning(
             f'Stopped by {signal.Signals(number).name} after {iteration} iterations: {saved}'
         )
-        self.give_back()
+        self.restore_signals()
         raise SystemExit(128 + number)
 
 

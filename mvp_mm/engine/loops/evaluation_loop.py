@@ -1,4 +1,4 @@
-"""How loops of validation and test compute, which have no gradients."""
+"""Precision and determinism of validation and test, which have no gradients."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +10,10 @@ from mmengine.runner import BaseLoop
 
 @contextmanager
 def tf32_products() -> Iterator[None]:
-    """Let CUDA multiply float32 matrices in TF32, as it does in convolutions; afterwards as before."""
+    """Let CUDA multiply float32 matrices in TF32, as it does in convolutions, unless the user chose."""
     before = torch.get_float32_matmul_precision()
-    if not torch.cuda.is_available() or before != 'highest':
-        yield
-        return
-    torch.set_float32_matmul_precision('high')
+    if torch.cuda.is_available() and before == 'highest':
+        torch.set_float32_matmul_precision('high')
     try:
         yield
     finally:
@@ -24,10 +22,10 @@ def tf32_products() -> Iterator[None]:
 
 @contextmanager
 def metrics_allowed() -> Iterator[None]:
-    """Where torch has to be deterministic, let it warn of what is not instead of refusing it.
+    """Where torch must be deterministic, let it warn instead of refuse.
 
-    Metrics count with ``torch.histc`` (mmseg's IoU), which CUDA calls not deterministic although counts are
-    the same in any order.
+    mmseg's IoU counts with ``torch.histc``, which CUDA calls non-deterministic although counts are the same
+    in any order.
     """
     if not torch.are_deterministic_algorithms_enabled():
         yield
@@ -41,13 +39,10 @@ def metrics_allowed() -> Iterator[None]:
 
 
 def as_evaluation(loop: BaseLoop) -> BaseLoop:
-    """Let a loop of validation or test compute as one: see :func:`tf32_products`, :func:`metrics_allowed`.
+    """Run a validation or test loop under :func:`tf32_products` and :func:`metrics_allowed`.
 
     Args:
-        loop: Its ``run`` is changed, once.
-
-    Returns:
-        The loop.
+        loop: Changed in place, once.
     """
     if 'run' not in vars(loop):
         run = loop.run
@@ -57,5 +52,5 @@ def as_evaluation(loop: BaseLoop) -> BaseLoop:
             with tf32_products(), metrics_allowed():
                 return run()
 
-        loop.run = evaluate
+        loop.run = evaluate  # type: ignore[method-assign]
     return loop

@@ -1,22 +1,37 @@
-"""MMEngine's loop over epochs, which goes on in the middle of one."""
+"""MMEngine's loop over epochs, resumed in the middle of one."""
 
 import logging
+from typing import Any
 
+from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
 from ..checkpoint.exact_resume import ExactResume
+from ..optim.total_batch import counted_processes
 
 
 @LOOPS.register_module()
 class ExactEpochLoop(ExactResume, EpochBasedTrainLoop):
-    """MMEngine's ``EpochBasedTrainLoop``, with its arguments, and restarts that change nothing.
+    """MMEngine's ``EpochBasedTrainLoop``, with restarts that change nothing.
 
-    MMEngine begins an epoch anew that was stopped in the middle. :class:`MVPRunner` takes this loop wherever
-    a config says ``EpochBasedTrainLoop``.
+    MMEngine begins an interrupted epoch anew. :class:`MVPRunner` takes this loop wherever a config says
+    ``EpochBasedTrainLoop``; arguments are its.
+
+    Raises:
+        ValueError: If the training data do not fill one iteration.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if len(self.dataloader) == 0:
+            raise ValueError(
+                f'{len(self.dataloader.dataset)} images do not fill one iteration of '
+                f'{counted_processes(get_world_size())} x {self.dataloader.batch_size} images (the last '
+                'partial batch is dropped): lower train_dataloader.batch_size'
+            )
 
     def run(self) -> nn.Module:
         """Train."""
@@ -30,10 +45,10 @@ class ExactEpochLoop(ExactResume, EpochBasedTrainLoop):
         return self.runner.model
 
     def prepare_restart(self, state: dict | None) -> None:
-        """Find the place in epochs of the length that they have now.
+        """Convert the saved position to epochs of the present length.
 
         After epochs of another length, it is the beginning of the next one; after a run that counted
-        iterations, where as many iterations end.
+        iterations, the same number of iterations.
         """
         super().prepare_restart(state)
         length = len(self.dataloader)
@@ -54,7 +69,7 @@ class ExactEpochLoop(ExactResume, EpochBasedTrainLoop):
         self._epoch += 1
 
     def _position(self) -> int:
-        """Iterations of this epoch that are done."""
+        """Return how many iterations of this epoch are done."""
         done = self._iter - self._epoch * len(self.dataloader)
         if 0 <= done <= len(self.dataloader):
             return done

@@ -1,7 +1,8 @@
-"""MMEngine's loop over iterations, which goes on with the next batch."""
+"""MMEngine's loop over iterations, resumed with the next batch."""
 
 from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.registry import LOOPS
@@ -13,9 +14,9 @@ from ..checkpoint.exact_resume import ExactResume
 
 @LOOPS.register_module()
 class ExactIterLoop(ExactResume, IterBasedTrainLoop):
-    """MMEngine's ``IterBasedTrainLoop``, with its arguments, and restarts that change nothing.
+    """MMEngine's ``IterBasedTrainLoop``, with restarts that change nothing.
 
-    :class:`MVPRunner` takes this loop wherever a config says ``IterBasedTrainLoop``.
+    :class:`MVPRunner` takes this loop wherever a config says ``IterBasedTrainLoop``; arguments are its.
     """
 
     def run(self) -> nn.Module:
@@ -32,8 +33,8 @@ class ExactIterLoop(ExactResume, IterBasedTrainLoop):
         self.runner.call_hook('after_train')
         return self.runner.model
 
-    def _endless_batches(self) -> Iterator:
-        """The batches from this iteration on; a loader that ends is begun again, as another epoch."""
+    def _endless_batches(self) -> Iterator[Any]:
+        """Yield the batches from this iteration on; a loader that ends begins again, as another epoch."""
         sampler = self.dataloader.sampler
         if isinstance(sampler, InfiniteSampler):
             yield from self._batches(self._iter)

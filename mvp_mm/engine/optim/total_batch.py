@@ -1,17 +1,20 @@
-"""Arithmetic of the recipe's total batch on any number of GPUs."""
+"""Keep the recipe's total batch on any number of GPUs."""
 
+import logging
 from dataclasses import dataclass
 
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 
 @dataclass(frozen=True)
 class TotalBatchPlan:
-    """How a run makes up the recipe's total batch.
+    """How a run reaches the recipe's total batch.
 
     Args:
-        accumulation: Iterations whose gradients are added up before an optimiser step.
+        accumulation: Iterations whose gradients an optimiser step accumulates.
         lr_scale: Factor on the learning rate; 1 where the total batch is kept.
         message: One line for the log.
     """
@@ -27,29 +30,37 @@ class TotalBatchPlan:
 
 
 def plan_total_batch(
-    total: int, processes: int, batch: int, iterations_per_epoch: int | None
+    total: int,
+    processes: int,
+    batch: int,
+    iterations_per_epoch: int | None,
+    batch_coupled: bool = False,
 ) -> TotalBatchPlan:
     """Choose gradient accumulation so that processes x batch x accumulation is the recipe's total.
 
-    Where that does not divide, or an epoch is shorter than one such step, the run keeps the batch it
-    has and its learning rate is scaled linearly.
+    Where that does not divide, an epoch is shorter than one such step, or the loss couples the samples of a
+    batch, the run keeps the batch it has and its learning rate is scaled linearly.
 
     Args:
         total: The recipe's total batch (``auto_scale_lr.base_batch_size``).
         processes: GPUs, or CPU processes.
-        batch: Images an iteration and process.
-        iterations_per_epoch: Length of the training loader, or None where the loader has no end.
-
-    Returns:
-        The plan.
+        batch: Images per iteration and process.
+        iterations_per_epoch: Length of the training loader, or None where it has no end.
+        batch_coupled: Whether the loss compares the samples of a batch with one another, as CLIP's does:
+            accumulated batches are then no larger batch. Default False.
     """
     at_once = processes * batch
     product = f'{counted_processes(processes)} x {batch} images'
     if at_once == total:
         return TotalBatchPlan(1, 1.0, f'Total batch: {product} = {total}, as the recipe says.')
     accumulation = total // at_once
+    divides = at_once * accumulation == total
     advice = ''
-    if at_once * accumulation != total:
+    if batch_coupled and at_once < total:
+        reason = 'the loss couples the samples of a batch, so it is not made up by accumulation'
+        if total % processes == 0:
+            advice = f' train_dataloader.batch_size={total // processes} would keep the recipe.'
+    elif not divides:
         reason = f'{total} is no multiple of that'
         if total % processes == 0:
             share = total // processes
@@ -72,22 +83,47 @@ def plan_total_batch(
     )
 
 
+def keep_total_batch(runner: Runner, optim_wrapper: OptimWrapper, total: int) -> None:
+    """Plan a run's total batch, log the plan and carry it out: accumulation, or the learning rate.
+
+    Args:
+        runner: With its training loop built and its schedulers not yet.
+        optim_wrapper: Of the training.
+        total: The recipe's total batch.
+    """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    counts_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)
+    loader = runner.train_dataloader
+    plan = plan_total_batch(
+        total=total,
+        processes=runner.world_size,
+        batch=loader.batch_size,
+        iterations_per_epoch=None if counts_iterations else len(loader),
+        batch_coupled=getattr(model, 'batch_coupled', False),
+    )
+    runner.logger.log(logging.INFO if plan.keeps_recipe else logging.WARNING, plan.message)
+    if plan.accumulation > 1:
+        optim_wrapper._accumulative_counts = plan.accumulation  # MMEngine has no setter
+        if counts_iterations:
+            _stretch_iterations(runner, plan.accumulation)
+    groups = list(optim_wrapper.optimizer.param_groups)
+    if optim_wrapper.base_param_settings is not None:
+        groups.append(optim_wrapper.base_param_settings)  # logged as base_lr
+    for group in groups:
+        group['lr'] *= plan.lr_scale
+
+
 def counted_processes(number: int) -> str:
-    """``'1 process'``, ``'2 processes'``."""
+    """Return ``'1 process'``, ``'2 processes'``."""
     return f'{number} process{"es" * (number > 1)}'
 
 
-def stretch_iterations(runner: Runner, factor: int) -> None:
-    """Count ``factor`` iterations where a recipe of optimiser steps says one: length, schedule, intervals.
-
-    Args:
-        runner: Of a training that counts iterations, with its loop built and its schedulers not yet.
-        factor: Iterations of an optimiser step.
-    """
+def _stretch_iterations(runner: Runner, factor: int) -> None:
+    """Multiply length, schedule and intervals of a recipe that counts optimiser steps, for accumulation."""
     loop = runner._train_loop
     loop._max_iters *= factor
     loop.val_interval *= factor
-    # from which MMEngine takes the interval again after each iteration
+    # MMEngine takes the interval from these again after each iteration
     loop.dynamic_intervals = [interval * factor for interval in loop.dynamic_intervals]
     loop.dynamic_milestones = [milestone * factor for milestone in loop.dynamic_milestones]
     for scheduler in runner.param_schedulers or ():

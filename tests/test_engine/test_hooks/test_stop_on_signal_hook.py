@@ -88,7 +88,7 @@ def test_a_checkpoint_that_cannot_be_written(stopped, tmp_path, monkeypatch):
     def full(*arguments, **more):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('mvp_mm.engine.mvp_runner.atomic_write', full)
+    monkeypatch.setattr('mvp_mm.engine.checkpoint.resumable_runner.atomic_write', full)
     assert stopped(3) == 143
     assert saved(tmp_path / 'cut') == {}
 
@@ -153,7 +153,7 @@ print('trained')
 def test_the_process_ends_after_training(length, tmp_path):
     """Workers outlive one SIGTERM, and that is what Python ends those with that are left at exit."""
     command = [sys.executable, '-c', ENDING, tmp_path, length]
-    path = os.pathsep.join([str(ROOT), str(ROOT / 'tests/test_engine')])
+    path = os.pathsep.join([str(ROOT), str(ROOT / 'tests/test_engine/test_checkpoint')])
     env = {**os.environ, 'PYTHONPATH': path}
     done = subprocess.run(
         [str(part) for part in command], env=env, capture_output=True, text=True, timeout=60

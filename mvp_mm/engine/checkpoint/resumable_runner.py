@@ -1,0 +1,201 @@
+"""MMEngine's runner with checkpoints that are safe to load, written whole, and exactly resumed."""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import broadcast_object_list, is_main_process, master_only
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
+
+from ...weights.fill_model import fill_whole, start_from
+from ...weights.locate import local_path
+from ...weights.read import renamed, tensors_by_name
+from .exact_resume import ExactResume
+from .resumed_settings import ResumedSettings
+from .safe_checkpoint import (
+    atomic_write,
+    load_checkpoint_file,
+    make_plain,
+    require_training_state,
+    saved_checkpoints,
+    verify_checkpoint,
+)
+
+
+class ResumableRunner(Runner):
+    """Save, load and resume.
+
+    A checkpoint holds plain data and is written whole or not at all; no file that is loaded can run code. A
+    resumed run is the one that was never stopped (:class:`ExactResume`), by the new settings where its config
+    has changed (:class:`ResumedSettings`). A damaged last checkpoint is passed over. A checkpoint that does
+    not fill the model is an error where it is evaluated or resumed.
+    """
+
+    # Requirements for the next `load_checkpoint`: to fill all of the model, and to have these entries.
+    _needs_whole_model = False
+    _required_entries: tuple[str, ...] = ()
+    # Random states of the checkpoint that was loaded last.
+    _restart_state: dict | None = None
+    _resumed_settings: ResumedSettings | None = None
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call the hooks; what they put into a checkpoint becomes plain data."""
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_save_checkpoint':
+            make_plain(kwargs['checkpoint'])
+
+    @master_only
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Write a checkpoint under a temporary name, verify it, and rename it.
+
+        Arguments are MMEngine's. Remote storage keeps MMEngine's own way of writing.
+
+        Raises:
+            OSError: If it cannot be written; an older file of this name is then unchanged.
+        """
+        content = dict(
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+            meta=meta,
+            by_epoch=by_epoch,
+        )
+        if file_client_args is not None or backend_args is not None or '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, file_client_args, backend_args=backend_args, **content)
+            return
+        with atomic_write(Path(out_dir) / filename) as temporary:
+            super().save_checkpoint(str(out_dir), temporary.name, **content)
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = False,
+        revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''),),
+    ) -> dict:
+        """Load a checkpoint without running code in it.
+
+        Args:
+            filename: Path or http(s) URL.
+            map_location: As for ``torch.load``.
+            strict: Whether it must fill the whole model, as it must for :meth:`test`, :meth:`val` and
+                :meth:`resume` in any case. Otherwise it must fill the backbone, and the log says what keeps
+                its initialisation.
+            revise_keys: Patterns in the names, and their replacements.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no checkpoint, or does not fit.
+        """
+        checkpoint = load_checkpoint_file(filename, map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        weights = tensors_by_name(checkpoint, filename)
+        for pattern, replacement in revise_keys:
+            weights = renamed(weights, partial(re.sub, pattern, replacement))
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        require_training_state(checkpoint, self._required_entries, filename)
+        meta = checkpoint.get('meta')
+        self._restart_state = meta.get('restart') if isinstance(meta, dict) else None
+        if self._resumed_settings is not None:
+            self._resumed_settings.apply_to(checkpoint, str(filename))
+        load = fill_whole if strict or self._needs_whole_model else start_from
+        load(model, weights, str(filename))
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str | Callable = 'default',
+    ) -> None:
+        """Resume from a checkpoint, by this run's settings where they differ (:class:`ResumedSettings`).
+
+        Args:
+            filename: Path or http(s) URL.
+            resume_optimizer: Whether to load the optimiser's state.
+            resume_param_scheduler: Whether to load the schedule's state.
+            map_location: Default: the CPU, from which model and optimiser copy to their devices. (MMEngine's
+                default puts the whole file on the GPU, where AdamW then waits for its step counters.)
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no checkpoint of a training, or does not fit.
+        """
+        location = 'cpu' if map_location == 'default' else map_location
+        self._needs_whole_model = True
+        self._required_entries = ('meta', 'message_hub', *(['optimizer'] if resume_optimizer else []))
+        seed, sampler = self.seed, self.train_dataloader.sampler
+        if resume_optimizer and resume_param_scheduler:
+            self._resumed_settings = ResumedSettings(self)
+        try:
+            super().resume(filename, resume_optimizer, resume_param_scheduler, location)
+            if getattr(sampler, 'seed', None) == seed:
+                sampler.seed = self.seed  # the checkpoint's, also where this run has drawn its own
+            if isinstance(self.train_loop, ExactResume):
+                self.train_loop.prepare_restart(self._restart_state)
+            if self._resumed_settings is not None:
+                self._resumed_settings.replay_schedule()
+        except (LookupError, AttributeError, AssertionError, TypeError) as error:  # MMEngine checks nothing
+            raise ValueError(
+                f'training cannot go on from {filename}: its optimiser, schedule or log is not what this '
+                f"config's run saves ({type(error).__name__}: {error})"
+            ) from error
+        finally:
+            self._resumed_settings = None
+
+    def load_or_resume(self) -> None:
+        """Load or resume a checkpoint; without a name, the last good one of the work dir.
+
+        Raises:
+            ValueError: If the named one is damaged, or the work dir has checkpoints and none is good.
+        """
+        if not self._has_loaded and self._resume:
+            if self._load_from is None:
+                self._load_from = self._last_good_checkpoint()
+                self._resume = self._load_from is not None
+            else:
+                verify_checkpoint(local_path(str(self._load_from)))
+        super().load_or_resume()
+
+    def _last_good_checkpoint(self) -> str | None:
+        """Find it in one process, so that all resume from the same one."""
+        path, damaged = None, []
+        if is_main_process():
+            for saved in saved_checkpoints(self.work_dir):
+                try:
+                    verify_checkpoint(saved)
+                except ValueError as error:
+                    damaged.append(str(error))
+                    self.logger.warning(f'{error}. It is passed over; the one before it is tried')
+                else:
+                    path = str(saved)
+                    break
+        found = [path, damaged]
+        broadcast_object_list(found)
+        path, damaged = found
+        if path is None and damaged:
+            raise ValueError(
+                f'none of the {len(damaged)} checkpoints in {self.work_dir} can be resumed from: '
+                f'{"; ".join(damaged)}. Give a good one with --resume FILE, or train in another --work-dir'
+            )
+        return path
