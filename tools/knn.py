@@ -8,7 +8,6 @@ For DINO's own choice, the normalised CLS token, add
 --cfg-options model.backbone.out_type=cls_token model.backbone.final_norm=True
 """
 
-import torch
 from mmengine.device import get_device
 from mmengine.fileio import dump
 from mmengine.logging import MMLogger, print_log
@@ -25,6 +24,12 @@ def main() -> None:
     parser.add_argument('--k', type=int, nargs='+', default=knn.KS, help='numbers of neighbours')
     parser.add_argument(
         '--temperature', type=engine.positive_float, default=knn.TEMPERATURE, help='of the votes'
+    )
+    parser.add_argument(
+        '--pool',
+        choices=['head', 'avg', 'cls'],
+        default='head',
+        help="an image's feature: what the config's head sees, the mean patch token, or the CLS token",
     )
     parser.add_argument('--dtype', choices=['float32', 'float16'], default='float32', help='kept features')
     parser.add_argument(
@@ -46,12 +51,14 @@ def main() -> None:
     MMLogger.get_instance('knn')
     device = usable_device(args.device or get_device())
     model = build_from_config(cfg, args.checkpoint, head=False).to(device)
-    sets = []
-    for dataset in datasets:
-        loader = dict(cfg.val_dataloader, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False))
-        loader = engine.MVPRunner.build_dataloader(loader)
-        sets += knn.extract_features(model, loader, getattr(torch, args.dtype))
-    accuracies = knn.knn_accuracy(*sets, args.k, args.temperature, args.query_chunk, args.train_chunk, device)
+    query, train = (
+        engine.MVPRunner.build_dataloader(dict(cfg.val_dataloader, dataset=dataset))
+        for dataset in datasets[::-1]
+    )
+    evaluator = knn.KNN(
+        query, train, args.k, args.temperature, args.pool, args.dtype, args.query_chunk, args.train_chunk
+    )
+    accuracies = evaluator.accuracies(model)
     for accuracy in accuracies:
         print_log(str(accuracy), 'current')
     if args.out:

@@ -26,6 +26,7 @@ from .hooks.class_count_hook import ClassCountHook
 from .hooks.stop_on_signal_hook import StopOnSignalHook
 from .hooks.throughput_hook import ThroughputHook
 from .hooks.unreadable_images_hook import UnreadableImagesHook
+from .loops.evaluator_loop import EvaluatorLoop
 from .loops.exact_epoch_loop import ExactEpochLoop
 from .loops.exact_iter_loop import ExactIterLoop
 from .mvp_runner import MVPRunner
@@ -37,6 +38,7 @@ from .optim.total_batch import TotalBatchPlan, plan_total_batch
 __all__ = [
     'BroadcastStatisticsHook',
     'ClassCountHook',
+    'EvaluatorLoop',
     'ExactEpochLoop',
     'ExactIterLoop',
     'LinearProbeOptimWrapperConstructor',

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
+from mmpretrain.registry import EVALUATORS
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
+
+from ..models.student import student_of
+from .evaluator import Evaluator, class_labels
 
 KS = (10, 20, 100, 200)  # DINO eval_knn.py
 TEMPERATURE = 0.07  # DINO eval_knn.py
@@ -51,7 +56,8 @@ def knn_accuracy(
     """Classify each query by its nearest training images; a neighbour's vote weighs exp(cosine / T).
 
     Beside the features themselves, memory holds query_chunk x train_chunk similarities (128 MiB by
-    default), whatever N and Q.
+    default), whatever N and Q. Several processes each pass their share
+    of the images, and get the result over all.
 
     Args:
         train: ``(N, D)``, L2-normalised, float32 or float16, on any device.
@@ -72,40 +78,50 @@ def knn_accuracy(
         ValueError: If shapes do not fit, or no k is between 1 and N.
     """
     _check_shapes(train, train_labels, queries, query_labels)
-    usable = _usable(ks, len(train))
-    num_classes = int(max(train_labels.max(), query_labels.max())) + 1
-    train_labels = train_labels.to(device)
+    num_train, num_queries = (sum(all_gather_object(len(labels))) for labels in (train_labels, query_labels))
+    usable = _usable(ks, num_train)
+    largest = max(int(train_labels.max()), int(query_labels.max()))
+    num_classes = max(all_gather_object(largest)) + 1
     hits = torch.zeros(len(usable), 2, dtype=torch.long)  # of top-1, of top-5
-    for begin in range(0, len(queries), query_chunk):
-        chunk = queries[begin : begin + query_chunk].to(device, torch.float32)
-        labels = query_labels[begin : begin + query_chunk].to(device)
-        cosines, indices = _nearest(chunk, train, usable[-1], train_chunk)
-        weights = (cosines / temperature).exp()
-        neighbour_labels = train_labels[indices]
-        for row, k in enumerate(usable):
-            votes = weights.new_zeros(len(chunk), num_classes)
-            votes.scatter_add_(1, neighbour_labels[:, :k], weights[:, :k])
-            right = votes.topk(min(5, num_classes), dim=1).indices == labels[:, None]
-            hits[row] += torch.stack([right[:, 0].sum(), right.sum()]).cpu()
-    shares = 100 * hits.double() / len(queries)
+    for some, labels in all_gather_object((queries.cpu(), query_labels.cpu())):
+        for begin in range(0, len(some), query_chunk):
+            chunk = some[begin : begin + query_chunk].to(device, torch.float32)
+            cosines, neighbours = _nearest(chunk, train, train_labels, usable[-1], train_chunk)
+            weights = (cosines / temperature).exp()
+            expected = labels[begin : begin + query_chunk].to(device)
+            for row, k in enumerate(usable):
+                votes = weights.new_zeros(len(chunk), num_classes)
+                votes.scatter_add_(1, neighbours[:, :k], weights[:, :k])
+                right = votes.topk(min(5, num_classes), dim=1).indices == expected[:, None]
+                hits[row] += torch.stack([right[:, 0].sum(), right.sum()]).cpu()
+    shares = 100 * hits.double() / num_queries
     return [
         KnnAccuracy(k, top1, top5 if num_classes > 5 else None)
         for k, (top1, top5) in zip(usable, shares.tolist(), strict=True)
     ]
 
 
-def _nearest(queries: Tensor, train: Tensor, k: int, train_chunk: int) -> tuple[Tensor, Tensor]:
-    """The k largest cosines ``(Q, k)``, descending, and where in ``train`` they are found."""
+def _nearest(
+    queries: Tensor, train: Tensor, train_labels: Tensor, k: int, train_chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Return the k largest cosines over all processes, ``(Q, k)`` descending, and their labels."""
     best = queries.new_empty(len(queries), 0)
-    where = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
+    found = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
     for begin in range(0, len(train), train_chunk):
         chunk = train[begin : begin + train_chunk].to(queries)
+        labels = train_labels[begin : begin + train_chunk].to(queries.device)
         cosines, indices = (queries @ chunk.T).topk(min(k, len(chunk)), dim=1)
-        best = torch.cat([best, cosines], dim=1)
-        where = torch.cat([where, indices + begin], dim=1)
-        best, kept = best.topk(min(k, best.shape[1]), dim=1)
-        where = where.gather(1, kept)
-    return best, where
+        best, found = _merge(torch.cat([best, cosines], 1), torch.cat([found, labels[indices]], 1), k)
+    shares = all_gather_object((best.cpu(), found.cpu()))
+    if len(shares) > 1:
+        cosines, labels = (torch.cat(parts, 1).to(queries.device) for parts in zip(*shares, strict=True))
+        best, found = _merge(cosines, labels, k)
+    return best, found
+
+
+def _merge(cosines: Tensor, labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    best, kept = cosines.topk(min(k, cosines.shape[1]), dim=1)
+    return best, labels.gather(1, kept)
 
 
 def _check_shapes(train: Tensor, train_labels: Tensor, queries: Tensor, query_labels: Tensor) -> None:
@@ -131,49 +147,115 @@ def _usable(ks: Sequence[int], num_train: int) -> list[int]:
     return usable
 
 
-@torch.no_grad()
-def extract_features(
-    model: nn.Module, loader: DataLoader, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
-    """L2-normalised features of all images of a loader.
+@EVALUATORS.register_module()
+class KNN(Evaluator):
+    """k-NN accuracy of a student's features, in percent, without training (DINO's protocol).
+
+    Reported: ``top1_k<k>`` and, with more than five classes, ``top5_k<k>``. Every process holds the features
+    of its share of the training images; no process holds all of them.
 
     Args:
-        model: mmpretrain's ``ImageClassifier``; what its head would classify is the feature.
-        loader: Packed samples with ``gt_label``.
-        dtype: What the features are kept in. ImageNet-1K's at D = 768 take 3.7 GiB in float32, half of
-            that in float16.
-
-    Returns:
-        Features ``(N, D)`` and labels ``(N,)`` in the loader's order, on the CPU.
+        dataloader: Validation images with ``gt_label``.
+        train_dataloader: Training images with ``gt_label``, with the transforms of evaluation.
+        ks: Numbers of neighbours. Default 10, 20, 100 and 200 (DINO eval_knn.py).
+        temperature: Of the votes. Default 0.07 (DINO eval_knn.py).
+        pool: The feature of an image: ``'avg'``, the student's mean patch token, normalised as before a
+            classification head (default); ``'cls'``, its CLS token (DINO); or ``'head'``, what the head of an
+            mmpretrain classifier sees, whatever its backbone.
+        dtype: What features are kept in, ``'float32'`` (default) or ``'float16'``. ImageNet-1K's of a ViT-B
+            take 3.7 GiB in float32.
+        query_chunk: See :func:`knn_accuracy`.
+        train_chunk: See :func:`knn_accuracy`.
+        interval: See :class:`Evaluator`.
+        prefix: Default ``'knn'``.
 
     Raises:
-        ValueError: If the model gives something else than one vector an image.
+        ValueError: If ``pool`` is none of the three.
     """
-    model.eval()
-    num_images = len(loader.dataset)
-    features, labels = None, torch.empty(num_images, dtype=torch.long)
-    begin = 0
-    for number, batch in enumerate(loader):
-        batch = model.data_preprocessor(batch, training=False)
-        vectors = model.extract_feat(batch['inputs'], stage='pre_logits')
-        if not isinstance(vectors, Tensor) or vectors.ndim != 2:
-            raise ValueError(
-                f'k-NN needs one vector (B, D) an image, got {_described(vectors)}: use a classification '
-                "config, with a backbone of out_type='avg_featmap' or 'cls_token'"
-            )
-        if features is None:
-            features = torch.empty(num_images, vectors.shape[1], dtype=dtype)
-        end = begin + len(vectors)
-        features[begin:end] = F.normalize(vectors.float(), dim=1).to(dtype)
-        labels[begin:end] = torch.cat([sample.gt_label for sample in batch['data_samples']])
-        begin = end
-        if (number + 1) % max(1, len(loader) // 10) == 0:
-            print_log(f'Features of {begin} of {num_images} images', 'current')
-    return features, labels
+
+    default_prefix = 'knn'
+
+    def __init__(
+        self,
+        dataloader: DataLoader,
+        train_dataloader: DataLoader,
+        ks: Sequence[int] = KS,
+        temperature: float = TEMPERATURE,
+        pool: str = 'avg',
+        dtype: str = 'float32',
+        query_chunk: int = 1024,
+        train_chunk: int = 32768,
+        interval: int | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(dataloader, interval, prefix)
+        if pool not in ('avg', 'cls', 'head'):
+            raise ValueError(f"pool={pool!r} is none of 'avg', 'cls', 'head'")
+        self.train_dataloader, self.pool, self.dtype = train_dataloader, pool, getattr(torch, dtype)
+        self.ks, self.temperature = ks, temperature
+        self.query_chunk, self.train_chunk = query_chunk, train_chunk
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Classify the validation images by their nearest training images."""
+        found = {}
+        for accuracy in self.accuracies(model):
+            print_log(str(accuracy), 'current')
+            found[f'top1_k{accuracy.k}'] = accuracy.top1
+            if accuracy.top5 is not None:
+                found[f'top5_k{accuracy.k}'] = accuracy.top5
+        return found
+
+    def accuracies(self, model: nn.Module) -> list[KnnAccuracy]:
+        """Return the accuracy of each k."""
+        train, queries = self.features(model, self.train_dataloader), self.features(model, self.dataloader)
+        return knn_accuracy(
+            *train, *queries, self.ks, self.temperature, self.query_chunk, self.train_chunk, _device(model)
+        )
+
+    @torch.no_grad()
+    def features(self, model: nn.Module, dataloader: DataLoader) -> tuple[Tensor, Tensor]:
+        """Return L2-normalised features ``(N, D)`` and labels ``(N,)`` of this process's share of images."""
+        features, labels = [], []
+        loader = _share(dataloader)
+        for number, batch in enumerate(self.batches(model, loader), start=1):
+            vectors = self._pooled(model, batch['inputs'])
+            features.append(F.normalize(vectors.float(), dim=1).to('cpu', self.dtype))
+            labels.append(class_labels(batch).cpu())
+            if number % max(1, len(loader) // 10) == 0:
+                print_log(f'Features of {number} of {len(loader)} batches', 'current')
+        return torch.cat(features), torch.cat(labels)
+
+    def _pooled(self, model: nn.Module, images: Tensor) -> Tensor:
+        if self.pool == 'head':
+            vectors = model.extract_feat(images, stage='pre_logits')
+            if not isinstance(vectors, Tensor) or vectors.ndim != 2:
+                found = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
+                raise ValueError(
+                    f'k-NN needs one vector (B, D) an image, got {found}: use a classification '
+                    "config, with a backbone of out_type='avg_featmap' or 'cls_token'"
+                )
+            return vectors
+        cls, patches = student_of(model).encode_image(images)
+        if self.pool == 'avg':
+            return F.layer_norm(patches.mean(1), patches.shape[-1:], eps=1e-6)
+        if cls is None:
+            raise ValueError("the student has no CLS token: use pool='avg'")
+        return cls
 
 
-def _described(value: object) -> str:
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _share(dataloader: DataLoader) -> DataLoader:
+    """Every image of a loader's dataset once, whatever its sampler; of several processes, a share each."""
+    rank, world = get_dist_info()
+    return DataLoader(
+        Subset(dataloader.dataset, range(rank, len(dataloader.dataset), world)),
+        batch_size=dataloader.batch_size,
+        num_workers=dataloader.num_workers,
+        collate_fn=dataloader.collate_fn,
+    )
 
 
 def feature_datasets(cfg: Config) -> tuple[dict, dict]:

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from mmpretrain.structures import DataSample
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
-from mvp_mm.evaluation import knn
+from mvp_mm.evaluation import KNN, knn
 from mvp_mm.evaluation.knn import KS, TEMPERATURE, knn_accuracy
 
 CLASSES = 7
@@ -102,3 +104,73 @@ def test_shapes_are_checked(data):
         knn_accuracy(train, train_labels, queries[:, :, None], query_labels)
     with pytest.raises(ValueError, match='width 16 and 15'):
         knn_accuracy(train, train_labels, queries[:, :15], query_labels)
+
+
+class Grey(torch.nn.Module):
+    """A student whose CLS token is an image's mean colour, and whose patches are their own."""
+
+    img_size, patch_size, embed_dims = (8, 8), 4, 3
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def data_preprocessor(self, batch, training):
+        return batch
+
+    def encode_image(self, images, mask=None):
+        patches = self.scale * F.avg_pool2d(images, 4).flatten(2).transpose(1, 2)
+        return patches.mean(1), patches
+
+
+def loader_of(images, labels, batch=3):
+    samples = [
+        dict(inputs=image, data_samples=DataSample().set_gt_label(int(label)))
+        for image, label in zip(images, labels, strict=True)
+    ]
+    return DataLoader(samples, batch, collate_fn=pseudo_collate_stacked)
+
+
+def pseudo_collate_stacked(samples):
+    return dict(
+        inputs=torch.stack([sample['inputs'] for sample in samples]),
+        data_samples=[sample['data_samples'] for sample in samples],
+    )
+
+
+def test_any_student_is_evaluated():
+    """By ``encode_image`` and nothing else."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(12) % 3
+    colours = torch.eye(3)[labels][:, :, None, None] + 0.1 * torch.rand(12, 3, 8, 8, generator=generator)
+    train, queries = loader_of(colours[:9], labels[:9]), loader_of(colours[9:], labels[9:])
+    for pool in ('avg', 'cls'):
+        assert KNN(queries, train, ks=[3], pool=pool).evaluate(Grey()) == dict(top1_k3=100.0), pool
+    features, found = KNN(queries, train).features(Grey(), train)
+    mean = F.avg_pool2d(colours[:9], 8).flatten(1)
+    assert torch.allclose(features, F.normalize(F.layer_norm(mean, (3,), eps=1e-6), dim=1), atol=1e-6)
+    assert found.tolist() == labels[:9].tolist()
+    with pytest.raises(ValueError, match='none of'):
+        KNN(queries, train, pool='max')
+
+
+def test_two_processes_give_the_result_of_one(data, tmp_path):
+    """Each holds half of the training images; the votes are those of all."""
+    torch.save(data, tmp_path / 'data.pt')
+    context = torch.multiprocessing.get_context('spawn')
+    jobs = [context.Process(target=knn_of_a_share, args=(rank, tmp_path)) for rank in range(2)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(timeout=100)
+    expected = knn_accuracy(*data)
+    for rank in range(2):
+        assert torch.load(tmp_path / f'{rank}.pt', weights_only=False) == expected
+
+
+def knn_of_a_share(rank, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', f'file://{folder}/store', rank=rank, world_size=2)
+    share = [values[rank::2] for values in torch.load(folder / 'data.pt')]
+    torch.save(knn_accuracy(*share), folder / f'{rank}.pt')
+    torch.distributed.destroy_process_group()

@@ -38,6 +38,7 @@ TOP_LEVEL = {
     'test_cfg': 'TestLoop',
     'val_evaluator': 'evaluator',
     'test_evaluator': 'evaluator',
+    'evaluators': 'typed',
     'optim_wrapper': 'OptimWrapper',
     'param_scheduler': 'schedule',
     'auto_scale_lr': 'plain',

@@ -99,14 +99,14 @@ class MVP(BaseSelfSupervisor):
 
         Args:
             inputs: ``(B, 3, H, W)``, normalised for the student.
-            data_samples: B samples, passed on to ``predict``.
+            data_samples: Not used.
             mask: ``(B, h, w)`` bool, True = masked.
             mode: ``'loss'``, ``'predict'`` or ``'tensor'`` (the student's features of whole images).
         """
         if mode == 'loss':
             return self.loss(inputs, data_samples, mask)
         if mode == 'predict':
-            return self.predict(inputs, data_samples, mask)
+            return self.predict(inputs, mask)
         if mode == 'tensor':
             return self.extract_feat(inputs)
         raise ValueError(f"mode={mode!r} is none of 'loss', 'predict', 'tensor'")
@@ -173,28 +173,6 @@ class MVP(BaseSelfSupervisor):
             cosine_masked=(patches * masked).sum() / num_masked.clamp(min=1),
         )
 
-    def predict(
-        self,
-        inputs: Tensor,
-        data_samples: list[DataSample] | None = None,
-        mask: Tensor | None = None,
-    ) -> list[DataSample]:
-        """How well each image's targets are predicted, for :class:`TargetCosine`.
-
-        Returns:
-            B samples with float32 ``cosines`` (1+M), ``shuffled_cosines`` (1+M; predictions against the
-            targets of the next image of the batch), ``unit_targets`` (1+M, D) and bool ``token_mask`` (M).
-        """
-        targets = self.extract_targets(inputs).float()
-        predictions = self.predict_tokens(inputs, mask)
-        cosines = token_cosines(predictions, targets)
-        shuffled = token_cosines(predictions, targets.roll(1, dims=0))
-        unit = nn.functional.normalize(targets, dim=-1)
-        if data_samples is None:
-            data_samples = [DataSample() for _ in range(len(inputs))]
-        for i, sample in enumerate(data_samples):
-            sample.set_field(cosines[i], 'cosines')
-            sample.set_field(shuffled[i], 'shuffled_cosines')
-            sample.set_field(unit[i], 'unit_targets')
-            sample.set_field(mask[i].flatten(), 'token_mask')
-        return data_samples
+    def predict(self, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The predicted tokens F and the targets G, both ``(B, 1+M, D)``, for evaluators."""
+        return self.predict_tokens(inputs, mask), self.extract_targets(inputs)

@@ -1,0 +1,130 @@
+"""A loop that runs any number of evaluators."""
+
+import math
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import LOOPS
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+from mmpretrain.registry import EVALUATORS
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+
+class Metrics(dict[str, float]):
+    """Metrics of one validation; those of evaluators that were not due are None, not an error.
+
+    MMEngine's checkpoint hook then leaves the best checkpoint as it is.
+    """
+
+    waiting: tuple[str, ...] = ()
+
+    def __missing__(self, name: str) -> None:
+        if not name.startswith(self.waiting):
+            raise KeyError(name)
+
+
+@LOOPS.register_module()
+class EvaluatorLoop(BaseLoop):
+    """Run the evaluators of a config: those that are due while training, all of them in a test.
+
+    Args:
+        runner: The runner.
+        dataloader: Given by MMEngine, not used: each evaluator has its own.
+        evaluator: Given by MMEngine, not used.
+        evaluators: Configs of evaluators (see :class:`~mvp_mm.evaluation.Evaluator`) or objects.
+        phase: ``'val'`` or ``'test'``: whose hooks are called.
+
+    Raises:
+        ValueError: If two evaluators would log the same names.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict | None,
+        evaluator: Any,
+        evaluators: list,
+        phase: str = 'val',
+    ) -> None:
+        self.phase = phase
+        self.evaluators = [self._build(runner, entry) for entry in evaluators]
+        prefixes = [one.prefix for one in self.evaluators]
+        twice = sorted({prefix for prefix in prefixes if prefixes.count(prefix) > 1})
+        if twice:
+            raise ValueError(f'two evaluators log {twice[0]}/...: give each a prefix of its own')
+        # Logging asks for the length of one.
+        super().__init__(runner, self.evaluators[0].dataloader)
+
+    @staticmethod
+    def _build(runner: Runner, entry: Any) -> Any:
+        if not isinstance(entry, dict):
+            return entry
+        entry = dict(entry)
+        for key, value in entry.items():
+            if key.endswith('dataloader') and isinstance(value, dict):
+                entry[key] = runner.build_dataloader(value, seed=runner.seed)
+        return EVALUATORS.build(entry)
+
+    @torch.no_grad()
+    def run(self) -> dict[str, float]:
+        """Evaluate; return the numbers by ``prefix/name``."""
+        runner, phase = self.runner, self.phase
+        runner.call_hook(f'before_{phase}')
+        runner.call_hook(f'before_{phase}_epoch')
+        model = runner.model
+        model.eval()
+        # DDP's forward would synchronise buffers, of which ranks may need different numbers of batches.
+        bare = model.module if isinstance(model, DistributedDataParallel) else model
+        metrics = Metrics()
+        for evaluator in self.evaluators:
+            start = f'{evaluator.prefix}/' if evaluator.prefix else ''
+            if self._is_due(evaluator):
+                found = evaluator.evaluate(bare)
+                metrics.update({f'{start}{name}': value for name, value in found.items()})
+            else:
+                metrics.waiting += (start,)
+        runner.call_hook(f'after_{phase}_epoch', metrics=metrics)
+        runner.call_hook(f'after_{phase}')
+        return metrics
+
+    def _is_due(self, evaluator: Any) -> bool:
+        loop = self.runner._train_loop
+        if self.phase == 'test' or evaluator.interval is None or not isinstance(loop, BaseLoop):
+            return True
+        by_iteration = isinstance(loop, IterBasedTrainLoop)
+        done, last = (loop.iter, loop.max_iters) if by_iteration else (loop.epoch, loop.max_epochs)
+        return done % evaluator.interval == 0 or done >= last
+
+
+def use_evaluators(cfg: Config) -> None:
+    """Let :class:`EvaluatorLoop` run what a config has as ``evaluators``.
+
+    ``val_evaluator`` and ``test_evaluator`` may name an evaluator instead of a metric; it then takes the
+    loader of that phase. A metric in ``val_evaluator`` becomes one evaluator more. A config without a
+    test of its own is tested with ``evaluators`` too.
+
+    Args:
+        cfg: Changed in place.
+    """
+    evaluators = cfg.pop('evaluators', None) or []
+    for phase in ('val', 'test'):
+        own, loader = cfg.get(f'{phase}_evaluator'), cfg.get(f'{phase}_dataloader')
+        given = list(evaluators) if phase == 'val' or not own else []
+        if own and _is_evaluator(own):
+            given.append(dict(dataloader=loader, **own))
+        elif own and given:
+            given.append(dict(type='MetricEvaluator', dataloader=loader, metrics=own))
+        if not given:
+            continue
+        cfg[f'{phase}_cfg'] = dict(type='EvaluatorLoop', evaluators=given, phase=phase)
+        # MMEngine builds a loop only where these two are given, too.
+        cfg[f'{phase}_dataloader'] = cfg[f'{phase}_evaluator'] = dict()
+        if phase == 'val' and cfg.get('train_cfg'):
+            interval = cfg.train_cfg.get('val_interval', 1)
+            cfg.train_cfg.val_interval = math.gcd(*(one.get('interval') or interval for one in given))
+
+
+def _is_evaluator(entry: Any) -> bool:
+    return isinstance(entry, dict) and 'type' in entry and EVALUATORS.get(entry['type']) is not None

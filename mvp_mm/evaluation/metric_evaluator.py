@@ -1,0 +1,40 @@
+"""MMEngine's metrics as one evaluator among others."""
+
+from mmengine.evaluator import Evaluator as MetricList
+from mmpretrain.registry import EVALUATORS
+from torch import nn
+from torch.utils.data import DataLoader
+
+from .evaluator import Evaluator
+
+
+@EVALUATORS.register_module()
+class MetricEvaluator(Evaluator):
+    """Run metrics of MMEngine, mmpretrain or mmseg on what a model predicts.
+
+    Args:
+        dataloader: The images to evaluate on.
+        metrics: Config of a metric, or a list of them, as ``val_evaluator`` takes them.
+        interval: See :class:`Evaluator`.
+        prefix: Put before the names, which have the metrics' own prefixes. Default ``''``: nothing.
+    """
+
+    default_prefix = ''
+
+    def __init__(
+        self,
+        dataloader: DataLoader,
+        metrics: dict | list[dict],
+        interval: int | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(dataloader, interval, prefix)
+        self.metrics = MetricList(metrics)
+        if hasattr(dataloader.dataset, 'metainfo'):
+            self.metrics.dataset_meta = dataloader.dataset.metainfo
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Compute the metrics of the model's predictions."""
+        for batch in self.dataloader:
+            self.metrics.process(data_samples=model.val_step(batch), data_batch=batch)
+        return self.metrics.evaluate(len(self.dataloader.dataset))
