@@ -10,6 +10,16 @@ ROOT = Path(__file__).resolve().parent
 # What MMEngine looks up in `mvp_mm/.mim` when a config says `mvp_mm::...`. In a clone, these are
 # links to the real folders.
 SHIPPED = ('configs', 'tools', 'model-index.yml')
+# Programs of a clone, for those who develop the package: benchmarks, experiments, faults, tests.
+NOT_SHIPPED = (
+    'analysis_tools',
+    'demonstrate.py',
+    'quickstart.sh',
+    'release_check.sh',
+    'reproduce_miniature.py',
+    'run_tests.sh',
+    'setup_env.sh',
+)
 
 
 def read_version() -> str:
@@ -73,7 +83,9 @@ class BuildWithConfigs(build_py):
 
 def copy(source: Path, target: Path) -> None:
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__', '*.py[cod]', '.*'))
+        shutil.copytree(
+            source, target, ignore=shutil.ignore_patterns('__pycache__', '*.py[cod]', '.*', *NOT_SHIPPED)
+        )
     else:
         shutil.copy2(source, target)
 
@@ -97,6 +109,7 @@ setup(
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
         'Programming Language :: Python :: 3.13',
+        'Typing :: Typed',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     python_requires='>=3.10',
@@ -106,7 +119,7 @@ setup(
     entry_points={'console_scripts': ['mvp-mm = mvp_mm_command:main']},
     # Data that a subpackage keeps beside its modules; `.mim` is the build command's business.
     include_package_data=False,
-    package_data={'': ['*.json', '*.npz', '*.pth', '*.safetensors', '*.txt', '*.yml']},
+    package_data={'': ['*.json', '*.npz', '*.pth', '*.safetensors', '*.txt', '*.yml', 'py.typed']},
     install_requires=read_requirements('runtime'),
     extras_require={
         'openmmlab': read_requirements('openmmlab'),

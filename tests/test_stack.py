@@ -81,7 +81,21 @@ def test_wheel_carries_the_configs(tmp_path):
     assert set(configs) <= shipped
     assert {'tools/train.py', 'tools/dist_train.sh', 'model-index.yml'} <= shipped
     assert 'configs/mvp/tiny_clip.json' in shipped
-    assert not any('__pycache__' in name or name.startswith('tests/') for name in names)
+    assert not any('__pycache__' in name for name in names)
+    # neither tests nor benchmarks, experiments and fault injection, nor the tools that need these
+    assert {name.split('/')[0] for name in names if '.dist-info' not in name} == {
+        'mvp_mm',
+        'mvp_mm_command.py',
+    }
+    developers = {
+        'analysis_tools',
+        'reproduce_miniature.py',
+        'demonstrate.py',
+        'quickstart.sh',
+        'run_tests.sh',
+    }
+    assert not {name.split('/')[1] for name in shipped if name.startswith('tools/')} & developers
+    assert 'mvp_mm/py.typed' in names
     mine = tmp_path / 'mine.py'
     mine.write_text("_base_ = 'mvp_mm::mvp/vittiny_debug.py'\n")
     output = run(

@@ -1,17 +1,24 @@
 #!/usr/bin/env bash
-# Lint, format check and tests, with all set-up. Arguments go to pytest.
+# Lint, format check, types and tests, with all set-up. Arguments go to pytest.
 set -euo pipefail
 
 if [[ "${1:-}" == -h || "${1:-}" == --help ]]; then
     cat <<'TEXT'
-Usage: bash tools/run_tests.sh [PYTEST_ARGUMENT ...]
+Usage: bash tools/run_tests.sh [--fast] [PYTEST_ARGUMENT ...]
 
 Sets up mvp_mm and its test tools (in the active environment, or in .venv), then runs ruff check,
-ruff format --check and pytest; stops at the first that fails. Example:
+ruff format --check, mypy and pytest; stops at the first that fails. --fast leaves out the tests marked slow:
+run it before each commit. Examples:
 
-  bash tools/run_tests.sh tests/models -x
+  bash tools/run_tests.sh --fast
+  bash tools/run_tests.sh tests/test_models -x
 TEXT
     exit
+fi
+fast=()
+if [[ "${1:-}" == --fast ]]; then
+    fast=(-m 'not slow')
+    shift
 fi
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -28,5 +35,7 @@ mvp_say 'ruff check'
 python -m ruff check .
 mvp_say 'ruff format --check'
 python -m ruff format --check .
+mvp_say 'mypy'
+python -m mypy
 mvp_say 'pytest'
-python -m pytest --numprocesses $((cores < 4 ? cores : 4)) "$@"
+python -m pytest --numprocesses $((cores < 4 ? cores : 4)) ${fast[@]+"${fast[@]}"} "$@"
