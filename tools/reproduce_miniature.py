@@ -13,17 +13,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone's programs, which are not installed
 
 import mvp_mm.engine as engine
-from experiments.miniature.plan import GUIDANCES, LENGTHS, MAIN, plan
+from experiments.miniature.plan import BUDGETS, MAIN, PRETRAININGS, plan
 from experiments.miniature.report import collect, draw, table
-from experiments.miniature.run import run_pieces
+from experiments.miniature.run import run_jobs
 from mvp_mm.hardware import usable_cores
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--length', choices=list(LENGTHS), default='10min', help='default 10min')
+    parser.add_argument('--length', choices=list(BUDGETS), default='10min', help='default 10min')
     parser.add_argument('--out', type=Path, help='default work_dirs/miniature_<length>')
-    known = ' '.join(f'{name} ({guidance.says})' for name, guidance in GUIDANCES.items())
+    known = ' '.join(f'{name} ({guidance.label})' for name, guidance in PRETRAININGS.items())
     parser.add_argument(
         '--guidance', nargs='+', default=list(MAIN), help=f'of: {known}; default {" ".join(MAIN)}'
     )
@@ -40,13 +40,13 @@ def main() -> None:
     parser.add_argument('--report-only', action='store_true', help='table and plot of what is done')
     args = parser.parse_args()
 
-    length = LENGTHS[args.length]
+    length = BUDGETS[args.length]
     out = args.out or Path('work_dirs') / f'miniature_{args.length}'
-    pieces = plan(args.guidance, args.seeds or length.seeds, args.labels or length.labels, length)
+    jobs = plan(args.guidance, args.seeds or length.seeds, args.labels or length.labels, length)
     start = time.perf_counter()
     if not args.report_only:
-        run_pieces(pieces, args.length, out, args.jobs)
-    figures = collect(pieces, out)
+        run_jobs(jobs, args.length, out, args.jobs)
+    figures = collect(jobs, out)
     text = table(figures)
     (out / 'table.md').write_text(text + '\n')
     draw(figures, out / 'miou.png')

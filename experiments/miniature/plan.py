@@ -1,4 +1,4 @@
-"""What the experiment consists of: pieces that can be run one by one, in any number of sittings."""
+"""What the experiment consists of: jobs that can be run one by one, in any number of sittings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,19 +7,19 @@ CHANCE = 'chance'
 
 
 @dataclass(frozen=True)
-class Guidance:
+class Pretraining:
     """What a student is trained by before it meets labels.
 
     Args:
         config: Pre-training config below ``configs``; '' for none (from scratch).
         options: Config options beside it.
         backbone: Options of the downstream backbone that differ from MVPViT's defaults.
-        epochs_factor: Length of the pre-training against the others'.
-        says: One line for the table.
+        epochs_factor: Epochs as a share of the others'.
+        label: One line for the table.
     """
 
     config: str
-    says: str
+    label: str
     options: dict = field(default_factory=dict)
     backbone: dict = field(default_factory=dict)
     epochs_factor: float = 1.0
@@ -28,18 +28,18 @@ class Guidance:
 PLAIN_VIT = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, layer_scale_init_value=0.0)
 WIDE = dict(embed_dims=144, num_heads=4, feedforward_channels=576)
 CLIP = 'mvp/vittiny_scenes.py'
-GUIDANCES = {
-    'scratch': Guidance('', 'no pre-training'),
-    'pixel': Guidance('mvp/vittiny_scenes_pixel.py', 'pixels of each patch'),
-    'dino': Guidance('mvp/vittiny_scenes_dino.py', 'tokens of the vision-only teacher'),
-    'clip': Guidance(CLIP, 'tokens of CLIP in the joint space (MVP)'),
+PRETRAININGS = {
+    'scratch': Pretraining('', 'no pre-training'),
+    'pixel': Pretraining('mvp/vittiny_scenes_pixel.py', 'pixels of each patch'),
+    'dino': Pretraining('mvp/vittiny_scenes_dino.py', 'tokens of the vision-only teacher'),
+    'clip': Pretraining(CLIP, 'tokens of CLIP in the joint space (MVP)'),
     # the paper's ablations
-    'clip-masked-only': Guidance(
+    'clip-masked-only': Pretraining(
         CLIP, 'MVP, loss on masked patches and CLS', {'model.loss.tokens': 'masked'}
     ),
-    'clip-no-cls': Guidance(CLIP, 'MVP, loss without CLS', {'model.loss.cls_weight': 0.0}),
-    'clip-third': Guidance(CLIP, 'MVP, a third of the epochs (100 of 300)', epochs_factor=1 / 3),
-    'clip-wide': Guidance(
+    'clip-no-cls': Pretraining(CLIP, 'MVP, loss without CLS', {'model.loss.cls_weight': 0.0}),
+    'clip-third': Pretraining(CLIP, 'MVP, a third of the epochs (100 of 300)', epochs_factor=1 / 3),
+    'clip-wide': Pretraining(
         CLIP,
         'MVP, a student half as wide again',
         {
@@ -49,9 +49,9 @@ GUIDANCES = {
         {'arch': WIDE},
     ),
     # other methods, by mmpretrain's own classes
-    'mae': Guidance('mvp/vittiny_scenes_mae.py', "mmpretrain's MAE", backbone=PLAIN_VIT),
-    'simmim': Guidance('mvp/vittiny_scenes_simmim.py', "mmpretrain's SimMIM"),
-    'beit': Guidance('mvp/vittiny_scenes_beit.py', "mmpretrain's BEiT, tokens by k-means"),
+    'mae': Pretraining('mvp/vittiny_scenes_mae.py', "mmpretrain's MAE", backbone=PLAIN_VIT),
+    'simmim': Pretraining('mvp/vittiny_scenes_simmim.py', "mmpretrain's SimMIM"),
+    'beit': Pretraining('mvp/vittiny_scenes_beit.py', "mmpretrain's BEiT, tokens by k-means"),
 }
 MAIN = ('scratch', 'pixel', 'dino', 'clip')
 
@@ -77,8 +77,8 @@ GENTLE, EVEN = Recipe(2e-2, 0.35), Recipe(1e-2, 1.0)
 
 
 @dataclass(frozen=True)
-class Length:
-    """How long everything is trained.
+class Budget:
+    """How long everything is trained, and on how much.
 
     Args:
         seeds: Seeds, of students and of labelled sets.
@@ -100,11 +100,11 @@ class Length:
     frozen: bool = False
 
 
-LENGTHS = {
-    '10min': Length((0,), (300,), 16000, 3, 250, (GENTLE, EVEN)),
-    '1h': Length((0, 1), (100, 300), 32000, 4, 500, (GENTLE, EVEN)),
-    'full': Length((0, 1, 2), (100, 300, 1000), 32000, 4, 1000, (GENTLE, EVEN), frozen=True),
-    'gpu': Length(
+BUDGETS = {
+    '10min': Budget((0,), (300,), 16000, 3, 250, (GENTLE, EVEN)),
+    '1h': Budget((0, 1), (100, 300), 32000, 4, 500, (GENTLE, EVEN)),
+    'full': Budget((0, 1, 2), (100, 300, 1000), 32000, 4, 1000, (GENTLE, EVEN), frozen=True),
+    'gpu': Budget(
         (0, 1, 2, 3, 4),
         (100, 300, 1000),
         200000,
@@ -118,18 +118,18 @@ TUNING_SEED = 1000  # of the labelled set on which recipes are chosen
 
 
 @dataclass(frozen=True)
-class Piece:
+class Job:
     """One job: a pre-training, a probe or a segmentation.
 
     Args:
         name: Unique; its result is kept under it.
         kind: ``'pretrain'``, ``'probe'``, ``'probe-teacher'`` or ``'segment'``.
-        guidance: A name of ``GUIDANCES``.
+        guidance: A name of ``PRETRAININGS``.
         seed: Seed of the student, and of the labelled set.
-        needs: Names of the pieces whose results it reads.
+        needs: Names of the jobs whose results it reads.
         labels: Labelled scenes (``'segment'``).
         frozen: Train the heads only (``'segment'``).
-        recipe: Of ``'segment'``; None takes the best of the tuning pieces among ``needs``.
+        recipe: Of ``'segment'``; None takes the best of the tuning jobs among ``needs``.
     """
 
     name: str
@@ -142,13 +142,11 @@ class Piece:
     recipe: Recipe | None = None
 
 
-def plan(
-    guidances: Sequence[str], seeds: Sequence[int], labels: Sequence[int], length: Length
-) -> list[Piece]:
-    """All pieces of an experiment, each after what it needs.
+def plan(guidances: Sequence[str], seeds: Sequence[int], labels: Sequence[int], length: Budget) -> list[Job]:
+    """All jobs of an experiment, each after what it needs.
 
     Args:
-        guidances: Names of ``GUIDANCES``.
+        guidances: Names of ``PRETRAININGS``.
         seeds: Seeds.
         labels: Numbers of labelled scenes.
         length: Recipes to choose from, and whether frozen backbones are tried.
@@ -156,31 +154,31 @@ def plan(
     Raises:
         ValueError: If a guidance is unknown.
     """
-    unknown = sorted(set(guidances) - set(GUIDANCES))
+    unknown = sorted(set(guidances) - set(PRETRAININGS))
     if unknown:
-        raise ValueError(f'unknown guidance {", ".join(unknown)}; there are {", ".join(GUIDANCES)}')
-    pieces = [
-        Piece(f'probe-teacher-{name}', 'probe-teacher', name, 0)
+        raise ValueError(f'unknown guidance {", ".join(unknown)}; there are {", ".join(PRETRAININGS)}')
+    jobs = [
+        Job(f'probe-teacher-{name}', 'probe-teacher', name, 0)
         for name in ('clip', 'dino')
         if name in guidances
     ]
     # a whole table of one seed first, so that an early stop leaves one
     for seed in seeds:
         for name in guidances:
-            pieces += _of_student(name, seed)
-            pieces += _segmentations(name, seed, seeds[0], labels, length.recipes)
+            jobs += _of_student(name, seed)
+            jobs += _segmentations(name, seed, seeds[0], labels, length.recipes)
     if length.frozen:  # compared at one budget
         for seed in seeds:
             for name in guidances:
-                if GUIDANCES[name].config:
-                    pieces += _segmentations(name, seed, seeds[0], [300], length.recipes, frozen=True)
-    return pieces
+                if PRETRAININGS[name].config:
+                    jobs += _segmentations(name, seed, seeds[0], [300], length.recipes, frozen=True)
+    return jobs
 
 
-def _of_student(name: str, seed: int) -> list[Piece]:
+def _of_student(name: str, seed: int) -> list[Job]:
     pretraining = _pretraining(name, seed)
-    pieces = [Piece(key, 'pretrain', name, seed) for key in pretraining]
-    return [*pieces, Piece(f'probe-{name}-s{seed}', 'probe', name, seed, pretraining)]
+    jobs = [Job(key, 'pretrain', name, seed) for key in pretraining]
+    return [*jobs, Job(f'probe-{name}-s{seed}', 'probe', name, seed, pretraining)]
 
 
 def _segmentations(
@@ -190,24 +188,24 @@ def _segmentations(
     labels: Sequence[int],
     recipes: Sequence[Recipe],
     frozen: bool = False,
-) -> list[Piece]:
+) -> list[Job]:
     """One for each number of labels and, for the first seed, one for each recipe to choose from."""
     pretraining = _pretraining(name, seed)
     title = f'{name}-frozen' if frozen else name
     tuning = {f'tune-{title}-{recipe}': recipe for recipe in recipes if len(recipes) > 1}
-    pieces = []
+    jobs = []
     if seed == first_seed:
-        pieces += [
-            Piece(key, 'segment', name, seed, pretraining, 300, frozen, recipe)
+        jobs += [
+            Job(key, 'segment', name, seed, pretraining, 300, frozen, recipe)
             for key, recipe in tuning.items()
         ]
     needs = (*pretraining, *tuning)
     chosen = None if tuning else recipes[0]
     for count in labels:
         key = f'segment-{title}-s{seed}-n{count}'
-        pieces.append(Piece(key, 'segment', name, seed, needs, count, frozen, chosen))
-    return pieces
+        jobs.append(Job(key, 'segment', name, seed, needs, count, frozen, chosen))
+    return jobs
 
 
 def _pretraining(name: str, seed: int) -> tuple[str, ...]:
-    return (f'pretrain-{name}-s{seed}',) if GUIDANCES[name].config else ()
+    return (f'pretrain-{name}-s{seed}',) if PRETRAININGS[name].config else ()

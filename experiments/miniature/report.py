@@ -1,4 +1,4 @@
-"""The table and the plot of an experiment, from the figures of its pieces."""
+"""The table and the plot of an experiment, from the figures of its jobs."""
 
 import json
 from collections import defaultdict
@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .plan import GUIDANCES, Piece
+from .plan import PRETRAININGS, Job
 from .run import result_file
 
 PROBES = {'shape': 'shape', 'colour': 'colour', 'knn_shape': 'k-NN shape', 'knn_colour': 'k-NN colour'}
@@ -16,19 +16,19 @@ PROBES = {'shape': 'shape', 'colour': 'colour', 'knn_shape': 'k-NN shape', 'knn_
 Figures = dict[tuple[str, str], list[float]]
 
 
-def collect(pieces: list[Piece], out: Path) -> Figures:
-    """The figures of the pieces that are done, over the seeds, by (row, column)."""
+def collect(jobs: list[Job], out: Path) -> Figures:
+    """The figures of the jobs that are done, over the seeds, by (row, column)."""
     figures: Figures = defaultdict(list)
-    for piece in pieces:
-        path = result_file(out, piece.name)
-        if not path.exists() or piece.name.startswith('tune-'):
+    for job in jobs:
+        path = result_file(out, job.name)
+        if not path.exists() or job.name.startswith('tune-'):
             continue
         result = json.loads(path.read_text())
-        row = f'teacher {piece.guidance}' if piece.kind == 'probe-teacher' else piece.guidance
-        if piece.kind == 'segment':
-            column = f'mIoU {piece.labels}' + (' frozen' if piece.frozen else '')
+        row = f'teacher {job.guidance}' if job.kind == 'probe-teacher' else job.guidance
+        if job.kind == 'segment':
+            column = f'mIoU {job.labels}' + (' frozen' if job.frozen else '')
             figures[row, column].append(result['miou'])
-        elif piece.kind == 'pretrain':
+        elif job.kind == 'pretrain':
             for key in ('target_cosine/cosine', 'target_cosine/excess'):
                 if key in result:
                     figures[row, key.split('/')[1]].append(result[key])
@@ -59,7 +59,7 @@ def _column_order(column: str) -> tuple:
 
 def _row_order(row: str) -> tuple:
     teacher = row.startswith('teacher ')
-    return teacher, list(GUIDANCES).index(row.removeprefix('teacher '))
+    return teacher, list(PRETRAININGS).index(row.removeprefix('teacher '))
 
 
 def _cell(values: list[float] | None, column: str) -> str:

@@ -1,4 +1,4 @@
-"""Do one piece of the experiment. Run as a process of its own by :mod:`run`."""
+"""Do one job of the experiment. Run as a process of its own by :mod:`run`."""
 
 import argparse
 import json
@@ -15,17 +15,17 @@ from mmpretrain.registry import MODELS
 from mvp_mm import engine
 from mvp_mm.hardware import has_native_bf16
 
-from .plan import GUIDANCES, LENGTHS, TUNING_SEED, Length, Piece, Recipe
+from .plan import BUDGETS, PRETRAININGS, TUNING_SEED, Budget, Job, Recipe
 from .probe import class_and_mean, probe_scores
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
-def do(piece: Piece, length: Length, out: Path, options: dict | None = None) -> dict:
-    """Do a piece, or go on with it, and return its figures.
+def do(job: Job, length: Budget, out: Path, options: dict | None = None) -> dict:
+    """Do a job, or go on with it, and return its figures.
 
     Args:
-        piece: The piece; what it needs is done and lies in ``out``.
+        job: The job; what it needs is done and lies in ``out``.
         length: Numbers of scenes, epochs and steps.
         out: Folder of the experiment.
         options: Further config options of trainings, for tests.
@@ -38,20 +38,20 @@ def do(piece: Piece, length: Length, out: Path, options: dict | None = None) -> 
         'segment': _segment,
         'probe': _probe,
         'probe-teacher': _probe_teacher,
-    }[piece.kind]
+    }[job.kind]
     start = time.perf_counter()
-    figures = work(piece, length, out, options or {})
+    figures = work(job, length, out, options or {})
     return dict(figures, seconds=round(time.perf_counter() - start, 1))
 
 
-def _pretrain(piece: Piece, length: Length, out: Path, options: dict) -> dict:
-    guidance = GUIDANCES[piece.guidance]
+def _pretrain(job: Job, length: Budget, out: Path, options: dict) -> dict:
+    guidance = PRETRAININGS[job.guidance]
     epochs = max(1, round(length.epochs * guidance.epochs_factor))
     runner = scenes_runner(
         guidance.config,
-        out / 'work' / piece.name,
+        out / 'work' / job.name,
         {
-            'randomness.seed': piece.seed,
+            'randomness.seed': job.seed,
             'train_dataloader.dataset.count': length.scenes,
             'train_dataloader.dataset.cache_dir': str(out / 'scenes'),
             'train_cfg.max_epochs': epochs,
@@ -63,39 +63,39 @@ def _pretrain(piece: Piece, length: Length, out: Path, options: dict) -> dict:
     )
     runner.train()
     figures = runner.test() if runner.cfg.get('test_evaluator') else {}
-    return dict(figures, checkpoint=_last_checkpoint(out, piece.name))
+    return dict(figures, checkpoint=_last_checkpoint(out, job.name))
 
 
-def _segment(piece: Piece, length: Length, out: Path, options: dict) -> dict:
-    tuning = piece.name.startswith('tune-')
-    recipe = piece.recipe or _best_recipe(piece, out)
+def _segment(job: Job, length: Budget, out: Path, options: dict) -> dict:
+    tuning = job.name.startswith('tune-')
+    recipe = job.recipe or _best_recipe(job, out)
     chosen = {
-        'randomness.seed': piece.seed,
-        'train_dataloader.dataset.count': piece.labels,
+        'randomness.seed': job.seed,
+        'train_dataloader.dataset.count': job.labels,
         # every seed has labelled scenes of its own
-        'train_dataloader.dataset.scene_seed': TUNING_SEED if tuning else piece.seed,
+        'train_dataloader.dataset.scene_seed': TUNING_SEED if tuning else job.seed,
         'train_dataloader.dataset.cache_dir': str(out / 'scenes'),
         **recipe_options(recipe),
         **segmentation_length(length.steps),
         'default_hooks.checkpoint.interval': max(1, length.steps // 4),
-        **{f'model.backbone.{key}': value for key, value in GUIDANCES[piece.guidance].backbone.items()},
+        **{f'model.backbone.{key}': value for key, value in PRETRAININGS[job.guidance].backbone.items()},
     }
-    if 'arch' in GUIDANCES[piece.guidance].backbone:
-        width = GUIDANCES[piece.guidance].backbone['arch']['embed_dims']
+    if 'arch' in PRETRAININGS[job.guidance].backbone:
+        width = PRETRAININGS[job.guidance].backbone['arch']['embed_dims']
         chosen |= {
             'model.neck.embed_dim': width,
             'model.decode_head.in_channels': [width] * 4,
             'model.auxiliary_head.in_channels': width,
         }
-    if piece.frozen:
+    if job.frozen:
         chosen['model.backbone.frozen_stages'] = 4
-    checkpoint = _student_checkpoint(piece, out)
+    checkpoint = _student_checkpoint(job, out)
     if checkpoint is None:
         chosen['model.backbone.init_cfg'] = None
     else:
         chosen['model.backbone.init_cfg.checkpoint'] = checkpoint
     runner = scenes_runner(
-        'upernet/vittiny_scenes.py', out / 'work' / piece.name, chosen | options, resume=True
+        'upernet/vittiny_scenes.py', out / 'work' / job.name, chosen | options, resume=True
     )
     runner.train()
     if tuning:  # on validation scenes
@@ -103,25 +103,25 @@ def _segment(piece: Piece, length: Length, out: Path, options: dict) -> dict:
     return dict(miou=float(runner.test()['mIoU']), **asdict(recipe))
 
 
-def _best_recipe(piece: Piece, out: Path) -> Recipe:
-    tried = [load(out / f'{name}.json') for name in piece.needs if name.startswith('tune-')]
+def _best_recipe(job: Job, out: Path) -> Recipe:
+    tried = [load(out / f'{name}.json') for name in job.needs if name.startswith('tune-')]
     best = max(tried, key=lambda figures: figures['miou'])
     return Recipe(best['rate'], best['decay'])
 
 
-def _probe(piece: Piece, length: Length, out: Path, options: dict) -> dict:
+def _probe(job: Job, length: Budget, out: Path, options: dict) -> dict:
     from mvp_mm.models import MVPViT
 
-    torch.manual_seed(piece.seed)
+    torch.manual_seed(job.seed)
     cfg = engine.load_config(str(CONFIGS / 'mvp' / 'vittiny_scenes.py'))
     settings = dict(
         cfg.model.backbone, with_mask_token=False, use_shared_rel_pos_bias=False, use_rel_pos_bias=True
     )
     settings.pop('type')
-    settings |= GUIDANCES[piece.guidance].backbone
-    if 'arch' in GUIDANCES[piece.guidance].backbone:
-        settings['arch'] = dict(cfg.model.backbone.arch, **GUIDANCES[piece.guidance].backbone['arch'])
-    checkpoint = _student_checkpoint(piece, out)
+    settings |= PRETRAININGS[job.guidance].backbone
+    if 'arch' in PRETRAININGS[job.guidance].backbone:
+        settings['arch'] = dict(cfg.model.backbone.arch, **PRETRAININGS[job.guidance].backbone['arch'])
+    checkpoint = _student_checkpoint(job, out)
     settings['init_cfg'] = None
     if checkpoint is not None:
         settings['init_cfg'] = dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
@@ -131,8 +131,8 @@ def _probe(piece: Piece, length: Length, out: Path, options: dict) -> dict:
     return probe_scores(lambda images: class_and_mean(student(images)[-1]))
 
 
-def _probe_teacher(piece: Piece, length: Length, out: Path, options: dict) -> dict:
-    cfg = engine.load_config(str(CONFIGS / GUIDANCES[piece.guidance].config))
+def _probe_teacher(job: Job, length: Budget, out: Path, options: dict) -> dict:
+    cfg = engine.load_config(str(CONFIGS / PRETRAININGS[job.guidance].config))
     init_default_scope('mmpretrain')
     teacher = MODELS.build(cfg.model.target_generator)
     return probe_scores(lambda images: class_and_mean(teacher(images)))
@@ -174,10 +174,10 @@ def segmentation_length(steps: int) -> dict:
     }
 
 
-def _student_checkpoint(piece: Piece, out: Path) -> str | None:
-    if not GUIDANCES[piece.guidance].config:
+def _student_checkpoint(job: Job, out: Path) -> str | None:
+    if not PRETRAININGS[job.guidance].config:
         return None
-    return str(out / load(out / f'pretrain-{piece.guidance}-s{piece.seed}.json')['checkpoint'])
+    return str(out / load(out / f'pretrain-{job.guidance}-s{job.seed}.json')['checkpoint'])
 
 
 def _last_checkpoint(out: Path, name: str) -> str:
@@ -187,19 +187,19 @@ def _last_checkpoint(out: Path, name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('piece', help='a Piece as JSON')
-    parser.add_argument('length', help='a name of LENGTHS')
+    parser.add_argument('job', help='a Job as JSON')
+    parser.add_argument('length', help='a name of BUDGETS')
     parser.add_argument('out', type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)  # two processes of one thread are faster than one of two at this size
-    values = json.loads(args.piece)
+    values = json.loads(args.job)
     values['needs'] = tuple(values['needs'])
     values['recipe'] = values['recipe'] and Recipe(**values['recipe'])
-    piece = Piece(**values)
-    figures = do(piece, LENGTHS[args.length], args.out)
-    temporary = args.out / f'.{piece.name}.json'
+    job = Job(**values)
+    figures = do(job, BUDGETS[args.length], args.out)
+    temporary = args.out / f'.{job.name}.json'
     dump(figures, temporary, file_format='json')
-    temporary.rename(args.out / f'{piece.name}.json')
+    temporary.rename(args.out / f'{job.name}.json')
 
 
 if __name__ == '__main__':

@@ -43,7 +43,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Undisturbed:
+class Baseline:
     """The run that all others are compared with.
 
     Args:
@@ -61,7 +61,7 @@ class Undisturbed:
     seconds: float
 
 
-def run_undisturbed(folder: Path, processes: int = 1, epochs: int = 3) -> Undisturbed:
+def run_baseline(folder: Path, processes: int = 1, epochs: int = 3) -> Baseline:
     """Make images and a config, and train to the end.
 
     Args:
@@ -84,7 +84,7 @@ def run_undisturbed(folder: Path, processes: int = 1, epochs: int = 3) -> Undist
         with distributed(config, work_dir, processes) as job:
             _require(job.wait(LONGEST), 0, job)
     seconds = time.monotonic() - begin
-    return Undisturbed(config, work_dir, digest(last_checkpoint(work_dir)), read_position(work_dir), seconds)
+    return Baseline(config, work_dir, digest(last_checkpoint(work_dir)), read_position(work_dir), seconds)
 
 
 def start(config: Path, work_dir: Path) -> TrainingProcess:
@@ -94,7 +94,7 @@ def start(config: Path, work_dir: Path) -> TrainingProcess:
     return TrainingProcess(partial(run_tool, 'train.py', arguments), work_dir / 'output.log')
 
 
-def kill_and_resume(whole: Undisturbed, work_dir: Path, phase: str, draw: random.Random) -> Outcome:
+def kill_and_resume(whole: Baseline, work_dir: Path, phase: str, draw: random.Random) -> Outcome:
     """Kill a run of one process at a random moment, and let the same command go on.
 
     Args:
@@ -123,7 +123,7 @@ def kill_and_resume(whole: Undisturbed, work_dir: Path, phase: str, draw: random
 
 
 def kill_one_rank(
-    whole: Undisturbed, work_dir: Path, phase: str, draw: random.Random, processes: int = 2
+    whole: Baseline, work_dir: Path, phase: str, draw: random.Random, processes: int = 2
 ) -> Outcome:
     """Kill one of several processes; ``MAX_RESTARTS=1`` of tools/dist_train.sh does the rest.
 
@@ -158,7 +158,7 @@ def kill_one_rank(
     return _outcome(whole, work_dir, hit, seconds)
 
 
-def truncate_and_resume(whole: Undisturbed, work_dir: Path, draw: random.Random) -> Outcome:
+def truncate_and_resume(whole: Baseline, work_dir: Path, draw: random.Random) -> Outcome:
     """Cut the last checkpoint at a random length, and let the same command go on.
 
     Args:
@@ -232,7 +232,7 @@ def free_port() -> int:
 
 def _wait_for_moment(
     position: Callable[[], Position],
-    whole: Undisturbed,
+    whole: Baseline,
     phase: str,
     draw: random.Random,
     is_over: Callable[[], bool],
@@ -249,7 +249,7 @@ def _wait_for_moment(
     time.sleep(rest)
 
 
-def _outcome(whole: Undisturbed, work_dir: Path, hit: Position, seconds: float = 0.0) -> Outcome:
+def _outcome(whole: Baseline, work_dir: Path, hit: Position, seconds: float = 0.0) -> Outcome:
     same = digest(last_checkpoint(work_dir)) == whole.digest
     return Outcome(PHASES[hit.phase], hit.done, read_position(work_dir).first, same, seconds)
 

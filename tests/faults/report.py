@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.processor import describe_machine
 
-from .kills import KILLED_IN, Outcome, Undisturbed
+from .kills import KILLED_IN, Baseline, Outcome
 
 
 def heading(command: str) -> str:
@@ -22,7 +22,7 @@ def heading(command: str) -> str:
     )
 
 
-def kills_section(title: str, whole: Undisturbed, outcomes: Sequence[Outcome]) -> str:
+def kills_section(title: str, whole: Baseline, outcomes: Sequence[Outcome]) -> str:
     """How many kills hit which phase, and what became of the runs.
 
     Args:
@@ -51,7 +51,7 @@ def kills_section(title: str, whole: Undisturbed, outcomes: Sequence[Outcome]) -
         else ''
     )
     return (
-        f'## {title}\n\n**{same} of {len(outcomes)} the same.** Undisturbed: {whole.position.done} '
+        f'## {title}\n\n**{same} of {len(outcomes)} the same.** Baseline: {whole.position.done} '
         f'iterations, sha256 {whole.digest[:16]}…{told}\n\n'
         '| killed in | times | the same | iterations done again, at most |\n|---|---|---|---|\n'
         + '\n'.join(rows)

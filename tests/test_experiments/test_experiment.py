@@ -1,28 +1,28 @@
-"""The experiment's plan, its table, and how pieces are started."""
+"""The experiment's plan, its table, and how jobs are started."""
 
 import json
 
 import pytest
 
 from experiments.miniature import probe
-from experiments.miniature.plan import GUIDANCES, LENGTHS, MAIN, Length, Piece, Recipe, plan
+from experiments.miniature.plan import BUDGETS, MAIN, PRETRAININGS, Budget, Job, Recipe, plan
 from experiments.miniature.report import collect, table
-from experiments.miniature.run import run_pieces
+from experiments.miniature.run import run_jobs
 from experiments.miniature.work import do
 
 RECIPES = (Recipe(1e-3, 1.0), Recipe(2e-3, 0.5))
-TINY = Length((0,), (20,), 128, 1, 2, RECIPES, frozen=True)
+TINY = Budget((0,), (20,), 128, 1, 2, RECIPES, frozen=True)
 
 
-@pytest.mark.parametrize('length', list(LENGTHS))
+@pytest.mark.parametrize('length', list(BUDGETS))
 def test_every_piece_comes_after_what_it_needs(length):
-    settings = LENGTHS[length]
-    pieces = plan(list(GUIDANCES), settings.seeds, settings.labels, settings)
-    names = [piece.name for piece in pieces]
+    settings = BUDGETS[length]
+    jobs = plan(list(PRETRAININGS), settings.seeds, settings.labels, settings)
+    names = [job.name for job in jobs]
     assert len(set(names)) == len(names)
-    for number, piece in enumerate(pieces):
-        assert set(piece.needs) <= set(names[:number]), piece
-    segmentations = [p for p in pieces if p.name.startswith('segment-scratch')]
+    for number, job in enumerate(jobs):
+        assert set(job.needs) <= set(names[:number]), job
+    segmentations = [p for p in jobs if p.name.startswith('segment-scratch')]
     assert len(segmentations) == len(settings.seeds) * len(settings.labels)
 
 
@@ -32,30 +32,30 @@ def test_unknown_guidance():
 
 
 def test_table_of_several_seeds(tmp_path):
-    pieces = [Piece(f'segment-clip-s{seed}-n300', 'segment', 'clip', seed, labels=300) for seed in (0, 1)]
-    for piece, value in zip(pieces, (30.0, 34.0), strict=True):
-        (tmp_path / f'{piece.name}.json').write_text(json.dumps(dict(miou=value)))
-    assert '| clip | 32.0 ± 2.8 |' in table(collect(pieces, tmp_path))
+    jobs = [Job(f'segment-clip-s{seed}-n300', 'segment', 'clip', seed, labels=300) for seed in (0, 1)]
+    for job, value in zip(jobs, (30.0, 34.0), strict=True):
+        (tmp_path / f'{job.name}.json').write_text(json.dumps(dict(miou=value)))
+    assert '| clip | 32.0 ± 2.8 |' in table(collect(jobs, tmp_path))
 
 
 def test_a_folder_is_of_one_length_and_done_pieces_stay_done(tmp_path):
-    pieces = plan(MAIN, (0,), (300,), LENGTHS['10min'])
-    for piece in pieces:
-        (tmp_path / f'{piece.name}.json').write_text('{}')
-    run_pieces(pieces, '10min', tmp_path, jobs=2)  # nothing to do
+    jobs = plan(MAIN, (0,), (300,), BUDGETS['10min'])
+    for job in jobs:
+        (tmp_path / f'{job.name}.json').write_text('{}')
+    run_jobs(jobs, '10min', tmp_path, processes=2)  # nothing to do
     with pytest.raises(ValueError, match="holds an experiment of length '10min'"):
-        run_pieces(pieces, '1h', tmp_path, jobs=2)
+        run_jobs(jobs, '1h', tmp_path, processes=2)
 
 
 def test_a_piece_that_fails_is_named_with_its_log(tmp_path):
     # its student is missing
-    piece = Piece('segment-clip-s0-n4', 'segment', 'clip', 0, labels=4, recipe=RECIPES[0])
+    job = Job('segment-clip-s0-n4', 'segment', 'clip', 0, labels=4, recipe=RECIPES[0])
     with pytest.raises(RuntimeError, match='segment-clip-s0-n4 ended with status 1.*'):
-        run_pieces([piece], '10min', tmp_path, jobs=1)
+        run_jobs([job], '10min', tmp_path, processes=1)
 
 
 def run_in_process(guidance, out, chosen=()):
-    """All figures of a guidance, or of some of its pieces, trained for two steps at most."""
+    """All figures of a guidance, or of some of its jobs, trained for two steps at most."""
     out.mkdir()
     options = {
         'default_hooks.logger.interval': 1,
@@ -68,15 +68,15 @@ def run_in_process(guidance, out, chosen=()):
         for key, value in {'dataset.count': 8, 'num_workers': 0, 'persistent_workers': False}.items()
     }
     results = {}
-    for piece in plan([guidance], (0,), (20,), TINY):
-        if chosen and piece.name not in chosen:
+    for job in plan([guidance], (0,), (20,), TINY):
+        if chosen and job.name not in chosen:
             continue
         # the pre-training by MAE has no validation
-        more = {} if piece.kind == 'pretrain' and guidance == 'mae' else small_evaluation
-        figures = do(piece, TINY, out, options | more)
-        (out / f'{piece.name}.json').write_text(json.dumps(figures))
+        more = {} if job.kind == 'pretrain' and guidance == 'mae' else small_evaluation
+        figures = do(job, TINY, out, options | more)
+        (out / f'{job.name}.json').write_text(json.dumps(figures))
         del figures['seconds']
-        results[piece.name] = figures
+        results[job.name] = figures
     return results
 
 

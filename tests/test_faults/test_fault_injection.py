@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from faults.bad_images import WAYS
-from faults.kills import Outcome, Undisturbed
+from faults.kills import Baseline, Outcome
 from faults.phase_hook import PHASES, Position, read_position
 from faults.report import kills_section, truncations_section
 from faults.tiny_run import digest
@@ -60,7 +60,7 @@ def test_a_digest_sees_every_change(tmp_path):
 
 def test_a_run_that_differs_is_told():
     position = Position(1, 4, 0, 24, (0, 30, 12, 3, 1), (0.0,) * 5)
-    whole = Undisturbed(Path('c.py'), Path('w'), 'ab' * 32, position, 5.0)
+    whole = Baseline(Path('c.py'), Path('w'), 'ab' * 32, position, 5.0)
     outcomes = [Outcome('save', 9, 8, False, 12.0), Outcome('step', 5, 4, True, 20.0)]
     text = kills_section('Kills', whole, outcomes)
     assert '**1 of 2 the same.**' in text and '| save | 1 | 0 | 1 |' in text and '12 to 20 s' in text

@@ -67,7 +67,7 @@ def sweep(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, bool]]:
     command = shlex.join(['python', 'tools/analysis_tools/fault_injection.py', *sys.argv[1:]])
     yield report.heading(command), True
 
-    whole = kills.run_undisturbed(folder, epochs=args.epochs)
+    whole = kills.run_baseline(folder, epochs=args.epochs)
     outcomes = [
         kills.kill_and_resume(whole, folder / f'kill_{i}', kills.KILLED_IN[i % 3], draw)
         for i in track(range(args.kills), 'SIGKILL')
@@ -75,7 +75,7 @@ def sweep(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, bool]]:
     yield report.kills_section('SIGKILL, then `--resume`', whole, outcomes), report.all_same(outcomes)
 
     if args.rank_kills:
-        both = kills.run_undisturbed(folder, processes=2, epochs=args.epochs)
+        both = kills.run_baseline(folder, processes=2, epochs=args.epochs)
         of_ranks = [
             kills.kill_one_rank(both, folder / f'rank_{i}', kills.KILLED_IN[i % 3], draw)
             for i in track(range(args.rank_kills), 'SIGKILL of one of two')
