@@ -14,11 +14,11 @@ with quiet_stack_noise():
     register_old_modules()
     from . import datasets, engine, evaluation, models, registry
     from .console import finetune, pretrain, probe, segment
-    from .weights.load import register_fetcher
+    from .weights.locate import set_downloader
     from .zoo import add_zoo, fetch_address, get_model, list_models, register_in_mmpretrain
 
     engine.register_safe_loading()
-    register_fetcher(fetch_address)
+    set_downloader(fetch_address)
     register_in_mmpretrain()
 
 __all__ = [

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..models.backbones.mvp_vit import MVPViT
 from ..stack import quiet_stack_noise
 from ..weights.bias_tables import INDEX
-from ..weights.infer_arch import architecture_of
+from ..weights.infer_arch import infer_arch
 from ..weights.load import fill, local_path
 from ..weights.read import dotted, read_checkpoint, record_grid, renamed, require_finite, tensors_by_name
 
@@ -156,7 +156,7 @@ def load_student(
         checkpoint: A pre-training checkpoint as it is, a classifier, a segmentation model, a bare backbone;
             whatever ``model.backbone.init_cfg.checkpoint`` takes.
         config: The config whose ``model.backbone`` is wanted. Default None: the architecture is read off
-            the weights (see :func:`architecture_of`).
+            the weights (see :func:`infer_arch`).
         img_size: Size (H, W) for which the tables are resized. Default None: as they are.
         prefix: Which of several transformers in the file is wanted (see :func:`load_pretrained`). Default
             None: there is one, or one under ``backbone.``.
@@ -172,7 +172,7 @@ def load_student(
     weights = tensors_by_name(content, checkpoint, prefix)
     notes, normalisation, cfg = [], {}, None
     if config is None:
-        arguments = architecture_of(weights, checkpoint, prefix)
+        arguments = infer_arch(weights, checkpoint, prefix)
         notes.append('The architecture was read off the weights; eps 1e-6 and GELU are assumed, as in BEiT.')
     else:
         cfg = _read_config(config)

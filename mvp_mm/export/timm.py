@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..weights.bias_tables import INDEX
 from ..weights.fit_positions import times
-from ..weights.load import BEIT_NAMES
+from ..weights.names.beit import BEIT
 from .student import Student
 from .target import FRESH_NORM, ExportTarget, Outputs, pools, unlike_beit
 
@@ -78,17 +78,7 @@ def beit_in_timm_lacks(student: Student) -> list[str]:
 
 def beit_names(student: Student) -> dict[str, Tensor]:
     """A student's weights under Microsoft's and timm's names."""
-    state = student.vit.state_dict()
-    named = {}
-    for name, value in state.items():
-        if name.startswith('ln1.'):
-            name = name.replace('ln1.', 'norm.', 1)
-        elif name.startswith('ln2.'):
-            name = name.replace('ln2.', 'fc_norm.', 1)
-        # Longest first: `layers.` is in `.ffn.layers.1.` as well.
-        for theirs, ours in sorted(BEIT_NAMES.items(), key=lambda pair: -len(pair[1])):
-            name = name.replace(ours, theirs)
-        named[name] = value
+    named = BEIT.from_mmpretrain(student.vit.state_dict())
     if student.head is not None:
         named |= {f'head.{name}': value for name, value in student.head.state_dict().items()}
     return named

@@ -1,8 +1,8 @@
-"""BEiT's relative position tables: their index, and resizing them to another grid.
+"""BEiT's relative position bias tables: index them, and resize them to another patch grid.
 
-Shapes: ``Wh, Ww`` the patch grid; ``L = Wh * Ww + 1`` tokens, CLS first; a table has
+Shapes: ``Wh, Ww`` the patch grid; ``L = Wh * Ww + 1`` tokens, CLS first. A table has
 ``(2 * Wh - 1) * (2 * Ww - 1) + 3`` rows, one for each relative offset and three for CLS
-(CLS to patch, patch to CLS, CLS to CLS), and one column a head.
+(CLS to patch, patch to CLS, CLS to CLS), and one column per head.
 """
 
 from functools import lru_cache
@@ -14,21 +14,21 @@ from torch import Tensor
 
 Grid = tuple[int, int]
 
-# Names of a table and of its index in state dicts, as BEiT has them.
+# BEiT's names of a table and of its index in state dicts.
 TABLE = 'relative_position_bias_table'
 INDEX = 'relative_position_index'
 SHARED_TABLE = f'rel_pos_bias.{TABLE}'
 
 
 def num_table_rows(window: Grid) -> int:
-    """Rows of the table of a ``(Wh, Ww)`` patch grid, the three CLS rows included."""
+    """Return the rows of a ``(Wh, Ww)`` grid's table, the three for CLS included."""
     return (2 * window[0] - 1) * (2 * window[1] - 1) + 3
 
 
 @lru_cache(maxsize=32)
 def _index(window: Grid) -> Tensor:
     rows, cols = window
-    # On the CPU even where a model is built on another default device: the result is kept.
+    # On the CPU whatever the default device, because the result is cached.
     row = torch.arange(rows, device='cpu').repeat_interleave(cols)
     col = torch.arange(cols, device='cpu').repeat(rows)
     row_offset = row[:, None] - row[None, :] + rows - 1
@@ -42,23 +42,15 @@ def _index(window: Grid) -> Tensor:
 
 
 def relative_position_index(window: Grid) -> Tensor:
-    """Table row of every (query, key) pair.
-
-    Args:
-        window: Patch grid ``(Wh, Ww)``.
-
-    Returns:
-        int64 ``(L, L)``; row 0 and column 0 are CLS.
-    """
+    """Return the table row of every (query, key) pair of a grid: int64 ``(L, L)``, CLS first."""
     return _index(tuple(window)).clone()
 
 
 def _geometric_positions(source: int, target: int) -> np.ndarray:
-    """Where BEiT places the offsets of a ``source``-patch axis on the offsets of a ``target`` one.
+    """Place the offsets of a ``source``-patch axis on those of a ``target`` one, as BEiT's fine-tuning does.
 
-    The gaps grow geometrically away from offset 0, by the ratio in [1.01, 1.5] for which the outermost
-    position is the outermost offset of the target (found by bisection to 1e-6, as in BEiT's
-    fine-tuning code): near offsets keep their meaning, far ones are stretched.
+    Gaps grow geometrically away from offset 0, by the ratio in [1.01, 1.5], found by bisection to 1e-6, that
+    puts the outermost position on the target's outermost offset.
     """
     low, high = 1.01, 1.5
     while high - low > 1e-6:
@@ -74,11 +66,10 @@ def _geometric_positions(source: int, target: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _axis_weights(source: int, target: int) -> np.ndarray:
-    """``(2 * target - 1, 2 * source - 1)`` matrix that resamples one axis of a table.
+    """Return the ``(2 * target - 1, 2 * source - 1)`` matrix that resamples one axis of a table.
 
-    Interpolation by a cubic spline is linear in the values, so the spline of the identity matrix is
-    the matrix itself. Offsets outside of the source's range take its border value, as FITPACK's
-    ``interp2d``, which BEiT used, does.
+    A cubic spline is linear in its values, so the spline of the identity is this matrix. Offsets outside of
+    the source's range take its border value, as in FITPACK's ``interp2d``, which BEiT used.
     """
     if source == target:
         return np.eye(2 * source - 1)
@@ -94,8 +85,8 @@ def _axis_weights(source: int, target: int) -> np.ndarray:
 def resize_table(table: Tensor, source: Grid, target: Grid) -> Tensor:
     """Resize a bias table from one patch grid to another on BEiT's geometric grid.
 
-    Equal to BEiT's own resizing (cubic ``interp2d``, gone from SciPy since 1.14) for square grids; for
-    non-square ones each axis has its own ratio, BEiT having no rule. Differentiable in ``table``.
+    Equals BEiT's own resizing (cubic ``interp2d``, which SciPy 1.14 removed) for square grids; in others each
+    axis has its own ratio. Differentiable in ``table``.
 
     Args:
         table: ``(rows of source, num_heads)``, any float dtype.
@@ -106,7 +97,7 @@ def resize_table(table: Tensor, source: Grid, target: Grid) -> Tensor:
         ``(rows of target, num_heads)`` in the dtype of ``table``; the three CLS rows are copied.
 
     Raises:
-        ValueError: If ``table`` has not the rows of ``source``.
+        ValueError: If the table does not have the rows of ``source``.
     """
     if table.shape[0] != num_table_rows(source):
         raise ValueError(

@@ -1,26 +1,21 @@
-"""A checkpoint into a whole model: all of it, to evaluate or go on; or what there is of it, to train from."""
+"""Load a checkpoint into a whole model: all of it to evaluate or resume, or what fits to train from."""
 
 import logging
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..models.backbones.mvp_vit import MVPViT
 from .bias_tables import INDEX
+from .fit_positions import Positioned
 from .load import MARKS, fill
-from .read import renamed, require_finite
-
-# Only pre-training has it.
-MASK_TOKEN = 'backbone.mask_token'
+from .read import BACKBONE, renamed, require_finite
 
 
 def fill_whole(model: nn.Module, weights: dict[str, Tensor], source: str, without: str | None = None) -> None:
-    """Fill every entry of a model, as evaluating it and going on with its training need.
-
-    Positions of another patch grid are resized, as :class:`MVPViT` does by itself.
+    """Fill every entry of a model, as evaluation and resuming need.
 
     Args:
-        model: Filled in place; not wrapped.
+        model: Filled in place; not wrapped. A transformer in it fits positions to its grid by itself.
         weights: Tensors by name.
         source: Where they come from, for messages.
         without: A part that is neither filled nor looked at, such as ``'head'``. Default None.
@@ -31,10 +26,9 @@ def fill_whole(model: nn.Module, weights: dict[str, Tensor], source: str, withou
     """
     own = [name for name in model.state_dict() if _counts(name, without)]
     weights = renamed(weights, str)
-    for name in [name for name in weights if without is not None and _in(name, without)]:
+    for name in [name for name in weights if without is not None and _part(name) == without]:
         del weights[name]
-    parts = list(dict.fromkeys(name.split('.')[0] for name in own))
-    absent = [part for part in parts if not any(name in weights for name in own if _in(name, part))]
+    absent = [part for part in _parts(own) if part not in {_part(name) for name in own if name in weights}]
     if absent:
         raise ValueError(
             f'{source} does not fit: it has no {", no ".join(absent)}{_what_it_is(weights, source)}'
@@ -42,7 +36,7 @@ def fill_whole(model: nn.Module, weights: dict[str, Tensor], source: str, withou
     require_finite({name: weights[name] for name in own if name in weights}, source)
     try:
         keys = model.load_state_dict(weights, strict=False)
-    except (RuntimeError, ValueError) as error:  # shapes; positions of a grid that nothing tells
+    except (RuntimeError, ValueError) as error:  # shapes; positions whose grid nothing tells
         lines = str(error).splitlines()
         reason = ' '.join(line.strip() for line in (lines[1:3] or lines))
         raise ValueError(f'{source} does not fit: {reason}') from error
@@ -58,9 +52,9 @@ def fill_whole(model: nn.Module, weights: dict[str, Tensor], source: str, withou
 
 
 def start_from(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:
-    """Fill what there is of a model before training it (``load_from``), and say what stays random.
+    """Fill what fits of a model before training it (``load_from``), and warn of what stays random.
 
-    An :class:`MVPViT` as its backbone is filled as ``init_cfg`` fills it: wholly or not at all.
+    A backbone that tells its patch grid (:class:`Positioned`) is filled wholly or not at all.
 
     Args:
         model: Filled in place; not wrapped.
@@ -72,15 +66,19 @@ def start_from(model: nn.Module, weights: dict[str, Tensor], source: str) -> Non
     """
     backbone = getattr(model, 'backbone', None)
     own = model.state_dict()
-    if isinstance(backbone, MVPViT):
-        fill(backbone, weights, source, 'backbone.')
-        own = {name: value for name, value in own.items() if not _in(name, 'backbone')}
-    fitting = {name: weights[name] for name, value in own.items() if _fits(weights.get(name), value)}
-    needs_some = [name for name in own if _in(name, 'backbone')] or (own if backbone is None else [])
-    if needs_some and not any(name in fitting for name in needs_some):
+    if isinstance(backbone, Positioned):
+        assert isinstance(backbone, nn.Module)
+        fill(backbone, weights, source, BACKBONE)
+        own = {name: value for name, value in own.items() if _part(name) != 'backbone'}
+    fitting = {
+        name: weights[name]
+        for name, own_value in own.items()
+        if name in weights and weights[name].shape == own_value.shape
+    }
+    needed = [name for name in own if _part(name) == 'backbone' or backbone is None]
+    if needed and not any(name in fitting for name in needed):
         raise ValueError(
-            f'{source} does not fit: of {len(needs_some)} entries of the model, such as '
-            f'{list(needs_some)[0]}, it has none'
+            f'{source} does not fit: of {len(needed)} entries of the model, such as {needed[0]}, it has none'
         )
     require_finite(fitting, source)
     model.load_state_dict(fitting, strict=False)
@@ -94,31 +92,28 @@ def start_from(model: nn.Module, weights: dict[str, Tensor], source: str) -> Non
         )
 
 
-def _fits(found: Tensor | None, wanted: Tensor) -> bool:
-    return found is not None and found.shape == wanted.shape
+def _part(name: str) -> str:
+    return name.split('.')[0]
 
 
-def _in(name: str, part: str) -> bool:
-    return name.split('.')[0] == part
+def _parts(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(map(_part, names)))
 
 
 def _counts(name: str, without: str | None) -> bool:
-    """Indices follow from the grid, and how many batches a norm has seen changes nothing."""
-    return not name.endswith((INDEX, 'num_batches_tracked')) and (without is None or not _in(name, without))
+    """Indices follow from the grid, and the number of batches that a norm has seen changes nothing."""
+    return not name.endswith((INDEX, 'num_batches_tracked')) and (without is None or _part(name) != without)
 
 
 def _what_it_is(weights: dict[str, Tensor], source: str) -> str:
-    """Of a file without a part of the model: what kind of file that is, and what to do with it."""
+    """Say what kind of file lacks a part of the model, and what to do with it."""
     advice = f'train first, with --cfg-options model.backbone.init_cfg.checkpoint={source}'
-    if MASK_TOKEN in weights:
+    parts = _parts(list(weights))
+    held = f'it holds {", ".join(parts[:6])}{", ..." if len(parts) > 6 else ""}'
+    if f'{BACKBONE}mask_token' in weights:  # which only pre-training has
         return f': it is a pre-training checkpoint, to train from and not to evaluate here; {advice}'
     if any(mark in weights for mark in MARKS):
         return f': it is a bare backbone; {advice}'
     if any(name.endswith(mark) for mark in MARKS for name in weights):
-        return f'; it holds {_parts(weights)}. A checkpoint of the whole model is needed'
-    return f', and no vision transformer; it holds {_parts(weights)}'
-
-
-def _parts(weights: dict[str, Tensor]) -> str:
-    parts = list(dict.fromkeys(name.split('.')[0] for name in weights))
-    return ', '.join(parts[:6]) + (', ...' if len(parts) > 6 else '')
+        return f'; {held}. A checkpoint of the whole model is needed'
+    return f', and no vision transformer; {held}'

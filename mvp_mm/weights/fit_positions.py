@@ -1,4 +1,4 @@
-"""Positions of a weight file, relative and absolute, fitted to the patch grid of a student.
+"""Fit bias tables and position embeddings of a weight file to a model's patch grid.
 
 Grids are compared, not shapes: the table of an 8x12 grid has as many rows as that of a 12x8 grid, and 64
 position embeddings belong to 8x8 patches as well as to 4x16.
@@ -6,7 +6,7 @@ position embeddings belong to 8x8 patches as well as to 4x16.
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ from .bias_tables import INDEX, SHARED_TABLE, TABLE, Grid, num_table_rows, resiz
 POSITIONS = 'pos_embed'
 
 
+@runtime_checkable
 class Positioned(Protocol):
-    """A transformer with positions, under BEiT's names."""
+    """A transformer that tells the patch grid of its positions, which have BEiT's names."""
 
     window: Grid
     num_extra_tokens: int
@@ -32,7 +33,7 @@ class Fitted(NamedTuple):
 
     Args:
         weights: By name.
-        expanded: Tables that were copied from the shared one.
+        expanded: Tables copied from the shared one.
         resized: ``'name: from -> to'`` of tables and position embeddings.
     """
 
@@ -52,13 +53,13 @@ def fit_positions(
 
     Args:
         weights: mmpretrain names behind ``prefix``; not changed.
-        vit: The model that is to take them.
+        vit: The model to be filled.
         prefix: What its names start with.
         recorded: See :func:`grid_of_positions`.
         given: See :func:`grid_of_positions`.
 
     Returns:
-        The weights, with positions that fit where the model has them, and its own index of each table.
+        The weights, with positions that fit, and the model's own index of each table.
 
     Raises:
         ValueError: If nothing tells the grid of positions that the model needs.
@@ -72,40 +73,39 @@ def fit_positions(
         fitted.pop(prefix + SHARED_TABLE.replace(TABLE, INDEX), None)
         fitted.update({prefix + name: shared.clone() for name in tables})
         expanded = tables
-    # Those of other shapes are left for the loading to refuse.
-    tables = [name for name in tables if _alike(fitted.get(prefix + name), own[name])]
-    positions = own.get(POSITIONS)
-    embedded = positions is not None and _alike(fitted.get(prefix + POSITIONS), positions)
-    if tables or embedded:
-        wanted = {prefix + name: fitted[prefix + name] for name in tables}
-        wanted |= {prefix + POSITIONS: fitted[prefix + POSITIONS]} if embedded else {}
-        source = grid_of_positions(wanted, indices_of(weights, prefix), vit.num_extra_tokens, recorded, given)
-        target = tuple(vit.window)
-        if source != target:
-            for name in tables:
-                fitted[prefix + name] = resize_table(fitted[prefix + name], source, target)
-            if embedded:
-                fitted[prefix + POSITIONS] = resize_pos_embed(
-                    fitted[prefix + POSITIONS], source, target, vit.interpolate_mode, vit.num_extra_tokens
-                )
-            names = tables + [POSITIONS] * embedded
-            resized = [f'{name}: {times(source)} -> {times(target)}' for name in names]
-    # An index follows from the grid; a file's own would be that of another one.
+    # Loading refuses those of another width.
+    names = [
+        name
+        for name in [*tables, *([POSITIONS] if POSITIONS in own else [])]
+        if prefix + name in fitted and _alike(fitted[prefix + name], own[name])
+    ]
+    if names:
+        wanted = {prefix + name: fitted[prefix + name] for name in names}
+        extra = vit.num_extra_tokens
+        source = grid_of_positions(wanted, indices_of(weights, prefix), extra, recorded, given)
+        target = (vit.window[0], vit.window[1])
+        for name, value in wanted.items() if source != target else ():
+            if name.endswith(TABLE):
+                fitted[name] = resize_table(value, source, target)
+            else:
+                fitted[name] = resize_pos_embed(value, source, target, vit.interpolate_mode, extra)
+            resized.append(f'{name.removeprefix(prefix)}: {times(source)} -> {times(target)}')
+    # An index follows from the grid; the file's own may be that of another one.
     fitted.update({prefix + name: index for name, index in own.items() if name.endswith(INDEX)})
     return Fitted(fitted, expanded, resized)
 
 
-def _alike(value: Tensor | None, own: Tensor) -> bool:
-    return value is not None and value.ndim == own.ndim and value.shape[-1] == own.shape[-1]
+def _alike(value: Tensor, own: Tensor) -> bool:
+    return value.ndim == own.ndim and value.shape[-1] == own.shape[-1]
 
 
 def times(grid: Grid) -> str:
-    """A grid as text: ``'8x12'``."""
+    """Return a grid as text: ``'8x12'``."""
     return f'{grid[0]}x{grid[1]}'
 
 
 def indices_of(weights: Mapping[str, Tensor], prefix: str = '') -> list[Tensor]:
-    """The index buffers of tables in a state dict."""
+    """Return the index buffers of tables in a state dict."""
     return [value for name, value in weights.items() if name.startswith(prefix) and name.endswith(INDEX)]
 
 
@@ -116,42 +116,34 @@ def grid_of_positions(
     recorded: Grid | None = None,
     given: Grid | None = None,
 ) -> Grid:
-    """Tell the patch grid of bias tables and position embeddings.
+    """Find the patch grid of bias tables and position embeddings.
 
     Args:
-        positions: Tables ``(rows, heads)`` and position embeddings ``(1, tokens, C)`` of one transformer, by
-            name.
-        indices: The index buffers beside them, if there are any.
-        num_extra_tokens: How many of the position embeddings belong to no patch. Default 0.
-        recorded: The grid that the state dict records (see :func:`recorded_grid`), if it does.
+        positions: Tables ``(rows, heads)`` and position embeddings ``(1, tokens, C)`` of one transformer.
+        indices: The index buffers beside them, if any.
+        num_extra_tokens: Position embeddings that belong to no patch. Default 0.
+        recorded: The grid that the state dict records, if it does (see :func:`recorded_grid`).
         given: The grid that the user gives, if so.
 
     Returns:
-        The first that fits of: what is given; what is recorded; what an index says; a square.
+        The given grid; else the first that fits of the recorded one, that of an index, and a square.
 
     Raises:
-        ValueError: If none does.
+        ValueError: If none fits.
     """
     tables = {name: table for name, table in positions.items() if name.endswith(TABLE)}
     embedded = {name: value for name, value in positions.items() if name not in tables}
-
-    def fits(grid: Grid) -> bool:
-        tokens = grid[0] * grid[1] + num_extra_tokens
-        rows = num_table_rows(grid)
-        return all(table.shape[0] == rows for table in tables.values()) and all(
-            value.shape[1] == tokens for value in embedded.values()
-        )
-
     counts = [(1 + math.isqrt(max(table.shape[0] - 3, 0))) // 2 for table in tables.values()]
     counts += [math.isqrt(max(value.shape[1] - num_extra_tokens, 0)) for value in embedded.values()]
-    squares = [(side, side) for side in counts if side > 0]
-    if given is not None:
-        candidates = [tuple(given)]
-    else:
-        candidates = [recorded] * (recorded is not None) + _grids_of_index(indices) + squares
-    for grid in candidates:
-        if fits(grid):
-            return grid
+    candidates: list[Grid] = [given] if given is not None else []
+    if given is None:
+        candidates = [recorded] if recorded is not None else []
+        candidates += _grids_of_index(indices) + [(side, side) for side in counts if side > 0]
+    for rows, cols in candidates:
+        if all(table.shape[0] == num_table_rows((rows, cols)) for table in tables.values()) and all(
+            value.shape[1] == rows * cols + num_extra_tokens for value in embedded.values()
+        ):
+            return rows, cols
     facts = [f'{name} has {table.shape[0]} rows' for name, table in list(tables.items())[:1]]
     facts += [
         f'{name} has {value.shape[1]} entries, {num_extra_tokens} of them for no patch'
@@ -166,7 +158,7 @@ def grid_of_positions(
 
 
 def _grids_of_index(indices: list[Tensor]) -> list[Grid]:
-    """The grid that the first of these index buffers belongs to, if it is one.
+    """Return the one grid that the first of these buffers is the index of, if it is one.
 
     Rows and columns of a single line of patches have the same index.
     """
@@ -174,7 +166,7 @@ def _grids_of_index(indices: list[Tensor]) -> list[Grid]:
         return []
     patches, first = len(indices[0]) - 1, indices[0][1, 1:].tolist()
     grids = [(patches // cols, cols) for cols in range(1, patches + 1) if patches % cols == 0]
-    # Seen from the first patch, one to the right is one row of the table less, one down 2 * columns - 1 less.
+    # From the first patch, one step right is one table row less, one step down 2 * columns - 1 less.
     grids = [
         (rows, cols)
         for rows, cols in grids

@@ -1,20 +1,67 @@
-"""Find a weight file in a folder."""
+"""Find a weight file: a path, a folder, an http(s) address or a file of the Hugging Face hub."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
 
 WEIGHT_SUFFIXES = ('.safetensors', '.bin', '.pt', '.pth')
+# transformers' names of the weight file in a folder that it saves.
+FOLDER_FILES = ('model.safetensors', 'pytorch_model.bin')
+
+
+def local_path(checkpoint: str | Path) -> Path:
+    """Return where a weight file lies on this machine; download it first if it is an address.
+
+    Args:
+        checkpoint: Path of a file or of a folder that transformers saved, http(s) address, or
+            ``hf://owner/name/file`` with an optional ``@revision``.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or it cannot be downloaded.
+    """
+    address = str(checkpoint)
+    scheme = urlparse(address).scheme
+    if scheme in ('http', 'https'):
+        return _download(address)
+    if scheme == 'hf':
+        return hub_file(address)
+    if '://' in address:
+        raise FileNotFoundError(f'{address} cannot be read: give a file, or an http(s) address')
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        found = next((path / name for name in FOLDER_FILES if (path / name).is_file()), None)
+        if found is None:
+            raise FileNotFoundError(
+                f'{checkpoint} is a folder without {" or ".join(FOLDER_FILES)}: give the weight file'
+            )
+        return found
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
+    return path
+
+
+def hub_file(address: str) -> Path:
+    """Bring ``hf://owner/name/file[@revision]`` to huggingface_hub's cache.
+
+    Raises:
+        FileNotFoundError: If the address has another form, or the file cannot be downloaded.
+    """
+    from huggingface_hub import hf_hub_download
+
+    path, _, revision = address.removeprefix('hf://').partition('@')
+    owner, name, file = (*path.split('/', 2), '', '')[:3]
+    if not file:
+        raise FileNotFoundError(f'{address} names no file: expected hf://owner/name/file or ...@revision')
+    try:
+        return Path(hf_hub_download(f'{owner}/{name}', file, revision=revision or None))
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(_not_downloaded(address, error)) from error
 
 
 def weights_in(folder: Path, names: Sequence[str]) -> Path:
-    """Find the weight file in a folder.
-
-    Args:
-        folder: The folder.
-        names: What such files are called, best first.
-
-    Returns:
-        The first file of these names, else the only weight file there is.
+    """Return the first file of these names in a folder, else its only weight file.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -32,3 +79,34 @@ def weights_in(folder: Path, names: Sequence[str]) -> Path:
             'model.target_generator.pretrained'
         )
     return found[0]
+
+
+def _not_downloaded(address: str, error: Exception) -> str:
+    return (
+        f'{address} could not be downloaded ({str(error).strip().partition(chr(10))[0]}). Without a network, '
+        'copy the file to this machine and give its path'
+    )
+
+
+def _by_torch_hub(address: str) -> Path:
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(address).path).name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(address, str(path))
+        except OSError as error:
+            raise FileNotFoundError(_not_downloaded(address, error)) from error
+    return path
+
+
+_download: Callable[[str], Path] = _by_torch_hub
+
+
+def set_downloader(download: Callable[[str], Path]) -> None:
+    """Set the function that downloads http(s) addresses; ``import mvp_mm`` sets the zoo's.
+
+    Args:
+        download: Takes an address, returns the file's path, and raises ``FileNotFoundError`` if it fails.
+    """
+    global _download
+    _download = download

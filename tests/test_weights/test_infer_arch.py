@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mvp_mm.models import MVPViT
-from mvp_mm.weights.infer_arch import architecture_of
+from mvp_mm.weights.infer_arch import infer_arch
 
 ARCH = dict(embed_dims=48, num_layers=3, num_heads=3, feedforward_channels=96)
 
@@ -20,7 +20,7 @@ ARCH = dict(embed_dims=48, num_layers=3, num_heads=3, feedforward_channels=96)
 )
 def test_exactly_the_parameters_of_the_file(flags):
     vit = MVPViT(**{**dict(arch=ARCH, img_size=64, patch_size=8), **flags})
-    again = MVPViT(**architecture_of(vit.state_dict(), 'a.pth'))
+    again = MVPViT(**infer_arch(vit.state_dict(), 'a.pth'))
     again.load_state_dict(vit.state_dict(), strict=True)
     assert again.window == vit.window
 
@@ -28,10 +28,10 @@ def test_exactly_the_parameters_of_the_file(flags):
 def test_what_cannot_be_told():
     vit = MVPViT(ARCH, 64, 8, use_abs_pos_emb=True, use_rel_pos_bias=False)
     with pytest.raises(ValueError, match='a.pth .* no relative position bias table. Give the config'):
-        architecture_of(vit.state_dict(), 'a.pth')
+        infer_arch(vit.state_dict(), 'a.pth')
     state = {name: torch.zeros(2, 2) for name in ('a.weight', 'b.weight')}
     with pytest.raises(ValueError, match='no vision transformer'):
-        architecture_of(state, 'a.pth')
+        infer_arch(state, 'a.pth')
     state = {'patch_embed.proj.weight': torch.zeros(48, 3, 8, 8)}
     with pytest.raises(ValueError, match='no whole BEiT-family transformer: it has no layers.0.attn.qkv'):
-        architecture_of(state, 'a.pth')
+        infer_arch(state, 'a.pth')

@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 import mvp_mm
 from mvp_mm.datasets.prepare import ChecksumError, DownloadError
-from mvp_mm.weights.load import local_path
+from mvp_mm.weights.locate import local_path
 from mvp_mm.zoo.downloads import cache_dir, cached_path, fetch
 
 CONTENT = bytes(range(256)) * 400

@@ -1,0 +1,189 @@
+"""Unpickle what ``torch.save`` wrote without calling anything that the file names.
+
+torch's own safe mode refuses files that hold more than tensors and plain values, as training checkpoints do:
+MMEngine's hold numpy numbers and histories of the log, BEiT's and MAE's an ``argparse.Namespace``. Here each
+name in a pickle becomes a stand-in that does nothing. Those for numpy's values and MMEngine's histories keep
+their arguments and become plain values afterwards; the others are dropped.
+"""
+
+import collections
+import pickle
+import re
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+FUNCTIONS = type | types.FunctionType | types.BuiltinFunctionType
+
+
+class _Ignored:
+    """Any object that is neither tensor nor plain value: takes every argument and state, does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> '_Ignored':
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        return
+
+    def __setstate__(self, state: Any) -> None:
+        return
+
+    def __call__(self, *args: Any, **kwargs: Any) -> '_Ignored':
+        return self
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        return
+
+    def append(self, value: Any) -> None:
+        """Ignore an entry."""
+
+    def extend(self, values: Any) -> None:
+        """Ignore entries."""
+
+
+class _Kept(_Ignored):
+    """Keeps the arguments and the state that it is given."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args, self.state = args, None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def plain(self) -> Any:
+        """Return the plain value; None for what has none."""
+        return None
+
+
+class _Dtype(_Kept):
+    """``numpy.dtype``; its state is (version, byte order, ...)."""
+
+    def numeric(self) -> np.dtype | None:
+        """Return the dtype if it is one of plain numbers."""
+        code = self.args[0] if self.args else None
+        if not isinstance(code, str) or not re.fullmatch(r'[<>|=]?(b1|[iu][1248]|f[248])', code):
+            return None
+        big = isinstance(self.state, tuple) and len(self.state) > 1 and self.state[1] == '>'
+        return np.dtype(code).newbyteorder('>' if big else '=')
+
+
+class _Scalar(_Kept):
+    """``numpy.core.multiarray.scalar(dtype, bytes)``."""
+
+    def plain(self) -> Any:
+        array = _numbers((), *self.args[:2]) if len(self.args) >= 2 else None
+        return None if array is None else array.item()
+
+
+class _Array(_Kept):
+    """``numpy.core.multiarray._reconstruct``; its state is (version, shape, dtype, Fortran order, bytes)."""
+
+    def plain(self) -> torch.Tensor | None:
+        if not isinstance(self.state, tuple) or len(self.state) != 5:
+            return None
+        _, shape, dtype, fortran, content = self.state
+        if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
+            return None
+        array = _numbers(shape[::-1] if fortran else shape, dtype, content)
+        return (
+            None if array is None else torch.from_numpy(np.ascontiguousarray(array.T if fortran else array))
+        )
+
+
+class _History(_Kept):
+    """MMEngine's ``HistoryBuffer``; its state is its attributes."""
+
+    def plain(self) -> dict[str, Any]:
+        state = self.state if isinstance(self.state, dict) else {}
+        log, count = (_plain(state.get(key)) for key in ('_log_history', '_count_history'))
+        return history_as_plain(log, count, state.get('max_length'))
+
+
+def history_as_plain(log: Any, count: Any, max_length: Any) -> dict[str, Any]:
+    """Return a history of the log as this package's checkpoints hold it: two tensors and a length."""
+    return dict(log_history=log, count_history=count, max_length=max_length)
+
+
+def _numbers(shape: tuple[int, ...], dtype: Any, content: Any) -> np.ndarray | None:
+    numeric = dtype.numeric() if isinstance(dtype, _Dtype) else None
+    if numeric is None or not isinstance(content, bytes):
+        return None
+    return np.frombuffer(content, numeric).reshape(shape).astype(numeric.newbyteorder('='))
+
+
+def _latin1(text: Any, encoding: Any = None) -> bytes | None:
+    """``_codecs.encode``, by which a pickle holds bytes."""
+    return text.encode('latin1') if isinstance(text, str) and encoding == 'latin1' else None
+
+
+def _no_bytes(*args: Any) -> bytes:
+    """``bytes()``, by which a pickle holds empty bytes."""
+    return b''
+
+
+# Every other name is ignored; torch finds the storage classes of tensors by itself.
+STAND_INS = {
+    ('collections', 'OrderedDict'): collections.OrderedDict,
+    ('torch', 'Size'): torch.Size,
+    ('torch._utils', '_rebuild_tensor_v2'): torch._utils._rebuild_tensor_v2,
+    ('torch._utils', '_rebuild_parameter'): torch._utils._rebuild_parameter,
+    ('_codecs', 'encode'): _latin1,
+    ('__builtin__', 'bytes'): _no_bytes,
+    ('numpy', 'dtype'): _Dtype,
+    ('numpy.core.multiarray', 'scalar'): _Scalar,
+    ('numpy._core.multiarray', 'scalar'): _Scalar,
+    ('numpy.core.multiarray', '_reconstruct'): _Array,
+    ('numpy._core.multiarray', '_reconstruct'): _Array,
+    ('mmengine.logging.history_buffer', 'HistoryBuffer'): _History,
+}
+
+
+class _InertUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return STAND_INS.get((module, name), _Ignored)
+
+
+_INERT = types.SimpleNamespace(
+    __name__=__name__,
+    Unpickler=_InertUnpickler,
+    load=lambda file, **kwargs: _InertUnpickler(file, **kwargs).load(),
+)
+
+
+def load_inert(path: Path, **kwargs: Any) -> Any:
+    """Read a file of ``torch.save``; nothing in it is run.
+
+    Args:
+        path: The file.
+        **kwargs: ``map_location`` and ``mmap`` of ``torch.load``.
+
+    Returns:
+        What was saved, with numpy's values as Python's and torch's and histories of the log as
+        :func:`history_as_plain`. Other objects are left out of dicts, and None in lists.
+    """
+    return _plain(torch.load(path, weights_only=False, pickle_module=_INERT, **kwargs))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        items = {
+            key: _plain(entry)
+            for key, entry in value.items()
+            if not isinstance(key, _Ignored)
+            and (isinstance(entry, _Kept) or not isinstance(entry, _Ignored | FUNCTIONS))
+        }
+        if not isinstance(value, collections.OrderedDict):
+            return items
+        ordered = collections.OrderedDict(items)
+        metadata = getattr(value, '_metadata', None)  # of a state dict: the versions of its modules
+        if isinstance(metadata, dict):
+            ordered._metadata = _plain(metadata)  # type: ignore[attr-defined]
+        return ordered
+    if type(value) in (list, tuple):
+        return type(value)(_plain(entry) for entry in value)
+    if isinstance(value, _Kept):
+        return value.plain()
+    return None if isinstance(value, _Ignored | FUNCTIONS) else value
