@@ -25,12 +25,9 @@ TEMPERATURE = 0.07  # DINO eval_knn.py
 
 @dataclass(frozen=True)
 class KnnAccuracy:
-    """Accuracy of one k, in percent.
+    """Percent of images whose class has the most votes of k neighbours, or is among the five that have.
 
-    Args:
-        k: Number of neighbours.
-        top1: The class with the most votes is right.
-        top5: The right class is among the five with the most votes. None where there are no more than five.
+    ``top5`` is None where there are no more than five classes.
     """
 
     k: int
@@ -55,20 +52,18 @@ def knn_accuracy(
 ) -> list[KnnAccuracy]:
     """Classify each query by its nearest training images; a neighbour's vote weighs exp(cosine / T).
 
-    Beside the features themselves, memory holds query_chunk x train_chunk similarities (128 MiB by
-    default), whatever N and Q. Several processes each pass their share
-    of the images, and get the result over all.
+    Beside the features, memory holds query_chunk x train_chunk similarities (128 MiB by default). Of
+    several processes each passes its share of the images, and all return the accuracy over all.
 
     Args:
         train: ``(N, D)``, L2-normalised, float32 or float16, on any device.
         train_labels: ``(N,)`` int.
         queries: ``(Q, D)`` alike.
         query_labels: ``(Q,)`` int.
-        ks: Numbers of neighbours; one beyond N is skipped, with a line in the log. Default 10, 20, 100
-            and 200 (DINO eval_knn.py).
-        temperature: T. Default 0.07 (DINO eval_knn.py).
-        query_chunk: Queries at a time. No result depends on it but by rounding.
-        train_chunk: Training images at a time. No result depends on it but by rounding.
+        ks: Numbers of neighbours; one beyond N is skipped and logged. Default 10, 20, 100, 200 (DINO).
+        temperature: T. Default 0.07 (DINO).
+        query_chunk: Queries at a time.
+        train_chunk: Training images at a time.
         device: Where similarities are computed, in float32.
 
     Returns:
@@ -157,8 +152,8 @@ class KNN(Evaluator):
     Args:
         dataloader: Validation images with ``gt_label``.
         train_dataloader: Training images with ``gt_label``, with the transforms of evaluation.
-        ks: Numbers of neighbours. Default 10, 20, 100 and 200 (DINO eval_knn.py).
-        temperature: Of the votes. Default 0.07 (DINO eval_knn.py).
+        ks: See :func:`knn_accuracy`.
+        temperature: See :func:`knn_accuracy`.
         pool: The feature of an image: ``'avg'``, the student's mean patch token, normalised as before a
             classification head (default); ``'cls'``, its CLS token (DINO); or ``'head'``, what the head of an
             mmpretrain classifier sees, whatever its backbone.
@@ -207,10 +202,9 @@ class KNN(Evaluator):
 
     def accuracies(self, model: nn.Module) -> list[KnnAccuracy]:
         """Return the accuracy of each k."""
-        train, queries = self.features(model, self.train_dataloader), self.features(model, self.dataloader)
-        return knn_accuracy(
-            *train, *queries, self.ks, self.temperature, self.query_chunk, self.train_chunk, _device(model)
-        )
+        shares = [*self.features(model, self.train_dataloader), *self.features(model, self.dataloader)]
+        device = next(model.parameters()).device
+        return knn_accuracy(*shares, self.ks, self.temperature, self.query_chunk, self.train_chunk, device)
 
     @torch.no_grad()
     def features(self, model: nn.Module, dataloader: DataLoader) -> tuple[Tensor, Tensor]:
@@ -243,12 +237,8 @@ class KNN(Evaluator):
         return cls
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
-
-
 def _share(dataloader: DataLoader) -> DataLoader:
-    """Every image of a loader's dataset once, whatever its sampler; of several processes, a share each."""
+    """Read every image of a loader's dataset once; of several processes, each reads a share."""
     rank, world = get_dist_info()
     return DataLoader(
         Subset(dataloader.dataset, range(rank, len(dataloader.dataset), world)),
