@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 import mvp_mm.engine as engine
 from mvp_mm.datasets import UnlabelledImages
-from mvp_mm.datasets.prepare.bad_images import ODDITIES, check_dataset
+from mvp_mm.datasets.prepare.find_unreadable import ODDITIES, check_dataset
 from mvp_mm.engine.checkpoint.safe_checkpoint import atomic_write_text
 
 

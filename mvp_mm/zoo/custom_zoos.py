@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..datasets.prepare import DownloadError, download_file, file_digests
-from .downloads import FIRST_WAIT, TIMEOUT, cached_path, fetch, offline
+from .downloads import cached_path, fetch, offline
 from .entries import Entry, entry_of, rows_of, shipped_entries
 
 ENVIRONMENT = 'MVP_MM_ZOO'
@@ -107,7 +107,7 @@ def _index_at(url: str) -> Path:
     kept.parent.mkdir(parents=True, exist_ok=True)
     fresh = kept.with_name(f'{kept.name}.{os.getpid()}')
     try:
-        download_file(url, fresh, attempts=2, wait=FIRST_WAIT, timeout=TIMEOUT, progress=False)
+        download_file(url, fresh, progress=False)
         os.replace(fresh, kept)
     except DownloadError as error:
         if not kept.is_file():

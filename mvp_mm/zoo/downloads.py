@@ -18,7 +18,6 @@ OFFLINE = ('MVP_MM_OFFLINE', 'HF_HUB_OFFLINE')
 TRUE = ('1', 'on', 'yes', 'true')  # as huggingface_hub reads its variable
 # As torch.hub reads a name: the first digits of the sha256 before the ending.
 HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.[^.]+$')
-ATTEMPTS, FIRST_WAIT, TIMEOUT = 5, 1.0, 30.0  # in a row without a new byte; seconds; seconds
 
 
 def cache_dir() -> Path:
@@ -91,9 +90,6 @@ def fetch(urls: str | Sequence[str], sha256: str | None = None, progress: bool =
             target,
             sha256=sha256,
             check=lambda path: _check(path, wanted),
-            attempts=ATTEMPTS,
-            wait=FIRST_WAIT,
-            timeout=TIMEOUT,
             progress=progress,
         )
 

@@ -86,9 +86,8 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     for name in ('MVP_MM_ZOO', 'MVP_MM_OFFLINE', 'HF_HUB_OFFLINE'):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr('mvp_mm.zoo.downloads.FIRST_WAIT', 0.0)
-    monkeypatch.setattr('mvp_mm.zoo.downloads.ATTEMPTS', 2)
-    monkeypatch.setattr('mvp_mm.zoo.custom_zoos.FIRST_WAIT', 0.0)
+    monkeypatch.setattr('huggingface_hub.file_download.time.sleep', lambda seconds: None)
+    monkeypatch.setattr('huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE', 10_240)
     monkeypatch.setattr('mvp_mm.zoo.custom_zoos._added', [])
     monkeypatch.setattr('mvp_mm.zoo.custom_zoos._indices', {})
     return tmp_path / 'torch' / 'hub' / 'mvp_mm'

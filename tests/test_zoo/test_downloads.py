@@ -94,7 +94,7 @@ def test_vanished(server, url, monkeypatch):
     path = fetch(url, DIGEST, progress=False)
     server.vanish()
     assert fetch(url, DIGEST) == path
-    with pytest.raises(DownloadError, match='cannot be reached'):
+    with pytest.raises(DownloadError, match='Connection refused'):
         fetch(f'{server.address}/b.pth', progress=False)
     with pytest.raises(FileNotFoundError, match='copy the file to this machine and give its path'):
         local_path(f'{server.address}/b.pth')
@@ -138,7 +138,7 @@ def test_weights_at_an_address(server):
 
 
 def test_a_strange_name_stays_in_the_cache(server, own_cache):
-    for path in ('/%2e%2e%2f%2e%2e%2fevil.pth', '/..', '/'):
+    for path in ('/%2e%2e%2f%2e%2e%2fevil.pth', '/', '/..'):
         server.files[path] = CONTENT
         assert fetch(server.address + path, progress=False).parent.parent == own_cache
 
@@ -157,7 +157,6 @@ def watch(event, args):
         written.append(os.fsdecode(args[1] if event != 'os.mkdir' else args[0]))
 
 import mvp_mm.zoo.downloads as downloads
-downloads.FIRST_WAIT, downloads.ATTEMPTS = 0.0, 2
 sys.addaudithook(watch)
 try:
     downloads.fetch(sys.argv[1], sys.argv[2])

@@ -1,10 +1,9 @@
 """ADE20K, the scene parsing benchmark of 150 classes (ADEChallengeData2016).
 
-What is known of the archive, and how: the address and the counts are those of the benchmark's page
-(sceneparsing.csail.mit.edu); the two checksums are those that public downloaders of other projects compare
-with (SHA-1 in GluonCV's and Segmenter's, MD5 in others' data loaders); the size is hearsay. This project has
-not been able to download the archive, so it has confirmed none of them: they are compared and reported, and
-only a checksum that the user gives is enforced. What is inside is verified after unpacking in any case.
+The address and the counts are from the benchmark's page (sceneparsing.csail.mit.edu), the checksums from
+other projects' downloaders (SHA-1 in GluonCV and Segmenter). This project could not download the archive and
+has confirmed none of them: they are compared and reported, and only the user's own checksum is enforced. The
+content is verified after unpacking in any case.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,18 +18,16 @@ from rich.progress import track
 from ...hardware import usable_cores
 from ..sources.image_files import find_images
 from .download import ChecksumError, DownloadError, download_file, file_digests
-from .unpack import UnpackLimits, require_archive, unpack_archive
+from .unpack import require_archive, unpack_archive
 
 URL = 'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'
-BYTES = 967_382_037
 PUBLISHED = dict(md5='7328b3957e407ddae1d3cbf487f149ef', sha1='219e1696abb36c8ba3a3afe7fb2f4b4606a897c7')
 FOLDER = 'ADEChallengeData2016'
 COUNTS = dict(training=20_210, validation=2_000)
 STEMS = dict(training='ADE_train_{:08d}', validation='ADE_val_{:08d}')
 LARGEST_LABEL = 150  # 0 is "other", 1 to 150 are the classes
-# Five times what two files an image need, and the folders.
-LIMITS = UnpackLimits(total_bytes=16 << 30, files=250_000, ratio=100.0)
-SAMPLE = 256
+MAX_BYTES = 16 << 30
+SAMPLE = 256  # images per split that are decoded
 LISTED = 5
 
 
@@ -49,7 +46,7 @@ def prepare_ade20k(
     Args:
         root: Folder in which ``ADEChallengeData2016`` is made.
         mirrors: Further addresses of the archive, tried in order before the official one.
-        archive: The archive, where it has been downloaded by other means.
+        archive: The archive, if it has been downloaded by other means.
         sha256: Its expected SHA-256. Default None: printed, so that it can be given next time.
         thorough: Decode every image and annotation instead of a sample.
         counts: Number of images by split. Default: the data set's.
@@ -63,48 +60,50 @@ def prepare_ade20k(
         FileNotFoundError: If ``archive`` does not exist.
         NotADirectoryError: If ``root`` is a file.
         DownloadError: If no address gave the archive.
-        ValueError: If the checksum is another, the archive is unsafe or damaged, or what is in it, or in a
-            folder that was there, is not all of ADE20K; lists what is wrong.
+        ValueError: If the checksum differs, the archive is unsafe or damaged, or the content is not all of
+            ADE20K; lists what is wrong.
     """
     if root.exists() and not root.is_dir():
         raise NotADirectoryError(f'{root} is a file: expected the folder in which {FOLDER} is made')
     folder = root / FOLDER
+
+    def require_complete(folder: Path, advice: str) -> None:
+        if problems := verify_ade20k(folder, thorough, counts, progress):
+            listed = '\n'.join(f'  {problem}' for problem in problems)
+            raise ValueError(f'this is not all of ADE20K as expected:\n{listed}\n{advice}')
+
     if folder.exists():
-        report(f'{folder} is there already: nothing to download')
-        _require_complete(folder, thorough, counts, progress, 'Move it away to download it again')
-        report(_success(folder, thorough, counts))
-        return folder
-
-    if archive is None:
-        archive = _download(root, mirrors, sha256, progress)
-        own = f'{archive} was kept: delete it to download it again'
+        report(f'{folder} exists: nothing to download')
+        require_complete(folder, 'Move it away to download it again')
     else:
-        require_archive(archive)
-        own = f'{archive} was left as it is'
-    digests = file_digests(archive, 'sha256', *PUBLISHED)
-    if sha256 and digests['sha256'] != sha256.strip().lower():
-        raise ChecksumError(
-            f'the sha256 of {archive} is {digests["sha256"]}, expected {sha256}. Nothing was unpacked; {own}'
+        if archive is None:
+            archive = _download(root, mirrors, sha256, progress)
+            note = f'{archive} was kept: delete it to download it again'
+        else:
+            require_archive(archive)
+            note = f'{archive} was left as it is'
+        _compare(archive, sha256, note, report)
+        unpack_archive(
+            archive,
+            folder,
+            FOLDER,
+            MAX_BYTES,
+            lambda unpacked: require_complete(unpacked, f'Nothing was left in {root}; {note}'),
+            progress,
         )
-    report(f'sha256 of {archive}: {digests["sha256"]}' + (' (as expected)' if sha256 else ''))
-    if not sha256:
-        report(_comparison(archive, digests))
-
-    def complete(unpacked: Path) -> None:
-        _require_complete(unpacked, thorough, counts, progress, f'Nothing was left in {root}; {own}')
-
-    unpack_archive(archive, folder, inside=FOLDER, limits=LIMITS, check=complete, progress=progress)
-    report(_success(folder, thorough, counts))
+    found = ' and '.join(f'{count:,} {split}' for split, count in counts.items())
+    how = 'all decoded' if thorough else f'at most {SAMPLE} per split decoded; --thorough decodes all'
+    report(f'{folder}: {found} images with their annotations ({how})')
     return folder
 
 
 def verify_ade20k(
     folder: Path, thorough: bool = False, counts: Mapping[str, int] = COUNTS, progress: bool = False
 ) -> list[str]:
-    """Look for what is missing or wrong in an unpacked ADE20K.
+    """Find what is missing or wrong in an unpacked ADE20K.
 
-    Every file is looked for by name. Of 256 images a split, spread evenly, the image is decoded and compared
-    with its annotation in size, and the annotation's mode and labels are checked.
+    Every file is looked up by name. For 256 images per split, spread evenly, image and annotation are decoded
+    and their sizes, modes and labels checked.
 
     Args:
         folder: The folder ``ADEChallengeData2016``.
@@ -113,7 +112,7 @@ def verify_ade20k(
         progress: Show a progress bar on the error stream.
 
     Returns:
-        One line for each kind of fault; none if all is well.
+        One line for each kind of fault; empty if all is well.
     """
     if not folder.is_dir():
         return [f'there is no folder {folder}']
@@ -122,111 +121,86 @@ def verify_ade20k(
     problems = []
     for split, count in counts.items():
         stems = [STEMS[split].format(number) for number in range(1, count + 1)]
+        complete = set(stems)
         images, annotations = folder / 'images' / split, folder / 'annotations' / split
-        absent = set()
         for place, ending in ((images, '.jpg'), (annotations, '.png')):
-            names = find_images(place, (ending,)).paths if place.is_dir() else ()
+            names = find_images(place, (ending,)).paths if place.is_dir() else []
             found = {name.removesuffix(ending) for name in names}
-            lost = [stem + ending for stem in stems if stem not in found]
-            more = sorted(stem + ending for stem in found.difference(stems))
-            absent.update(name.removesuffix(ending) for name in lost)
+            complete &= found
             where = place.relative_to(folder)
-            if lost:
+            if lost := [stem + ending for stem in stems if stem not in found]:
                 problems.append(f'{where}: {len(lost):,} of {count:,} missing: {_first(lost)}')
-            if more:
+            if more := sorted(stem + ending for stem in found.difference(stems)):
                 problems.append(f'{where}: {len(more):,} not of this data set: {_first(more)}')
-        present = [stem for stem in stems if stem not in absent]
+        present = sorted(complete)
         if not thorough and len(present) > SAMPLE:
             present = [present[int(place)] for place in np.linspace(0, len(present) - 1, SAMPLE)]
         pairs = [(images / f'{stem}.jpg', annotations / f'{stem}.png') for stem in present]
-        problems += _grouped_faults(folder, pairs, f'Verifying {split}', progress)
+        faults: dict[str, list[str]] = {}
+        with ThreadPoolExecutor(min(8, usable_cores())) as pool:  # Pillow decodes outside Python's lock
+            checked = track(
+                pool.map(_fault, pairs),
+                f'Verifying {split}',
+                total=len(pairs),
+                console=Console(stderr=True),
+                disable=not progress,
+                transient=True,
+            )
+            for path, fault in filter(None, checked):
+                where = path.parent.relative_to(folder)
+                faults.setdefault(f'{where}: {{}} of {len(pairs):,} looked at: {fault}', []).append(path.name)
+        problems += [f'{line.format(f"{len(names):,}")}: {_first(names)}' for line, names in faults.items()]
     return problems
 
 
-def _pair_faults(image: Path, annotation: Path) -> list[tuple[Path, str]]:
-    """What is wrong with an image and its annotation, and with which of them."""
-    sizes = []
-    for path in (image, annotation):
+def _fault(pair: tuple[Path, Path]) -> tuple[Path, str] | None:
+    """Return the bad file of an image and its annotation, with the reason."""
+    image, annotation = pair
+    opened = []
+    for path in pair:
         try:
-            with Image.open(path) as opened:
-                opened.load()
-                kind, mode = opened.format, opened.mode
-                sizes.append(opened.size)
-                labels = np.asarray(opened) if path == annotation else None
+            opened.append(Image.open(path))
+            opened[-1].load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            return [(path, 'cannot be read')]
-    faults = []
-    if kind != 'PNG' or mode not in ('L', 'P'):
-        # of other modes, the pixels are colours: the loader would take them for labels
-        faults.append(
-            (annotation, f'{kind} of mode {mode}, expected PNG of mode L or P with labels as pixels')
-        )
-    elif labels.max() > LARGEST_LABEL:
-        faults.append((annotation, f'labels above {LARGEST_LABEL}'))
-    if sizes[0] != sizes[1]:
-        faults.append((annotation, 'another size than its image'))
-    return faults
-
-
-def _grouped_faults(
-    folder: Path, pairs: Sequence[tuple[Path, Path]], title: str, progress: bool
-) -> list[str]:
-    groups: dict[tuple[Path, str], list[str]] = {}
-    with ThreadPoolExecutor(min(8, usable_cores())) as pool:  # Pillow decodes outside Python's lock
-        results = pool.map(lambda pair: _pair_faults(*pair), pairs)
-        shown = track(
-            results,
-            title,
-            total=len(pairs),
-            console=Console(stderr=True),
-            disable=not progress,
-            transient=True,
-        )
-        for faults in shown:
-            for path, fault in faults:
-                groups.setdefault((path.parent.relative_to(folder), fault), []).append(path.name)
-    return [
-        f'{where}: {len(names):,} of {len(pairs):,} looked at: {fault}: {_first(names)}'
-        for (where, fault), names in groups.items()
-    ]
+            return path, 'cannot be read'
+    photograph, labels = opened
+    if labels.format != 'PNG' or labels.mode not in ('L', 'P'):
+        # In other modes the pixels are colours, which the loader would take for labels.
+        found = f'{labels.format} of mode {labels.mode}'
+        return annotation, f'{found}, expected PNG of mode L or P with labels as pixels'
+    if np.asarray(labels).max() > LARGEST_LABEL:
+        return annotation, f'labels above {LARGEST_LABEL}'
+    return None if labels.size == photograph.size else (annotation, 'another size than its image')
 
 
 def _download(root: Path, mirrors: Sequence[str], sha256: str | None, progress: bool) -> Path:
     try:
-        return download_file(
-            [*mirrors, URL], root / f'{FOLDER}.zip', sha256=sha256, check=require_archive, progress=progress
-        )
+        return download_file([*mirrors, URL], root / f'{FOLDER}.zip', sha256, require_archive, progress)
     except DownloadError as error:
         raise DownloadError(
             f'{error}\nOr download it by other means and give it with --archive FILE'
         ) from error
 
 
-def _comparison(archive: Path, digests: Mapping[str, str]) -> str:
-    same = [name for name in PUBLISHED if digests[name] == PUBLISHED[name]]
-    size = archive.stat().st_size
-    if len(same) == len(PUBLISHED):
-        return f'Its {" and ".join(same)} equal those that other projects publish'
-    return (
-        f'Note: its {" and ".join(name for name in PUBLISHED if name not in same)} differ from what other '
-        f'projects publish, and it has {size:,} bytes where {BYTES:,} are known. This project has confirmed '
-        'none of these numbers; what is inside is verified next'
+def _compare(archive: Path, sha256: str | None, note: str, report: Callable[[str], None]) -> None:
+    """Report an archive's checksums, and refuse another SHA-256 than the user's."""
+    digests = file_digests(archive, 'sha256', *PUBLISHED)
+    found = digests.pop('sha256')
+    if sha256 and found != sha256.strip().lower():
+        raise ChecksumError(
+            f'the sha256 of {archive} is {found}, expected {sha256}. Nothing was unpacked; {note}'
+        )
+    report(f'sha256 of {archive}: {found}' + (' (as expected)' if sha256 else ''))
+    if sha256:
+        return
+    if digests == PUBLISHED:
+        report(f'Its {" and ".join(digests)} equal those that other projects publish')
+        return
+    other = [name for name in PUBLISHED if digests[name] != PUBLISHED[name]]
+    report(
+        f'Note: its {" and ".join(other)} differ from what other projects publish, which this project could '
+        'not confirm. What is inside is verified next'
     )
-
-
-def _require_complete(
-    folder: Path, thorough: bool, counts: Mapping[str, int], progress: bool, advice: str
-) -> None:
-    problems = verify_ade20k(folder, thorough, counts, progress)
-    if problems:
-        listed = '\n'.join(f'  {problem}' for problem in problems)
-        raise ValueError(f'this is not all of ADE20K as expected:\n{listed}\n{advice}')
-
-
-def _success(folder: Path, thorough: bool, counts: Mapping[str, int]) -> str:
-    found = ' and '.join(f'{count:,} {split}' for split, count in counts.items())
-    how = 'all decoded' if thorough else f'at most {SAMPLE} a split decoded; --thorough decodes all'
-    return f'{folder}: {found} images with their annotations ({how})'
 
 
 def _first(names: Sequence[str]) -> str:

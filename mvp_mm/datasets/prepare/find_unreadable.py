@@ -1,21 +1,24 @@
 """Find the images that training could not read, before it begins."""
 
-import multiprocessing
 import os
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
+from mmcv.transforms import LoadAnnotations
+from mmcv.transforms import LoadImageFromFile as LoadByMMCV
 from mmengine.dataset import BaseDataset
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
+from torch.utils.data import DataLoader, Dataset
 
 from ...hardware import usable_cores
+from ..transforms.check_label_map import CheckLabelMap
+from ..transforms.load_image_from_file import LoadImageFromFile
 from ..transforms.load_rgb_image import UNREADABLE, LoadRGBImage, UnreadableImageError
 
-# Steps of a pipeline that read files, or say whether what they hold can be used.
-LOADING = ('LoadImageFromFile', 'LoadAnnotations', 'CheckLabelMap')
+# Pipeline steps that read files, or check what was read.
+LOADING = (LoadByMMCV, LoadImageFromFile, LoadAnnotations, CheckLabelMap)
 # What is odd about an image, and what LoadRGBImage does with it.
 ODDITIES = {
     'animated': 'the first frame is read',
@@ -29,10 +32,10 @@ ODDITIES = {
 
 @dataclass(frozen=True)
 class CheckedSample:
-    """What was found out about a sample.
+    """Result for one sample.
 
     Args:
-        path: Its image, or what else of it is bad.
+        path: Its image, or whichever of its files is bad.
         fault: Why training cannot read it; None if it can.
         oddities: Names in ``ODDITIES``.
     """
@@ -43,14 +46,7 @@ class CheckedSample:
 
 
 def check_image(path: str) -> CheckedSample:
-    """Read an image as pre-training does.
-
-    Args:
-        path: File.
-
-    Returns:
-        What was found.
-    """
+    """Read an image file as pre-training does."""
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
@@ -86,51 +82,49 @@ def check_dataset(
     """Read every sample of a dataset as training does, without augmentation.
 
     Images have to pass :func:`check_image`, which is stricter than some loaders (OpenCV fills what is missing
-    of a truncated JPEG with grey), and then the steps of the dataset's own pipeline that load.
+    of a truncated JPEG with grey), and then the loading steps of the dataset's own pipeline.
 
     Args:
-        dataset: Of image files, built.
-        workers: Processes. Default None: one a core.
+        dataset: A built dataset of image files.
+        workers: Processes. Default None: one per core.
         progress: Show a progress bar on the error stream.
 
     Returns:
-        A finding for each sample, in their order.
+        One result per sample, in order.
 
     Raises:
         ValueError: If the dataset has no files.
     """
     if len(dataset) and ('img' in (first := dataset.get_data_info(0)) or 'img_path' not in first):
         raise ValueError(f'{type(dataset).__name__} reads no image files: there is nothing to check')
-    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
-    loading = [step for step in steps if type(step).__name__ in LOADING]
-    # forked, so that the dataset is not copied
-    context = multiprocessing.get_context('fork')
-    with ProcessPoolExecutor(workers or usable_cores(), context, _begin, (dataset, loading)) as pool:
-        found = pool.map(_check_sample, range(len(dataset)), chunksize=16)
-        console = Console(stderr=True)
-        return list(
-            track(found, 'Reading', len(dataset), console=console, disable=not progress, transient=True)
-        )
+    loader = DataLoader(
+        _CheckedDataset(dataset), batch_size=16, collate_fn=list, num_workers=workers or usable_cores()
+    )
+    console = Console(stderr=True)
+    shown = track(loader, 'Reading', len(loader), console=console, disable=not progress, transient=True)
+    return [sample for batch in shown for sample in batch]
 
 
-_job: dict = {}
+class _CheckedDataset(Dataset):
+    def __init__(self, dataset: BaseDataset) -> None:
+        self.dataset = dataset
+        steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+        self.loading = [step for step in steps if isinstance(step, LOADING)]
 
+    def __len__(self) -> int:
+        return len(self.dataset)
 
-def _begin(dataset: BaseDataset, loading: list) -> None:
-    _job.update(dataset=dataset, loading=loading)
-
-
-def _check_sample(index: int) -> CheckedSample:
-    info = _job['dataset'].get_data_info(index)
-    found = check_image(info['img_path'])
-    if found.fault is not None:
+    def __getitem__(self, index: int) -> CheckedSample:
+        info = self.dataset.get_data_info(index)
+        found = check_image(info['img_path'])
+        if found.fault is not None:
+            return found
+        try:
+            for step in self.loading:
+                info = step(info)
+        except Exception as error:  # of any library's loader, on any file
+            return CheckedSample(info.get('seg_map_path') or info['img_path'], _one_line(error))
         return found
-    try:
-        for step in _job['loading']:
-            info = step(info)
-    except Exception as error:  # of any library's loader, on any file
-        return CheckedSample(info.get('seg_map_path') or info['img_path'], _one_line(error))
-    return found
 
 
 def _one_line(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """Bad images are found before training, by what training reads them with."""
 
 import os
+import runpy
 import shutil
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from mvp_mm.datasets import UnlabelledImages
-from mvp_mm.datasets.prepare.bad_images import ODDITIES, check_dataset, check_image
+from mvp_mm.datasets.prepare.find_unreadable import ODDITIES, check_dataset, check_image
 
-ROOT = Path(__file__).parents[2]
+TOOL = Path(__file__).parents[3] / 'tools/check_dataset.py'
 
 
 def photograph(path, mode='RGB', **more):
@@ -122,18 +122,14 @@ def test_a_dataset_without_files():
         check_dataset(SceneImages(count=2))
 
 
-def test_the_command(folder, tmp_path):
+def test_the_command(folder, tmp_path, monkeypatch, capsys):
     root, bad, _ = folder
-    run = subprocess.run(
-        [sys.executable, ROOT / 'tools/check_dataset.py', root, '--workers', '1'],
-        cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert run.returncode == 1, run.stderr
-    assert '5 of 12 cannot be read; they are listed in bad_images.txt' in run.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['check_dataset.py', str(root), '--workers', '1'])
+    with pytest.raises(SystemExit, match='1'):
+        runpy.run_path(str(TOOL), run_name='__main__')
+    printed = capsys.readouterr()
+    assert '5 of 12 cannot be read; they are listed in bad_images.txt' in printed.err
     lines = (tmp_path / 'bad_images.txt').read_text().splitlines()
     assert [Path(line.split('\t')[0]).name for line in lines] == sorted(bad)
-    assert '1 images: CMYK (converted to RGB)' in run.stdout and '1 *.txt' in run.stdout
+    assert '1 images: CMYK (converted to RGB)' in printed.out and '1 *.txt' in printed.out
