@@ -190,6 +190,7 @@ def training(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         '--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config values, as in tools/train.py'
     )
+    parser.add_argument('--verbose', action='store_true', help="show MMEngine's log, not a progress bar")
     parser.set_defaults(run=run_training, name=name)
 
 

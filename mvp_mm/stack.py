@@ -2,11 +2,11 @@
 
 import importlib
 import importlib.util
-import sys
+import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, TextIO
 
 from packaging.version import Version
 
@@ -29,40 +29,45 @@ INSTALL_HINT = (
     '`pip install -e ".[openmmlab]"`).'
 )
 
+# Printed at import by the OpenMMLab packages of the maintained line.
+PRINTED_NOISE = 'Could not import OneDL'
+# Beginnings of warnings that no user can act on, by how they are given.
+WARNING_NOISE = (
+    'Fail to import ``MultiScaleDeformableAttention``',  # mmcv's compiled operators, of which none is used
+    'Detected call of `scheduler.step\\(\\)` before',  # of an accumulating optimiser wrapper
+    'Default ``avg_non_ignore`` is False',
+    'pkg_resources is deprecated',
+    'x[Ff]ormers is ',
+)
+LOGGED_NOISE = ('"FileClient" will be', '"HardDiskBackend" is the alias', 'The prefix is not set in metric')
+DEPRECATING = ('torch', 'timm', 'open_clip', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg')
 
-# Printed at import by the OpenMMLab packages of the maintained line; it means nothing to a user.
-NOISE = 'Could not import OneDL'
+
+def hide_stack_warnings() -> None:
+    """Hide the stack's deprecation warnings and :data:`WARNING_NOISE`."""
+    for message in WARNING_NOISE:
+        warnings.filterwarnings('ignore', message=message)
+    for package in DEPRECATING:
+        warnings.filterwarnings('ignore', category=FutureWarning, module=rf'{package}\b')
 
 
-class _WithoutNoise:
-    """A text stream that passes everything on but the one line of :data:`NOISE`."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._dropped = False
-
-    def write(self, text: str) -> int:
-        # print() writes a line and its end in two calls
-        if text == NOISE or (self._dropped and text == '\n'):
-            self._dropped = text == NOISE
-            return len(text)
-        self._dropped = False
-        return self._stream.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+def is_no_stack_noise(record: logging.LogRecord) -> bool:
+    """Whether a record of the log may tell a user something; a filter for handlers."""
+    return not record.getMessage().startswith(LOGGED_NOISE)
 
 
 @contextmanager
 def quiet_stack_noise() -> Iterator[None]:
-    """While importing the stack, hide two messages of it that no user can act on.
-
-    One is a warning of mmcv about its compiled operators, of which nothing here uses any; the other the
-    line :data:`NOISE`. Everything else stays visible.
-    """
-    warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
-    with redirect_stdout(_WithoutNoise(sys.stdout)):
-        yield
+    """While importing the stack, hide what helps no user; print the rest at the end."""
+    hide_stack_warnings()
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        for line in printed.getvalue().splitlines():
+            if line != PRINTED_NOISE:
+                print(line)
 
 
 def check_versions() -> None:
@@ -94,9 +99,8 @@ def check_versions() -> None:
 def register_config_scopes() -> None:
     """Let MMEngine resolve ``mvp_mm::...`` and ``mmseg::...`` config paths.
 
-    MMEngine maps a scope to a *distribution* name. That table does not know this package, and for
-    ``mmseg`` it names a distribution that is not the one installed on the maintained line. The import
-    name works for both lines, because MMEngine then asks Python where the package lies.
+    MMEngine maps a scope to a *distribution*, but does not know this package, and names one for ``mmseg``
+    that the maintained line does not install. With the import name, it asks Python where the package lies.
     """
     from mmengine.config.utils import MODULE2PACKAGE
 

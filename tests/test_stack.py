@@ -1,8 +1,10 @@
 """Versions, noise, configs and the wheel."""
 
+import logging
 import os
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -56,11 +58,29 @@ def test_import_is_quiet_and_builds_nothing():
 def test_only_the_named_noise_is_dropped(capsys):
     with stack.quiet_stack_noise():
         print('before')
-        print(stack.NOISE)
+        print(stack.PRINTED_NOISE)
         print('after')
         print()
-        print(f'{stack.NOISE} and more')
-    assert capsys.readouterr().out == f'before\nafter\n\n{stack.NOISE} and more\n'
+        print(f'{stack.PRINTED_NOISE} and more')
+    assert capsys.readouterr().out == f'before\nafter\n\n{stack.PRINTED_NOISE} and more\n'
+
+
+def test_only_the_stacks_own_warnings_are_hidden():
+    hidden = {
+        'Detected call of `scheduler.step()` before `optimizer.step()`': UserWarning,
+        'old': FutureWarning,
+    }
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        stack.hide_stack_warnings()
+        for message, category in hidden.items():
+            warnings.warn_explicit(message, category, 'layers.py', 1, module='timm.models.layers')
+        warnings.warn_explicit('old', FutureWarning, 'mine.py', 1, module='timmy')
+        warnings.warn_explicit('batch of one', UserWarning, 'layers.py', 1, module='torch.nn')
+    assert [str(warning.message) for warning in caught] == ['old', 'batch of one']
+    for message, shown in (('"FileClient" will be deprecated', False), ('Total batch', True)):
+        record = logging.LogRecord('mmengine', logging.WARNING, 'f.py', 1, message, None, None)
+        assert stack.is_no_stack_noise(record) == shown
 
 
 def test_wheel_carries_the_configs(tmp_path):

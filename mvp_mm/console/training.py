@@ -1,24 +1,27 @@
-"""One line on one's own photographs: which config, with which values, run as tools/train.py runs it."""
+"""Train on a folder of one's own: choose a config of the package, fill it in, write it, and run it."""
 
 import copy
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 
 from ..datasets.sources.image_files import find_images
 from ..datasets.sources.image_folder import UnlabelledImages
 from ..datasets.sources.labelled_images import LabelledImages
-from ..engine import apply_options, build_runner, load_config
+from ..engine import apply_options, build_runner, load_config, plan_total_batch
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..engine.config_check import require_sound_values
+from ..hardware import automatic_precision, usable_cores
 from ..zoo.entries import CONFIGS
-from .machine import batch_size, loader_workers, precision_in_words
+from .batch_size import batch_size
 from .teacher_names import DEFAULT_TEACHER, teacher_config
-from .time_estimate import TimeEstimateHook
+from .training_display import TrainingDisplay, described
 
 # The package's config for each student and purpose.
 STUDENTS = {
@@ -36,7 +39,12 @@ STUDENTS = {
     ),
     'vit-large': dict(pretrain='mvp/vitl16_in1k.py', finetune='finetune/vitl16_in1k.py'),
 }
-DATA = 'dataset.data_root'
+LABELS = {
+    'pretrain': 'Pre-training',
+    'finetune': 'Fine-tuning',
+    'probe': 'Linear probe of',
+    'segment': 'Training UperNet on',
+}
 
 
 def pretrain(
@@ -48,21 +56,23 @@ def pretrain(
     batch: int | None = None,
     options: dict[str, Any] | None = None,
     dry_run: bool = False,
+    verbose: bool = False,
 ) -> Path:
     """Pre-train a student on a folder of images by MVP.
 
     Args:
         data: Folder; every image at any depth below its ``train``, or below itself, is used.
-        out: Folder for the config that is run, logs and checkpoints. A run that was begun there goes on.
+        out: Folder for the config that is run, logs and checkpoints. A run that was begun there is resumed.
         student: ``'vit-tiny'`` (4 layers, 64 pixels, for a CPU), ``'vit-base'`` or ``'vit-large'``.
         teacher: ``MODEL/TAG`` or ``MODEL/FILE`` of open_clip, a folder with ``open_clip_config.json``,
             ``hf-hub:owner/name``, ``timm:MODEL`` or ``timm:MODEL/FILE``, the name of a teacher of the zoo
             such as ``teachers_clip_vittiny_scenes``, or ``MODEL/random`` for a test.
         epochs: Default None: the recipe's. The warm-up keeps its share of them.
-        batch: Images an iteration. Default None: what the machine holds; the recipe's total batch is made
-            up by accumulation.
+        batch: Images an iteration. Default None: what the machine holds; the config's total batch is reached
+            by accumulation.
         options: Config values to override, by dotted key, as ``--cfg-options`` of ``tools/train.py``.
         dry_run: Write the config and do not run it. Default False.
+        verbose: Show MMEngine's log in place of a progress bar. Default False.
 
     Returns:
         The config that was written: ``out/pretrain.py``.
@@ -71,13 +81,14 @@ def pretrain(
         FileNotFoundError: If there is no image, or no such teacher's weights.
         ValueError: If a name is unknown.
     """
-    _require_request(data, epochs, batch)
-    images = len(UnlabelledImages(str(data), split='train'))
-    values = {f'train_dataloader.{DATA}': str(data), f'test_dataloader.{DATA}': str(data)}
-    path = _config('pretrain', student)
-    cfg = load_config(path, str(out), 'none', values)
-    _set_teacher(cfg, teacher)
-    return _run(cfg, 'pretrain', Path(out), images, epochs, batch, options, dry_run)
+    job = Job('pretrain', str(data), Path(out), student, epochs, batch, options, dry_run, verbose)
+    with job.display:
+        images = len(UnlabelledImages(job.data, split='train'))
+        cfg = job.config(job.data_roots('train', 'test'))
+        generator, width = teacher_config(teacher)
+        cfg.model.target_generator = dict(generator, patch_size=cfg.model.backbone.patch_size)
+        cfg.model.neck.out_channels = width
+        return job.run(cfg, images, f', taught by {teacher}')
 
 
 def finetune(
@@ -93,10 +104,11 @@ def finetune(
     classes: list[str] | None = None,
     iterations: int | None = None,
     image_suffix: str = '.jpg',
+    verbose: bool = False,
 ) -> Path:
     """Fine-tune a pre-trained student: a classifier, or UperNet for segmentation.
 
-    Arguments not listed are as for :func:`pretrain`.
+    Arguments that are not listed are those of :func:`pretrain`.
 
     Args:
         data: Folder with ``{train,val}/<class>/*``. For segmentation with ``images/{train,val}`` and
@@ -111,23 +123,23 @@ def finetune(
         image_suffix: For segmentation: what the images' names end with.
 
     Returns:
-        The config that was written: ``out/finetune.py``.
+        The config that was written: ``out/finetune.py``, for segmentation ``out/segment.py``.
 
     Raises:
         FileNotFoundError: If there is no such folder or file.
-        ValueError: If a name is unknown, or an argument is of the other task.
+        ValueError: If a name is unknown, or an argument is for the other task.
     """
-    if task == 'segmentation':
-        if epochs is not None:
-            raise ValueError('a segmentation is trained by iterations: give --iterations, not --epochs')
-        return _segment(
-            data, out, checkpoint, classes or [], student, iterations, batch, image_suffix, options, dry_run
-        )
-    if task != 'classification':
+    if task == 'classification':
+        if classes is not None or iterations is not None:
+            raise ValueError('--classes and --iterations are for --task segmentation')
+        job = Job('finetune', str(data), Path(out), student, epochs, batch, options, dry_run, verbose)
+        return _classify(job, checkpoint)
+    if task != 'segmentation':
         raise ValueError(f'there is no task {task!r}: expected classification or segmentation')
-    if classes is not None or iterations is not None:
-        raise ValueError('--classes and --iterations are for --task segmentation')
-    return _classify('finetune', data, out, checkpoint, student, epochs, batch, options, dry_run)
+    if epochs is not None:
+        raise ValueError('segmentation is trained by iterations: give --iterations, not --epochs')
+    job = Job('segment', str(data), Path(out), student, iterations, batch, options, dry_run, verbose)
+    return _segment(job, checkpoint, classes or [], image_suffix)
 
 
 def probe(
@@ -139,71 +151,42 @@ def probe(
     batch: int | None = None,
     options: dict[str, Any] | None = None,
     dry_run: bool = False,
+    verbose: bool = False,
 ) -> Path:
     """Train linear classifiers on a frozen student, otherwise as :func:`finetune`; ``out/probe.py``."""
-    return _classify('probe', data, out, checkpoint, student, epochs, batch, options, dry_run)
+    job = Job('probe', str(data), Path(out), student, epochs, batch, options, dry_run, verbose)
+    return _classify(job, checkpoint)
 
 
-def _segment(
-    data: str | Path,
-    out: str | Path,
-    checkpoint: str | None,
-    classes: list[str],
-    student: str,
-    iterations: int | None,
-    batch: int | None,
-    image_suffix: str,
-    options: dict[str, Any] | None,
-    dry_run: bool,
-) -> Path:
-    _require_request(data, iterations, batch)
+def _classify(job: 'Job', checkpoint: str | None) -> Path:
+    with job.display:
+        images = LabelledImages(job.data, split='train')
+        values = job.data_roots('train', 'val', 'test') | _start(checkpoint)
+        return job.run(job.config({**values, 'model.head.num_classes': len(images.CLASSES)}), len(images))
+
+
+def _segment(job: 'Job', checkpoint: str | None, classes: list[str], image_suffix: str) -> Path:
     if len(classes) < 2:
         raise ValueError(f'segmentation needs two classes or more, got {classes}: background counts as one')
     if len(set(classes)) < len(classes) or not all(name.strip() for name in classes):
         raise ValueError(f'classes {classes}: every class needs a name of its own')
     colours = np.random.default_rng(0).integers(0, 256, (len(classes), 3)).tolist()
-    values = {'model.decode_head.num_classes': len(classes), 'model.auxiliary_head.num_classes': len(classes)}
+    values = job.data_roots('train', 'val', 'test') | _start(checkpoint)
+    for head in ('decode_head', 'auxiliary_head'):
+        values[f'model.{head}.num_classes'] = len(classes)
     for phase in ('train', 'val', 'test'):
-        dataset = f'{phase}_dataloader.dataset'
-        values[f'{dataset}.data_root'] = str(data)
-        values[f'{dataset}.img_suffix'] = image_suffix
-        values[f'{dataset}.metainfo'] = dict(classes=tuple(classes), palette=colours)
-    cfg = load_config(_config('segment', student), str(out), 'none', {**values, **_start(checkpoint)})
-    folder = Path(data) / 'images/train'
-    if not folder.is_dir():
-        raise FileNotFoundError(f'there is no folder {folder}: expected images/train and annotations/train')
-    images = len(find_images(folder, (image_suffix,)).paths)
-    if not images:
-        raise FileNotFoundError(f'no image in {folder} ends with {image_suffix}: give --image-suffix')
-    return _run(cfg, 'finetune', Path(out), images, iterations, batch, options, dry_run)
-
-
-def _classify(kind, data, out, checkpoint, student, epochs, batch, options, dry_run) -> Path:
-    _require_request(data, epochs, batch)
-    images = LabelledImages(str(data), split='train')
-    values = {'model.head.num_classes': len(images.CLASSES)}
-    for phase in ('train', 'val', 'test'):
-        values[f'{phase}_dataloader.{DATA}'] = str(data)
-    cfg = load_config(_config(kind, student), str(out), 'none', {**values, **_start(checkpoint)})
-    return _run(cfg, kind, Path(out), len(images), epochs, batch, options, dry_run)
-
-
-def _require_request(data: str | Path, length: int | None, batch: int | None) -> None:
-    """Refuse what nothing can be trained on, or with, before anything is read."""
-    if not str(data).strip():
-        raise ValueError("data='' names no folder: give the folder of the data, or . for the current one")
-    for name, value in (('epochs or iterations', length), ('batch', batch)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError(f'{name}: {value!r} is no whole number of 1 or more')
-
-
-def _config(kind: str, student: str) -> str:
-    if student not in STUDENTS:
-        raise ValueError(f'there is no student {student!r}; there is: {", ".join(STUDENTS)}')
-    if kind not in STUDENTS[student]:
-        able = ', '.join(name for name, kinds in STUDENTS.items() if kind in kinds)
-        raise ValueError(f'there is no config to {kind} with {student}; there is with: {able}')
-    return str(CONFIGS / STUDENTS[student][kind])
+        values[f'{phase}_dataloader.dataset.img_suffix'] = image_suffix
+        values[f'{phase}_dataloader.dataset.metainfo'] = dict(classes=tuple(classes), palette=colours)
+    with job.display:
+        cfg = job.config(values)
+        folder = Path(job.data) / 'images/train'
+        if not folder.is_dir():
+            expected = 'expected images/train and annotations/train'
+            raise FileNotFoundError(f'there is no folder {folder}: {expected}')
+        images = len(find_images(folder, (image_suffix,)).paths)
+        if not images:
+            raise FileNotFoundError(f'no image in {folder} ends with {image_suffix}: give --image-suffix')
+        return job.run(cfg, images)
 
 
 def _start(checkpoint: str | None) -> dict[str, Any]:
@@ -214,68 +197,124 @@ def _start(checkpoint: str | None) -> dict[str, Any]:
     return {'model.backbone.init_cfg.checkpoint': checkpoint}
 
 
-def _set_teacher(cfg: Config, teacher: str) -> None:
-    """Write a teacher into a pre-training config, and its width into the neck."""
-    generator, width = teacher_config(teacher)
-    cfg.model.target_generator = dict(generator, patch_size=cfg.model.backbone.patch_size)
-    cfg.model.neck.out_channels = width
+@dataclass
+class Job:
+    """A training that is asked for: arguments as of :func:`pretrain`; ``length`` is in epochs or iterations.
 
+    Raises:
+        ValueError: If nothing can be trained on, or with, these.
+    """
 
-def _run(
-    cfg: Config,
-    kind: str,
-    out: Path,
-    images: int,
-    length: int | None,
-    batch: int | None,
-    options: dict[str, Any] | None,
-    dry_run: bool,
-) -> Path:
-    """Fit a config to the machine, write it, and run what was written as ``tools/train.py`` does."""
-    if options:  # checked before a model is tried for its batch, and merged into what is written below
-        trial = copy.deepcopy(cfg)
-        apply_options(trial, options)
-        require_sound_values(trial)
-    if length is not None:
-        set_length(cfg, length)
-    for phase in ('train', 'val', 'test'):
-        loader = cfg.get(f'{phase}_dataloader')
-        if loader:
-            loader.num_workers = loader_workers(loader.num_workers)
-    cfg.train_dataloader.batch_size = batch or batch_size(cfg, images)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f'{kind}.py'
-    temporary = out / f'.{kind}.{os.getpid()}.py'
-    cfg.dump(temporary)
-    os.replace(temporary, path)
-    cfg = load_config(str(path), str(out), 'none', options)
-    if options:
-        cfg.dump(path)
-    total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
-    print(
-        f'{path}: {images:,} images; on this {device} {cfg.train_dataloader.batch_size} an iteration '
-        f'(the recipe: {total} a step), {cfg.train_dataloader.num_workers} loader workers, '
-        f'{precision_in_words(cfg)}'
-    )
-    if torch.cuda.device_count() > 1:
-        print(
-            f'This runs on one GPU. On all {torch.cuda.device_count()}: bash tools/dist_train.sh {path} '
-            f'{torch.cuda.device_count()} --work-dir {out} --resume'
-        )
-    if dry_run:
+    kind: str
+    data: str
+    out: Path
+    student: str
+    length: int | None
+    batch: int | None
+    options: dict[str, Any] | None
+    dry_run: bool
+    verbose: bool
+
+    def __post_init__(self) -> None:
+        if not self.data.strip():
+            raise ValueError("data='' names no folder: give the folder of the data, or . for the current one")
+        for name, value in (('epochs or iterations', self.length), ('batch', self.batch)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f'{name}: {value!r} is no whole number of 1 or more')
+        self.display = TrainingDisplay(self.verbose)
+
+    @property
+    def source(self) -> str:
+        """The package's config, such as ``'mvp/vitb16_in1k.py'``."""
+        if self.student not in STUDENTS:
+            raise ValueError(f'there is no student {self.student!r}; there is: {", ".join(STUDENTS)}')
+        if self.kind not in STUDENTS[self.student]:
+            able = ', '.join(name for name, kinds in STUDENTS.items() if self.kind in kinds)
+            raise ValueError(f'there is no config to {self.kind} with {self.student}; there is with: {able}')
+        return STUDENTS[self.student][self.kind]
+
+    def data_roots(self, *phases: str) -> dict[str, Any]:
+        """The config values that name the data."""
+        return {f'{phase}_dataloader.dataset.data_root': self.data for phase in phases}
+
+    def config(self, values: dict[str, Any]) -> Config:
+        """Read the package's config, with values for this training."""
+        return load_config(str(CONFIGS / self.source), str(self.out), 'none', values)
+
+    def run(self, cfg: Config, images: int, remark: str = '') -> Path:
+        """Fit a config to the machine, write it, and run what was written as ``tools/train.py`` does."""
+        if self.options:  # checked before a model is tried for its batch, and merged below
+            trial = copy.deepcopy(cfg)
+            apply_options(trial, self.options)
+            require_sound_values(trial)
+        if self.length is not None:
+            set_length(cfg, self.length)
+        for phase in ('train', 'val', 'test'):
+            if loader := cfg.get(f'{phase}_dataloader'):
+                loader.num_workers = min(loader.num_workers, max(1, usable_cores() - 1))
+        cfg.train_dataloader.batch_size = self.batch or batch_size(cfg, images)
+        path = self._write(cfg)
+        cfg = load_config(str(path), str(self.out), 'none', self.options)
+        if self.options:
+            cfg.dump(path)
+        self.display.say(f'{LABELS[self.kind]} {self.student}: {images:,} images of {self.data}{remark}')
+        self._summarise(cfg, path, images)
+        if not self.dry_run:
+            self._train(cfg, path)
         return path
-    cfg.resume = bool(saved_checkpoints(out))
-    if cfg.resume:
-        cfg.load_from = None  # what the run began from; it goes on from its own last checkpoint
-    runner = build_runner(cfg)
-    runner.register_hook(TimeEstimateHook())
-    runner.train()
-    checkpoint = saved_checkpoints(out)[0]
-    print(f'\nDone: {checkpoint}, a checkpoint of {path}')
-    if kind == 'pretrain':
-        print(f'Next, for example: mvp-mm export timm {checkpoint} {out / "student.safetensors"}')
-    return path
+
+    def _write(self, cfg: Config) -> Path:
+        self.out.mkdir(parents=True, exist_ok=True)
+        path = self.out / f'{self.kind}.py'
+        temporary = self.out / f'.{self.kind}.{os.getpid()}.py'
+        cfg.dump(temporary)
+        os.replace(temporary, path)
+        return path
+
+    def _summarise(self, cfg: Config, path: Path, images: int) -> None:
+        batch, workers = cfg.train_dataloader.batch_size, cfg.train_dataloader.num_workers
+        total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+        step = f'{batch} images'
+        if total and not cfg.auto_scale_lr.get('enable', False):
+            by_iterations = 'max_iters' in cfg.train_cfg
+            plan = plan_total_batch(total, 1, batch, None if by_iterations else images // batch)
+            if plan.accumulation > 1:
+                step += f' x {plan.accumulation} accumulated iterations'
+            whose = f'the total batch of {self.source}'
+            step += f' = {total}, {whose}' if plan.keeps_recipe else f'; {whose} is {total}'
+        precision = cfg.optim_wrapper.get('precision', 'float32')
+        if precision == 'auto':
+            precision = automatic_precision(get_device())
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
+        facts = {
+            'config': f'{path}, from {self.source}',
+            'batch': step,
+            'machine': f'{device}, {precision}, {workers} loader worker{"s" * (workers != 1)}',
+        }
+        for name, text in facts.items():
+            self.display.say(f'  {name:<8} {text}')
+        if torch.cuda.device_count() > 1:
+            gpus = torch.cuda.device_count()
+            command = f'bash tools/dist_train.sh {path} {gpus} --work-dir {self.out} --resume'
+            self.display.say(f'This runs on one GPU. On all {gpus}: {command}')
+
+    def _train(self, cfg: Config, path: Path) -> None:
+        cfg.resume = bool(saved_checkpoints(self.out))
+        if cfg.resume:
+            cfg.load_from = None  # what the run began from; it goes on from its own last checkpoint
+        runner = build_runner(cfg)
+        self.display.say(f'  {"log":<8} {runner.log_dir}')
+        runner.register_hook(self.display)
+        runner.train()
+        checkpoint = saved_checkpoints(self.out)[0]
+        results = f' ({described(self.display.results)})' if self.display.results else ''
+        self.display.say(f'Done: {checkpoint}{results}')
+        if self.kind == 'pretrain':
+            weights = self.out / 'student.safetensors'
+            self.display.say(f'Next, for example: mvp-mm export timm {checkpoint} {weights}')
+        if self.kind == 'segment':
+            command = f'mvp-mm segment IMAGE --config {path} --checkpoint {checkpoint} --out pictures'
+            self.display.say(f'Next, for example: {command}')
 
 
 def set_length(cfg: Config, length: int) -> None:

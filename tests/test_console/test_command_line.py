@@ -113,6 +113,7 @@ def test_options_reach_the_config(monkeypatch, tmp_path):
         classes=None,
         iterations=None,
         image_suffix='.jpg',
+        verbose=False,
         options={'a.b': 1, 'c': [2, 3]},
     )
 

@@ -1,8 +1,5 @@
 """One line to a config, and to a run of it."""
 
-import logging
-from types import SimpleNamespace
-
 import pytest
 import torch
 from mmengine.config import Config
@@ -10,8 +7,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from PIL import Image
 
 import mvp_mm
-from mvp_mm.console.machine import batch_size, loader_workers
-from mvp_mm.console.time_estimate import TimeEstimateHook, in_words
+from mvp_mm.console.batch_size import batch_size
 from mvp_mm.console.training import set_length
 from mvp_mm.zoo import model_config
 
@@ -42,10 +38,16 @@ def test_pretrain_writes_what_it_runs_and_goes_on(image_folder, tmp_path, capsys
     assert cfg.train_dataloader.num_workers == 0 and cfg.train_cfg.max_epochs == 2
     first = torch.load(out / 'epoch_2.pth', weights_only=True)['state_dict']
     printed = capsys.readouterr().out
-    assert 'pretrain.py: 8 images; on this' in printed and '8 an iteration (the recipe: 16 a step)' in printed
-    (log,) = out.glob('*/*.log')
-    assert 'Estimated time' not in log.read_text()  # nothing was left
+    lines = printed.splitlines()
+    assert lines[0] == f'Pre-training vit-tiny: 8 images of {image_folder}, taught by {TEACHER}'
+    assert '  batch    8 images; the total batch of mvp/vittiny_debug.py is 16' in lines
+    assert printed.count('instead of the 16 of the recipe') == 1  # the engine's warning, once
+    assert [line[:16] for line in lines[-4:-2]] == ['epoch 1/2   50 %', 'epoch 2/2  100 %']
+    assert lines[-2] == f'Done: {out}/epoch_2.pth' and len(lines) < 12 and '\x1b' not in printed
     mvp_mm.pretrain(**how, epochs=3, options=options)
+    printed = capsys.readouterr().out
+    assert 'Resumed after iteration 2 of 3' in printed
+    assert printed.count("differs from the checkpoint's: train_cfg.max_epochs 2 -> 3") == 1
     second = torch.load(out / 'epoch_3.pth', weights_only=True)
     assert second['meta']['iter'] == 3
     assert any(not torch.equal(first[name], value) for name, value in second['state_dict'].items())
@@ -64,18 +66,6 @@ def test_pretrain_writes_what_it_runs_and_goes_on(image_folder, tmp_path, capsys
         schedule.step()
     rates = second['message_hub']['log_scalars']['train/lr']['log_history'].tolist()
     assert len(rates) == 3 and rates[2] == optimizer.param_groups[0]['lr'] != rates[1]
-
-
-@pytest.mark.parametrize('resumed,said', [(0, 1), (60, 1), (97, 0)])
-def test_time_is_estimated_once_and_not_of_nothing(resumed, said, caplog):
-    hook, logger = TimeEstimateHook(steps=3), logging.getLogger('estimate')
-    runner = SimpleNamespace(iter=resumed, max_iters=100, logger=logger)
-    with caplog.at_level(logging.INFO, 'estimate'):
-        for runner.iter in range(resumed, 100):  # noqa: B020
-            hook.after_train_iter(runner, 0)
-    assert [record.getMessage().startswith('Estimated time: ') for record in caplog.records] == said * [True]
-    if said:
-        assert f'for the {100 - resumed - 4} iterations that are left' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -159,8 +149,6 @@ def test_batches(monkeypatch):
     assert batch_size(base, 10**6, step) == 32 and tried == [256, 128, 64, 32]
     with pytest.raises(ValueError, match='cannot hold one image'):
         batch_size(base, 10**6, lambda batch: step(1000))
-    monkeypatch.setattr('mvp_mm.console.machine.usable_cores', lambda: 4)
-    assert [loader_workers(wanted) for wanted in (0, 1, 8)] == [0, 1, 3]
 
 
 def test_the_schedule_follows_the_length():
@@ -179,15 +167,6 @@ def test_the_schedule_follows_the_length():
     assert cfg.train_cfg.val_interval == 1600 and cfg.default_hooks.checkpoint.interval == 1600
     with pytest.raises(ValueError, match='expected 1 or more'):
         set_length(cfg, 0)
-
-
-def test_words():
-    assert [in_words(s) for s in (45, 700, 12000, 4 * 86400 + 3600)] == [
-        '45 s',
-        '12 min',
-        '3 h 20 min',
-        '4 days 1 h',
-    ]
 
 
 @pytest.mark.parametrize(
