@@ -112,7 +112,7 @@ def reference_tokens(generator, images):
 
 def test_paper_teacher_is_quick_gelu():
     generator = CLIPTargetGenerator(pretrained=None)
-    open_clips = load_clip_visual('ViT-B-16-quickgelu', None)  # the same random weights
+    open_clips = load_clip_visual('ViT-B-16-quickgelu', None)[0]  # the same random weights
     assert type(open_clips.transformer.resblocks[0].mlp.gelu).__name__ == 'QuickGELU'
     assert generator.teacher_patch_size == 16 and generator.teacher_image_size == (224, 224)
     assert len(generator.teacher.transformer.resblocks) == 12 and generator.out_channels == 512

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from mmpretrain.registry import MODELS
@@ -10,46 +11,48 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones.patch_embedding import embed_patches
-from .base import Grid, TargetGenerator
-from .clip_source import build_visual_without_weights, find_clip
+from .base import Grid, TargetGenerator, probe
+from .clip_source import find_clip
 from .clip_weights import find_weights, load_clip_visual
-from .probe import probe_unknown
 from .self_attention import use_simple_attention
 
 QUICK_GELU_FACTOR = 1.702  # OpenAI CLIP model.py
+SUGGESTION = (
+    'use an open_clip vision transformer with a CLS token, such as ViT-B-16-quickgelu, or '
+    'TimmTargetGenerator for timm networks'
+)
 
 
 @MODELS.register_module()
 class CLIPTargetGenerator(TargetGenerator):
     """CLS and patch tokens of any open_clip vision transformer, in the joint image–text space.
 
-    open_clip itself returns patch tokens without the projection; here every token goes through the
-    final norm and the projection, so that patches live in the language space too.
+    open_clip returns patch tokens without the projection; here every token passes the final norm and the
+    projection, so that patches live in the language space too.
 
     Args:
-        model_name: Name of an open_clip model, the path of an open_clip model config (``.json``), a folder
-            with ``open_clip_config.json`` and weights (also as ``local-dir:PATH``), or
-            ``hf-hub:owner/name``. Default ``'ViT-B-16-quickgelu'``: the paper's teacher, always B/16.
+        model_name: Name of an open_clip model, path of an open_clip model config (``.json``), folder with
+            ``open_clip_config.json`` and weights (also as ``local-dir:PATH``), or ``hf-hub:owner/name``.
+            Default ``'ViT-B-16-quickgelu'``: the paper's teacher, always B/16.
         pretrained: A tag that open_clip lists for the model (default ``'openai'``, the paper's), the
             path of a weight file in OpenAI's, open_clip's or safetensors format, or None for random
-            weights (tests and benchmarks only; a warning is logged). The weights of a folder or a
-            repository of the hub come with it: there the default, True and None mean those.
-        quick_gelu: Whether a local weight file's model was trained with QuickGELU. Default None: there is
-            a config file beside it, or it is OpenAI's own or one of ``tools/train_teacher.py``.
+            weights (tests and benchmarks only; logs a warning). A folder or a repository brings its own
+            weights: there the default, True and None mean those.
+        quick_gelu: Whether a local weight file's model was trained with QuickGELU. Not needed if a config
+            file lies beside it, or if it is OpenAI's own or from ``tools/train_teacher.py``.
         space: ``'joint'`` (default, the paper's: after the projection) or ``'hidden'`` (before it).
         cache_dir: Where downloads go. Default None: open_clip's own cache.
-        teacher_mean: Channel means of the images that the teacher was trained on, 0–1 scale. Default None:
-            what open_clip lists for the tag; for a weight file, ``preprocess_cfg`` of
-            ``open_clip_config.json`` beside it, of the model config, or what open_clip lists for the
-            model's tags; else OpenAI's.
-        teacher_std: Their channel standard deviations; likewise.
+        teacher_mean: Channel means of the teacher's training images, 0–1 scale. Default None: as open_clip
+            lists for the tag; for a weight file, ``preprocess_cfg`` of ``open_clip_config.json`` beside it,
+            of the model config, or what open_clip lists for the model's tags; else OpenAI's.
+        teacher_std: Channel standard deviations of the same images; found likewise.
         **kwargs: ``patch_size``, ``grid_matching``, ``dtype``, ``student_mean``, ``student_std``: see
             :class:`TargetGenerator`.
 
     Raises:
         ValueError: If the model is unknown or has no patch tokens (before any weights are downloaded),
-            QuickGELU does not fit the weights or cannot be told, or a weight file does not fit the model.
-        FileNotFoundError: If the tag is unknown or the weights cannot be had.
+            QuickGELU does not fit the weights or is unknown, or a weight file does not fit the model.
+        FileNotFoundError: If the tag is unknown or the weights cannot be downloaded.
     """
 
     def __init__(
@@ -65,7 +68,8 @@ class CLIPTargetGenerator(TargetGenerator):
     ) -> None:
         _require_space(space)
         self.space = space
-        visual = load_clip_visual(
+        visual: Any
+        visual, (mean, std) = load_clip_visual(
             model_name,
             pretrained,
             quick_gelu,
@@ -78,23 +82,19 @@ class CLIPTargetGenerator(TargetGenerator):
             teacher=visual,
             teacher_patch_size=_patch_size(visual),
             teacher_image_size=visual.image_size,
-            teacher_mean=visual.preprocess_cfg['mean'] if teacher_mean is None else teacher_mean,
-            teacher_std=visual.preprocess_cfg['std'] if teacher_std is None else teacher_std,
+            teacher_mean=mean if teacher_mean is None else teacher_mean,
+            teacher_std=std if teacher_std is None else teacher_std,
             can_resize_input=not hasattr(visual, 'trunk'),
             **kwargs,
         )
 
     def check(self, images: Tensor, tokens: Tensor) -> None:
-        """Entry 0 must be what open_clip itself calls the image embedding.
-
-        Raises:
-            ValueError: If it is not, because the network pools in a way this class does not know.
-        """
+        """Require that entry 0 is open_clip's own image embedding."""
         if self.space == 'joint':
             _require_joint(self.teacher, images, tokens)
 
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
-        """Eq. 7: tokens ``(B, 1 + h * w, D)`` of the teacher's last layer.
+        """Compute Eq. 7: tokens ``(B, 1 + h * w, D)`` of the teacher's last layer.
 
         Entry 0 is the image embedding: the CLS token, or the mean of the patch tokens for the few
         models that pool so.
@@ -102,35 +102,26 @@ class CLIPTargetGenerator(TargetGenerator):
         return _tokens(teacher, images, grid, self.space)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
-        """The attention of the last layer."""
-        return self.blocks(teacher)[-1].attn
+        """Return the attention of the last layer."""
+        return getattr(self.blocks(teacher)[-1], 'attn', None)
 
-    def blocks(self, teacher: nn.Module) -> nn.ModuleList:
-        """The layers, which :class:`TargetGenerator` may compile."""
+    def blocks(self, teacher: Any) -> nn.ModuleList:
+        """Return the layers, which :class:`TargetGenerator` may compile."""
         return teacher.trunk.blocks if hasattr(teacher, 'trunk') else teacher.transformer.resblocks
 
 
 def clip_width(
     model_name: str, pretrained: str | bool | None, space: str = 'joint', cache_dir: str | None = None
 ) -> int:
-    """Width of the targets of a :class:`CLIPTargetGenerator`, whose weights are not read.
+    """Return the width of a :class:`CLIPTargetGenerator`'s targets without reading its weights.
 
-    Args:
-        model_name: See :class:`CLIPTargetGenerator`; of ``hf-hub:`` only the config is downloaded.
-        pretrained: Likewise; a tag must be open_clip's, and a weight file must exist.
-        space: Likewise.
-        cache_dir: Likewise.
-
-    Returns:
-        D.
-
-    Raises:
-        ValueError: If the model is unknown or cannot serve.
-        FileNotFoundError: If its config, the tag or a weight file cannot be had.
+    Arguments and errors are those of the class; the tag or the weight file must exist.
     """
     _require_space(space)
     source = find_clip(model_name, cache_dir)
-    tokens = _require_tokens(build_visual_without_weights(source), model_name, space)
+    with torch.device('meta'):
+        visual = source.build()
+    tokens = _require_tokens(visual, model_name, space)
     find_weights(source, pretrained)
     return tokens.shape[-1]
 
@@ -141,36 +132,26 @@ def _require_space(space: str) -> None:
 
 
 @torch.no_grad()
-def _require_tokens(visual: nn.Module, model_name: str, space: str) -> Tensor:
-    """The tokens of a random image, if the network has such as :class:`CLIPTargetGenerator` needs."""
-    _refuse_pooled_tokens(visual, model_name)
+def _require_tokens(visual: Any, model_name: str, space: str) -> Tensor:
+    """Return the tokens of a random image, or refuse a network whose tokens cannot be targets."""
+    trunk = getattr(visual, 'trunk', None)
+    kind = f'its vision branch is a {"" if trunk is None else "timm "}{type(trunk or visual).__name__}'
+    lacks = ''
+    if getattr(trunk or visual, 'attn_pool', None) is not None:
+        lacks = f'pools its patch tokens by attention, so none of them lives in the joint space ({kind})'
+    elif trunk is not None and getattr(trunk, 'cls_token', None) is None:
+        lacks = f'has no CLS and patch tokens in one space ({kind} without CLS token)'
+    elif trunk is None and not hasattr(visual, 'class_embedding'):
+        lacks = f'has no patch tokens ({kind})'
+    elif trunk is None and len(set(visual.patch_size)) > 1:
+        lacks = f'has patches of {visual.patch_size} pixels: expected squares'
+    if lacks:
+        raise ValueError(f'{model_name} {lacks}: {SUGGESTION}')
     encode = partial(_tokens, space=space)
-    images, tokens = probe_unknown(encode, visual, _patch_size(visual), visual.image_size, model_name)
+    images, tokens = probe(encode, visual, _patch_size(visual), visual.image_size, model_name)
     if space == 'joint' and not tokens.is_meta:
         _require_joint(visual, images, tokens)
     return tokens
-
-
-def _refuse_pooled_tokens(visual: nn.Module, model_name: str) -> None:
-    use = (
-        'use an open_clip vision transformer with a CLS token, such as ViT-B-16-quickgelu, or '
-        'TimmTargetGenerator for timm networks'
-    )
-    network = getattr(visual, 'trunk', visual)
-    kind = f'its vision branch is a {"timm " if network is not visual else ""}{type(network).__name__}'
-    if getattr(network, 'attn_pool', None) is not None:
-        raise ValueError(
-            f'{model_name} pools its patch tokens by attention, so none of them lives in the joint space '
-            f'({kind}): {use}'
-        )
-    if network is visual and not hasattr(visual, 'class_embedding'):
-        raise ValueError(f'{model_name} has no patch tokens ({kind}): {use}')
-    if network is not visual and getattr(network, 'cls_token', None) is None:
-        raise ValueError(
-            f'{model_name} has no CLS and patch tokens in one space ({kind} without CLS token): {use}'
-        )
-    if network is visual and len(set(visual.patch_size)) > 1:
-        raise ValueError(f'{model_name} has patches of {visual.patch_size} pixels: expected squares; {use}')
 
 
 def _require_joint(visual: nn.Module, images: Tensor, tokens: Tensor) -> None:
@@ -181,18 +162,18 @@ def _require_joint(visual: nn.Module, images: Tensor, tokens: Tensor) -> None:
         )
 
 
-def _patch_size(visual: nn.Module) -> int:
+def _patch_size(visual: Any) -> int:
     return visual.trunk.patch_embed.feat_ratio() if hasattr(visual, 'trunk') else visual.patch_size[0]
 
 
 @torch.no_grad()
 def _fold_quick_gelu(visual: nn.Module) -> None:
-    """Let QuickGELU, ``x sigmoid(1.702 x)``, be one kernel: ``silu(y) / 1.702`` of ``y = 1.702 x``.
+    """Run QuickGELU, ``x sigmoid(1.702 x)``, as one kernel: ``silu(y) / 1.702`` of ``y = 1.702 x``.
 
-    The factors go into the weights around it, in float32; open_clip's own takes three passes and two buffers.
+    The factors go into the weights around it, in float32; open_clip's own takes three passes, two buffers.
     """
     for module in visual.modules():
-        mlp = getattr(module, 'mlp', None)
+        mlp: Any = getattr(module, 'mlp', None)
         if isinstance(getattr(mlp, 'gelu', None), QuickGELU):
             mlp.c_fc.weight.mul_(QUICK_GELU_FACTOR)
             mlp.c_fc.bias.mul_(QUICK_GELU_FACTOR)
@@ -200,40 +181,34 @@ def _fold_quick_gelu(visual: nn.Module) -> None:
             mlp.gelu = nn.SiLU(inplace=True)
 
 
-def _tokens(visual: nn.Module, images: Tensor, grid: Grid, space: str) -> Tensor:
-    encode = _timm_tokens if hasattr(visual, 'trunk') else _open_clip_tokens
-    return encode(visual, images, grid, project=space == 'joint')
+def _tokens(visual: Any, images: Tensor, grid: Grid, space: str) -> Tensor:
+    if not hasattr(visual, 'trunk'):
+        tokens = _open_clip_tokens(visual, images, grid)
+        return tokens @ visual.proj if space == 'joint' else tokens
+    trunk = visual.trunk
+    tokens = trunk.forward_features(images)
+    tokens = torch.cat([tokens[:, :1], tokens[:, trunk.num_prefix_tokens :]], dim=1)
+    tokens = trunk.fc_norm(_mean_first(tokens) if trunk.global_pool == 'avg' else tokens)
+    return visual.head(trunk.head(tokens)) if space == 'joint' else tokens
 
 
-def _open_clip_tokens(visual: nn.Module, images: Tensor, grid: Grid, project: bool) -> Tensor:
+def _open_clip_tokens(visual: Any, images: Tensor, grid: Grid) -> Tensor:
     tokens = embed_patches(images, visual.conv1).flatten(1, 2)
     cls = visual.class_embedding.to(tokens.dtype).expand(len(tokens), 1, -1)
     tokens = torch.cat([cls, tokens], dim=1) + _positions(visual, grid)
     tokens = visual.transformer(visual.ln_pre(tokens))
-    averages = visual.pool_type == 'avg'
-    if averages and visual.final_ln_after_pool:
-        tokens = _mean_first(tokens)
-    tokens = visual.ln_post(tokens)
-    if averages and not visual.final_ln_after_pool:
-        tokens = _mean_first(tokens)
-    return tokens @ visual.proj if project else tokens
-
-
-def _timm_tokens(visual: nn.Module, images: Tensor, grid: Grid, project: bool) -> Tensor:
-    trunk = visual.trunk
-    tokens = trunk.forward_features(images)
-    tokens = torch.cat([tokens[:, :1], tokens[:, trunk.num_prefix_tokens :]], dim=1)
-    if trunk.global_pool == 'avg':
-        tokens = _mean_first(tokens)
-    tokens = trunk.fc_norm(tokens)
-    return visual.head(trunk.head(tokens)) if project else tokens
+    if visual.pool_type != 'avg':
+        return visual.ln_post(tokens)
+    if visual.final_ln_after_pool:
+        return visual.ln_post(_mean_first(tokens))
+    return _mean_first(visual.ln_post(tokens))
 
 
 def _mean_first(tokens: Tensor) -> Tensor:
     return torch.cat([tokens[:, 1:].mean(1, keepdim=True), tokens[:, 1:]], dim=1)
 
 
-def _positions(visual: nn.Module, grid: Grid) -> Tensor:
+def _positions(visual: Any, grid: Grid) -> Tensor:
     positions = visual.positional_embedding
     own_grid = tuple(visual.grid_size)
     if grid == own_grid:

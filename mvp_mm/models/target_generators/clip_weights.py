@@ -1,9 +1,9 @@
-"""Load the vision branch of an open_clip model without ever running code out of a weight file, and
-never with the wrong activation or normalisation.
+"""Load the vision branch of an open_clip model, without running code from a weight file, and never with
+the wrong activation or normalisation.
 
-QuickGELU leaves no trace in weights, and with the wrong one the network runs but is numerically wrong. So
-it must be known: from the tag, from a config file beside the weights, from the metadata of this package's
-own files, from OpenAI's published sha256, or from the user. The mean and std of the images leave none either.
+Weights do not show whether they were trained with QuickGELU, and with the wrong activation the network runs
+but is numerically wrong. So it must be known: from the tag, a config file beside the weights, the metadata
+of this package's own files, OpenAI's published sha256, or the user. Likewise mean and std of the images.
 """
 
 import hashlib
@@ -23,14 +23,15 @@ from .clip_source import (
     WEIGHT_NAMES,
     CLIPSource,
     asks_for_quick_gelu,
-    build_visual,
-    build_visual_without_weights,
     download_from_hub,
     find_clip,
     read_config,
 )
 from .teacher_weights import (
-    require_fit,
+    Statistics,
+    by_statistics,
+    fill_strictly,
+    local_weights,
     same_random_weights,
     warn_of_other_statistics,
     warn_of_random_weights,
@@ -44,6 +45,7 @@ OPENAI_SHA256 = {
     'b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836': 'ViT-L-14-quickgelu',
     '3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02': 'ViT-L-14-336-quickgelu',
 }
+Config = dict[str, Any]
 
 
 def load_clip_visual(
@@ -52,58 +54,65 @@ def load_clip_visual(
     quick_gelu: bool | None = None,
     cache_dir: str | None = None,
     require: Callable[[nn.Module], object] | None = None,
-) -> nn.Module:
+) -> tuple[nn.Module, Statistics]:
     """Load the vision branch of an open_clip model, float32, on the CPU.
 
     Args:
-        model_name: See :class:`CLIPTargetGenerator`.
-        pretrained: Likewise; None gives the same random weights every time.
-        quick_gelu: What the user says about a local weight file, or None.
+        model_name: See :class:`CLIPTargetGenerator`, as for the other arguments.
+        pretrained: None gives the same random weights every time.
+        quick_gelu: Activation of a local weight file, if the user says so.
         cache_dir: Where downloads go.
-        require: Called with the network before its weights are looked for, first on the meta device and
-            then with random weights; raises if it cannot serve. Default None.
+        require: Called with the network on the meta device, and with random weights before a download;
+            raises if it cannot serve.
 
     Returns:
-        The vision branch; its ``preprocess_cfg`` holds mean and std on the 0–1 scale.
+        The vision branch, and mean and std of its training images, 0–1 scale.
 
     Raises:
         ValueError: See :class:`CLIPTargetGenerator`.
-        FileNotFoundError: If the weights cannot be had.
+        FileNotFoundError: If the weights cannot be found or downloaded.
     """
     source = find_clip(str(model_name), cache_dir)
     if require is not None:
-        require(build_visual_without_weights(source))
+        with torch.device('meta'):
+            visual = source.build()
+        require(visual)
     weights = find_weights(source, pretrained)
     openai_name = OPENAI_SHA256.get(_sha256(weights)) if isinstance(weights, Path) else None
-    _check_gelu(source, weights, quick_gelu, openai_name)
+    _require_activation(source, weights, quick_gelu, openai_name)
     with same_random_weights():
-        visual = build_visual(source)
-    visual.preprocess_cfg = _statistics(source, weights, openai_name)
+        visual = source.build()
+    statistics = _statistics(source, weights, openai_name)
     if require is not None:
         require(visual)
     if weights is None:
         warn_of_random_weights(source.name, 'a tag')
-        return visual
-    if not isinstance(weights, Path):
-        weights = _downloaded(source, weights, cache_dir)
-    _load_strictly(visual, _read_weights(weights), source.name, weights)
+        return visual, statistics
+    path = weights if isinstance(weights, Path) else _downloaded(source, weights, cache_dir)
+    prefix = 'visual.'
+    tensors = _read_weights(path)
+    if any(key.startswith(prefix) for key in tensors):
+        tensors = {
+            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+        }
+    fill_strictly(visual, tensors, path, source.name, prefix)
     if source.brings_weights:
-        print_log(f'The teacher {source.name} has the weights {weights}', logger='current')
-    return visual
+        print_log(f'The teacher {source.name} has the weights {path}', logger='current')
+    return visual, statistics
 
 
-def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | dict[str, Any] | None:
-    """Find the weights of an open_clip model; nothing is downloaded or read.
+def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | Config | None:
+    """Find the weights of an open_clip model, without downloading or reading them.
 
     Args:
         source: The model.
         pretrained: See :class:`CLIPTargetGenerator`.
 
     Returns:
-        A local file, what open_clip knows of a tag or of the repository, or None for random weights.
+        A local file, open_clip's entry of a tag or a repository, or None for random weights.
 
     Raises:
-        FileNotFoundError: If there is neither such a tag nor such a file.
+        FileNotFoundError: If there is no such tag or file.
         ValueError: If a folder holds several weight files.
     """
     if source.brings_weights and pretrained in (None, True, OPENAI):
@@ -111,13 +120,10 @@ def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | di
     if pretrained is None:
         return None
     name = str(pretrained)
-    if not source.brings_weights and open_clip.get_pretrained_cfg(source.name, name):
-        return dict(open_clip.get_pretrained_cfg(source.name, name), tag=name)
-    for path in (Path(name).expanduser(), source.folder and source.folder / name):
-        if path and path.is_file():
-            return path
-        if path and path.is_dir():
-            return weights_in(path, WEIGHT_NAMES)
+    if not source.brings_weights and (entry := open_clip.get_pretrained_cfg(source.name, name)):
+        return dict(entry, tag=name)
+    if path := local_weights(name, WEIGHT_NAMES, source.folder):
+        return path
     if source.brings_weights:
         raise FileNotFoundError(
             f'pretrained={pretrained!r} is no existing weight file. The weights of {source.name} come with '
@@ -130,98 +136,94 @@ def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | di
     )
 
 
-def _require_equal_gelu(source: CLIPSource, wanted: bool | None, who: str, hub: str = '') -> None:
-    of_model = source.has_quick_gelu
-    if wanted is None or wanted == of_model:
-        return
-    name = source.name
-    twin = name.removesuffix('-quickgelu') if of_model else f'{name}-quickgelu'
-    if source.file is None and twin != name and twin in open_clip.list_models():
-        use = f'use model_name={twin!r}'
-    elif source.file is None:
-        own = f'hf-hub:{hub.rstrip("/")}, whose config comes with its weights, or ' if hub else ''
-        use = (
-            f'open_clip has no {name} with quick_gelu={wanted}: use model_name={own}a model config (.json) '
-            f'of your own with "quick_gelu": {str(wanted).lower()}'
-        )
-    else:
-        use = f'set "quick_gelu": {str(wanted).lower()} in its model config'
-    raise ValueError(
-        f'QuickGELU mismatch: {name} has quick_gelu={of_model}, but {wanted} is what follows from {who}. '
-        f'It would run and be numerically wrong; {use}'
+def _require_activation(
+    source: CLIPSource, weights: Path | Config | None, quick_gelu: bool | None, openai_name: str | None
+) -> None:
+    """Require that the model has the activation its weights were trained with."""
+    known: dict[str, bool] = {}
+    if quick_gelu is not None:
+        known['model.target_generator.quick_gelu'] = bool(quick_gelu)
+    hub = ''
+    if isinstance(weights, dict) and 'tag' in weights:
+        known[f'the weights tagged {weights["tag"]!r}'] = bool(weights.get('quick_gelu', False))
+        hub = weights.get('hf_hub') or ''
+    elif isinstance(weights, Path):
+        if openai_name is not None:
+            known[f"OpenAI's published sha256 of {weights.name} ({openai_name})"] = True
+        if said := read_metadata(weights).get('quick_gelu'):
+            known[f'the metadata of {weights.name}'] = said.lower() == 'true'
+        for file, (config, _) in _configs_beside(source, weights).items():
+            known[f'the config file {file.name} beside it'] = asks_for_quick_gelu(config)
+        if not known:
+            raise ValueError(
+                f'{weights} does not tell whether its model was trained with QuickGELU (no config file '
+                "beside it, not OpenAI's own file): give model.target_generator.quick_gelu=True (OpenAI, "
+                'DFN, MetaCLIP weights) or False (most LAION and DataComp weights)'
+            )
+    for who, wanted in known.items():
+        if wanted != source.has_quick_gelu:
+            raise ValueError(
+                f'QuickGELU mismatch: {source.name} has quick_gelu={not wanted}, but {wanted} is what '
+                f'follows from {who}. It would run and be numerically wrong; '
+                + _other_model(source, wanted, hub)
+            )
+
+
+def _other_model(source: CLIPSource, quick_gelu: bool, hub: str) -> str:
+    """Advise how to get a model with the other activation."""
+    setting = f'"quick_gelu": {str(quick_gelu).lower()}'
+    if source.file is not None:
+        return f'set {setting} in its model config'
+    twin = f'{source.name}-quickgelu' if quick_gelu else source.name.removesuffix('-quickgelu')
+    if twin != source.name and twin in open_clip.list_models():
+        return f'use model_name={twin!r}'
+    own = f'hf-hub:{hub.rstrip("/")}, whose config comes with its weights, or ' if hub else ''
+    return (
+        f'open_clip has no {source.name} with quick_gelu={quick_gelu}: use model_name={own}a model config '
+        f'(.json) of your own with {setting}'
     )
 
 
-def _check_gelu(
-    source: CLIPSource,
-    weights: Path | dict[str, Any] | None,
-    quick_gelu: bool | None,
-    openai_name: str | None,
-) -> None:
-    _require_equal_gelu(source, quick_gelu, 'model.target_generator.quick_gelu')
-    if isinstance(weights, dict) and 'tag' in weights:
-        of_tag = bool(weights.get('quick_gelu', False))
-        who = f'the weights tagged {weights["tag"]!r}'
-        _require_equal_gelu(source, of_tag, who, weights.get('hf_hub', ''))
-    if not isinstance(weights, Path):
-        return
-    known = {}
-    if quick_gelu is not None:
-        known['model.target_generator.quick_gelu'] = quick_gelu
-    if openai_name is not None:
-        known[f"OpenAI's published sha256 of {weights.name} ({openai_name})"] = True
-    said = read_metadata(weights).get('quick_gelu')
-    if said is not None:
-        known[f'the metadata of {weights.name}'] = said.lower() == 'true'
-    for file, (config, _) in _configs_beside(source, weights).items():
-        known[f'the config file {file.name} beside it'] = asks_for_quick_gelu(config)
-    if not known:
-        raise ValueError(
-            f'{weights} does not tell whether its model was trained with QuickGELU (no config file beside '
-            "it, not OpenAI's own file): give model.target_generator.quick_gelu=True (OpenAI, DFN, MetaCLIP "
-            'weights) or False (most LAION and DataComp weights)'
-        )
-    for who, wanted in known.items():
-        _require_equal_gelu(source, bool(wanted), who)
-
-
-def _configs_beside(source: CLIPSource, weights: Path) -> dict[Path, tuple[dict, dict]]:
-    """The config files in the folder of a weight file that speak of it: ``model_cfg``, ``preprocess_cfg``."""
+def _configs_beside(source: CLIPSource, weights: Path) -> dict[Path, tuple[Config, Config]]:
+    """Read the config files of a weight file's folder that describe it: ``{file: (model, preprocess)}``."""
     files = [weights.parent / CONFIG_NAME, weights.with_suffix('.json')]
     if source.file is not None and source.file.resolve().parent == weights.resolve().parent:
         files.append(source.file)
     return {file: read_config(file) for file in dict.fromkeys(files) if file.is_file()}
 
 
-def _statistics(
-    source: CLIPSource, weights: Path | dict[str, Any] | None, openai_name: str | None
-) -> dict[str, Any]:
-    """``mean`` and ``std`` of the images that the weights were trained on, 0–1 scale."""
-    default = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+def _statistics(source: CLIPSource, weights: Path | Config | None, openai_name: str | None) -> Statistics:
+    """Find mean and std of the images that the weights were trained on, 0–1 scale."""
+    known: Config = {}
     if isinstance(weights, dict) and 'tag' in weights:
-        said = weights
-    elif openai_name is not None:
-        said = {}
-    else:
+        known = weights
+    elif openai_name is None:
         beside = _configs_beside(source, weights) if isinstance(weights, Path) else {}
-        said = next((said for _, said in beside.values() if said), source.preprocess)
-        if not said and source.file is None:
-            said = _statistics_of_tags(source, weights)
-    return {key: tuple(said.get(key) or value) for key, value in default.items()}
+        known = next((preprocess for _, preprocess in beside.values() if preprocess), source.preprocess)
+        if not known and source.file is None:
+            known = _statistics_of_tags(source, weights)
+    mean = known.get('mean') or open_clip.OPENAI_DATASET_MEAN
+    return tuple(mean), tuple(known.get('std') or open_clip.OPENAI_DATASET_STD)
 
 
-def _statistics_of_tags(source: CLIPSource, weights: Path | None) -> dict[str, Any]:
-    """What open_clip says of the weights that it lists for a model; of several sets the commonest."""
-    tags: dict[tuple, list[str]] = {}
-    for tag in open_clip.list_pretrained_tags_by_model(source.name):
-        config = open_clip.get_pretrained_cfg(source.name, tag)
-        if bool(config.get('quick_gelu', False)) == source.has_quick_gelu:
-            tags.setdefault((tuple(config['mean']), tuple(config['std'])), []).append(tag)
+def _statistics_of_tags(source: CLIPSource, weights: Path | Config | None) -> Config:
+    """Take the commonest mean and std of the weights that open_clip lists for a model."""
+    configs = {
+        tag: open_clip.get_pretrained_cfg(source.name, tag)
+        for tag in open_clip.list_pretrained_tags_by_model(source.name)
+    }
+    tags = by_statistics(
+        {
+            tag: config
+            for tag, config in configs.items()
+            if bool(config.get('quick_gelu', False)) == source.has_quick_gelu
+        }
+    )
     if not tags:
         return {}
-    mean, std = max(tags, key=lambda statistics: len(tags[statistics]))
-    if len(tags) > 1 and weights is not None:
-        warn_of_other_statistics(weights, source.name, (mean, std), tags)
+    mean, std = taken = max(tags, key=lambda statistics: len(tags[statistics]))
+    if isinstance(weights, Path):
+        warn_of_other_statistics(weights, source.name, taken, tags)
     return dict(mean=mean, std=std)
 
 
@@ -233,18 +235,17 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _downloaded(source: CLIPSource, config: dict[str, Any], cache_dir: str | None) -> Path:
+def _downloaded(source: CLIPSource, config: Config, cache_dir: str | None) -> Path:
     if source.hub is not None:
-        return Path(download_from_hub(source.hub, None, cache_dir))
+        return download_from_hub(source.hub, None, cache_dir)
     try:
         return Path(open_clip.factory.download_pretrained(config, cache_dir=cache_dir))
     except (OSError, RuntimeError, ValueError) as error:
         places = ' and '.join(f'{key} {config[key]}' for key in ('hf_hub', 'url') if config.get(key))
         raise FileNotFoundError(
             f'the weights {config["tag"]!r} of {source.name} could not be had. Without a network, copy the '
-            'file to this machine and give model.target_generator.pretrained=FILE (for other files than '
-            "OpenAI's own also "
-            'model.target_generator.quick_gelu=True or False); for a test with random weights give '
+            "file to this machine and give model.target_generator.pretrained=FILE (unless it is OpenAI's own "
+            'also model.target_generator.quick_gelu=True or False); for a test with random weights give '
             f'model.target_generator.pretrained=None. Tried the local cache, then {places}: '
             f'{first_line(error)}.'
         ) from None
@@ -260,16 +261,3 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             'a machine where you trust it'
         )
     return torch.jit.load(path, map_location='cpu').state_dict()
-
-
-def _load_strictly(visual: nn.Module, weights: dict[str, Tensor], name: str, path: Path) -> None:
-    own = visual.state_dict()
-    if any(key.startswith('visual.') for key in weights):
-        weights = {
-            key.removeprefix('visual.'): value for key, value in weights.items() if key.startswith('visual.')
-        }
-    require_fit(weights, own, path, name, prefix='visual.')
-    unexpected = next((key for key in weights if key not in own), None)
-    if unexpected is not None:
-        raise ValueError(f'{path} does not fit {name}: {name} has no visual.{unexpected}')
-    visual.load_state_dict({key: value.float() for key, value in weights.items()})

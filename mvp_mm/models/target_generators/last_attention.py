@@ -1,21 +1,19 @@
-"""The attention that a teacher's network pays, for looking at it: no part of training."""
+"""Recompute the attention of a teacher's network, to look at it."""
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 def attention_in_a_run(module: nn.Module, run: Callable[[], object]) -> Tensor:
-    """Compute what an attention module attends to while its network runs once.
-
-    A hook catches the input of the module, from which the probabilities are computed once more. The network
-    is not changed.
+    """Compute an attention module's probabilities while its network runs once, without changing it.
 
     Args:
         module: Self-attention with ``in_proj_weight`` (torch's ``MultiheadAttention`` and open_clip's own),
-            or one with ``fused_attn`` and ``attn_drop`` (timm), in eval mode.
+            or with ``fused_attn`` and ``attn_drop`` (timm), in eval mode.
         run: Runs the network.
 
     Returns:
@@ -39,8 +37,8 @@ def attention_in_a_run(module: nn.Module, run: Callable[[], object]) -> Tensor:
     return _of_timm(module, args, kwargs) if is_timms else _of_open_clip(module, args[0])
 
 
-def _of_open_clip(module: nn.Module, tokens: Tensor) -> Tensor:
-    """Probabilities of torch's attention, or of open_clip's with its optional norms; tokens ``(B, L, C)``."""
+def _of_open_clip(module: Any, tokens: Tensor) -> Tensor:
+    """Follow torch's attention, or open_clip's with its optional norms; tokens ``(B, L, C)``."""
     qkv = F.linear(tokens, module.in_proj_weight, module.in_proj_bias)
     query, key, _ = (part.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, -1))
     logit_scale = getattr(module, 'logit_scale', None)
@@ -54,8 +52,8 @@ def _of_open_clip(module: nn.Module, tokens: Tensor) -> Tensor:
     return (query @ key.transpose(-2, -1)).softmax(-1)
 
 
-def _of_timm(module: nn.Module, args: tuple, kwargs: dict) -> Tensor:
-    # A copy, because the fused path has to be switched off: it never holds the probabilities.
+def _of_timm(module: Any, args: tuple, kwargs: dict) -> Tensor:
+    # In a copy, because the fused kernel, which never holds the probabilities, has to be switched off.
     module = copy.deepcopy(module)
     module.fused_attn = False
     found: list[Tensor] = []

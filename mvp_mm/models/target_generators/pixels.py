@@ -1,4 +1,4 @@
-"""The image itself as the target: guidance without a teacher, to compare teachers with."""
+"""The image itself as the target: the baseline without a teacher."""
 
 import torch
 from mmpretrain.registry import MODELS
@@ -7,20 +7,20 @@ from torch.nn import functional as F
 
 from .base import Grid, TargetGenerator
 
-TYPICAL_GRID = 8  # any will do: it is only for the base class's first look at the shape of the targets
+TYPICAL_GRID = 8  # any size will do for the base class's probe
 VARIANCE_FLOOR = 1e-6  # MAE, norm_pix_loss
 
 
 @MODELS.register_module()
 class PixelTargetGenerator(TargetGenerator):
-    """The pixels of every patch, each patch with its own mean and variance taken out.
+    """Pixels of each patch, normalised by the patch's own mean and variance.
 
-    That is MAE's best target (``norm_pix_loss``); under MVP's cosine it is, up to a constant, MAE's mean
-    squared error. For CLS, which has no patch, the target is the whole image shrunk to one patch.
+    This is MAE's best target (``norm_pix_loss``); under MVP's cosine loss it equals MAE's mean squared error
+    up to a constant. The target for CLS is the whole image shrunk to one patch.
 
     Args:
-        **kwargs: ``patch_size``, ``dtype``, ``student_mean``, ``student_std``: see
-            :class:`TargetGenerator`.
+        patch_size: Side of the student's patches in pixels. Default 16.
+        **kwargs: ``dtype``, ``student_mean``, ``student_std``: see :class:`TargetGenerator`.
     """
 
     def __init__(self, patch_size: int = 16, **kwargs) -> None:
@@ -35,7 +35,7 @@ class PixelTargetGenerator(TargetGenerator):
         )
 
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
-        """``(B, 1 + h * w, 3 * p * p)``, the shrunk image first."""
+        """Return ``(B, 1 + h * w, 3 * p * p)``, the shrunk image first."""
         side = self.patch_size
         patches = F.unfold(images.float(), side, stride=side).transpose(1, 2)
         shrunk = F.adaptive_avg_pool2d(images.float(), side).flatten(1)

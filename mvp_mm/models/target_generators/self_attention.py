@@ -1,37 +1,34 @@
-"""The attention of open_clip's networks."""
+"""Faster attention on CUDA for open_clip's networks."""
+
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones.attention import self_attention
 
+MASKS = ('key_padding_mask', 'attn_mask', 'is_causal')
+
 
 class SelfAttention(nn.MultiheadAttention):
-    """torch's attention, but on CUDA whole self-attention goes the way of the student's.
+    """torch's attention, with the student's kernels for plain self-attention on CUDA.
 
-    torch's own way copies queries, keys and values there. On a CPU it is the faster one.
+    There torch's own copies queries, keys and values; on a CPU it is faster.
     """
 
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
-        need_weights: bool = True,
-        attn_mask: Tensor | None = None,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """As torch's."""
-        masks = key_padding_mask is not None or attn_mask is not None or is_causal
-        if query is key is value and not (masks or need_weights) and self._is_simple(query):
-            qkv = F.linear(query, self.in_proj_weight, self.in_proj_bias)
+    def forward(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`torch.nn.MultiheadAttention.forward`."""
+        is_plain = (
+            len(args) == 3
+            and args[0] is args[1] is args[2]
+            and not options.get('need_weights', True)
+            and not any(options.get(name) is not None and options[name] is not False for name in MASKS)
+        )
+        if is_plain and self._is_simple(args[0]):
+            qkv = F.linear(args[0], self.in_proj_weight, self.in_proj_bias)
             heads = self_attention(qkv, self.num_heads, None)
             return F.linear(heads, self.out_proj.weight, self.out_proj.bias), None
-        return super().forward(
-            query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
-        )
+        return super().forward(*args, **options)
 
     def _is_simple(self, tokens: Tensor) -> bool:
         return (
@@ -50,8 +47,8 @@ def _reads_in_place(tokens: Tensor) -> bool:
     return tokens.is_cuda
 
 
-def use_simple_attention(module: nn.Module) -> None:
-    """Make the attention of a network, where it is torch's own, :class:`SelfAttention`."""
-    for child in module.modules():
+def use_simple_attention(network: nn.Module) -> None:
+    """Replace torch's own attention in a network by :class:`SelfAttention`."""
+    for child in network.modules():
         if type(child) is nn.MultiheadAttention:
             child.__class__ = SelfAttention

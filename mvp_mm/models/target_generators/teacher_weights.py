@@ -1,24 +1,30 @@
-"""A teacher's weights: does a file fill it, and what stands in where there is none."""
+"""Weights of teachers: find a file, read what lies beside it, require that it fits, know its statistics."""
 
+import json
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...weights.read import require_finite
+from ...weights.locate import weights_in
+from ...weights.read import first_line, require_finite
 
 RANDOM_TEACHER_SEED = 0
+OTHER_SCALE = 10  # above any mean or std of the 0–1 scale, below those of the 0–255 scale
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
 
 
 @contextmanager
 def same_random_weights() -> Iterator[None]:
-    """Initialise what is built inside the same way every time, and leave the process's draws alone.
+    """Initialise networks built inside always alike, without touching the process's random state.
 
-    So a later test of a checkpoint meets the random teacher that it was trained with.
+    Testing a checkpoint then uses the random teacher it was trained with.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_TEACHER_SEED)
@@ -26,7 +32,7 @@ def same_random_weights() -> Iterator[None]:
 
 
 def warn_of_random_weights(model_name: str, real: str) -> None:
-    """Say loudly that a teacher is random, and what ``pretrained`` would make it a real one."""
+    """Warn that a teacher is random; ``real`` is a ``pretrained`` that would load its weights."""
     print_log(
         f'The teacher {model_name} has RANDOM weights (pretrained=None). This is for tests and benchmarks: '
         'a student trained from it learns nothing of use. Give model.target_generator.pretrained '
@@ -36,20 +42,84 @@ def warn_of_random_weights(model_name: str, real: str) -> None:
     )
 
 
-def warn_of_other_statistics(
-    weights: Path, model_name: str, taken: tuple[tuple, tuple], known: dict[tuple[tuple, tuple], list[str]]
-) -> None:
-    """Say which mean and std are taken for a weight file that does not tell, where other weights have others.
+def local_weights(pretrained: str, names: Sequence[str], folder: Path | None = None) -> Path | None:
+    """Find a weight file on this machine.
 
     Args:
-        weights: The file.
-        model_name: The network.
-        taken: The mean and std that are taken.
-        known: The tags that each mean and std is known of.
+        pretrained: A file, or a folder that holds one; relative paths are looked up in ``folder`` as well.
+        names: Usual file names of such weights, best first.
+        folder: The model's own folder, if any.
+
+    Returns:
+        The file, or None if there is none.
+
+    Raises:
+        FileNotFoundError: If a folder holds no weights.
+        ValueError: If a folder holds several weight files.
     """
+    given = Path(pretrained).expanduser()
+    for path in (given,) if folder is None else (given, folder / given):
+        if path.is_file():
+            return path
+        if path.is_dir():
+            return weights_in(path, names)
+    return None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: If it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:  # UnicodeDecodeError as well
+        raise ValueError(f'{path} is no JSON: {first_line(error)}') from None
+
+
+def require_statistics(values: Any, name: str, scale: int = 1) -> tuple[float, ...]:
+    """Check the mean or the standard deviation of three channels.
+
+    Args:
+        values: The numbers.
+        name: Their name, for the message; a standard deviation's ends with ``std``.
+        scale: Value of a white pixel, 1 or 255.
+
+    Raises:
+        ValueError: If they are not three finite numbers, a standard deviation is not above 0, or numbers of
+            the 0–1 scale are clearly of the other one.
+    """
+    is_std = name.endswith('std')
+    expected = f'expected three {"numbers above 0" if is_std else "numbers"}, of the 0-{scale} scale'
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise ValueError(f'{name}={values!r}: {expected}') from None
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)) or (is_std and min(numbers) <= 0):
+        raise ValueError(f'{name}={values!r}: {expected}')
+    if scale == 1 and max(map(abs, numbers)) > OTHER_SCALE:
+        raise ValueError(f'{name}={values!r}: {expected}; divide them by 255')
+    return numbers
+
+
+def by_statistics(configs: Mapping[str, Mapping[str, Any]]) -> dict[Statistics, list[str]]:
+    """Group weight tags by the ``mean`` and ``std`` in their configs."""
+    tags: dict[Statistics, list[str]] = {}
+    for tag, config in configs.items():
+        tags.setdefault((tuple(config['mean']), tuple(config['std'])), []).append(tag)
+    return tags
+
+
+def warn_of_other_statistics(
+    weights: Path, model_name: str, taken: Statistics, tags: dict[Statistics, list[str]]
+) -> None:
+    """Warn that a weight file's mean and std are a guess, if the model's weights have several."""
+    if len(tags) < 2:
+        return
     others = '; '.join(
-        f'{", ".join(tags)}: mean {mean}, std {std}'
-        for (mean, std), tags in known.items()
+        f'{", ".join(names)}: mean {mean}, std {std}'
+        for (mean, std), names in tags.items()
         if (mean, std) != taken
     )
     print_log(
@@ -62,16 +132,16 @@ def warn_of_other_statistics(
 
 
 def require_fit(
-    weights: dict[str, Tensor], own: dict[str, Tensor], path: Path, model_name: str, prefix: str = ''
+    weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, model_name: str, prefix: str = ''
 ) -> None:
-    """Check that a file fills every entry of a network with finite numbers.
+    """Require that a file fills every entry of a network with finite numbers.
 
     Args:
-        weights: What the file holds.
+        weights: The file's tensors.
         own: The network's state dict.
         path: The file, for the message.
         model_name: The network, for the message.
-        prefix: What the names start with in the file, for the message.
+        prefix: Prefix of the names in the file, for the message.
 
     Raises:
         ValueError: If an entry is missing, has another shape or is not finite; names the first one.
@@ -85,3 +155,24 @@ def require_fit(
                 f'expected {tuple(value.shape)}. Give the model_name that the file was made with'
             )
     require_finite({f'{prefix}{key}': weights[key] for key in own}, path)
+
+
+def fill_strictly(
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    path: Path,
+    model_name: str,
+    prefix: str = '',
+    required: str = '',
+) -> None:
+    """Fill a whole network from a file; see :func:`require_fit`.
+
+    Args:
+        required: The network must have all of the file's entries whose names start so.
+    """
+    own = network.state_dict()
+    require_fit(weights, own, path, model_name, prefix)
+    unexpected = next((key for key in weights if key.startswith(required) and key not in own), None)
+    if unexpected is not None:
+        raise ValueError(f'{path} does not fit {model_name}, which has no {prefix}{unexpected}')
+    network.load_state_dict({key: weights[key].float() for key in own})

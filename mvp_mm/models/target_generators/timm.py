@@ -1,7 +1,6 @@
 """Targets from a timm vision transformer: DINO (paper Table 5), DINOv2, DINOv3, MAE and others."""
 
 import difflib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,23 +14,21 @@ from torch import Tensor, nn
 
 from ...weights.locate import weights_in
 from ...weights.read import first_line, read_tensors
-from .base import Grid, TargetGenerator
-from .probe import probe_unknown
+from .base import Grid, TargetGenerator, probe
 from .teacher_weights import (
-    require_fit,
+    Statistics,
+    by_statistics,
+    fill_strictly,
+    local_weights,
+    read_json,
     same_random_weights,
     warn_of_other_statistics,
     warn_of_random_weights,
 )
 
 CONFIG_NAME = 'config.json'
-WEIGHT_NAMES = (
-    'model.safetensors',
-    'pytorch_model.bin',
-    'pytorch_model.pth',
-    'model.pth',
-)  # timm's and the hub's
-
+# timm's and the hub's file names, best first
+WEIGHT_NAMES = ('model.safetensors', 'pytorch_model.bin', 'pytorch_model.pth', 'model.pth')
 LOCAL = 'local-dir:'
 HUB = ('hf-hub:', 'hf_hub:')
 QUICK_GELU_NOTE = 'natively QuickGELU'  # timm's own note of a weight tag
@@ -43,31 +40,30 @@ QUICK_GELU_TAGS = ('vit_base_patch16_clip_224.dfn2b',)
 class TimmTargetGenerator(TargetGenerator):
     """Normalised last-layer tokens of any timm vision transformer with a CLS token.
 
-    There is no language space here, so nothing is projected (paper Table 5). Register tokens are left
-    out.
+    There is no language space here, so nothing is projected (paper Table 5). Register tokens are left out.
 
     Args:
-        model_name: timm name, with or without a weight tag, a folder with timm's ``config.json`` and weights
+        model_name: timm name, with or without a weight tag, folder with timm's ``config.json`` and weights
             (also as ``local-dir:PATH``), or ``hf-hub:owner/name``. Default ``'vit_base_patch16_224.dino'``
             (Table 5).
         pretrained: True (default) for timm's weights of that name, the path of a weight file, or None
-            for random weights (tests and benchmarks only; a warning is logged).
-        quick_gelu: Whether a local weight file's model was trained with QuickGELU, where timm has the
-            architecture with both activations. Default None: the tag in ``model_name`` or a ``config.json``
+            for random weights (tests and benchmarks only; logs a warning).
+        quick_gelu: Whether a local weight file's model was trained with QuickGELU, if timm has the
+            architecture with both activations. Not needed if the tag in ``model_name`` or a ``config.json``
             beside the file says so.
         cache_dir: Where downloads go. Default None: timm's own cache.
-        model_args: Further arguments of timm's ``create_model``, such as ``img_size``, ``patch_size``,
-            ``embed_dim``, ``depth``, for a network that is no standard one. Default None.
-        teacher_mean: Channel means of the images that the teacher was trained on, 0–1 scale. Default None:
-            those of timm's weight tag, or of ``config.json`` beside a weight file.
-        teacher_std: Their channel standard deviations; likewise.
+        model_args: More arguments for timm's ``create_model``, such as ``img_size``, ``patch_size``,
+            ``embed_dim``, ``depth``, for a non-standard network. Default None.
+        teacher_mean: Channel means of the teacher's training images, 0–1 scale. Default None: those of
+            timm's weight tag, or of ``config.json`` beside a weight file.
+        teacher_std: Channel standard deviations of the same images; found likewise.
         **kwargs: ``patch_size``, ``grid_matching``, ``dtype``, ``student_mean``, ``student_std``: see
             :class:`TargetGenerator`.
 
     Raises:
         ValueError: If the model or its tag is unknown, it has no CLS or no patch tokens (before any weights
-            are downloaded), QuickGELU cannot be told, or a weight file does not fit it.
-        FileNotFoundError: If the weights cannot be had.
+            are downloaded), the use of QuickGELU is unknown, or a weight file does not fit.
+        FileNotFoundError: If the weights cannot be found or downloaded.
     """
 
     def __init__(
@@ -82,12 +78,16 @@ class TimmTargetGenerator(TargetGenerator):
         **kwargs,
     ) -> None:
         source = _TimmSource(str(model_name), cache_dir, dict(model_args or {}))
-        file = _weight_file(source, pretrained)
-        statistics = _statistics(source, file, told=teacher_mean is not None and teacher_std is not None)
+        file = source.find_weights(pretrained)
+        mean: Sequence[float] = ()
+        std: Sequence[float] = ()
+        if teacher_mean is None or teacher_std is None:
+            mean, std = source.statistics(file)
         source.choose_activation(file, quick_gelu)
+        teacher: Any
         if file is not None:
             teacher = source.create()
-            _load_strictly(teacher, file, source.name)
+            _load(teacher, file, source.name)
         elif pretrained is None:
             warn_of_random_weights(source.name, 'True')
             with same_random_weights():
@@ -98,64 +98,48 @@ class TimmTargetGenerator(TargetGenerator):
             teacher=teacher,
             teacher_patch_size=_patch_size(teacher),
             teacher_image_size=_image_size(teacher),
-            teacher_mean=statistics['mean'] if teacher_mean is None else teacher_mean,
-            teacher_std=statistics['std'] if teacher_std is None else teacher_std,
+            teacher_mean=mean if teacher_mean is None else teacher_mean,
+            teacher_std=std if teacher_std is None else teacher_std,
             can_resize_input=getattr(teacher, 'dynamic_img_size', False),
             **kwargs,
         )
 
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
-        """``(B, 1 + h * w, D)``: CLS and patch tokens after the final norm."""
+        """Return ``(B, 1 + h * w, D)``: CLS and patch tokens after the final norm."""
         return _tokens(teacher, images, grid)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
-        """The attention of the last layer that CLS takes part in, where the network has such."""
+        """Return the attention of the last layer that CLS takes part in, if any."""
         for name in ('cls_attn_blocks', 'blocks_token_only', 'blocks'):  # XCiT's, CaiT's, everyone's
-            if getattr(teacher, name, None):
-                return getattr(getattr(teacher, name)[-1], 'attn', None)
+            if layers := getattr(teacher, name, None):
+                return getattr(layers[-1], 'attn', None)
         return None
 
     def blocks(self, teacher: nn.Module) -> nn.ModuleList | list:
-        """The layers, which :class:`TargetGenerator` may compile."""
+        """Return the layers, which :class:`TargetGenerator` may compile."""
         return getattr(teacher, 'blocks', [])
 
 
 def timm_width(model_name: str, pretrained: bool | str | None = True, cache_dir: str | None = None) -> int:
-    """Width of the targets of a :class:`TimmTargetGenerator`, whose weights are not read.
+    """Return the width of a :class:`TimmTargetGenerator`'s targets without reading its weights.
 
-    Args:
-        model_name: See :class:`TimmTargetGenerator`; of ``hf-hub:`` only the config is downloaded.
-        pretrained: Likewise; a weight file must exist.
-        cache_dir: Likewise.
-
-    Returns:
-        D.
-
-    Raises:
-        ValueError: If the model or its tag is unknown, or it cannot serve.
-        FileNotFoundError: If its config or a weight file cannot be had.
+    Arguments and errors are those of the class; a weight file must exist.
     """
     source = _TimmSource(model_name, cache_dir, {})
-    _weight_file(source, pretrained)
+    source.find_weights(pretrained)
     return source.width
 
 
 class _TimmSource:
-    """A timm model that can serve, and where it comes from.
+    """A timm model that can serve as a teacher, and where it comes from; arguments as for the generator."""
 
-    Args:
-        model_name: See :class:`TimmTargetGenerator`.
-        cache_dir: Likewise.
-        model_args: Likewise.
-    """
-
-    def __init__(self, model_name: str, cache_dir: str | None, model_args: dict) -> None:
+    def __init__(self, model_name: str, cache_dir: str | None, model_args: dict[str, Any]) -> None:
         if model_name in ('', LOCAL, *HUB):
             raise ValueError(f'model_name={model_name!r} names no model')
         self.name = model_name
         self.cache_dir = cache_dir
         self.model_args = model_args
-        self.folder = None
+        self.folder: Path | None = None
         self.is_hub = model_name.startswith(HUB)
         path = Path(model_name.removeprefix(LOCAL)).expanduser()
         is_architecture = timm.is_model(model_name.split('.')[0])
@@ -167,27 +151,25 @@ class _TimmSource:
                 )
         elif not self.is_hub:
             _require_known(model_name)
-        network = self._created_on_meta()
-        _require_tokens(network, model_name)
-        tokens = probe_unknown(_tokens, network, _patch_size(network), _image_size(network), model_name)[1]
-        self.width = tokens.shape[-1]
-        self.config = network.pretrained_cfg
-        self.architecture = self.config['architecture']
+        with torch.device('meta'):
+            network: Any = self.create().eval()
+        if getattr(network, 'cls_token', None) is None:
+            lacks = 'CLS token' if hasattr(network, 'num_prefix_tokens') else 'patch tokens'
+            raise ValueError(
+                f'{model_name} has no {lacks} to learn from (it is a {type(network).__name__}): use a vision '
+                'transformer with a CLS token, such as vit_base_patch16_224.dino'
+            )
+        _, tokens = probe(_tokens, network, _patch_size(network), _image_size(network), model_name)
+        self.width: int = tokens.shape[-1]
+        self.config: dict[str, Any] = network.pretrained_cfg
+        self.architecture: str = self.config['architecture']
         self.has_quick_gelu = any(type(module).__name__ == 'QuickGELU' for module in network.modules())
-        # timm fills in a default tag; what a file holds is known only if somebody named it.
-        self.tag = (
-            self.config.get('tag') or '' if self.folder or self.is_hub else model_name.partition('.')[2]
-        )
+        # timm fills in a default tag; only a tag given by name says what a file holds.
+        named = self.folder is None and not self.is_hub
+        self.tag: str = model_name.partition('.')[2] if named else self.config.get('tag') or ''
 
     def create(self, pretrained: bool = False) -> nn.Module:
-        """Create the network.
-
-        Args:
-            pretrained: Whether with timm's weights.
-
-        Raises:
-            FileNotFoundError: If they cannot be had.
-        """
+        """Create the network, with timm's weights if ``pretrained``."""
         arguments = dict(num_classes=0, pretrained=pretrained, cache_dir=self.cache_dir, **self.model_args)
         try:
             try:
@@ -197,17 +179,14 @@ class _TimmSource:
         except OSError as error:
             if self.folder is not None:
                 raise
-            raise FileNotFoundError(self._how_to_have(error)) from None
-        except Exception as error:  # whatever an unknown config, or what timm downloaded, makes it raise
+            raise FileNotFoundError(self._advice(error)) from None
+        except Exception as error:  # an unknown config or a download makes timm raise anything
             if pretrained:
-                raise FileNotFoundError(self._how_to_have(error)) from error
+                raise FileNotFoundError(self._advice(error)) from error
             raise ValueError(f'timm cannot build {self.name}: {first_line(error)}') from error
 
-    def _created_on_meta(self) -> nn.Module:
-        with torch.device('meta'):
-            return self.create().eval()
-
-    def _how_to_have(self, error: Exception) -> str:
+    def _advice(self, error: Exception) -> str:
+        """Say how to obtain what could not be downloaded."""
         if self.is_hub:
             return (
                 f'{self.name} could not be had. Without a network, copy the repository to a folder on this '
@@ -222,24 +201,44 @@ class _TimmSource:
             f'{None if config is None else config.hf_hub_id or config.url}: {first_line(error)}.'
         )
 
+    def find_weights(self, pretrained: bool | str | None) -> Path | None:
+        """Return the local weight file, or None if there is none to read here."""
+        if pretrained is True and self.folder is not None:
+            return weights_in(self.folder, WEIGHT_NAMES)
+        if pretrained is None or pretrained is True:
+            return None
+        path = local_weights(str(pretrained), WEIGHT_NAMES)
+        if path is None:
+            raise FileNotFoundError(
+                f'pretrained={pretrained!r} is no existing weight file; give True for the weights that timm '
+                f'lists for {self.name}, or the path of a file'
+            )
+        return path
+
+    def statistics(self, file: Path | None) -> Statistics:
+        """Find mean and std of the images that the weights were trained on, 0–1 scale."""
+        taken = (tuple(self.config['mean']), tuple(self.config['std']))
+        if file is None or self.tag or self.folder or 'pretrained_cfg_overlay' in self.model_args:
+            return taken
+        beside = _config_beside(file)
+        if 'mean' in beside and 'std' in beside:
+            return beside['mean'], beside['std']
+        names = timm.list_pretrained(f'{self.architecture}.*')
+        configs = {name: timm.get_pretrained_cfg(name) for name in names}
+        tags = by_statistics({name: config.to_dict() for name, config in configs.items() if config})
+        warn_of_other_statistics(file, self.name, taken, tags)
+        return taken
+
     def choose_activation(self, file: Path | None, quick_gelu: bool | None) -> None:
-        """Build with QuickGELU where the weights were trained with it; they themselves do not tell.
-
-        Args:
-            file: The weight file, if there is one.
-            quick_gelu: What the user says.
-
-        Raises:
-            ValueError: If it cannot be told.
-        """
+        """Build with QuickGELU if the weights were trained with it, which they themselves do not show."""
         if 'act_layer' in self.model_args or (self.has_quick_gelu and quick_gelu is None):
             return
-        twin = self.architecture.replace('_clip_', '_clip_quickgelu_')
+        trained: str | None = None
         if self.tag or file is None:
             trained = f'{self.architecture}.{self.tag or self.config.get("tag")}'
-        else:
-            beside = _config_beside(file)
-            trained = f'{beside["architecture"]}.{beside.get("tag") or ""}' if beside else None
+        elif beside := _config_beside(file):
+            trained = f'{beside["architecture"]}.{beside.get("tag") or ""}'
+        twin = self.architecture.replace('_clip_', '_clip_quickgelu_')
         if quick_gelu is None and trained is None and timm.is_model(twin) and twin != self.architecture:
             raise ValueError(
                 f'{file} does not tell whether its {self.architecture} was trained with QuickGELU: give '
@@ -250,15 +249,8 @@ class _TimmSource:
         wanted = _trained_with_quick_gelu(trained) if quick_gelu is None else quick_gelu
         if wanted != self.has_quick_gelu:
             self.model_args['act_layer'] = 'quick_gelu' if wanted else 'gelu'
-            who = 'model.target_generator.quick_gelu' if quick_gelu is not None else f'the weights {trained}'
+            who = f'the weights {trained}' if quick_gelu is None else 'model.target_generator.quick_gelu'
             print_log(f'{self.name}: {self.model_args["act_layer"]} follows from {who}', logger='current')
-
-
-def _trained_with_quick_gelu(name: str | None) -> bool:
-    if name is None or '_quickgelu_' in name or name in QUICK_GELU_TAGS:
-        return name is not None
-    notes = timm.get_pretrained_cfg(name).notes if timm.is_model_pretrained(name) else ()
-    return any(QUICK_GELU_NOTE in note for note in notes or ())
 
 
 def _require_known(model_name: str) -> None:
@@ -275,16 +267,14 @@ def _require_known(model_name: str) -> None:
         raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
 
 
-def _require_tokens(teacher: nn.Module, model_name: str) -> None:
-    if getattr(teacher, 'cls_token', None) is None:
-        lacks = 'CLS token' if hasattr(teacher, 'num_prefix_tokens') else 'patch tokens'
-        raise ValueError(
-            f'{model_name} has no {lacks} to learn from (it is a {type(teacher).__name__}): use a vision '
-            'transformer with a CLS token, such as vit_base_patch16_224.dino'
-        )
+def _trained_with_quick_gelu(name: str | None) -> bool:
+    if name is None or '_quickgelu_' in name or name in QUICK_GELU_TAGS:
+        return name is not None
+    config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
+    return config is not None and any(QUICK_GELU_NOTE in note for note in config.notes or ())
 
 
-def _tokens(teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
+def _tokens(teacher: Any, images: Tensor, grid: Grid) -> Tensor:
     tokens = teacher.forward_features(images)
     # Networks that pool before they norm keep the final norm in fc_norm.
     norm = getattr(teacher, 'fc_norm', None)
@@ -293,73 +283,31 @@ def _tokens(teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
     return torch.cat([tokens[:, :1], tokens[:, getattr(teacher, 'num_prefix_tokens', 1) :]], dim=1)
 
 
-def _patch_size(teacher: nn.Module) -> int:
+def _patch_size(teacher: Any) -> int:
     if hasattr(getattr(teacher, 'patch_embed', None), 'feat_ratio'):
         return teacher.patch_embed.feat_ratio()
     return teacher.feature_info[-1]['reduction']
 
 
-def _image_size(teacher: nn.Module) -> tuple[int, int]:
+def _image_size(teacher: Any) -> Sequence[int]:
     own = getattr(getattr(teacher, 'patch_embed', None), 'img_size', None)
-    return tuple(own or teacher.pretrained_cfg['input_size'][-2:])
-
-
-def _weight_file(source: _TimmSource, pretrained: bool | str | None) -> Path | None:
-    """The local weight file, or None where there is nothing to read here."""
-    if pretrained is None or (pretrained is True and source.folder is None):
-        return None
-    if pretrained is True:
-        return weights_in(source.folder, WEIGHT_NAMES)
-    path = Path(str(pretrained)).expanduser()
-    if path.is_dir():
-        return weights_in(path, WEIGHT_NAMES)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'pretrained={pretrained!r} is no existing weight file; give True for the weights that timm '
-            f'lists for {source.name}, or the path of a file'
-        )
-    return path
+    return own or teacher.pretrained_cfg['input_size'][-2:]
 
 
 def _config_beside(file: Path) -> dict[str, Any]:
-    """timm's ``config.json`` in the folder of a weight file: what it says of the weights, or nothing."""
+    """Read what timm's ``config.json`` in the folder of a weight file says about the weights, if any."""
     path = file.parent / CONFIG_NAME
-    try:
-        config = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f'{path} is no JSON: {first_line(error)}') from None
+    config = read_json(path) if path.is_file() else None
     if not isinstance(config, dict) or 'architecture' not in config:
         return {}
     return {'architecture': config['architecture'], **config.get('pretrained_cfg', config)}
 
 
-def _statistics(source: _TimmSource, file: Path | None, told: bool) -> dict[str, Any]:
-    """``mean`` and ``std`` of the images that the weights were trained on, 0–1 scale."""
-    config = source.config
-    if told or file is None or source.tag or source.folder or 'pretrained_cfg_overlay' in source.model_args:
-        return config
-    beside = _config_beside(file)
-    if 'mean' in beside and 'std' in beside:
-        return beside
-    tags: dict[tuple, list[str]] = {}
-    for name in timm.list_pretrained(f'{source.architecture}.*'):
-        of_tag = timm.get_pretrained_cfg(name)
-        tags.setdefault((tuple(of_tag.mean), tuple(of_tag.std)), []).append(name)
-    if len(tags) > 1:
-        warn_of_other_statistics(file, source.name, (tuple(config['mean']), tuple(config['std'])), tags)
-    return config
-
-
-def _load_strictly(teacher: nn.Module, path: Path, model_name: str) -> None:
+def _load(teacher: nn.Module, path: Path, model_name: str) -> None:
     """Fill every parameter from the file; timm itself would leave missing ones random."""
     weights = read_tensors(path)
     # The family's own translation of older and original formats.
     translate = getattr(sys.modules[type(teacher).__module__], 'checkpoint_filter_fn', None)
     if translate is not None:
         weights = translate(weights, teacher)
-    own = teacher.state_dict()
-    require_fit(weights, own, path, model_name)
-    deeper = next((key for key in weights if key.startswith('blocks.') and key not in own), None)
-    if deeper is not None:
-        raise ValueError(f'{path} does not fit {model_name}, which has no {deeper}')
-    teacher.load_state_dict({key: weights[key] for key in own})
+    fill_strictly(teacher, weights, path, model_name, required='blocks.')
