@@ -15,7 +15,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mvp_mm.engine.optim.layer_decay import MVPOptimWrapperConstructor
+from mvp_mm.engine.optim.mvp_optim_wrapper_constructor import MVPOptimWrapperConstructor
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'upernet' / 'vitb16_ade20k_160k_512x512.py'
 SIDE = 512

@@ -30,9 +30,9 @@ from .loops.evaluator_loop import EvaluatorLoop
 from .loops.exact_epoch_loop import ExactEpochLoop
 from .loops.exact_iter_loop import ExactIterLoop
 from .mvp_runner import MVPRunner
-from .optim.layer_decay import MVPOptimWrapperConstructor
 from .optim.linear_probe_optim_wrapper_constructor import LinearProbeOptimWrapperConstructor
 from .optim.mvp_optim_wrapper import MVPOptimWrapper
+from .optim.mvp_optim_wrapper_constructor import MVPOptimWrapperConstructor
 from .optim.total_batch import TotalBatchPlan, plan_total_batch
 
 __all__ = [

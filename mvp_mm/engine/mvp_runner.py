@@ -1,16 +1,14 @@
 """The runner behind this package's tools."""
 
 import copy
-import logging
 import os
 from collections import Counter
-from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.logging import MessageHub, MMLogger
+from mmengine.logging import MessageHub
 from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
@@ -39,9 +37,6 @@ from .loops.evaluator_loop import use_evaluators
 from .loops.exact_loops import exact_loop
 from .optim.freed_memory import keep_freed_memory
 from .optim.total_batch import keep_total_batch
-
-# Least level of what new runners write to the screen; their log files hold everything.
-SCREEN_LEVEL: ContextVar[int] = ContextVar('screen_level', default=logging.NOTSET)
 
 
 @RUNNERS.register_module()
@@ -100,16 +95,6 @@ class MVPRunner(ResumableRunner):
         super()._init_model_weights()
         if self.rank > 0 and not self._randomness_cfg.get('diff_rank_seed', False):
             set_random_seed(self.seed + self.rank)
-
-    def build_logger(
-        self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs: Any
-    ) -> MMLogger:
-        """Build the logger; the screen shows what reaches :data:`SCREEN_LEVEL`."""
-        logger = super().build_logger(log_level, log_file, **kwargs)
-        for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler):
-                handler.setLevel(max(handler.level, SCREEN_LEVEL.get()))
-        return logger
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Build a message hub that does not wait for every loss."""

@@ -1,4 +1,4 @@
-"""Validate one model in all processes, where batch normalisation keeps statistics in each."""
+"""Validate with the same batch normalisation in all processes."""
 
 import torch.distributed
 from mmengine.dist import is_distributed
@@ -10,12 +10,11 @@ from torch.nn.modules.batchnorm import _NormBase
 
 @HOOKS.register_module()
 class BroadcastStatisticsHook(Hook):
-    """Give every process the first one's running statistics before validation.
+    """Broadcast the first process's running statistics before validation.
 
-    Plain BatchNorm counts in each process only what that process sees (SyncBN does not), so each would
-    validate its part of the images with another model. The first process's are those that a checkpoint
-    holds; so the figures are those of the checkpoint, and they do not depend on when a run was resumed,
-    as they would if MMEngine's ``SyncBuffersHook`` averaged.
+    Plain BatchNorm (unlike SyncBN) sees only its own process's images, so each process would validate another
+    model. The first process's statistics are the ones in the checkpoint; so the metrics are the checkpoint's,
+    and do not depend on restarts, as they would with MMEngine's averaging ``SyncBuffersHook``.
     """
 
     def before_val_epoch(self, runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""A model and its data have the same classes, or the run does not begin."""
+"""Check that a model and its data have the same classes."""
 
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
@@ -12,15 +12,15 @@ HEADS = ('head', 'decode_head', 'auxiliary_head')  # mmpretrain's, and mmseg's t
 class ClassCountHook(Hook):
     """Compare the heads' number of classes with the datasets', before training and testing.
 
-    For classification and segmentation. The heads' number stays what the config says, because an ImageNet
-    folder that lacks a class should be an error and not a smaller classifier.
+    The heads follow the config, not the data: an ImageNet folder that lacks a class should be an error and
+    not a smaller classifier.
 
     Raises:
         ValueError: If they differ, or training and validation images have different classes.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Check the training images, and those of validation, which would be read an epoch later only."""
+        """Check the images of training and of validation, which would be read an epoch later only."""
         train = runner.train_dataloader.dataset
         self._check(runner, train)
         if runner.val_loop is None:
@@ -48,12 +48,13 @@ class ClassCountHook(Hook):
         heads = {name: getattr(getattr(model, name, None), 'num_classes', None) for name in HEADS}
         classes = dataset.metainfo.get('classes') or ()
         wrong = {name: number for name, number in heads.items() if number not in (None, len(classes))}
-        if wrong:
-            names = ', '.join(map(str, classes[:3])) + (', ...' if len(classes) > 3 else '')
-            options = ' '.join(f'model.{name}.num_classes={len(classes)}' for name in wrong)
-            outputs = next(iter(wrong.values()))
-            raise ValueError(
-                f'the images have {len(classes)} classes ({names}), and the head has {outputs}: add '
-                f'--cfg-options {options}, or, if the images should have {outputs} classes, complete the '
-                f'{"folder" if "head" in wrong else "metainfo of the datasets"}'
-            )
+        if not wrong:
+            return
+        names = ', '.join(map(str, classes[:3])) + (', ...' if len(classes) > 3 else '')
+        options = ' '.join(f'model.{name}.num_classes={len(classes)}' for name in wrong)
+        outputs = next(iter(wrong.values()))
+        raise ValueError(
+            f'the images have {len(classes)} classes ({names}), and the head has {outputs}: add '
+            f'--cfg-options {options}, or, if the images should have {outputs} classes, complete the '
+            f'{"folder" if "head" in wrong else "metainfo of the datasets"}'
+        )

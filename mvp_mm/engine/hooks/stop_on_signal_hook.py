@@ -21,23 +21,22 @@ from ..checkpoint.safe_checkpoint_hook import SafeCheckpointHook
 from ..distributed.collectives import DelayedAllReduce, all_reduce
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Whether the training process is leaving, and means what it sends to the workers it still has.
+# Set at exit: workers then obey the first signal.
 _leaving = multiprocessing.RawValue('b', 0)
 
 
 @HOOKS.register_module()
 class StopOnSignalHook(Hook):
-    """On SIGTERM or SIGINT, save a checkpoint after the optimiser step at hand and end the run.
+    """On SIGTERM or SIGINT, save a checkpoint after the current optimiser step and end the run.
 
-    What a pre-empted job of a cluster gets, and what Ctrl-C sends. A validation is broken off, and made up
-    for when the run goes on. It is enough that one process gets the signal: all agree after each step, and
-    act one step later together, or in the last one at once. A second signal ends the process at once. Workers
-    of the loaders outlive a signal that is sent to all processes of a job. The exit status is 128 plus the
-    number of the signal.
+    Clusters send the first to a pre-empted job, Ctrl-C the second. A validation is interrupted, and repeated
+    when the run resumes. One process that gets the signal is enough: all agree after each step, and act
+    together one step later, or at once in the last one. A second signal ends the process at once. Loader
+    workers outlive a signal sent to all processes of a job. The exit status is 128 plus the signal's number.
 
     Args:
-        merge_seconds: What comes within so many seconds of the first signal is the same request, because
-            clusters and torchrun pass one on in several ways. Default 2.
+        merge_seconds: Signals within this time of the first one are the same request, because clusters and
+            torchrun pass one on in several ways. Default 2.
 
     Raises:
         SystemExit: While training, after the checkpoint.
@@ -49,7 +48,7 @@ class StopOnSignalHook(Hook):
         self.merge_seconds = merge_seconds
         self._received = 0
         self._since = 0.0
-        self._previous: dict = {}
+        self._previous: dict[int, Any] = {}
         self._agreement = DelayedAllReduce('max')
 
     def before_train(self, runner: Runner) -> None:
@@ -57,7 +56,7 @@ class StopOnSignalHook(Hook):
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning('Training runs in a thread: SIGTERM and SIGINT end it without a checkpoint')
             return
-        # Called before workers are ended, also where this process is another one's child and has no atexit.
+        # Runs before workers are ended, also in a child process of multiprocessing, which has no atexit.
         multiprocessing.util.Finalize(None, setattr, (_leaving, 'value', 1), exitpriority=100)
         self._received = 0
         self._agreement = DelayedAllReduce('max')
@@ -69,9 +68,9 @@ class StopOnSignalHook(Hook):
                 loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn, _leaving)
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Stop if a process was told to."""
+        """Stop if any process was told to."""
         number = self._agreement.exchange(self._received)
         if self.is_last_train_iter(runner):
             number = max(number, self._agreement.settle())
@@ -79,11 +78,11 @@ class StopOnSignalHook(Hook):
             self._stop(runner, number, runner.iter + 1)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Note how many batches every process has, because they agree after each of these."""
+        """Count the batches that every process has, because they agree after each of these."""
         self._common_batches = all_reduce(len(runner.val_loop.dataloader), 'min')
 
     def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: object = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Stop in a validation that is part of training."""
         in_training = self._previous and batch_idx < self._common_batches
@@ -91,12 +90,12 @@ class StopOnSignalHook(Hook):
             self._stop(runner, number, runner.iter)
 
     def after_train(self, runner: Runner) -> None:
-        """Give the signals back."""
+        """Restore the signals' handlers."""
         self._agreement.settle()
         self.restore_signals()
 
     def restore_signals(self) -> None:
-        """Let the signals do what they did before."""
+        """Let signals do what they did before."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
@@ -104,9 +103,12 @@ class StopOnSignalHook(Hook):
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if not self._received:
             self._received, self._since = number, time.monotonic()
-            if self._speaks:  # os.write, because a signal may come in the middle of a print
-                told = f'\n{signal.Signals(number).name}: saving a checkpoint after this step, then the run '
-                os.write(2, f'{told}ends; a second signal ends it at once\n'.encode())
+            if self._speaks:  # os.write, because a signal may interrupt a print
+                name = signal.Signals(number).name
+                message = (
+                    f'\n{name}: saving a checkpoint after this step, then the run ends; a second signal '
+                )
+                os.write(2, f'{message}ends it at once\n'.encode())
         elif time.monotonic() - self._since >= self.merge_seconds:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
@@ -119,22 +121,21 @@ class StopOnSignalHook(Hook):
             saved = f'{hook.last_ckpt} is saved; go on from it with --resume (mvp-mm: the same command)'
         else:
             saved = 'its checkpoint could not be written (see above)'
-        runner.logger.warning(
-            f'Stopped by {signal.Signals(number).name} after {iteration} iterations: {saved}'
-        )
+        name = signal.Signals(number).name
+        runner.logger.warning(f'Stopped by {name} after {iteration} iterations: {saved}')
         self.restore_signals()
         raise SystemExit(128 + number)
 
 
 def _begin_worker(then: Callable[[int], None] | None, leaving: Any, worker: int) -> None:
-    """Set up a loader's worker: a first signal is the training process's affair, unless that sends it."""
+    """Set up a loader's worker: it ignores a first signal, unless the training process is leaving."""
     signals = 0
 
     def receive(number: int, frame: FrameType | None) -> None:
         nonlocal signals
         signals += 1
         if leaving.value:
-            os._exit(0)  # of any other status torch would complain
+            os._exit(0)  # torch complains of any other status
         if signals > 1:
             os._exit(128 + number)
 

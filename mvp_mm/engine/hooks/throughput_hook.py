@@ -1,7 +1,8 @@
-"""Images a second and host memory, beside the loss."""
+"""Log images per second and host memory."""
 
 import resource
 import sys
+from typing import Any
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -11,20 +12,19 @@ from mmengine.runner import Runner
 
 @HOOKS.register_module()
 class ThroughputHook(Hook):
-    """Log ``images_per_second`` (all processes together) and ``host_memory`` (this process, MiB).
+    """Log ``images_per_second`` (all processes, data loading included) and ``host_memory`` (peak, MiB).
 
-    The rate is that of the whole iteration, data loading included. MMEngine itself logs the time left
-    and, on a GPU, the device memory.
+    MMEngine itself logs the time left and, on a GPU, the device memory.
     """
 
     priority = 'NORMAL'  # registered after MMEngine's timer, before its logger
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Record both values."""
         seconds = runner.message_hub.get_scalar('train/time').current()
-        # not of the inputs: those of several views a sample are a list of views
+        # not of the inputs, which are a list of views where a sample has several
         samples = data_batch.get('data_samples') or data_batch['inputs']
         images = len(samples) * get_world_size()
         runner.message_hub.update_scalar('train/images_per_second', images / seconds)

@@ -1,4 +1,4 @@
-"""Keep what a step that could not be made was made from."""
+"""Keep the batch of a step that could not be made."""
 
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ LISTED = 8
 
 
 def sample_names(batch: Any) -> list[str]:
-    """Path, or else index, of each sample of a batch that has OpenMMLab's samples."""
+    """Return the path, or else the index, of each of OpenMMLab's samples in a batch."""
     samples = batch.get('data_samples') if isinstance(batch, dict) else None
     known = [sample for sample in samples or [] if isinstance(sample, BaseDataElement)]
     return [str(sample.get('img_path', sample.get('sample_idx', 'without a name'))) for sample in known]
 
 
 def keep_bad_batch(runner: Runner, batch: Any, names: list[str], reason: str) -> str:
-    """Save a batch and the weights that it was too much for, as plain data.
+    """Save a batch and the present weights, as plain data.
 
     Args:
         runner: The runner.
@@ -45,13 +45,13 @@ def keep_bad_batch(runner: Runner, batch: Any, names: list[str], reason: str) ->
     try:
         with atomic_write(path) as temporary:
             torch.save(content, temporary)
-    except (OSError, RuntimeError) as error:  # torch's word for a full disk is RuntimeError
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         return f'{told} The last batch could not be saved ({error}).'
     return f'{told} The last batch, and the weights, are in {path}.'
 
 
 def _as_data(value: Any) -> Any:
-    """A batch without OpenMMLab's classes, on the CPU: a file of a GPU's tensors opens only where one is."""
+    """Convert OpenMMLab's samples to dicts, and move tensors to the CPU for machines without a GPU."""
     if isinstance(value, BaseDataElement):
         return _as_data(value.to_dict())
     if isinstance(value, dict):

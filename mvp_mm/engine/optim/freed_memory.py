@@ -1,26 +1,23 @@
-"""Keep what a step frees for the next step, instead of giving it back to the system."""
+"""Keep the memory that a step frees for the next step."""
 
 import ctypes
 import sys
 
-# Of glibc's <malloc.h>.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
-NEVER = 2**31 - 1
-# No buffer in a mapping of its own, and no end of the heap given back.
-KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER}
-# Where glibc's own thresholds come to lie in a process that frees large buffers.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's <malloc.h>
+# No buffer in a mapping of its own, and never give back the end of the heap.
+KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}
+# Where glibc's own thresholds settle in a process that frees large buffers.
 GIVE_BACK = {M_MMAP_MAX: 65536, M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 64 * 2**20}
 
 
 def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees.
 
-    glibc maps each large buffer anew and unmaps it afterwards, so that a training step on a CPU spends
-    part of its time on getting the same pages, zeroed, again and again (docs/performance.md). The memory in
-    use stays at its peak until the process ends.
+    glibc maps and unmaps each large buffer anew, so a training step on a CPU spends part of its time getting
+    the same zeroed pages again (docs/performance.md). Memory use stays at its peak until the process ends.
 
     Returns:
-        Whether it took effect, which it does with glibc only.
+        Whether it took effect, which needs glibc.
     """
     return _set(KEEP)
 
@@ -29,7 +26,7 @@ def give_back_freed_memory() -> bool:
     """Undo :func:`keep_freed_memory`, and give back what is free now.
 
     Returns:
-        Whether it took effect, which it does with glibc only.
+        Whether it took effect, which needs glibc.
     """
     done = _set(GIVE_BACK)
     if done:

@@ -1,9 +1,10 @@
-"""Mixed precision without a loss scaler, and steps that a bad number cannot spoil."""
+"""Mixed precision without a loss scaler, and a guard against non-finite steps."""
 
 import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -19,35 +20,34 @@ from ...hardware import automatic_precision, has_native_bf16
 
 @OPTIM_WRAPPERS.register_module()
 class MVPOptimWrapper(OptimWrapper):
-    """MMEngine's optimiser wrapper with bf16 on CUDA and CPU, and a guard against non-finite steps.
+    """MMEngine's optimiser wrapper with bf16 on CUDA and CPU, which skips non-finite steps.
 
-    bf16 has float32's range, so it needs no loss scaling; MMEngine's AMP wrapper scales all the same,
-    and refuses a CPU. A step whose loss or gradient is not finite is skipped on every rank alike (the
-    gradient norm after the all-reduce decides), counted and reported.
+    bf16 has float32's range, so it needs no loss scaling; MMEngine's AMP wrapper scales all the same, and
+    refuses a CPU. A step whose loss or gradient is not finite is skipped on every rank alike (the gradient
+    norm after the all-reduce decides), counted and reported.
 
     Args:
-        precision: ``'auto'`` (default: bf16 on a CUDA device that has it, else float32),
-            ``'bfloat16'`` or ``'float32'``.
+        precision: ``'auto'`` (default: bf16 on a CUDA device that has it, else float32), ``'bfloat16'`` or
+            ``'float32'``.
         max_skipped_steps: Steps skipped in a row before the run stops. Default 20.
-        sharded: Whether each process has a part of every gradient, as under FSDP; the norm is then taken over
-            all processes. Default False.
-        **kwargs: ``optimizer``, ``accumulative_counts``, ``clip_grad``: see MMEngine's
-            ``OptimWrapper``.
+        sharded: Whether each process holds a shard of every gradient, as under FSDP; the norm is then taken
+            over all processes. Default False.
+        **kwargs: ``optimizer``, ``accumulative_counts``, ``clip_grad``: see MMEngine's ``OptimWrapper``.
 
     Raises:
-        ValueError: If ``precision`` is none of the above, or gradients that are sharded are to be clipped
-            otherwise than by their norm.
+        ValueError: If ``precision`` is none of the above, or sharded gradients are to be clipped otherwise
+            than by their norm.
         FloatingPointError: While training, after ``max_skipped_steps`` skipped steps in a row;
-            :class:`MVPRunner` adds which samples there were, and keeps the batch.
+            :class:`MVPRunner` adds the samples, and keeps the batch.
     """
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         precision: str = 'auto',
         max_skipped_steps: int = 20,
         sharded: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         if precision not in ('auto', 'bfloat16', 'float32'):
@@ -66,14 +66,14 @@ class MVPOptimWrapper(OptimWrapper):
                 logger='current',
                 level=logging.WARNING,
             )
-        if sharded and self.clip_grad_kwargs and self.clip_grad_kwargs.keys() != {'max_norm'}:
+        if sharded and not self._clips_by_max_norm():
             raise ValueError('sharded gradients are clipped by clip_grad=dict(max_norm=...) only')
         self.precision = precision
         self.sharded = sharded
         self.max_skipped_steps = max_skipped_steps
         self.skipped_in_a_row = 0
         self.skipped_steps = 0
-        # Of the last step, until it is read: norm on the CPU, when that is there, iteration, learning rate.
+        # Unread outcome of the last step: norm on the CPU, when it is there, iteration, learning rate.
         self._unread: tuple[Tensor, torch.cuda.Event | None, int, float] | None = None
         self._last_skip = ''
 
@@ -91,42 +91,49 @@ class MVPOptimWrapper(OptimWrapper):
     def scale_loss(self, loss: Tensor) -> Tensor:
         """Divide by the accumulation; a non-finite loss makes every gradient NaN.
 
-        So that the gradient norm, which all ranks share after the all-reduce, tells of it without
-        another synchronisation. The factor is exactly 1 for a finite loss.
+        So the gradient norm, which all ranks share after the all-reduce, tells of it without another
+        synchronisation. The factor is exactly 1 for a finite loss.
         """
         return super().scale_loss(loss * (1 + 0 * loss.detach()))
 
-    def step(self, **kwargs) -> None:
+    def step(self, **kwargs: Any) -> None:
         """Clip, then step or skip.
 
-        On CUDA a fused optimiser itself clips, and skips, by the norm on the device; what became of the step
-        is read when the next one is due, so that the CPU does not wait.
+        On CUDA a fused optimiser clips and skips by the norm on the device; the outcome is read when the next
+        step is due, so that the CPU does not wait.
         """
-        self._settle()
+        self._read_outcome()
         if self._decides_on_device():
             self._step_on_device(**kwargs)
-            if (
-                self.skipped_in_a_row + 1 >= self.max_skipped_steps
-            ):  # perhaps the last: while its batch is there
-                self._settle()
+            if self.skipped_in_a_row + 1 >= self.max_skipped_steps:  # perhaps the last: keep its batch
+                self._read_outcome()
         else:
-            norm = self._clipped_norm()
+            norm = self._clip()
             if math.isfinite(norm):
                 self.optimizer.step(**kwargs)
-            self._note(norm, self._inner_count, self.optimizer.param_groups[0]['lr'])
-        self._require_progress()
+            self._record(norm, self._inner_count, self.optimizer.param_groups[0]['lr'])
+        if self.skipped_in_a_row >= self.max_skipped_steps:
+            raise FloatingPointError(
+                f'{self._last_skip} Training stops after {self.max_skipped_steps} skipped steps in a row '
+                '(optim_wrapper.max_skipped_steps). Lower the learning rate, or resume from an earlier '
+                'checkpoint.'
+            )
 
     def state_dict(self) -> dict:
-        """MMEngine's, with the numbers of skipped steps."""
-        self._settle()
+        """Return MMEngine's state, with the numbers of skipped steps."""
+        self._read_outcome()
         return dict(super().state_dict(), skipped=[self.skipped_in_a_row, self.skipped_steps])
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take what :meth:`state_dict`, or MMEngine's wrapper, gave."""
+        """Load the state of this wrapper, or of MMEngine's."""
         self._unread = None
         state_dict = dict(state_dict)
         self.skipped_in_a_row, self.skipped_steps = state_dict.pop('skipped', (0, 0))
         super().load_state_dict(state_dict)
+
+    def _clips_by_max_norm(self) -> bool:
+        """Whether gradients are clipped by ``max_norm`` alone, or not at all."""
+        return not self.clip_grad_kwargs or self.clip_grad_kwargs.keys() == {'max_norm'}
 
     def _decides_on_device(self) -> bool:
         """Whether the optimiser takes a factor for the gradients, and a reason to skip, as tensors."""
@@ -134,40 +141,39 @@ class MVPOptimWrapper(OptimWrapper):
         return (
             _waits_for_device(groups[0]['params'][0])
             and not self.sharded
-            and not (self.clip_grad_kwargs and self.clip_grad_kwargs.keys() != {'max_norm'})
-            and not (self.clip_grad_kwargs and self.grad_name != 'grad_norm')
+            and self._clips_by_max_norm()
             and getattr(self.optimizer, '_step_supports_amp_scaling', False)
             and all(group.get('fused') for group in groups)
         )
 
-    def _step_on_device(self, **kwargs) -> None:
-        params = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
-        norm = get_total_norm([p.grad for p in params])
-        # The gradients are divided by a tensor (torch's clipping has the same 1e-6), or left as they are.
+    def _step_on_device(self, **kwargs: Any) -> None:
+        norm = get_total_norm(self._gradients())
+        # torch divides the gradients by this tensor, with the 1e-6 of its own clipping
         limit = self.clip_grad_kwargs['max_norm'] if self.clip_grad_kwargs else None
         scale = None if limit is None else torch.where(norm > limit, (norm + 1e-6) / limit, 1.0)
-        self.optimizer.grad_scale, self.optimizer.found_inf = scale, (~norm.isfinite()).float()
+        optimizer: Any = self.optimizer
+        optimizer.grad_scale, optimizer.found_inf = scale, (~norm.isfinite()).float()
         try:
-            self.optimizer.step(**kwargs)
+            optimizer.step(**kwargs)
         finally:
-            del self.optimizer.grad_scale, self.optimizer.found_inf
+            del optimizer.grad_scale, optimizer.found_inf
         on_host = norm.to('cpu', non_blocking=True)
-        there = torch.cuda.Event() if norm.is_cuda else None
-        if there is not None:
-            there.record()
-        self._unread = (on_host, there, self._inner_count, self.optimizer.param_groups[0]['lr'])
+        arrived = torch.cuda.Event() if norm.is_cuda else None
+        if arrived is not None:
+            arrived.record()
+        self._unread = (on_host, arrived, self._inner_count, optimizer.param_groups[0]['lr'])
 
-    def _settle(self) -> None:
-        """Read what became of the last step, if that is not known yet."""
+    def _read_outcome(self) -> None:
+        """Record the last step's outcome, if it is still on the device."""
         if self._unread is None:
             return
-        (on_host, there, iteration, rate), self._unread = self._unread, None
-        if there is not None:
-            there.synchronize()
-        self._note(float(on_host), iteration, rate)
+        (on_host, arrived, iteration, rate), self._unread = self._unread, None
+        if arrived is not None:
+            arrived.synchronize()
+        self._record(float(on_host), iteration, rate)
 
-    def _note(self, norm: float, iteration: int, rate: float) -> None:
-        """Count and report a step that was made, or skipped because of its norm."""
+    def _record(self, norm: float, iteration: int, rate: float) -> None:
+        """Count and report a step, made or skipped by its gradient norm."""
         if math.isfinite(norm):
             self.skipped_in_a_row = 0
             self.message_hub.update_scalar('train/grad_norm', norm)
@@ -183,41 +189,26 @@ class MVPOptimWrapper(OptimWrapper):
         if self.skipped_steps:
             self.message_hub.update_scalar('train/skipped_steps', self.skipped_steps)
 
-    def _require_progress(self) -> None:
-        if self.skipped_in_a_row >= self.max_skipped_steps:
-            raise FloatingPointError(
-                f'{self._last_skip} Training stops after {self.max_skipped_steps} skipped steps in a row '
-                '(optim_wrapper.max_skipped_steps). Lower the learning rate, or resume from an earlier '
-                'checkpoint.'
-            )
-
-    def _clipped_norm(self) -> float:
-        """Total norm of the gradients before clipping."""
-        params = [p for group in self.optimizer.param_groups for p in group['params']]
-        params = [p for p in params if p.grad is not None]
+    def _clip(self) -> float:
+        """Clip the gradients; return their total norm before."""
+        settings = self.clip_grad_kwargs or {}
+        total = get_total_norm(self._gradients(), settings.get('norm_type', 2.0))
         if self.sharded:
-            return self._clipped_norm_of_shards(params)
-        settings = dict(self.clip_grad_kwargs or {})
-        by_norm = settings and self.grad_name == 'grad_norm'
-        kind = {'norm_type': settings['norm_type']} if by_norm and 'norm_type' in settings else {}
-        total = get_total_norm([p.grad for p in params], **kind)
+            square = total.square()
+            all_reduce(square)
+            total = square.sqrt()
         norm = float(total)
-        if by_norm:
-            # Most steps are within the limit, and need no pass over the gradients.
-            if not norm <= settings['max_norm']:
-                clip_grads_with_norm_(params, settings['max_norm'], total)
-        elif settings:
-            self.clip_func(params, **settings)
+        parameters = [p for group in self.optimizer.param_groups for p in group['params']]
+        if 'max_norm' not in settings:
+            if settings:
+                self.clip_func([p for p in parameters if p.grad is not None], **settings)
+        elif not norm <= settings['max_norm']:  # most steps are within, and need no pass over the gradients
+            clip_grads_with_norm_(parameters, settings['max_norm'], total)
         return norm
 
-    def _clipped_norm_of_shards(self, params: list[nn.Parameter]) -> float:
-        """The same where each process has a part of every gradient."""
-        square = get_total_norm([p.grad for p in params]).square()
-        all_reduce(square)
-        norm = square.sqrt()
-        if self.clip_grad_kwargs:
-            clip_grads_with_norm_(params, self.clip_grad_kwargs['max_norm'], norm)
-        return float(norm)
+    def _gradients(self) -> list[Tensor]:
+        groups = self.optimizer.param_groups
+        return [p.grad for group in groups for p in group['params'] if p.grad is not None]
 
 
 def _waits_for_device(parameter: nn.Parameter) -> bool:
