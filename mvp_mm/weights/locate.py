@@ -1,5 +1,6 @@
 """Find a weight file: a path, a folder, an http(s) address or a file of the Hugging Face hub."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
@@ -9,6 +10,13 @@ import torch
 WEIGHT_SUFFIXES = ('.safetensors', '.bin', '.pt', '.pth')
 # transformers' names of the weight file in a folder that it saves.
 FOLDER_FILES = ('model.safetensors', 'pytorch_model.bin')
+OFFLINE = ('MVP_MM_OFFLINE', 'HF_HUB_OFFLINE')
+
+
+def offline() -> bool:
+    """Return whether ``MVP_MM_OFFLINE=1`` or ``HF_HUB_OFFLINE=1`` forbids the network."""
+    true = ('1', 'on', 'yes', 'true')  # as huggingface_hub reads its variable
+    return any(os.environ.get(name, '').lower() in true for name in OFFLINE)
 
 
 def local_path(checkpoint: str | Path) -> Path:
@@ -54,8 +62,9 @@ def hub_file(address: str) -> Path:
     owner, name, file = (*path.split('/', 2), '', '')[:3]
     if not file:
         raise FileNotFoundError(f'{address} names no file: expected hf://owner/name/file or ...@revision')
+    options = dict(revision=revision or None, local_files_only=offline())
     try:
-        return Path(hf_hub_download(f'{owner}/{name}', file, revision=revision or None))
+        return Path(hf_hub_download(f'{owner}/{name}', file, **options))
     except (OSError, ValueError) as error:
         raise FileNotFoundError(_not_downloaded(address, error)) from error
 
