@@ -2,9 +2,9 @@
 
 import torch
 
-from .heap import HeapOfEach
 from .ideas import IDEAS, Setting
 from .interleaved import tell, time_interleaved
+from .malloc_policy import MallocPolicy
 from .processor import report_heading
 
 
@@ -27,7 +27,7 @@ def benchmark_ideas(device: torch.device, batch: int, dtype: torch.dtype, rounds
     for idea, made in IDEAS.items():
         tell(idea)
         variants = made(setting)
-        prepare = HeapOfEach(device, keeping=variants)
+        prepare = MallocPolicy(device, keeping=variants)
         timings = time_interleaved(variants, rounds, device, warmup=2, prepare=prepare)
         ours = next(iter(timings.values()))
         for number, (name, timing) in enumerate(timings.items()):

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 
 from .gemm_floor import gemm_floor, step_gemms
-from .heap import HeapOfEach
 from .interleaved import Phases, Timing, phase_shares, tell, time_interleaved
+from .malloc_policy import MallocPolicy
 from .pretrain_variants import PEERS, WIDTHS, ThisPackage, TrainingStep, teacher_variants
 from .processor import measured_matmul_rate, report_heading
 
@@ -52,7 +52,7 @@ def benchmark_pretrain(
     work = dict(steps, floor=gemm_floor(gemms, device, dtype))
     rate = measured_matmul_rate(device, dtype)
     keeping = [name for name, made in classes.items() if one_heap or made.keeps_freed_memory]
-    prepare = HeapOfEach(device, keeping, indifferent=['floor'])
+    prepare = MallocPolicy(device, keeping, indifferent=['floor'])
     timings = time_interleaved(work, rounds, device, warmup=2, told=tell, prepare=prepare)
     shares = _shares(steps['mvp_mm'], device)
     del steps['mvp_mm'], work

@@ -2,8 +2,8 @@
 
 import torch
 
-from .heap import HeapOfEach
 from .interleaved import tell, time_interleaved
+from .malloc_policy import MallocPolicy
 from .processor import report_heading
 from .segmentation_variants import Segmentor
 
@@ -28,7 +28,7 @@ def benchmark_segmentation(
     segmentors = {name: Segmentor(batch, device, dtype, ours) for name, ours in VARIANTS.items()}
     steps = {name: segmentor.train_step for name, segmentor in segmentors.items()}
     ours = next(iter(VARIANTS))
-    prepare = HeapOfEach(device, keeping=VARIANTS if one_heap else [ours])
+    prepare = MallocPolicy(device, keeping=VARIANTS if one_heap else [ours])
     training = time_interleaved(steps, rounds, device, told=tell, prepare=prepare)
     windows = {name: segmentor.slide for name, segmentor in segmentors.items()}
     inference = time_interleaved(windows, rounds, device, told=tell, prepare=prepare)

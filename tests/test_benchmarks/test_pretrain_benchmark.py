@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import heap
+from benchmarks import malloc_policy
 from benchmarks.gemm_floor import Gemm, gemm_floor, step_gemms
 from benchmarks.interleaved import Phases, Timing, phase_shares, time_interleaved
 from benchmarks.pretrain_report import benchmark_pretrain
@@ -62,11 +62,11 @@ def test_a_variant_runs_once_more_where_something_was_changed_for_it():
     assert all(len(timing.seconds) == 2 for timing in timings.values())
 
 
-def test_each_has_its_own_heap(monkeypatch):
+def test_each_has_its_own_malloc_policy(monkeypatch):
     calls = []
-    monkeypatch.setattr(heap, 'keep_freed_memory', lambda: calls.append('keep') or True)
-    monkeypatch.setattr(heap, 'give_back_freed_memory', lambda: calls.append('give') or True)
-    prepare = heap.HeapOfEach(CPU, keeping=['ours'], indifferent=['floor'])
+    monkeypatch.setattr(malloc_policy, 'keep_freed_memory', lambda: calls.append('keep') or True)
+    monkeypatch.setattr(malloc_policy, 'give_back_freed_memory', lambda: calls.append('give') or True)
+    prepare = malloc_policy.MallocPolicy(CPU, keeping=['ours'], indifferent=['floor'])
     assert [prepare(name) for name in ('ours', 'floor', 'ours', 'peer', 'other', 'ours')] == [
         True,
         False,
@@ -76,7 +76,7 @@ def test_each_has_its_own_heap(monkeypatch):
         True,
     ]
     assert calls == ['keep', 'give', 'keep']
-    assert not heap.HeapOfEach(torch.device('cuda'), keeping=['ours'])('ours')
+    assert not malloc_policy.MallocPolicy(torch.device('cuda'), keeping=['ours'])('ours')
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios():

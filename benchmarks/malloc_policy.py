@@ -1,14 +1,24 @@
-"""How glibc's heap behaves while a variant runs."""
+"""How glibc's malloc treats freed memory while a variant runs."""
 
+import ctypes
 from collections.abc import Collection
 
 import torch
 
-from mvp_mm.engine.optim.freed_memory import give_back_freed_memory, keep_freed_memory
+from mvp_mm.engine.optim.freed_memory import (
+    M_MMAP_MAX,
+    M_TRIM_THRESHOLD,
+    keep_freed_memory,
+    set_malloc_options,
+)
+
+M_MMAP_THRESHOLD = -3
+# Where glibc's own thresholds settle in a process that frees large buffers.
+GIVE_BACK = {M_MMAP_MAX: 65536, M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 64 * 2**20}
 
 
-class HeapOfEach:
-    """Gives each variant the heap that its own trainings have, on a CPU.
+class MallocPolicy:
+    """Give each variant the malloc behaviour of its own trainings, on a CPU.
 
     This package's trainings keep what they free (:func:`keep_freed_memory`), the others give it back.
 
@@ -27,9 +37,17 @@ class HeapOfEach:
         self.kept: bool | None = None
 
     def __call__(self, name: str) -> bool:
-        """Change the heap if need be before the variant of this name runs; say whether it was changed."""
+        """Prepare for the variant of this name; return whether anything changed."""
         keep = name in self.keeping
         if self.device.type == 'cuda' or name in self.indifferent or keep == self.kept:
             return False
         self.kept = keep
         return keep_freed_memory() if keep else give_back_freed_memory()
+
+
+def give_back_freed_memory() -> bool:
+    """Undo :func:`keep_freed_memory`, and give back what is free now; return whether glibc took it."""
+    done = set_malloc_options(GIVE_BACK)
+    if done:
+        ctypes.CDLL(None).malloc_trim(0)
+    return done
