@@ -11,9 +11,9 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from mmengine.runner import Runner
 from torch import nn
 
+from mvp_mm.console.training_display import TrainingDisplay
 from mvp_mm.datasets.scenes import PALETTE, SHAPES, SceneCollection
 from mvp_mm.engine import load_config
 from mvp_mm.engine.checkpoint.safe_checkpoint import saved_checkpoints
@@ -35,7 +35,7 @@ def demonstrate(out: Path, options: dict | None = None) -> dict[str, float]:
     """Pre-train, fine-tune from the shipped student and from scratch, and draw all of it.
 
     None of the three needs another, so they run side by side as far as there are cores: a second thread gains
-    little for networks so small. The log of the pre-training is shown, those of the others go to files.
+    little for networks so small. The pre-training shows its progress; the others log to files.
 
     Args:
         out: Folder for logs, checkpoints and pictures.
@@ -56,17 +56,24 @@ def demonstrate(out: Path, options: dict | None = None) -> dict[str, float]:
     beside = min(len(starts), usable_cores())
     with ProcessPoolExecutor(beside, multiprocessing.get_context('spawn')) as pool:
         running = {name: pool.submit(_segment_from, folders[name], starts[name]) for name in starts}
-        print(f'\nUperNet on {LABELS} labelled scenes, from the shipped student and from scratch; the logs:')
+        print(f'UperNet on {LABELS} labelled scenes, from the shipped student and from scratch; the logs:')
         print('\n'.join(f'  {_log_of(folder)}' for folder in folders.values()))
-        print(f'\nPre-training a tiny student on {PRETRAINING_SCENES} scenes, taught by the embedded CLIP\n')
-        torch.set_num_threads(1)
-        _train('mvp/vittiny_scenes.py', out / 'pretraining', _pretraining_options() | options)
-        print('\nPre-trained. Waiting for UperNet')
+        print(f'Pre-training a tiny student on {PRETRAINING_SCENES:,} scenes, taught by the embedded CLIP')
+        _pretrain(out / 'pretraining', _pretraining_options() | options)
+        print('Pre-trained. Waiting for UperNet')
         scores = {name: future.result() for name, future in running.items()}
     models = {name: _trained_segmentor(folders[name], starts[name]) for name in starts}
     _draw_segmentations(models, out / 'segmentation.png')
     (out / 'scores.json').write_text(json.dumps(scores, indent=1) + '\n')
     return scores
+
+
+def _pretrain(work_dir: Path, settings: dict) -> None:
+    torch.set_num_threads(1)
+    with TrainingDisplay() as display:
+        runner = scenes_runner('mvp/vittiny_scenes.py', work_dir, settings)
+        runner.register_hook(display)
+        runner.train()
 
 
 def _segment_from(work_dir: Path, settings: dict) -> float:
@@ -76,7 +83,9 @@ def _segment_from(work_dir: Path, settings: dict) -> float:
         for stream in (1, 2):  # of loader workers too
             os.dup2(log.fileno(), stream)
     torch.set_num_threads(1)
-    return float(_train(SEGMENTATION, work_dir, settings).test()['mIoU'])
+    runner = scenes_runner(SEGMENTATION, work_dir, settings)
+    runner.train()
+    return float(runner.test()['mIoU'])
 
 
 def _log_of(work_dir: Path) -> Path:
@@ -106,12 +115,6 @@ def _segmentation_options() -> dict:
         'default_hooks.checkpoint.interval': STEPS,
         'default_hooks.logger.interval': 20,
     }
-
-
-def _train(config: str, work_dir: Path, options: dict) -> Runner:
-    runner = scenes_runner(config, work_dir, options)
-    runner.train()
-    return runner
 
 
 @torch.no_grad()

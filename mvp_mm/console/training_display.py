@@ -1,6 +1,7 @@
 """Show a training to a person: a progress bar, results and warnings. All else goes to the log file."""
 
 import logging
+import os
 import time
 import warnings
 from contextlib import ExitStack
@@ -131,8 +132,10 @@ class TrainingDisplay(Hook):
 
 
 def described(results: dict[str, float]) -> str:
-    """``{'accuracy/top1': 50.0}`` as ``'accuracy/top1 50'``."""
-    return ', '.join(f'{name} {value:.4g}' for name, value in results.items())
+    """``{'accuracy/top1': 50.0, 'accuracy/top5': 90.0}`` as ``'accuracy: top1 50, top5 90'``."""
+    prefix = os.path.commonprefix(list(results)).rpartition('/')[0]
+    figures = [f'{name.removeprefix(f"{prefix}/")} {value:.4g}' for name, value in results.items()]
+    return f'{prefix}: '.removeprefix(': ') + ', '.join(figures)
 
 
 def _position(runner: Runner) -> str:

@@ -112,3 +112,4 @@ def test_only_the_first_process_speaks(capsys, monkeypatch):
 
 def test_results_in_one_line():
     assert described({'a/x': 0.123456, 'b': 12.0}) == 'a/x 0.1235, b 12'
+    assert described({'a/x': 0.5, 'a/xy': 12.0}) == 'a: x 0.5, xy 12'
