@@ -1,4 +1,4 @@
-"""When ``torch.compile`` is used, and for what."""
+"""When to use ``torch.compile``."""
 
 import logging
 import shutil
@@ -12,26 +12,20 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils._triton import has_triton
 
-CHOICES = ('auto', True, False)
-
 
 def require_choice(choice: bool | str, name: str) -> None:
-    """Check a ``compile_...`` option.
-
-    Raises:
-        ValueError: If it is none of ``CHOICES``.
-    """
-    if choice not in CHOICES:
+    """Raise a ValueError if a ``compile_...`` option is none of 'auto', True, False."""
+    if choice not in ('auto', True, False):
         raise ValueError(f"{name}={choice!r} is none of 'auto', True, False")
 
 
 def compiles(choice: bool | str, tensor: Tensor, training: bool) -> bool:
-    """Whether a function of this tensor is to run compiled now.
+    """Return whether to run a function of this tensor compiled.
 
     Args:
-        choice: True: always; False: never; ``'auto'``: on CUDA while training, whose batches have one shape
-            (each other shape is another compilation), if this machine can compile; but not where torch is to
-            be deterministic, since the compiler chooses among its kernels by their time.
+        choice: True: always; False: never; ``'auto'``: on CUDA while training, if this machine can compile.
+            Evaluation's many shapes would each be compiled anew, and under deterministic algorithms the
+            compiler's choice of kernels by speed is unwanted.
         tensor: An input.
         training: Whether the module is in training mode.
     """
@@ -44,7 +38,7 @@ def compiles(choice: bool | str, tensor: Tensor, training: bool) -> bool:
 
 @cache
 def can_compile() -> bool:
-    """Whether this machine has what ``torch.compile`` needs for CUDA; if not, say once what is missing."""
+    """Return whether this machine can ``torch.compile`` for CUDA; if not, log once what is missing."""
     if not has_triton():
         missing = 'Triton or a GPU that it supports'
     elif shutil.which('cc') is None and shutil.which('gcc') is None and shutil.which('clang') is None:
@@ -63,5 +57,5 @@ def can_compile() -> bool:
 
 @cache
 def compiled(function: Callable) -> Callable:
-    """``function`` compiled at its first call; one for all who ask for it."""
+    """Return ``function`` compiled, the same one for all callers."""
     return torch.compile(function)

@@ -172,23 +172,23 @@ def downstream(**kwargs):
 
 def test_biases_are_computed_once_for_the_images_of_a_size():
     vit = downstream().eval()
-    caches = [layer.attn.bias_cache for layer in vit.layers]
+    owners = [layer.attn for layer in vit.layers]
     with torch.no_grad():
         first = vit(torch.zeros(1, 3, 24, 24))
-        kept = [cache._bias for cache in caches]
+        kept = [owner._kept[1] for owner in owners]
         second = vit(torch.zeros(2, 3, 24, 24))
-        assert all(cache._bias is bias for cache, bias in zip(caches, kept, strict=True))
+        assert all(owner._kept[1] is bias for owner, bias in zip(owners, kept, strict=True))
         assert torch.allclose(first[1][0], second[1][1], atol=1e-6)
         # another size, and other weights, are noticed
         fresh = copy.deepcopy(vit)
-        assert fresh.layers[0].attn.bias_cache._bias is None
+        assert fresh.layers[0].attn._kept is None
         assert torch.equal(vit(torch.zeros(1, 3, 16, 24))[1], fresh(torch.zeros(1, 3, 16, 24))[1])
         vit.layers[0].attn.relative_position_bias_table.mul_(3)
         fresh.layers[0].attn.relative_position_bias_table.mul_(3)
         assert torch.equal(vit(torch.zeros(1, 3, 16, 24))[1], fresh(torch.zeros(1, 3, 16, 24))[1])
     vit(torch.zeros(1, 3, 16, 24))[1].sum().backward()
     assert vit.layers[0].attn.relative_position_bias_table.grad.abs().sum() > 0
-    assert caches[0]._bias is None  # training keeps nothing
+    assert owners[0]._kept is None  # training keeps nothing
     with torch.inference_mode():
         assert torch.equal(vit(torch.zeros(1, 3, 16, 24))[1], fresh(torch.zeros(1, 3, 16, 24))[1])
 

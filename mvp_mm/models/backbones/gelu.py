@@ -11,10 +11,10 @@ COEFFICIENTS = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.25482959
 
 
 class _CompiledGELU(torch.autograd.Function):
-    """Exact GELU with a short form of the error function.
+    """Exact GELU by a short approximation of the error function.
 
-    The compiler itself calls CUDA's ``erf``, which takes longer than reading and writing the tensor. This is
-    an exponential, a quotient and a few products, and its exponential serves the derivative too.
+    The compiler calls CUDA's ``erf``, which takes longer than reading and writing the tensor. This takes
+    one exponential, which the derivative uses too, a quotient and a few products.
     """
 
     @staticmethod
@@ -31,7 +31,7 @@ class _CompiledGELU(torch.autograd.Function):
 
 
 def _normal(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Distribution function and density of the standard normal distribution, in float32."""
+    """Return the standard normal's distribution function and density."""
     bell = torch.exp(-0.5 * values * values)
     near = 1 / (1 + P / math.sqrt(2) * values.abs())
     tail = torch.full_like(values, COEFFICIENTS[0])
@@ -42,22 +42,15 @@ def _normal(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def compiled_gelu(inputs: Tensor) -> Tensor:
-    """Exact GELU, to 1.5e-7 times the input, for low-precision tensors in compiled graphs.
-
-    Args:
-        inputs: Any shape; computed in float32.
-
-    Returns:
-        In the shape and dtype of ``inputs``.
-    """
+    """Compute the exact GELU, to 1.5e-7 times the input, in float32; returned in the inputs' dtype."""
     return _CompiledGELU.apply(inputs)
 
 
 class GELU(nn.GELU):
-    """torch's GELU, by :func:`compiled_gelu` where a graph for CUDA is compiled in bf16 or float16."""
+    """torch's GELU, by :func:`compiled_gelu` in graphs compiled for CUDA in bf16 or float16."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """As torch's."""
+        """Apply GELU."""
         low_precision = inputs.dtype in (torch.bfloat16, torch.float16)
         if low_precision and inputs.is_cuda and torch.compiler.is_compiling() and self.approximate == 'none':
             return compiled_gelu(inputs)
@@ -65,7 +58,7 @@ class GELU(nn.GELU):
 
 
 def use_compiled_gelu(module: nn.Module) -> None:
-    """Make torch's own GELUs of a network :class:`GELU`."""
+    """Turn a network's ``nn.GELU`` modules into :class:`GELU`; subclasses stay."""
     for child in module.modules():
         if type(child) is nn.GELU:
             child.__class__ = GELU

@@ -14,10 +14,10 @@ from ...weights.bias_tables import Grid
 from ..compilation import compiled, compiles
 from .attention import attention_probabilities, qkv_bias, self_attention, split_heads
 from .gelu import use_compiled_gelu
-from .relative_position import BiasCache, add_relative_position_table
+from .relative_position import RelativePositionBias
 
 
-class MVPAttention(nn.Module):
+class MVPAttention(RelativePositionBias):
     """Multi-head self-attention with BEiT's relative position bias.
 
     Args:
@@ -42,15 +42,13 @@ class MVPAttention(nn.Module):
         if embed_dims % num_heads:
             raise ValueError(f'num_heads={num_heads} does not divide embed_dims={embed_dims}')
         self.num_heads = num_heads
-        self.window = window
         self.attn_drop_rate = attn_drop_rate
         self.has_qv_bias = bias == 'qv_bias'
         if self.has_qv_bias:
             self.q_bias = nn.Parameter(torch.zeros(embed_dims))
             self.v_bias = nn.Parameter(torch.zeros(embed_dims))
         if window is not None:
-            self.bias_cache = BiasCache()
-            add_relative_position_table(self, window, num_heads)
+            self.add_table(window, num_heads)
         self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=bool(bias) and not self.has_qv_bias)
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop_rate)
@@ -60,7 +58,7 @@ class MVPAttention(nn.Module):
 
         Args:
             tokens: ``(B, L, C)``.
-            grid: Patch grid, or None where ``shared_bias`` is all of the bias (see :meth:`logit_bias`).
+            grid: Patch grid, or None if ``shared_bias`` is the whole bias (see :meth:`logit_bias`).
             shared_bias: ``(heads, L, L)`` or None.
 
         Returns:
@@ -72,10 +70,7 @@ class MVPAttention(nn.Module):
         return self.proj_drop(self.proj(heads))
 
     def probabilities(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
-        """What ``forward`` weighs the values by, ``(B, heads, L, L)``, before any dropout.
-
-        Computed anew, because the fused kernels of ``forward`` never hold it.
-        """
+        """Recompute the attention ``(B, heads, L, L)`` of ``forward`` (its fused kernels never hold it)."""
         query, key, _ = split_heads(self._query_key_value(tokens), self.num_heads)
         return attention_probabilities(query, key, self.logit_bias(grid, shared_bias))
 
@@ -88,31 +83,29 @@ class MVPAttention(nn.Module):
         """``(heads, L, L)``: this block's own bias, the shared one, their sum, or None."""
         if self.window is None:
             return shared_bias
-        own = self.bias_cache.bias(
-            self.relative_position_bias_table, self.relative_position_index, self.window, grid
-        )
+        own = self.position_bias(grid)
         return own if shared_bias is None else own + shared_bias
 
 
 class MVPBlock(nn.Module):
     """Pre-norm transformer block with layer scale and stochastic depth.
 
-    mmpretrain's BEiT block drops the path of its feed-forward branch twice (inside and outside); this
-    one drops it once, as BEiT does.
+    Drops the path of each branch once, as BEiT does; mmpretrain's BEiT block drops that of its feed-forward
+    branch twice.
 
     Args:
         embed_dims: Width C.
         num_heads: Attention heads.
         feedforward_channels: Hidden width of the MLP.
         window: Patch grid of the block's own bias table, or None.
-        layer_scale_init_value: Start value of ``gamma_1`` and ``gamma_2``; 0 means no layer scale.
+        layer_scale_init_value: Initial ``gamma_1`` and ``gamma_2``; 0 for no layer scale.
         drop_rate: Dropout of the MLP and of the attention output.
         attn_drop_rate: Dropout of the attention weights.
-        drop_path_rate: Probability of dropping a branch for a sample.
+        drop_path_rate: Probability of dropping a sample's branch.
         bias: See :class:`MVPAttention`.
         act_cfg: Activation of the MLP.
         norm_cfg: Norm layers.
-        compile: Run the block compiled: True, False, or ``'auto'`` (see :func:`compiles`). Default False.
+        compile: True, False (default), or ``'auto'`` (see :func:`compiles`).
     """
 
     def __init__(
@@ -140,21 +133,19 @@ class MVPBlock(nn.Module):
         )
         use_compiled_gelu(self.ffn)
         self.drop_path = DropPath(drop_path_rate)
-        if layer_scale_init_value > 0:
-            self.gamma_1 = nn.Parameter(layer_scale_init_value * torch.ones(embed_dims))
-            self.gamma_2 = nn.Parameter(layer_scale_init_value * torch.ones(embed_dims))
-        else:
-            self.gamma_1 = self.gamma_2 = None
+        gamma = layer_scale_init_value * torch.ones(embed_dims)
+        self.gamma_1 = nn.Parameter(gamma.clone()) if layer_scale_init_value > 0 else None
+        self.gamma_2 = nn.Parameter(gamma) if layer_scale_init_value > 0 else None
 
     def forward(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
         """``(B, L, C)`` to ``(B, L, C)``."""
         bias = self.attn.logit_bias(grid, shared_bias)
-        kept = self._kept(tokens), self._kept(tokens)
+        kept_attn, kept_ffn = self._draw_kept(tokens), self._draw_kept(tokens)
         if not compiles(self.compile_choice, tokens, self.training):
-            return self._run(tokens, bias, *kept)
-        if kept[0] is None:  # ones, so that one graph serves all blocks
-            kept = tokens.new_ones(2, len(tokens), 1, 1).unbind()
-        return compiled(MVPBlock._run)(self, tokens, bias, *kept)
+            return self._run(tokens, bias, kept_attn, kept_ffn)
+        if kept_attn is None:  # ones, so that one graph serves all blocks
+            kept_attn, kept_ffn = tokens.new_ones(2, len(tokens), 1, 1)
+        return compiled(MVPBlock._run)(self, tokens, bias, kept_attn, kept_ffn)
 
     def _run(
         self, tokens: Tensor, bias: Tensor | None, kept_attn: Tensor | None, kept_ffn: Tensor | None
@@ -165,11 +156,11 @@ class MVPBlock(nn.Module):
     def attention_probabilities(
         self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None
     ) -> Tensor:
-        """The attention ``(B, heads, L, L)`` that ``forward`` pays in these tokens ``(B, L, C)``."""
+        """Attention ``(B, heads, L, L)`` of ``forward`` on tokens ``(B, L, C)``."""
         return self.attn.probabilities(self.ln1(tokens), grid, shared_bias)
 
-    def _kept(self, tokens: Tensor) -> Tensor | None:
-        """Stochastic depth: ``(B, 1, 1)``, 0 for a sample whose branch is dropped and 1 / (1 - rate) else."""
+    def _draw_kept(self, tokens: Tensor) -> Tensor | None:
+        """Draw stochastic depth ``(B, 1, 1)``: 0 for samples whose branch is dropped, else 1 / (1 - rate)."""
         drop = self.drop_path.drop_prob if self.training else 0.0
         if drop <= 0:
             return None
@@ -178,7 +169,7 @@ class MVPBlock(nn.Module):
 
     @staticmethod
     def _add(tokens: Tensor, branch: Tensor, gamma: Tensor | None, kept: Tensor | None) -> Tensor:
-        """``tokens + kept * gamma * branch`` in one pass: what is drawn for a sample scales ``gamma``."""
+        """``tokens + kept * gamma * branch`` in one pass over the tokens."""
         if kept is not None:
             gamma = kept if gamma is None else gamma * kept
         if gamma is None:

@@ -4,7 +4,8 @@ Shape legend: B batch, (H, W) image in pixels, p patch size, (h, w) = (H/p, W/p)
 patches, L = M + 1 tokens with CLS first, C width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
@@ -18,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...weights.bias_tables import Grid
 from ...weights.fit_positions import fit_positions
-from ...weights.load import load_pretrained
+from ...weights.load import load
 from ...weights.read import as_grid
 from ..compilation import require_choice
 from .mvp_block import MVPBlock
@@ -33,60 +34,50 @@ def _beit_normal_(weight: Tensor) -> None:
 
 
 def _record_grid(vit: 'MVPViT', state_dict: dict, prefix: str, local_metadata: dict) -> None:
-    """Record the patch grid beside the weights: shapes do not tell it (see :func:`recorded_grid`)."""
+    """Record the patch grid beside the weights, whose shapes do not tell it (see :func:`recorded_grid`)."""
     local_metadata['grid'] = tuple(vit.window)
 
 
 @MODELS.register_module()
 class MVPViT(BaseBackbone):
-    """Vision transformer with relative position bias, one class for every stage.
+    """Vision transformer with relative position bias: one class for pre-training and downstream tasks.
 
-    It takes the arguments of mmpretrain's ``BEiTViT`` and holds exactly its parameters under its names
-    (those of ``BEiTPretrainViT`` when there is a mask token), so state dicts load strictly both ways.
+    A :class:`Student`. It takes the arguments of mmpretrain's ``BEiTViT`` (below: those that differ or have a
+    source) and has exactly its parameters (with a mask token, those of ``BEiTPretrainViT``), so state dicts
+    load strictly both ways.
 
     Args:
         arch: ``'tiny'``, ``'small'``, ``'base'``, ``'large'`` (or ``'ti'``, ``'s'``, ``'b'``, ``'l'``),
             or a dict with ``embed_dims``, ``num_layers``, ``num_heads``, ``feedforward_channels``.
-        img_size: Training size in pixels, int or ``(H, W)``. Other sizes are accepted by ``forward``.
-            Default 224 (paper §3.3).
+        img_size: Training size in pixels, int or ``(H, W)``; ``forward`` accepts others. Default 224
+            (paper §3.3).
         patch_size: Patch side in pixels. Default 16 (paper §3.3).
-        in_channels: Image channels. Default 3.
-        out_indices: Blocks whose output is returned, an int or a sequence; negative counts from the
-            end. Default -1.
-        drop_rate: Dropout of embeddings, MLPs and attention outputs. Default 0 (BEiT recipe).
         drop_path_rate: Stochastic depth of the last block, rising linearly from 0. Default 0; the
             pre-training recipe uses 0.1.
         bias: ``'qv_bias'`` (default, BEiT), True or False.
-        norm_cfg: Norm layers. Default LayerNorm with eps 1e-6 (BEiT).
-        final_norm: Normalise the last block's output (``ln1``). Default False, as ``BEiTViT``.
-        out_type: What ``forward`` returns of unmasked images: ``'raw'`` (B, L, C), ``'cls_token'``
-            (B, C), ``'featmap'`` (B, C, h, w) or ``'avg_featmap'`` (B, C), the mean of the patch tokens
-            through a norm of its own (``ln2``). Default ``'avg_featmap'``.
+        out_type: Output for unmasked images: ``'raw'`` (B, L, C), ``'cls_token'`` (B, C), ``'featmap'``
+            (B, C, h, w) or ``'avg_featmap'`` (default; B, C): the mean patch token, normalised (``ln2``).
         with_cls_token: Prepend a CLS token. Default True; False only without relative position bias.
-        with_mask_token: Hold the mask token that ``forward(images, mask)`` needs. Default None: yes
-            where the bias table is shared, which is how BEiT's pre-training differs from the rest.
-        frozen_stages: Freeze the embeddings and the first so many blocks (all: the norms too); -1 and 0
+        with_mask_token: Hold the mask token that ``forward(images, mask)`` needs. Default None: with a
+            shared bias table only, as BEiT's pre-training.
+        frozen_stages: Freeze the embeddings and this many blocks (if all: the norms too); -1 and 0
             freeze nothing. Default -1.
-        use_abs_pos_emb: Learnt absolute position embedding. Default False (BEiT recipe).
-        use_rel_pos_bias: One bias table a block. Default True, as ``BEiTViT``.
+        use_rel_pos_bias: One bias table per block. Default True.
         use_shared_rel_pos_bias: One bias table for all blocks. Default False; the pre-training recipe
             uses it.
-        interpolate_mode: Resizing of the absolute position embedding. Default ``'bicubic'``.
         layer_scale_init_value: Default 0.1 (BEiT-B); BEiT-L uses 1e-5; 0 for none.
         with_cp: Gradient checkpointing: recompute each block in the backward pass. Default False.
-        compile_blocks: ``torch.compile`` the blocks: one graph, compiled in seconds, used by all. True, False
-            or ``'auto'`` (default): on CUDA while training.
-        patch_cfg: Further arguments of mmcv's ``PatchEmbed``.
-        layer_cfgs: Further arguments of every block, or a sequence with a dict for each.
-        init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` for any BEiT-family weight file (see
-            :func:`load_pretrained`; its ``prefix`` and ``grid`` are allowed and seldom needed), or None.
-            Without a checkpoint it is an error, or, with ``optional=True``, the random initialisation that is
-            kept.
+        compile_blocks: ``torch.compile`` the blocks, as one graph: True, False or ``'auto'`` (default): on
+            CUDA while training.
+        init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` with any BEiT-family weight file (see
+            :func:`mvp_mm.weights.load.load` for the optional ``prefix`` and ``grid``), or None. A missing
+            checkpoint is an error, or with ``optional=True`` leaves the random initialisation.
 
     Raises:
-        ValueError: If an argument is outside of what is listed above.
+        ValueError: If an argument is none of the above.
     """
 
+    _is_init: bool  # BaseModule's
     arch_zoo = {
         name: dict(embed_dims=width, num_layers=depth, num_heads=heads, feedforward_channels=4 * width)
         for names, width, depth, heads in (
@@ -129,9 +120,9 @@ class MVPViT(BaseBackbone):
     ) -> None:
         super().__init__(init_cfg)
         self.arch_settings = self._arch(arch)
-        self.embed_dims = self.arch_settings['embed_dims']
-        self.num_layers = self.arch_settings['num_layers']
-        num_heads = self.arch_settings['num_heads']
+        self.embed_dims, self.num_layers, num_heads, hidden_dims = (
+            self.arch_settings[key] for key in self.arch_keys
+        )
         if out_type not in self.OUT_TYPES:
             raise ValueError(f'out_type={out_type!r} is not one of {self.OUT_TYPES}')
         if use_rel_pos_bias and use_shared_rel_pos_bias:
@@ -189,7 +180,7 @@ class MVPViT(BaseBackbone):
                 **{
                     'embed_dims': self.embed_dims,
                     'num_heads': num_heads,
-                    'feedforward_channels': self.arch_settings['feedforward_channels'],
+                    'feedforward_channels': hidden_dims,
                     'window': self.window if use_rel_pos_bias else None,
                     'layer_scale_init_value': layer_scale_init_value,
                     'drop_rate': drop_rate,
@@ -213,17 +204,17 @@ class MVPViT(BaseBackbone):
         self._register_load_state_dict_pre_hook(self._fit_positions)
 
     def init_weights(self) -> None:
-        """Load what ``init_cfg`` names; the constructor has done BEiT's random initialisation."""
-        is_dict = isinstance(self.init_cfg, dict)
-        if is_dict and self.init_cfg.get('type') == 'Pretrained' and not self.is_init:
-            source = self.init_cfg.get('checkpoint')
-            if source is None and self.init_cfg.get('optional', False):
-                print_log('No pre-trained checkpoint is given: from scratch', 'current')
-            else:
-                load_pretrained(self, source, self.init_cfg.get('prefix'), self.init_cfg.get('grid'))
-            self.is_init = True
-        else:
+        """Load the checkpoint of ``init_cfg``; the constructor has initialised at random."""
+        init_cfg = self.init_cfg
+        if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained' or self._is_init:
             super().init_weights()
+            return
+        source = init_cfg.get('checkpoint')
+        if source is None and init_cfg.get('optional', False):
+            print_log('No pre-trained checkpoint is given: from scratch', 'current')
+        else:
+            load(self, source, init_cfg.get('prefix'), init_cfg.get('grid'))
+        self._is_init = True
 
     def _fit_positions(self, state_dict: dict, prefix: str, local_metadata: dict, *args) -> None:
         recorded = as_grid(local_metadata.get('grid'))
@@ -252,8 +243,8 @@ class MVPViT(BaseBackbone):
         return tuple(index % self.num_layers for index in given)
 
     def reset_parameters(self) -> None:
-        """BEiT's initialisation: weights normal(0, 0.02) cut at ±0.02, biases and bias tables zero,
-        output projections of block i (from 1) divided by sqrt(2 i)."""
+        """Initialise as BEiT: weights normal(0, 0.02) cut at ±0.02, biases and bias tables zero, output
+        projections of block i (from 1) divided by sqrt(2 i)."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 _beit_normal_(module.weight)
@@ -263,105 +254,106 @@ class MVPViT(BaseBackbone):
             if token is not None:
                 _beit_normal_(token)
         with torch.no_grad():
-            for depth, layer in enumerate(self.layers, start=1):
-                layer.attn.proj.weight.div_((2 * depth) ** 0.5)
-                layer.ffn.layers[1].weight.div_((2 * depth) ** 0.5)
+            for depth, block in enumerate(cast(Iterable[MVPBlock], self.layers), start=1):
+                block.attn.proj.weight.div_((2 * depth) ** 0.5)
+                block.ffn.layers[1].weight.div_((2 * depth) ** 0.5)
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the images it was built for."""
+        return self.window[0] * self.patch_size, self.window[1] * self.patch_size
+
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor]:
+        """Zero images ``(batch, 3, H, W)`` of the built size, on this module's device."""
+        weight = self.patch_embed.projection.weight
+        return (weight.new_zeros(batch, weight.shape[1], *self.img_size),)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode images, masked or whole.
 
         Args:
-            images: ``(B, 3, H, W)`` normalised. Sides that are no multiple of the patch size are
+            images: ``(B, 3, H, W)``, normalised. Sides that are no multiple of the patch size are
                 padded with zeros at the right and bottom.
-            mask: ``(B, h, w)`` bool, or flat ``(B, M)`` as mmpretrain's algorithms have it; True = masked.
-                Default None.
+            mask: ``(B, h, w)`` bool, or flat ``(B, M)`` as mmpretrain's algorithms pass it; True =
+                masked. Default None.
 
         Returns:
-            One entry for each of ``out_indices``. With a mask the tokens ``(B, L, C)``, CLS first, the
-            last block's after the final norm; without, what ``out_type`` says.
+            One entry for each of ``out_indices``: with a mask the tokens ``(B, L, C)``, CLS first, the
+            last block's after the final norm; without a mask, see ``out_type``.
 
         Raises:
             ValueError: If a mask is given but there is no mask token, or its shape is not the grid's.
         """
-        tokens, grid = self.embed(images, mask)
-        shared_bias = None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
+        outs, grid = self._encode(images, mask, self.out_indices)
         out_type = self.out_type if mask is None else 'raw'
-        outs = []
-        for index, layer in enumerate(self.layers):
-            if self.with_cp and torch.is_grad_enabled():
-                tokens = checkpoint(layer, tokens, grid, shared_bias, use_reentrant=False)
-            else:
-                tokens = layer(tokens, grid, shared_bias)
-            if index == self.num_layers - 1 and self.final_norm:
-                tokens = self.ln1(tokens)
-            if index in self.out_indices:
-                outs.append(self._format(tokens, grid, out_type))
-        return tuple(outs)
+        return tuple(self._format(tokens, grid, out_type) for tokens in outs)
 
     def encode_image(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor | None, Tensor]:
-        """Encode images as :class:`Student` says, whatever ``out_type`` and ``out_indices`` are.
-
-        Args:
-            images: ``(B, 3, H, W)`` normalised.
-            mask: As for :meth:`forward`.
-
-        Returns:
-            CLS ``(B, C)`` or None, and patches ``(B, h * w, C)``: the last block's tokens, after the final
-            norm where there is one.
-        """
-        tokens = self._encode(images, mask)
-        cls = tokens[:, 0] if self.num_extra_tokens else None
-        return cls, tokens[:, self.num_extra_tokens :]
-
-    def _encode(self, images: Tensor, mask: Tensor | None) -> Tensor:
-        tokens, grid = self.embed(images, mask)
-        shared_bias = None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
-        for layer in self.layers:
-            tokens = layer(tokens, grid, shared_bias)
-        return self.ln1(tokens) if self.final_norm else tokens
-
-    @property
-    def img_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the images it was built for."""
-        rows, cols = self.window
-        return rows * self.patch_size, cols * self.patch_size
-
-    def example_inputs(self, batch: int = 1) -> tuple[Tensor]:
-        """Arguments of a forward pass: zeros ``(batch, 3, H, W)`` of the built size, on its device."""
-        return (self.patch_embed.projection.weight.new_zeros(batch, 3, *self.img_size),)
+        """See :meth:`Student.encode_image`; ``out_type`` and ``out_indices`` do not matter."""
+        (tokens,), _ = self._encode(images, mask, (self.num_layers - 1,))
+        return tokens[:, 0] if self.num_extra_tokens else None, tokens[:, self.num_extra_tokens :]
 
     def blockwise(self, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Encode whole images block by block, with the attention of each: for looking inside.
+        """Encode whole images block by block, with each block's attention, to look inside.
 
-        One block's attention is held at a time: that of ViT-L at 512 pixels has 64 MiB an image.
+        Only one block's attention is held at a time: ViT-L at 512 pixels needs 64 MiB an image.
 
         Args:
-            images: ``(B, 3, H, W)`` normalised.
+            images: ``(B, 3, H, W)``, normalised.
 
         Yields:
-            For each block its attention probabilities ``(B, heads, L, L)`` and the tokens that leave it,
-            ``(B, L, C)``; the last block's are after the final norm, where there is one.
+            Each block's attention probabilities ``(B, heads, L, L)`` and output tokens ``(B, L, C)``, the
+            last block's after the final norm.
         """
-        tokens, grid = self.embed(images)
-        shared_bias = None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
-        for index, layer in enumerate(self.layers):
-            attention = layer.attention_probabilities(tokens, grid, shared_bias)
-            tokens = layer(tokens, grid, shared_bias)
-            if index == self.num_layers - 1 and self.final_norm:
-                tokens = self.ln1(tokens)
+        tokens, grid, shared_bias = self._embed(images)
+        for index, block in enumerate(cast(Iterable[MVPBlock], self.layers)):
+            attention = block.attention_probabilities(tokens, grid, shared_bias)
+            tokens = self._run_block(index, tokens, grid, shared_bias)
             yield attention, tokens
 
+    def _encode(
+        self, images: Tensor, mask: Tensor | None, out_indices: Sequence[int]
+    ) -> tuple[list[Tensor], Grid]:
+        """Tokens ``(B, L, C)`` that leave the blocks of ``out_indices``, and the patch grid."""
+        tokens, grid, shared_bias = self._embed(images, mask)
+        outs = []
+        for index in range(self.num_layers):
+            tokens = self._run_block(index, tokens, grid, shared_bias)
+            if index in out_indices:
+                outs.append(tokens)
+        return outs, grid
+
+    def _run_block(self, index: int, tokens: Tensor, grid: Grid, shared_bias: Tensor | None) -> Tensor:
+        layer = self.layers[index]
+        if self.with_cp and torch.is_grad_enabled():
+            tokens = checkpoint(layer, tokens, grid, shared_bias, use_reentrant=False)
+        else:
+            tokens = layer(tokens, grid, shared_bias)
+        return self.ln1(tokens) if self.final_norm and index == self.num_layers - 1 else tokens
+
+    def _embed(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Grid, Tensor | None]:
+        """Tokens, patch grid, and the bias that all blocks share."""
+        tokens, grid = self.embed(images, mask)
+        return tokens, grid, None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
+
     def embed(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Grid]:
-        """Patches to tokens: embed, put the mask token in, prepend CLS, add positions.
+        """Embed patches, replace masked ones by the mask token, prepend CLS, add absolute positions.
 
         Args:
-            images: ``(B, 3, H, W)`` normalised.
-            mask: As for :meth:`forward`.
+            images: ``(B, 3, H, W)``, normalised.
+            mask: See :meth:`forward`.
 
         Returns:
             Tokens ``(B, L, C)`` and the patch grid ``(h, w)``.
         """
-        tokens, grid = self._embed_patches(images)
+        embed = self.patch_embed
+        if embed.adaptive_padding:
+            images = embed.adaptive_padding(images)
+        patches = embed_patches(images, embed.projection)
+        grid: Grid = (patches.shape[1], patches.shape[2])
+        tokens = patches.flatten(1, 2)
+        if embed.norm is not None:
+            tokens = embed.norm(tokens)
         if mask is not None:
             tokens = self._put_mask_token(tokens, grid, mask)
         if self.cls_token is not None:
@@ -374,30 +366,19 @@ class MVPViT(BaseBackbone):
             )
         return self.drop_after_pos(tokens), grid
 
-    def _embed_patches(self, images: Tensor) -> tuple[Tensor, Grid]:
-        """What mmcv's ``PatchEmbed`` returns of images, by the faster of two ways."""
-        embed = self.patch_embed
-        if embed.adaptive_padding:
-            images = embed.adaptive_padding(images)
-        tokens = embed_patches(images, embed.projection)
-        grid = tuple(tokens.shape[1:3])
-        tokens = tokens.flatten(1, 2)
-        return tokens if embed.norm is None else embed.norm(tokens), grid
-
     def _put_mask_token(self, tokens: Tensor, grid: Grid, mask: Tensor) -> Tensor:
         if self.mask_token is None:
             raise ValueError(
                 'a mask was given, but this MVPViT has no mask token: build it with with_mask_token=True'
             )
-        batch, length = tokens.shape[:2]  # unlike `len`, it stays free when a graph is exported
+        batch, length = tokens.shape[:2]
         if tuple(mask.shape[1:]) not in (grid, (length,)) or mask.shape[0] != batch:
             raise ValueError(
                 f'mask of shape {tuple(mask.shape)} for a batch whose patch grid is {(batch, *grid)}: '
                 f'expected that shape, or flat {(batch, length)}; the mask generator and the backbone must '
                 'agree on crop size and patch size'
             )
-        masked = mask.to(torch.bool).flatten(1).unsqueeze(-1)
-        return torch.where(masked, self.mask_token, tokens)
+        return torch.where(mask.to(torch.bool).flatten(1).unsqueeze(-1), self.mask_token, tokens)
 
     def _format(self, tokens: Tensor, grid: Grid, out_type: str) -> Tensor:
         if out_type == 'raw':
@@ -409,25 +390,21 @@ class MVPViT(BaseBackbone):
             return patches.transpose(1, 2).unflatten(2, grid)
         return self.ln2(patches.mean(dim=1))
 
-    def _frozen_parts(self) -> list[nn.Module | nn.Parameter | None]:
+    def _freeze_stages(self) -> None:
         if self.frozen_stages <= 0:
-            return []
-        parts = [self.patch_embed, self.drop_after_pos]
-        parts += [self.cls_token, self.mask_token, self.pos_embed]
-        parts += self.layers[: self.frozen_stages]
+            return
+        parts: list[nn.Module | nn.Parameter | None] = [self.patch_embed, self.drop_after_pos]
+        parts += [self.cls_token, self.mask_token, self.pos_embed, *self.layers[: self.frozen_stages]]
         if self.frozen_stages == self.num_layers:
             parts += [self.rel_pos_bias, getattr(self, 'ln1', None), getattr(self, 'ln2', None)]
-        return parts
-
-    def _freeze_stages(self) -> None:
-        for part in self._frozen_parts():
+        for part in parts:
             if isinstance(part, nn.Module):
                 part.eval()
             if part is not None:
                 part.requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'MVPViT':
-        """Set the mode; frozen blocks stay in eval mode. Returns self, as ``nn.Module`` does."""
+        """Set the mode, except of frozen blocks, and return self (mmpretrain's backbones return None)."""
         super().train(mode)
         self._freeze_stages()
         return self
@@ -437,18 +414,17 @@ class MVPViT(BaseBackbone):
 
         Args:
             param_name: Full name of the parameter.
-            prefix: What the backbone's names start with, for example ``'backbone.'``.
+            prefix: Prefix of the backbone's names, for example ``'backbone.'``.
 
         Returns:
             ``(depth, number of depths)``: 0 for the embeddings and tokens, i + 1 for block i, the last
-            for everything else (norms, the shared table, whatever lies outside of the backbone).
+            for everything else: norms, the shared table, parameters outside the backbone.
         """
-        num_depths = self.num_layers + 2
-        if not param_name.startswith(prefix):
-            return num_depths - 1, num_depths
-        name = param_name[len(prefix) :]
-        if name in ('cls_token', 'mask_token', 'pos_embed') or name.startswith('patch_embed.'):
-            return 0, num_depths
-        if name.startswith('layers.'):
-            return int(name.split('.')[1]) + 1, num_depths
-        return num_depths - 1, num_depths
+        depth = self.num_layers + 1
+        name = param_name.removeprefix(prefix)
+        if param_name.startswith(prefix):
+            if name in ('cls_token', 'mask_token', 'pos_embed') or name.startswith('patch_embed.'):
+                depth = 0
+            elif name.startswith('layers.'):
+                depth = int(name.split('.')[1]) + 1
+        return depth, self.num_layers + 2

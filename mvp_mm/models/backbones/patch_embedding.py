@@ -6,14 +6,13 @@ from torch.nn import functional as F
 
 
 def embed_patches(images: Tensor, projection: nn.Conv2d) -> Tensor:
-    """Project patches that do not overlap, by what is faster on the images' device.
+    """Project patches, on CUDA by a matrix product.
 
-    On CUDA cuDNN takes ten times as long for such a convolution as :func:`multiply_patches`, forward and
-    backward (docs/performance.md).
+    cuDNN takes ten times as long for such a convolution, forward and backward (docs/performance.md).
 
     Args:
-        images: ``(B, 3, H, W)``; what is left of whole patches at the right and bottom is not used.
-        projection: The convolution, its stride the kernel's size.
+        images: ``(B, 3, H, W)``; incomplete patches at the right and bottom are not used.
+        projection: A convolution.
 
     Returns:
         ``(B, h, w, C)``.
@@ -24,7 +23,7 @@ def embed_patches(images: Tensor, projection: nn.Conv2d) -> Tensor:
 
 
 def multiply_patches(images: Tensor, projection: nn.Conv2d) -> Tensor:
-    """:func:`embed_patches` as the product of unfolded patches and the flattened kernel."""
+    """Multiply unfolded patches by the flattened kernel; see :func:`embed_patches`."""
     if torch.is_autocast_enabled(images.device.type):
         images = images.to(torch.get_autocast_dtype(images.device.type))  # before the patches are copied
     height, width = projection.kernel_size

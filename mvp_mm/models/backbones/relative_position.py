@@ -1,22 +1,16 @@
-"""BEiT's relative position bias in attention; shapes are those of :mod:`mvp_mm.weights.bias_tables`."""
+"""BEiT's relative position bias of attention; shapes as in :mod:`mvp_mm.weights.bias_tables`."""
 
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
-from ...weights.bias_tables import Grid, _index, num_table_rows, relative_position_index, resize_table
+from ...weights.bias_tables import Grid, num_table_rows, relative_position_index, resize_table
 
 
 @lru_cache(maxsize=32)
 def _index_on(window: Grid, device: torch.device) -> Tensor:
-    return _index(window).to(device)
-
-
-def add_relative_position_table(module: nn.Module, window: Grid, num_heads: int) -> None:
-    """Give ``module`` the table (zeros, as in BEiT) and the index buffer under BEiT's names."""
-    module.relative_position_bias_table = nn.Parameter(torch.zeros(num_table_rows(window), num_heads))
-    module.register_buffer('relative_position_index', relative_position_index(window))
+    return relative_position_index(window).to(device)
 
 
 def relative_position_bias(table: Tensor, index: Tensor, window: Grid, grid: Grid) -> Tensor:
@@ -25,9 +19,8 @@ def relative_position_bias(table: Tensor, index: Tensor, window: Grid, grid: Gri
     Args:
         table: ``(rows of window, num_heads)``.
         index: ``(L, L)`` of ``window``.
-        window: Grid that the table belongs to.
-        grid: Grid of the present input; where it differs, the table is resized first, in a way that
-            gradients pass through.
+        window: Grid of the table.
+        grid: Grid of the input; if it differs, the table is resized first, differentiably.
 
     Returns:
         ``(num_heads, L', L')`` with ``L'`` tokens of ``grid``, in the table's dtype.
@@ -40,43 +33,49 @@ def relative_position_bias(table: Tensor, index: Tensor, window: Grid, grid: Gri
     return table.t().contiguous().index_select(1, index.reshape(-1)).view(-1, length, length)
 
 
-class BiasCache:
-    """The bias that was last computed without gradients, which sliding windows and batches use again.
+class RelativePositionBias(nn.Module):
+    """Base of modules with a bias table, under BEiT's names.
 
-    It holds one ``(num_heads, L, L)``: 48 MiB of a ViT-B's layer at 512 pixels.
+    Without gradients the last bias ``(num_heads, L, L)`` is kept, because sliding windows and batches use it
+    again: 48 MiB per layer of a ViT-B at 512 pixels.
     """
 
-    def __init__(self) -> None:
-        self._key: tuple | None = None
-        self._bias: Tensor | None = None
+    window: Grid | None = None  # of the table; None without one
+    relative_position_bias_table: Tensor
+    relative_position_index: Tensor
 
-    def __deepcopy__(self, memo: dict) -> 'BiasCache':
-        return BiasCache()
-
-    def bias(self, table: Tensor, index: Tensor, window: Grid, grid: Grid) -> Tensor:
-        """As :func:`relative_position_bias`, from the cache where no gradient is asked for.
+    def add_table(self, window: Grid, num_heads: int) -> None:
+        """Add the table (zeros, as in BEiT) and its index buffer.
 
         Args:
-            table: See there; a change in place or another device makes the bias anew.
-            index: See there.
-            window: See there.
-            grid: See there.
-
-        Returns:
-            See there.
+            window: Patch grid ``(Wh, Ww)`` at the training size.
+            num_heads: Attention heads.
         """
+        self.window = (window[0], window[1])
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(num_table_rows(window), num_heads))
+        self.register_buffer('relative_position_index', relative_position_index(window))
+        self._kept: tuple[tuple, Tensor] | None = None
+
+    def __getstate__(self) -> dict:  # of copies and pickles
+        return dict(super().__getstate__(), _kept=None)
+
+    def position_bias(self, grid: Grid) -> Tensor:
+        """Bias ``(num_heads, L, L)`` of a patch grid; kept until the table changes, moves or learns."""
+        assert self.window is not None
+        table, index = self.relative_position_bias_table, self.relative_position_index
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
-            self._key = self._bias = None
-            return relative_position_bias(table, index, window, grid)
-        version = None if table.is_inference() else table._version
-        key = (tuple(grid), table.device, table.dtype, table.data_ptr(), version)
-        if version is None or key != self._key:
-            self._key, self._bias = key, relative_position_bias(table, index, window, grid)
-        return self._bias
+            self._kept = None
+            return relative_position_bias(table, index, self.window, grid)
+        if table.is_inference():  # has no version to tell changes by
+            return relative_position_bias(table, index, self.window, grid)
+        key = (tuple(grid), table.device, table.dtype, table.data_ptr(), table._version)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, relative_position_bias(table, index, self.window, grid)
+        return self._kept[1]
 
 
-class SharedRelativePositionBias(nn.Module):
-    """The one table that all blocks share during pre-training (BEiT ``rel_pos_bias``).
+class SharedRelativePositionBias(RelativePositionBias):
+    """The table that all blocks share during pre-training (BEiT ``rel_pos_bias``).
 
     Args:
         window: Patch grid ``(Wh, Ww)`` at the training size.
@@ -85,12 +84,8 @@ class SharedRelativePositionBias(nn.Module):
 
     def __init__(self, window: Grid, num_heads: int) -> None:
         super().__init__()
-        self.window = tuple(window)
-        self.bias_cache = BiasCache()
-        add_relative_position_table(self, self.window, num_heads)
+        self.add_table(window, num_heads)
 
     def forward(self, grid: Grid) -> Tensor:
-        """``(num_heads, L, L)`` for the patch grid of the present input."""
-        return self.bias_cache.bias(
-            self.relative_position_bias_table, self.relative_position_index, self.window, grid
-        )
+        """Bias ``(num_heads, L, L)`` of the input's patch grid."""
+        return self.position_bias(grid)

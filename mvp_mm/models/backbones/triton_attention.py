@@ -1,8 +1,7 @@
 """Attention with a learnt bias as Triton kernels for CUDA, forward and backward.
 
-Queries, keys and values are read where the joint projection has put them, their gradients lie as its
-backward pass reads them, and the result as the output projection reads it, so nothing is copied. The gradient
-of the logits is computed once, for keys and values, and kept for the queries and the bias, which add it up.
+Nothing is copied: inputs, result and gradients lie as the projections write and read them. The gradient of
+the logits is computed once, with those of keys and values, and kept for the queries and the bias to add up.
 Every sum has a fixed order: the same input gives the same bits.
 
 Shape legend: B images, L tokens, H heads, d width of a head; ``qkv`` is ``(B, L, 3, H, d)``, its last
@@ -25,17 +24,11 @@ HEAD_WIDTHS = (16, 32, 64, 128)
 MOST_PAIRS = 65535  # of images and heads: a CUDA grid's second dimension
 LARGEST_TILE = 128
 ALIGNMENT = 16  # of rows that a kernel reads and writes in long words
-NEVER = -6e4  # logit of what is beyond the last key: within the range of float16, and a power of zero
+NEVER = -6e4  # logit beyond the last key: within the range of float16, and its power is zero
 
 
 def is_available(qkv: Tensor, bias: Tensor, dropout: float) -> bool:
-    """Whether :func:`triton_attention` takes these.
-
-    Args:
-        qkv: ``(B, L, 3, H, d)``.
-        bias: ``(H, L, L)``.
-        dropout: Of the attention weights.
-    """
+    """Return whether :func:`triton_attention` takes these tensors, and this dropout of the weights."""
     return (
         triton is not None
         and qkv.is_cuda
@@ -50,7 +43,7 @@ def is_available(qkv: Tensor, bias: Tensor, dropout: float) -> bool:
 
 
 def triton_attention(qkv: Tensor, bias: Tensor) -> Tensor:
-    """``softmax(q k^T / sqrt(d) + bias) v``, with gradients for ``qkv`` and ``bias``.
+    """Compute ``softmax(q k^T / sqrt(d) + bias) v``, with gradients for ``qkv`` and ``bias``.
 
     Args:
         qkv: ``(B, L, 3, H, d)``, bf16 or float16.
@@ -64,7 +57,7 @@ def triton_attention(qkv: Tensor, bias: Tensor) -> Tensor:
 
 @torch.library.custom_op('mvp_mm::attention', mutates_args=())
 def _attention(qkv: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """The result, and each query's log2 of the sum of powers, float32 ``(B, H, L)``."""
+    """Return the result, and log2 of each query's sum of powers, float32 ``(B, H, L)``."""
     batch, length, _, heads, width = qkv.shape
     out, log_sum = _empty_results(qkv)
     padded = _padded_bias(bias, qkv.dtype)
@@ -139,7 +132,7 @@ def _empty_results(qkv: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _padded_bias(bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """``bias * log2(e)`` with whole tiles of rows and columns; what is beyond the last gets ``NEVER``."""
+    """Return ``bias * log2(e)``, padded to whole tiles by ``NEVER``."""
     heads, length, _ = bias.shape
     side = -(-length // LARGEST_TILE) * LARGEST_TILE
     padded = torch.full((heads, side, side), NEVER, dtype=dtype, device=bias.device)
@@ -147,8 +140,8 @@ def _padded_bias(bias: Tensor, dtype: torch.dtype) -> Tensor:
     return padded
 
 
-# What a program works on at once: rows are queries, columns keys; and its warps and pipeline stages.
-# Chosen on an H200 by `gpu_check.py --stages 6 8` (docs/performance.md).
+# A program's tile (rows are queries, columns keys), warps and pipeline stages, chosen on an H200 by
+# `gpu_check.py --stages 6 8` (docs/performance.md).
 TILES = {
     'forward': dict(ROWS=64, COLUMNS=32, num_warps=4, num_stages=3),
     'key_value': dict(ROWS=32, COLUMNS=64, num_warps=4, num_stages=2),
@@ -196,7 +189,7 @@ if triton is not None:
     def _delta_kernel(
         gradient, out, deltas, total, length, heads, WIDTH: tl.constexpr, ROWS: tl.constexpr
     ):  # fmt: skip
-        """Of each query and head the sum of gradient times result, ``(B, H, L)``."""
+        """Sum gradient times result over each query's head: ``(B, H, L)``."""
         row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
         place = row.to(tl.int64)[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
         incoming = tl.load(gradient + place, mask=row[:, None] < total, other=0.0).to(tl.float32)
@@ -211,7 +204,7 @@ if triton is not None:
         of_image, of_token, of_part, of_head,
         WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCKS: tl.constexpr,
     ):  # fmt: skip
-        """Gradients of a block of keys, of values, and of all logits with them. Tiles are (keys, queries)."""
+        """Compute gradients of a block of keys, values, and their logits. Tiles are (keys, queries)."""
         image, head = tl.program_id(1) // heads, tl.program_id(1) % heads
         columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
         dims = tl.arange(0, WIDTH)
@@ -251,7 +244,7 @@ if triton is not None:
         qkv, of_logits, of_qkv, scale, length, heads, pitch, of_image, of_token, of_part, of_head,
         WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCKS: tl.constexpr,
     ):  # fmt: skip
-        """Gradient of a block of queries, from that of their logits."""
+        """Compute the gradient of a block of queries from that of their logits."""
         image, head = tl.program_id(1) // heads, tl.program_id(1) % heads
         rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
         dims = tl.arange(0, WIDTH)
