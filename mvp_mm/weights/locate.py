@@ -62,9 +62,9 @@ def hub_file(address: str) -> Path:
     owner, name, file = (*path.split('/', 2), '', '')[:3]
     if not file:
         raise FileNotFoundError(f'{address} names no file: expected hf://owner/name/file or ...@revision')
-    options = dict(revision=revision or None, local_files_only=offline())
+    repository, local_only = f'{owner}/{name}', offline()
     try:
-        return Path(hf_hub_download(f'{owner}/{name}', file, **options))
+        return Path(hf_hub_download(repository, file, revision=revision or None, local_files_only=local_only))
     except (OSError, ValueError) as error:
         raise FileNotFoundError(_not_downloaded(address, error)) from error
 
