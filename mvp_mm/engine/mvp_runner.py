@@ -1,14 +1,15 @@
 """The runner behind this package's tools."""
 
 import copy
+import logging
 import os
 from collections import Counter
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
@@ -20,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ..hardware import core_share
+from ..stack import is_no_stack_noise
 from .cached_config_text import CachedConfigText
 from .checkpoint.resumable_runner import ResumableRunner
 from .checkpoint.work_dir_lock import lock_work_dir
@@ -95,6 +97,14 @@ class MVPRunner(ResumableRunner):
         super()._init_model_weights()
         if self.rank > 0 and not self._randomness_cfg.get('diff_rank_seed', False):
             set_random_seed(self.seed + self.rank)
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger; the stack's deprecation warnings stay off the screen."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(is_no_stack_noise)
+        return logger
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Build a message hub that does not wait for every loss."""
