@@ -1,6 +1,7 @@
-"""Go on from a checkpoint with another config: by the new settings, and with a word about what changed."""
+"""Resume with a changed config: the new settings hold, and a warning lists the changes."""
 
 import ast
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -8,7 +9,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 from torch.optim import Optimizer
 
-# Parts of a config that change what is trained, and names in them that do not.
+# Parts of a config that change the training; the first four are compared as the optimiser has them too.
 COMPARED = (
     'train_cfg',
     'optim_wrapper',
@@ -20,7 +21,7 @@ COMPARED = (
     'custom_hooks',
     'bf16_gradients',
 )
-PASSED_OVER = {
+IGNORED = {
     '_scope_',
     'cache_dir',
     'init_cfg',
@@ -29,79 +30,73 @@ PASSED_OVER = {
     'pin_memory',
     'prefetch_factor',
 }
-OF_OPTIMISER = COMPARED[:4]
-# How an optimiser computes, which is this machine's affair, and how far a schedule is.
+# Settings of an optimiser that depend on the machine, and entries of a schedule's state that are no settings.
 IMPLEMENTATION = {'capturable', 'differentiable', 'foreach', 'fused'}
 PROGRESS = {'last_step', '_global_step', '_last_value', 'best', 'num_bad_epochs', 'cooldown_counter'}
+PROGRESS |= {'base_values', 'verbose'}
 LISTED = 12
 ENTRIES = ' entries'
 
 
 class ResumedSettings:
-    """The settings with which a resumed run goes on.
+    """Apply the settings of this run's config to a training that is resumed.
 
-    MMEngine puts the checkpoint's learning rate, weight decay, betas and schedule over those of the config.
-    Here the config's hold. If they are the checkpoint's, nothing differs from a run that was never stopped.
-    If not, the moments of the optimiser are kept, and the schedule is brought to where a run with this config
-    from the beginning would have it after as many iterations and epochs. A warning says what changed.
+    MMEngine overwrites learning rate, weight decay, betas and schedule with the checkpoint's. Here unchanged
+    settings give the run that was never stopped. With changed ones the optimiser keeps its moments, and the
+    schedule is advanced to where a run with this config would have it after as many iterations and epochs.
 
     Args:
-        runner: With its training loop, optimiser and schedules built for a new run.
+        runner: With training loop, optimiser and schedules built for a new run.
     """
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
+        self._by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         self._replays = False
         self._changes: list[str] = []
         self._saved_lr = 0.0
 
     def apply_to(self, checkpoint: dict, source: str) -> None:
-        """Replace the settings in a checkpoint, before the optimiser takes its state from it.
+        """Replace the settings in a checkpoint before the optimiser loads its state.
 
         Args:
-            checkpoint: Of a training; changed in place.
+            checkpoint: A training checkpoint; changed in place.
             source: Its file, for messages.
 
         Raises:
-            ValueError: If the optimiser is of another type or has other parameter groups, or a schedule that
-                follows the validation would have to be brought to its place.
+            ValueError: If the optimiser or its parameter groups differ, or the schedule changed but follows
+                validations, which cannot be repeated.
         """
-        runner, saved = self.runner, checkpoint['optimizer']
-        wrapper, meta = runner.optim_wrapper, checkpoint['meta']
+        runner, wrapper = self.runner, self.runner.optim_wrapper
+        saved, meta = checkpoint['optimizer'], checkpoint['meta']
         if not isinstance(wrapper, OptimWrapper) or isinstance(wrapper, OptimWrapperDict):
             return
         restart = meta.get('restart') or {}
-        kinds = [
-            _values(text).get('optim_wrapper.optimizer.type')
-            for text in (meta.get('cfg'), runner.cfg.pretty_text)
-        ]
-        if restart.get('optimizer') is not None:
-            kinds = [restart['optimizer'], type(wrapper.optimizer).__name__]
+        kinds: tuple[str | None, str | None] = restart.get('optimizer'), type(wrapper.optimizer).__name__
+        if kinds[0] is None:
+            before, after = _values(meta.get('cfg')), _values(runner.cfg.pretty_text)
+            kinds = before.get('optim_wrapper.optimizer.type'), after.get('optim_wrapper.optimizer.type')
         _require_same_optimiser(wrapper.optimizer, saved, kinds, source)
-        groups = wrapper.optimizer.param_groups
-        of_optimiser = _group_changes(saved['param_groups'], groups)
-        of_optimiser += _schedule_changes(
-            checkpoint.get('param_schedulers') or [], runner.param_schedulers or []
-        )
-        length = len(runner.train_dataloader) if _counts_epochs(runner) else None
-        self._replays = bool(of_optimiser) or restart.get('iterations_per_epoch', length) != length
+        groups, schedules = wrapper.optimizer.param_groups, runner.param_schedulers or []
+        changes = _group_changes(saved['param_groups'], groups)
+        changes += _schedule_changes(checkpoint.get('param_schedulers') or [], schedules)
+        length = len(runner.train_dataloader) if self._by_epoch else None
+        self._replays = bool(changes) or restart.get('iterations_per_epoch', length) != length
         self._changes = config_changes(meta.get('cfg'), runner.cfg.pretty_text)
-        if not any(change.startswith(OF_OPTIMISER) for change in self._changes):
-            self._changes += of_optimiser
-        precisions = restart.get('precision'), getattr(wrapper, 'precision', None)
-        if None not in precisions and precisions[0] != precisions[1]:
-            self._changes.append(
-                f'computed in {precisions[0]} -> {precisions[1]}'
-            )  # 'auto' on another machine
+        if not any(change.startswith(COMPARED[:4]) for change in self._changes):
+            self._changes += changes
+        old, new = restart.get('precision'), getattr(wrapper, 'precision', None)
+        if old is not None and new is not None and old != new:  # 'auto' on another machine
+            self._changes.append(f'computed in {old} -> {new}')
         self._saved_lr = (saved.get('base_param_settings') or saved['param_groups'][0])['lr']
         if not self._replays:
             for old, new in zip(saved['param_groups'], groups, strict=True):
                 old.update({key: new[key] for key in IMPLEMENTATION & new.keys()})
             for schedule in checkpoint.get('param_schedulers') or []:
                 for key in [key for key, value in schedule.items() if value is None]:
-                    del schedule[key]  # a function, which a checkpoint does not hold; this run has it
+                    del schedule[key]  # a function, which this run has and a checkpoint does not hold
             return
-        if any(getattr(schedule, 'need_val_args', False) for schedule in runner.param_schedulers or []):
+        if any(getattr(schedule, 'need_val_args', False) for schedule in schedules):
             raise ValueError(
                 f'training cannot go on from {source} with other settings ({_listed(self._changes)}): its '
                 'schedule follows the results of validations, which are not there to be repeated. Use the '
@@ -109,152 +104,142 @@ class ResumedSettings:
             )
         for old, new in zip(saved['param_groups'], groups, strict=True):
             old.update({key: value for key, value in new.items() if key != 'params'})
-        saved.pop('base_param_settings', None)  # this run's are there
+        # keep this run's
+        saved.pop('base_param_settings', None)
         checkpoint.pop('param_schedulers', None)
 
     def replay_schedule(self) -> None:
-        """Take the steps that the schedule would have made, and report the changes; after the resume."""
+        """Advance the schedule where settings changed, and report the changes; call this after the resume."""
         runner, loop = self.runner, self.runner.train_loop
-        told = (
-            f"This config differs from the checkpoint's: {_listed(self._changes)}. " if self._changes else ''
-        )
+        told = [f"This config differs from the checkpoint's: {_listed(self._changes)}."] * bool(self._changes)
         if self._replays:
             self._replay()
             rates = runner.optim_wrapper.get_lr()
             rate = rates.get('base_lr', rates['lr'])[0]
-            told += (
+            told.append(
                 f'The optimiser and the schedule are those of this config, after {loop.iter} iterations of '
                 f'it: learning rate {self._saved_lr:.4g} -> {rate:.4g}'
             )
         if told:
-            runner.logger.warning(told.rstrip())
-        done, length = (
-            (loop.epoch, loop.max_epochs) if _counts_epochs(runner) else (loop.iter, loop.max_iters)
-        )
+            runner.logger.warning(' '.join(told))
+        unit, done, length = 'iterations', loop.iter, loop.max_iters
+        if self._by_epoch:
+            unit, done, length = 'epochs', loop.epoch, loop.max_epochs
         if done >= length:
-            unit = 'epochs' if _counts_epochs(runner) else 'iterations'
             runner.logger.warning(
                 f'Nothing is left to train: {done} {unit} are done, and the config asks for {length}'
             )
 
     def _replay(self) -> None:
-        schedules, loop = self.runner.param_schedulers or [], self.runner.train_loop
-        of_iterations = [schedule for schedule in schedules if not schedule.by_epoch]
-        of_epochs = (
-            [schedule for schedule in schedules if schedule.by_epoch] if _counts_epochs(self.runner) else []
-        )
+        loop = self.runner.train_loop
+        schedules = sorted(self.runner.param_schedulers or [], key=lambda schedule: schedule.by_epoch)
         for schedule in schedules:
-            schedule.optimizer._global_step = 0  # it has made steps, so MMEngine need not warn
-        epochs = 0
+            schedule.optimizer._global_step = 0  # else MMEngine warns that no step has been made
+        length = len(loop.dataloader) if self._by_epoch else loop.iter + 1
         for iteration in range(1, loop.iter + 1):
-            for schedule in of_iterations:
-                schedule.step()
-            if of_epochs and iteration % len(loop.dataloader) == 0 and epochs < loop.epoch:
-                epochs += 1
-                for schedule in of_epochs:
+            epoch, rest = divmod(iteration, length)
+            for schedule in schedules:
+                if not schedule.by_epoch or (rest == 0 and epoch <= loop.epoch):
                     schedule.step()
 
 
 def config_changes(saved: Any, now: str) -> list[str]:
-    """What differs between two configs in the parts that change the training.
+    """Compare two configs in the parts that change the training.
 
     Args:
-        saved: Text of the checkpoint's config, as MMEngine writes it; it is parsed, not run.
+        saved: Text of the checkpoint's config, which is parsed, not run.
         now: Text of this run's config.
 
     Returns:
-        Such as ``'train_cfg.max_epochs 2 -> 4'``; empty if one of the two is no such text.
+        Entries such as ``'train_cfg.max_epochs 2 -> 4'``; none if one of the two cannot be parsed.
     """
     before, after = _values(saved), _values(now)
     if not before or not after:
         return []
     changes: list[str] = []
-    of_other_length: tuple[str, ...] = ()
+    resized: tuple[str, ...] = ()  # lists whose entries cannot be matched
     for path in sorted({**before, **after}, key=lambda path: COMPARED.index(path.split('.')[0])):
         old, new = before.get(path, 'not set'), after.get(path, 'not set')
-        if old != new and not path.startswith(of_other_length):
+        if old != new and not path.startswith(resized):
             if old.endswith(ENTRIES) and new.endswith(ENTRIES):
-                of_other_length += (f'{path}.',)  # whose entries cannot be told apart
+                resized += (f'{path}.',)
             kept = " (the checkpoint's is kept)" if path == 'randomness.seed' else ''
             changes.append(f'{path} {old} -> {new}{kept}')
     return changes
 
 
 def _values(text: Any) -> dict[str, str]:
-    """The values in a config's text, by dotted key."""
+    """Return the compared values in a config's text by dotted key."""
     try:
         statements = ast.parse(text).body
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
         return {}
     values: dict[str, str] = {}
     for statement in statements:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            name = statement.targets[0].id
-            if name in COMPARED:
-                _collect(statement.value, name, values)
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in COMPARED:
+                values.update(_flat(name, value))
     return values
 
 
-def _collect(node: ast.expr, path: str, values: dict[str, str]) -> None:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
-        entries = [(keyword.arg, keyword.value) for keyword in node.keywords]
-    elif isinstance(node, ast.Dict):
-        entries = [
-            (getattr(key, 'value', None), value) for key, value in zip(node.keys, node.values, strict=True)
-        ]
-    elif isinstance(node, ast.List | ast.Tuple) and any(
-        isinstance(e, ast.Call | ast.Dict) for e in node.elts
-    ):
-        entries = list(enumerate(node.elts))
-        values[path] = f'{len(entries)}{ENTRIES}'
-    else:
-        values[path] = _text(node)
-        return
+def _flat(path: str, node: ast.expr) -> Iterator[tuple[str, str]]:
+    entries: list[tuple[Any, ast.expr]]
+    match node:
+        case ast.Call(func=ast.Name(id='dict'), keywords=keywords):
+            entries = [(keyword.arg, keyword.value) for keyword in keywords]
+        case ast.Dict(keys=keys, values=values):
+            entries = [(getattr(key, 'value', None), value) for key, value in zip(keys, values, strict=True)]
+        case ast.List(elts=elements) | ast.Tuple(elts=elements) if any(
+            isinstance(element, ast.Call | ast.Dict) for element in elements
+        ):
+            entries = list(enumerate(elements))
+            yield path, f'{len(entries)}{ENTRIES}'
+        case _:
+            entries = []
+            yield path, _text(node)
     for key, value in entries:
-        if key not in PASSED_OVER:
-            _collect(value, f'{path}.{key}', values)
+        if key not in IGNORED:
+            yield from _flat(f'{path}.{key}', value)
 
 
 def _text(node: ast.expr) -> str:
-    """A value as Python writes it; tuples as lists, which a dumped config makes of them."""
+    """Format a value; a tuple as the list that it becomes in a dumped config."""
     if isinstance(node, ast.List | ast.Tuple):
         return f'[{", ".join(map(_text, node.elts))}]'
     return ast.unparse(node)
 
 
-def _require_same_optimiser(optimizer: Optimizer, saved: dict, kinds: list[str | None], source: str) -> None:
-    """Refuse a state that is not of this optimiser and these parameters."""
+def _require_same_optimiser(
+    optimizer: Optimizer, saved: dict, kinds: tuple[str | None, str | None], source: str
+) -> None:
+    """Refuse the state of another optimiser or other parameters."""
     advice = (
         '. Use what it was trained with, or begin a new run from its weights with --cfg-options '
         f'load_from={source}'
     )
-    old, new = kinds
-    if None not in kinds and old != new:
-        raise ValueError(f'{source} has the state of {old}, and this config trains with {new}{advice}')
-    sizes = [
-        [len(group['params']) for group in groups]
-        for groups in (saved['param_groups'], optimizer.param_groups)
-    ]
+    if None not in kinds and kinds[0] != kinds[1]:
+        raise ValueError(
+            f'{source} has the state of {kinds[0]}, and this config trains with {kinds[1]}{advice}'
+        )
+    old, new = ([len(group['params']) for group in side['param_groups']] for side in (saved, vars(optimizer)))
     parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
     numbers = [number for group in saved['param_groups'] for number in group['params']]
-    moments = saved['state']
-    fits = sizes[0] == sizes[1] and all(
+    fits = old == new and all(
         value.shape == parameter.shape
         for number, parameter in zip(numbers, parameters, strict=True)
-        for value in moments.get(number, {}).values()
+        for value in saved['state'].get(number, {}).values()
         if isinstance(value, Tensor) and value.ndim
     )
     if not fits:
         raise ValueError(
-            f'{source} has an optimiser with parameter groups of {_sizes(sizes[0])} tensors, and this config '
-            f'makes groups of {_sizes(sizes[1])}{"" if sizes[0] != sizes[1] else " with other shapes"} '
+            f'{source} has an optimiser with parameter groups of {_sizes(old)} tensors, and this config '
+            f'makes groups of {_sizes(new)}{"" if old != new else " with other shapes"} '
             f'(optim_wrapper.paramwise_cfg, or frozen layers): its moments belong to other parameters{advice}'
         )
     for key in ('amsgrad', 'centered'):
-        old, new = (bool(groups[0].get(key)) for groups in (saved['param_groups'], optimizer.param_groups))
-        if new and not old and moments:
+        if saved['state'] and optimizer.param_groups[0].get(key) and not saved['param_groups'][0].get(key):
             raise ValueError(
-                f'{source} was trained with {key}={old}, and lacks the state for {key}={new}{advice}'
+                f'{source} was trained with {key}=False, and lacks the state for {key}=True{advice}'
             )
 
 
@@ -264,45 +249,36 @@ def _sizes(sizes: list[int]) -> str:
 
 
 def _group_changes(before: list[dict], after: list[dict]) -> list[str]:
-    """The optimiser's settings that differ; of a scheduled one the value from which the schedule begins."""
+    """List the optimiser's settings that differ; a scheduled one by its initial value."""
     scheduled = {key.removeprefix('initial_') for key in after[0] if key.startswith('initial_')}
     if 'momentum' in scheduled:
-        scheduled.add('betas')  # of which it is the first
+        scheduled.add('betas')  # whose first is the momentum
     changes = []
-    for key in after[0]:
-        if key in {'params', *IMPLEMENTATION, *scheduled}:
-            continue
+    for key in after[0].keys() - {'params'} - IMPLEMENTATION - scheduled:
         pairs = [(old[key], new[key]) for old, new in zip(before, after, strict=True) if key in old]
-        pairs = [pair for pair in pairs if not _same(*pair)]
+        pairs = [pair for pair in pairs if _differ(*pair)]
         if pairs:
-            old, new = pairs[-1]  # of the last layers, which no layer decay lowers
+            old, new = pairs[-1]  # of the last layers, which layer decay does not lower
             where = '' if len(pairs) == len(after) else f' (in {len(pairs)} of {len(after)} parameter groups)'
             changes.append(f'{key.removeprefix("initial_")} {old} -> {new}{where}')
-    return changes
+    return sorted(changes)
 
 
 def _schedule_changes(before: list[dict], after: list) -> list[str]:
     if len(before) != len(after):
         return [f'{len(before)} schedules -> {len(after)}']
-    changes = []
-    for saved, schedule in zip(before, after, strict=True):
-        for key, new in schedule.state_dict().items():
-            if key in PROGRESS or key in ('base_values', 'verbose') or callable(new):
-                continue
-            old = saved.get(key, 'not set')
-            if not _same(old, new):
-                changes.append(f'{type(schedule).__name__}.{key} {old} -> {new}')
-    return changes
+    return [
+        f'{type(schedule).__name__}.{key} {saved.get(key, "not set")} -> {new}'
+        for saved, schedule in zip(before, after, strict=True)
+        for key, new in schedule.state_dict().items()
+        if key not in PROGRESS and not callable(new) and _differ(saved.get(key, 'not set'), new)
+    ]
 
 
-def _same(old: Any, new: Any) -> bool:
+def _differ(old: Any, new: Any) -> bool:
     if isinstance(old, list | tuple) and isinstance(new, list | tuple):
-        return list(old) == list(new)
-    return old == new
-
-
-def _counts_epochs(runner: Runner) -> bool:
-    return isinstance(runner.train_loop, EpochBasedTrainLoop)
+        return list(old) != list(new)
+    return old != new
 
 
 def _listed(changes: list[str]) -> str:

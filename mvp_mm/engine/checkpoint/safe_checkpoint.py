@@ -97,7 +97,8 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict:
         meta.pop('config', None)  # MMEngine's `resume` would run it as a Python file
     hub = checkpoint.get('message_hub')
     scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
-    for name, history in scalars.items() if isinstance(scalars, dict) else ():
+    scalars = scalars if isinstance(scalars, dict) else {}
+    for name, history in scalars.items():
         if not isinstance(history, dict) or history.keys() != HISTORY_KEYS:
             continue
         log, count, length = (history[key] for key in HISTORY_KEYS)

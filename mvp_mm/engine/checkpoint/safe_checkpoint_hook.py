@@ -195,7 +195,8 @@ class SafeCheckpointHook(CheckpointHook):
         before = dict(info)
         # in which MMEngine finds nothing to remove
         self.file_backend = SimpleNamespace(join_path=backend.join_path, isfile=_never, isdir=_never)
-        self._postponed = postponed = []
+        postponed: list[tuple[int, dict]] = []
+        self._postponed = postponed
         failure: list[str | None] = [None]
         try:
             super()._save_best_checkpoint(runner, metrics)

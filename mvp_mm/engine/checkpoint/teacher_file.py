@@ -1,33 +1,34 @@
-"""Write a trained teacher as a small weight file that says how it was made."""
+"""Write a trained teacher as a small weight file with metadata."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import torch
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from safetensors.torch import save
 
 from ...version import __version__
+from .safe_checkpoint import atomic_write
 
 
 def save_teacher(runner: Runner, path: Path) -> str:
-    """Write the weights of a trained teacher.
+    """Save a teacher's weights in float16, which a frozen teacher does not exceed.
 
-    float16, because a frozen teacher needs no more; the file's metadata names config, seed, epochs, last
-    metrics and versions, and what the model's ``teacher_facts()`` gives, if it has that.
+    The metadata holds config, seed, epochs, last metrics, versions and the model's ``teacher_facts()``, if it
+    has any.
 
     Args:
-        runner: Of a config whose model has ``teacher_state()``, such as :class:`CLIPTeacher`.
-        path: ``.safetensors`` file to write; written under another name first.
+        runner: Its model has ``teacher_state()``, such as :class:`CLIP`.
+        path: The ``.safetensors`` file.
 
     Returns:
         The file's sha256.
 
     Raises:
-        ValueError: If the model is no teacher.
+        ValueError: If the model is not a teacher.
     """
-    model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if not hasattr(model, 'teacher_state'):
         raise ValueError(
             f'{type(model).__name__} is no teacher to save: use a config of configs/teachers, and '
@@ -37,23 +38,23 @@ def save_teacher(runner: Runner, path: Path) -> str:
         name: value.detach().to('cpu', torch.float16 if value.is_floating_point() else None).contiguous()
         for name, value in model.teacher_state().items()
     }
-    scalars = runner.message_hub.log_scalars
-    metrics = {name: buffer.current() for name, buffer in scalars.items() if name.startswith('val/')}
     about = dict(
         config=Path(runner.cfg.filename or '').name,
         seed=runner.seed,
         epochs=runner.epoch,
         iterations=runner.iter,
         **{
-            name.removeprefix('val/'): f'{value:.4g}' for name, value in metrics.items() if 'time' not in name
+            name.removeprefix('val/'): f'{history.current():.4g}'
+            for name, history in runner.message_hub.log_scalars.items()
+            if name.startswith('val/') and 'time' not in name
         },
         **getattr(model, 'teacher_facts', dict)(),
         torch=torch.__version__,
         mvp_mm=__version__,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}')
     # not save_file, which makes a file that only its owner can read
-    temporary.write_bytes(save(state, metadata={key: str(value) for key, value in about.items()}))
-    os.replace(temporary, path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    content = save(state, metadata={key: str(value) for key, value in about.items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path, verify=None) as temporary:
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""Checks of a config before anything of it is built: which keys are read, and which values make sense."""
+"""Check a config before anything of it is built: its keys are read, and its values make sense."""
 
 from .keys import TOP_LEVEL, UnreadKey, unread_keys
 from .options import merge_options

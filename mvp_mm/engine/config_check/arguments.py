@@ -1,4 +1,4 @@
-"""Which arguments a class or function takes by name, its base classes' included."""
+"""The arguments that a class or function takes by name, those of its base classes included."""
 
 import ast
 import builtins
@@ -10,8 +10,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import mmengine.registry
 from mmengine.config.utils import MODULE2PACKAGE
@@ -22,18 +21,13 @@ from torch import nn
 
 from ...stack import quiet_stack_noise
 
-# Their **kwargs are refused, or passed to no one.
+# Their **kwargs are refused or ignored.
 TAKE_NOTHING = (object.__init__, nn.Module.__init__)
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """What can be given to a callable by name.
-
-    Args:
-        names: The names, with what the signature says of each.
-        others: Whether any other name may be read too, for all that can be told.
-    """
+class Arguments(NamedTuple):
+    """Parameters by name, and whether any other name may be read too."""
 
     names: Mapping[str, inspect.Parameter]
     others: bool = False
@@ -43,15 +37,14 @@ UNKNOWN = Arguments({}, others=True)
 
 
 def registered(kind: Any, scope: str | None = None) -> Callable | None:
-    """The class or function that a config's ``type`` stands for.
+    """Find the class or function that a config's ``type`` names.
 
     Args:
-        kind: ``'Name'``, ``'scope.Name'``, the path of an object such as ``'torch.nn.GELU'``, or the object.
+        kind: ``'Name'``, ``'scope.Name'``, an import path such as ``'torch.nn.GELU'``, or the object itself.
         scope: Default scope, such as ``'mmpretrain'``.
 
     Returns:
-        What MMEngine would build; None where there is none, or where the name stands for different things in
-        two registries.
+        What MMEngine would build; None if there is none, or two registries disagree.
     """
     if not isinstance(kind, str):
         return kind if callable(kind) else None
@@ -76,7 +69,7 @@ def registered(kind: Any, scope: str | None = None) -> Callable | None:
 
 @functools.cache
 def _roots(scope: str | None) -> list[Registry]:
-    """MMEngine's registries, and those of a package that are not below one of these."""
+    """Return MMEngine's registries, and those of a package that have no parent there."""
     modules = [mmengine.registry]
     if scope in MODULE2PACKAGE:
         with quiet_stack_noise(), contextlib.suppress(ImportError):
@@ -87,17 +80,10 @@ def _roots(scope: str | None) -> list[Registry]:
 
 @functools.cache
 def arguments_of(target: Callable) -> Arguments:
-    """Which arguments a callable takes by name.
+    """Return the arguments that a class, function or ``functools.partial`` takes by name.
 
-    Where a constructor takes ``**kwargs``, its source tells what becomes of them: those passed on to
-    ``super().__init__``, or to another function that can be told, are that one's, and those taken out by
-    name are names as well.
-
-    Args:
-        target: A class, a function, or a ``functools.partial`` of one.
-
-    Returns:
-        The arguments; ``others`` where the source does not tell.
+    Where it takes ``**kwargs`` its source is read: names taken out of them count, and those passed on to
+    ``super().__init__`` or another known function are that one's.
     """
     bound: dict[str, Any] = {}
     if isinstance(target, functools.partial):
@@ -109,38 +95,37 @@ def arguments_of(target: Callable) -> Arguments:
 
 
 def _take(functions: list[Callable], owner: type | None, bound: dict[str, Any]) -> Arguments:
-    """Arguments of the first function, of which the others are what ``super()`` leads to."""
+    """Return the arguments of the first function; ``super()`` leads to the others."""
     if not functions or functions[0] in TAKE_NOTHING:
         return Arguments({})
-    function, *later = functions
     try:
-        function = inspect.unwrap(function)
+        function = inspect.unwrap(functions[0])
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return UNKNOWN
     if owner is not None:
         del parameters[0]  # self
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    names = {param.name: param for param in parameters if param.kind in named and param.name not in bound}
-    rest = next((param.name for param in parameters if param.kind is inspect.Parameter.VAR_KEYWORD), None)
+    names = {param.name: param for param in parameters if param.kind in BY_NAME and param.name not in bound}
+    rest = next((param.name for param in parameters if param.kind is param.VAR_KEYWORD), None)
     if rest is None:
         return Arguments(names)
-    others = owner is None and not list(_uses(function, rest))  # a stand-in for what is not installed
-    if function is CheckpointHook.__init__:  # which keeps them, and hands them to the runner
+    if function is CheckpointHook.__init__:  # hands them to the runner later
         saving = list(inspect.signature(Runner.save_checkpoint).parameters.values())[3:]
         return Arguments({**{param.name: param for param in saving}, **names})
-    for use in _uses(function, rest):
+    uses = list(_uses(function, rest))
+    others = owner is None and not uses  # a stub of something that is not installed
+    for use in uses:
         if isinstance(use, str):
             names.setdefault(use, inspect.Parameter(use, inspect.Parameter.KEYWORD_ONLY, default=None))
             continue
-        passed_on = _passed_on(use, function, later, owner, bound) if isinstance(use, ast.Call) else UNKNOWN
+        passed_on = _passed_on(use, function, functions[1:], owner, bound) if use is not None else UNKNOWN
         names = {**passed_on.names, **names}
         others = others or passed_on.others
     return Arguments(names, others)
 
 
 def _uses(function: Callable, name: str) -> Iterator[str | ast.Call | None]:
-    """What becomes of ``**name``: a key taken out, a call that it is passed to, or None."""
+    """Yield each use of ``**name``: a key taken out, a call it is passed to, or None for anything else."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
@@ -151,36 +136,33 @@ def _uses(function: Callable, name: str) -> Iterator[str | ast.Call | None]:
         if not (isinstance(node, ast.Name) and node.id == name):
             continue
         parent = parents[node]
-        key = None
-        if isinstance(parent, ast.Attribute) and parent.attr in ('get', 'pop', 'setdefault'):
-            key = parents[parent].args[0] if isinstance(parents[parent], ast.Call) else None
-        elif isinstance(parent, ast.Subscript):
-            key = parent.slice
-        elif isinstance(parent, ast.Compare):
-            key = parent.left
-        if isinstance(key, ast.Constant) and isinstance(key.value, str):
-            yield key.value
-        elif isinstance(parent, ast.keyword) and parent.arg is None:
-            yield parents[parent]
-        elif not isinstance(parent, ast.If | ast.BoolOp | ast.UnaryOp):
-            yield None
+        match parent, parents.get(parent):
+            case ast.Attribute(attr='get' | 'pop' | 'setdefault'), ast.Call(args=[ast.Constant(key), *_]):
+                yield key if isinstance(key, str) else None
+            case (ast.Subscript(slice=ast.Constant(key)), _) | (ast.Compare(left=ast.Constant(key)), _):
+                yield key if isinstance(key, str) else None
+            case ast.keyword(arg=None), ast.Call() as call:
+                yield call
+            case ((ast.If() | ast.BoolOp() | ast.UnaryOp()), _):
+                continue
+            case _:
+                yield None
 
 
 def _passed_on(
     call: ast.Call, function: Callable, later: list[Callable], owner: type | None, bound: dict[str, Any]
 ) -> Arguments:
-    """Arguments of what is called, without those that the call itself gives."""
+    """Return the arguments of what is called, without those that the call itself gives."""
     called = ast.unparse(call.func)
     if re.fullmatch(r'super\(.*\)\.__init__', called):
         taken = _take(later, owner, {})
     else:
-        target = _named(call.func, {**vars(builtins), **function.__globals__, 'self': owner, **bound})
+        known = {**vars(builtins), **getattr(function, '__globals__', {}), 'self': owner, **bound}
+        target = _named(call.func, known)
         if target is None:
             return UNKNOWN
         taken = arguments_of(target)
-        if called.startswith('self.'):
-            taken = Arguments(dict(list(taken.names.items())[1:]), taken.others)
-    in_order = sum(not isinstance(given, ast.Starred) for given in call.args)
+    in_order = called.startswith('self.') + sum(not isinstance(given, ast.Starred) for given in call.args)
     by_name = {keyword.arg for keyword in call.keywords}
     left = list(taken.names.items())[in_order:]
     return Arguments({name: param for name, param in left if name not in by_name}, taken.others)
@@ -189,31 +171,25 @@ def _passed_on(
 def _named(node: ast.expr, known: dict[str, Any]) -> Any:
     if isinstance(node, ast.Name):
         return known.get(node.id)
-    if isinstance(node, ast.Attribute):
-        return getattr(_named(node.value, known), node.attr, None)
-    return None
+    return getattr(_named(node.value, known), node.attr, None) if isinstance(node, ast.Attribute) else None
 
 
 @functools.cache
 def keys_in_source(classes: tuple[type, ...], name: str, attributes: bool = True) -> frozenset[str]:
-    """Keys that the modules of some classes, and of their bases, take out of a dict.
+    """Return the keys that the modules of some classes, and of their bases, take out of a dict.
 
     Args:
         classes: The classes.
-        name: What the dict is called there.
+        name: What the dict is called there, a regular expression.
         attributes: Whether ``name.key`` counts as well. Default True.
-
-    Returns:
-        The keys.
     """
     quoted = r"\s*['\"](\w+)['\"]"
     patterns = [rf'\b{name}(?:\.get\(|\.pop\(|\[){quoted}', rf'{quoted} (?:not )?in (?:self\.)?{name}\b']
     if attributes:
         patterns.append(rf'\b{name}\.(?!get\b|pop\b|items\b|keys\b)(\w+)')
-    modules = {sys.modules.get(base.__module__) for cls in classes for base in cls.__mro__}
     found: set[str] = set()
-    for module in modules:
+    for module in {sys.modules.get(base.__module__) for cls in classes for base in cls.__mro__}:
         with contextlib.suppress(OSError, TypeError):
-            source = inspect.getsource(module)
+            source = inspect.getsource(module) if module is not None else ''
             found.update(key for pattern in patterns for key in re.findall(pattern, source))
     return frozenset(found)

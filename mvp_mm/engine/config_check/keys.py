@@ -1,14 +1,14 @@
-"""Keys of a config that nothing reads.
+"""Find keys of a config that nothing reads.
 
-MMEngine takes most options that nobody reads without a word: a dict that is passed on unchecked holds the
-misspelt key for the rest of the run. Here what each dict may hold follows from the signature of what its
-``type`` names, or, for the few dicts without one, from :data:`TOP_LEVEL` and :func:`_plain`.
+MMEngine ignores most misspelt options: they stay in dicts that are passed on unchecked. Here the keys that a
+dict may hold follow from the signature of what its ``type`` names; :func:`_Walk.plain_names` knows the few
+dicts without a ``type``.
 """
 
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,70 +23,65 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
 from .arguments import arguments_of, keys_in_source, registered
+from .walk import LOADERS, entries
 
-# Packages whose sources are read to know what a dict without a type may hold.
-READ_PACKAGES = ('mmengine', 'mmpretrain', 'mmseg', 'mvp_mm')
-# How the runner reads each of its keys; '' stands for one value, or a dict with any keys.
-TOP_LEVEL = {
-    'model': 'typed',
-    'data_preprocessor': 'typed',
-    'train_dataloader': 'loader',
-    'val_dataloader': 'loader',
-    'test_dataloader': 'loader',
-    'train_cfg': 'train loop',
+# Packages whose sources tell what a dict without a type may hold.
+READ_PACKAGES = ('mmengine', 'mmpretrain', 'mmseg', 'mvp_mm', 'torch', 'abc', 'builtins')
+# Top-level keys of what is built by its `type`, with the type that the runner takes where there is none.
+BUILT = {
+    'model': None,
+    'data_preprocessor': None,
+    'train_cfg': 'EpochBasedTrainLoop',
     'val_cfg': 'ValLoop',
     'test_cfg': 'TestLoop',
-    'val_evaluator': 'evaluator',
-    'test_evaluator': 'evaluator',
-    'evaluators': 'typed',
+    'val_evaluator': None,
+    'test_evaluator': None,
+    'evaluators': None,
     'optim_wrapper': 'OptimWrapper',
-    'param_scheduler': 'schedule',
-    'auto_scale_lr': 'plain',
-    'default_hooks': 'named hooks',
-    'custom_hooks': 'hooks',
-    'env_cfg': 'environment',
+    'param_scheduler': None,
+    'default_hooks': None,
+    'custom_hooks': None,
     'log_processor': 'LogProcessor',
     'visualizer': 'Visualizer',
-    'randomness': 'plain',
     'model_wrapper_cfg': 'MMDistributedDataParallel',
     'strategy': 'SingleDeviceStrategy',
-    'test_pipeline': 'typed',  # mmseg's and mmpretrain's inference
-    'tta_pipeline': 'typed',
-    'tta_model': 'typed',
-    'compile': 'plain',
-    **dict.fromkeys(
-        (
-            'activation_checkpointing',
-            'bf16_gradients',
-            'default_scope',
-            'efficient_conv_bn_eval',
-            'experiment_name',
-            'find_unused_parameters',
-            'init_weights_for_test_or_val',
-            'launcher',
-            'load_from',
-            'log_level',
-            'resume',
-            'runner_type',
-            'sync_bn',
-            'work_dir',
-        ),
-        '',
-    ),
+    'test_pipeline': None,  # mmseg's and mmpretrain's inference
+    'tta_pipeline': None,
+    'tta_model': None,
 }
-# Given by whoever builds it, not by a config.
+WITHOUT_TYPE = (*LOADERS, 'auto_scale_lr', 'env_cfg', 'randomness', 'compile')
+VALUES = (
+    'activation_checkpointing',
+    'bf16_gradients',
+    'default_scope',
+    'efficient_conv_bn_eval',
+    'experiment_name',
+    'find_unused_parameters',
+    'init_weights_for_test_or_val',
+    'launcher',
+    'load_from',
+    'log_level',
+    'resume',
+    'runner_type',
+    'sync_bn',
+    'work_dir',
+)
+TOP_LEVEL = dict.fromkeys((*BUILT, *WITHOUT_TYPE, *VALUES))
+# Arguments that the builder gives, not the config.
 GIVEN = {'runner', 'dataloader', 'evaluator', 'optimizer', 'params', 'module', 'dataset', 'data_batch'}
-# Beside the arguments: taken by whoever builds what stands at this key.
+# Keys beside the arguments that the builder of what stands at a key takes.
 TAKEN_BY_BUILDER = {
+    'train_cfg': ('by_epoch',),
     'norm_cfg': ('requires_grad',),
     'init_cfg': ('override',),
     'optim_wrapper': ('constructor', 'optimizer', 'paramwise_cfg'),
-    'schedule': ('begin', 'by_epoch', 'convert_to_iter_based', 'end'),
-    'hooks': ('priority',),
+    'param_scheduler': ('begin', 'by_epoch', 'convert_to_iter_based', 'end'),
+    'default_hooks': ('priority',),
+    'custom_hooks': ('priority',),
     'policies': ('magnitude_key',),
 }
-# What this package's runner takes for MMEngine's own.
-TAKEN_FOR = {
+# What this package's runner builds instead of MMEngine's.
+REPLACED = {
     'CheckpointHook': 'SafeCheckpointHook',
     'EpochBasedTrainLoop': 'ExactEpochLoop',
     'IterBasedTrainLoop': 'ExactIterLoop',
@@ -100,8 +95,8 @@ class UnreadKey:
 
     Args:
         path: Dotted path.
-        reader: What has been given it, such as the class of the dict.
-        takes: What that takes.
+        reader: What receives it, such as the class of the dict.
+        takes: The keys that the reader takes.
     """
 
     path: str
@@ -119,22 +114,33 @@ class UnreadKey:
 
 
 def unread_keys(cfg: Config) -> tuple[list[UnreadKey], list[str]]:
-    """Keys below the top level that certainly nothing reads.
+    """Find keys below the top level that certainly nothing reads.
 
     Args:
-        cfg: The whole config, with all options merged. Its custom imports have been made.
+        cfg: The whole config, with all options merged and its custom imports made.
 
     Returns:
-        The keys, in the config's order. A dict of which it cannot be told what reads it may hold any. And
-        the paths of what is None and has to be something.
+        The keys in the config's order, and the paths of what is None but needs a value. A dict whose reader
+        is unknown may hold any keys.
     """
     walk = _Walk(cfg.get('default_scope'))
     for key, value in cfg.items():
-        how = TOP_LEVEL.get(key)
-        if how == '' and isinstance(value, Mapping):
-            walk.found += [UnreadKey(path, key, ()) for path, _ in _entries(key, value)]
-        elif how:
-            walk.top_level(key, value, how)
+        if key in VALUES and isinstance(value, Mapping):
+            walk.found += [UnreadKey(path, key, ()) for path, _ in entries(key, value)]
+        elif key in WITHOUT_TYPE:
+            walk.parameter(key, key, value)
+        elif key in BUILT:
+            default, is_dict = BUILT[key], isinstance(value, Mapping)
+            if key == 'train_cfg' and is_dict and not value.get('by_epoch', True):
+                default = 'IterBasedTrainLoop'
+            elif key.endswith('_evaluator') and is_dict and 'metrics' in value:
+                default = 'Evaluator'
+            elif key == 'default_hooks' and is_dict:
+                typed = [name for name, hook in value.items() if isinstance(hook, Mapping) and 'type' in hook]
+                for name, hook in value.items():
+                    if isinstance(hook, Mapping) and 'type' not in hook:
+                        walk.report(f'{key}.{name}', key, typed)
+            walk.typed(key, value, default, TAKEN_BY_BUILDER.get(key, ()))
     return walk.found, walk.nones
 
 
@@ -144,172 +150,114 @@ class _Walk:
         self.found: list[UnreadKey] = []
         self.nones: list[str] = []
 
-    def top_level(self, key: str, value: Any, how: str) -> None:
-        if how == 'loader':
-            takes = {*arguments_of(DataLoader).names, *LOADER_KEYS}
-            self.plain(key, value, f'the loader {key}', takes)
-        elif how == 'train loop':
-            by_epoch = isinstance(value, Mapping) and value.get('by_epoch', True)
-            default = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
-            self.typed(key, value, default, ('by_epoch',))
-        elif how == 'evaluator':
-            composed = isinstance(value, Mapping) and 'metrics' in value
-            self.typed(key, value, 'Evaluator' if composed else None)
-        elif how == 'schedule':
-            by_optimizer = isinstance(value, Mapping) and 'type' not in value
-            for path, entry in _entries(key, value) if by_optimizer else [(key, value)]:
-                self.typed(path, entry, extra=TAKEN_BY_BUILDER['schedule'])
-        elif how in ('hooks', 'named hooks'):
-            named = how == 'named hooks' and isinstance(value, Mapping)
-            for path, entry in _entries(key, value) if named else [(key, value)]:
-                if named and isinstance(entry, Mapping) and 'type' not in entry:
-                    self.report(path, key, _with_type(value))
-                self.typed(path, entry, extra=TAKEN_BY_BUILDER['hooks'])
-        elif how == 'environment':
-            self.plain(key, value, key, ('cudnn_benchmark', 'dist_cfg', 'mp_cfg', 'resource_limit'))
-        elif how == 'plain':
-            self.parameter(key, key, value, None, ())
-        else:
-            default = None if how == 'typed' else how
-            self.typed(key, value, default, TAKEN_BY_BUILDER.get(key, ()))
-
     def typed(self, path: str, value: Any, default: str | None = None, extra: Iterable[str] = ()) -> None:
-        """A dict that says what is built of it, or a list of such."""
-        if not isinstance(value, Mapping):
-            for below, entry in _entries(path, value):
+        """Check a dict with a type (or ``default``), or a list or dict of such."""
+        if not isinstance(value, Mapping) or (default is None and 'type' not in value):
+            for below, entry in entries(path, value):
                 self.typed(below, entry, default, extra)
             return
         outside, self.scope = self.scope, value.get('_scope_', self.scope)
         kind = value.get('type', default)
-        reader = registered(TAKEN_FOR.get(kind, kind) if isinstance(kind, str) else kind, self.scope)
+        reader = registered(REPLACED.get(kind, kind) if isinstance(kind, str) else kind, self.scope)
         if reader is not None:
             takes = arguments_of(reader)
-            builder = {'type', '_scope_', *extra}
             if not takes.others:
-                name = getattr(reader, '__name__', str(kind))
                 allowed = {*takes.names, *extra} - (GIVEN - set(value) - set(extra))
-                unread = [key for key in value if key not in takes.names and key not in builder]
-                for key in unread:
-                    self.report(f'{path}.{key}', name, allowed)
+                unread = value.keys() - takes.names.keys() - {'type', '_scope_', *extra}
+                for key in [key for key in value if key in unread]:
+                    self.report(f'{path}.{key}', getattr(reader, '__name__', str(kind)), allowed)
                 value = {key: entry for key, entry in value.items() if key not in unread}
             self.nones += [
                 f'{path}.{key}'
                 for key, entry in value.items()
                 if entry is None and key in takes.names and _needs_value(takes.names[key])
             ]
-        classes = tuple(self.classes_in({k: v for k, v in value.items() if k != 'data_preprocessor'}))
         for key, entry in value.items():
-            self.parameter(f'{path}.{key}', key, entry, reader, classes, value)
+            self.parameter(f'{path}.{key}', key, entry, reader, value)
         self.scope = outside
 
-    def parameter(
-        self,
-        path: str,
-        key: str,
-        value: Any,
-        owner: Any,
-        classes: tuple[type, ...],
-        beside: Mapping = {},  # noqa: B006
-    ) -> None:
-        """What stands at one key, by what reads it."""
-        if isinstance(value, Mapping) and 'type' not in value or key in ('clip_grad', 'paramwise_cfg'):
-            known = self.plain_names(key, owner, classes, beside, value)
+    def parameter(self, path: str, key: str, value: Any, owner: Any = None, beside: Any = None) -> None:
+        """Check the value of one key, given the class that reads it and the dict in which it stands."""
+        is_typed = isinstance(value, Mapping) and 'type' in value
+        if isinstance(value, Mapping) and (not is_typed or key in ('clip_grad', 'paramwise_cfg')):
+            known = self.plain_names(key, owner, beside or {}, value)
             if known is not None:
-                self.plain(path, value, *known)
+                reader, names = known[0], set(known[1])
+                for name, entry in value.items():
+                    if name not in names and name != '_scope_':
+                        self.report(f'{path}.{name}', reader, names)
+                    self.parameter(f'{path}.{name}', name, entry)
                 return
-        if isinstance(value, Mapping) and 'type' in value:
+        if is_typed:
             of_owner = keys_in_source((owner,), key, attributes=False) if inspect.isclass(owner) else ()
             self.typed(path, value, extra={*TAKEN_BY_BUILDER.get(key, ()), *of_owner} - {'type'})
             return
-        for below, entry in _entries(path, value):
-            self.parameter(below, key if isinstance(value, list | tuple) else '', entry, None, ())
-
-    def plain(self, path: str, value: Any, reader: str, names: Iterable[str]) -> None:
-        """A dict without a type."""
-        if not isinstance(value, Mapping):
-            return
-        names = set(names)
-        for key, entry in value.items():
-            if key not in names and key != '_scope_':
-                self.report(f'{path}.{key}', reader, names)
-            self.parameter(f'{path}.{key}', key, entry, None, ())
+        for below, entry in entries(path, value):
+            self.parameter(below, '' if isinstance(value, Mapping) else key, entry)
 
     def plain_names(
-        self, key: str, owner: Any, classes: tuple[type, ...], beside: Mapping, value: Any
+        self, key: str, owner: Any, beside: Mapping, value: Mapping
     ) -> tuple[str, Iterable[str]] | None:
-        """Who reads a dict without a type, and its keys; None where that cannot be told."""
+        """Return who reads a dict without a type, and its keys; None if unknown."""
         is_class = inspect.isclass(owner)
-        if is_class and issubclass(owner, OptimWrapper):
-            if key == 'clip_grad':
-                by = clip_grad_value_ if (value or {}).get('type') == 'value' else clip_grad_norm_
-                return 'clip_grad', {'type', *arguments_of(by).names} - {'parameters'}
-            if key == 'paramwise_cfg':
+        wraps = is_class and issubclass(owner, OptimWrapper)
+        match key:
+            case 'clip_grad' if wraps:
+                by = clip_grad_value_ if value.get('type') == 'value' else clip_grad_norm_
+                return key, {'type', *arguments_of(by).names} - {'parameters'}
+            case 'paramwise_cfg' if wraps:
                 kind = beside.get('constructor', 'DefaultOptimWrapperConstructor')
                 constructor = registered(kind, self.scope)
-                if not inspect.isclass(constructor):
-                    return None
-                keys = getattr(constructor, 'paramwise_keys', None)
-                keys = keys_in_source((constructor,), key) if keys is None else keys
-                return constructor.__name__, keys
-        match key:
+                if inspect.isclass(constructor):
+                    own = getattr(constructor, 'paramwise_keys', None)
+                    return constructor.__name__, keys_in_source((constructor,), key) if own is None else own
             case 'auto_scale_lr':
                 return key, ('base_batch_size', 'enable')
+            case 'env_cfg':
+                return key, ('cudnn_benchmark', 'dist_cfg', 'mp_cfg', 'resource_limit')
             case 'randomness':
-                return key, set(arguments_of(Runner.set_randomness).names) - {'self'}
+                return key, arguments_of(Runner.set_randomness).names.keys() - {'self'}
             case 'compile':
-                return 'torch.compile', set(arguments_of(torch.compile).names) - {'model'}
+                return 'torch.compile', arguments_of(torch.compile).names.keys() - {'model'}
             case 'mp_cfg' if owner is None:
-                return key, set(arguments_of(set_multi_processing).names) - {'distributed'}
+                return key, arguments_of(set_multi_processing).names.keys() - {'distributed'}
             case 'dist_cfg' if owner is None:
                 takes = {**arguments_of(init_dist).names, **arguments_of(init_process_group).names}
-                return key, set(takes) - {'launcher'}
+                return key, takes.keys() - {'launcher'}
             case 'arch' if is_class and hasattr(owner, 'arch_zoo'):
                 of_zoo = {name for arch in owner.arch_zoo.values() if isinstance(arch, dict) for name in arch}
                 return f"{owner.__name__}'s arch", of_zoo | keys_in_source((owner,), 'arch_settings')
             case 'train_cfg' | 'test_cfg' if is_class and _is_read(owner):
+                name = f"{owner.__name__}'s {key}"
                 if any(base.__module__.startswith('mmpretrain.models') for base in owner.__mro__):
-                    # handed to the preprocessor, for mixing
-                    return f"{owner.__name__}'s {key}", ('augments', 'probs')
+                    return name, ('augments', 'probs')  # which the preprocessor mixes by
+                parts = {name: part for name, part in beside.items() if name != 'data_preprocessor'}
                 # segmentors hand it to their heads, which may call it cfg
-                return f"{owner.__name__}'s {key}", keys_in_source(classes, f'(?:{key}|cfg)')
+                return name, keys_in_source(tuple(self.classes_in(parts)), f'(?:{key}|cfg)')
+            case _ if key.endswith('dataloader'):
+                return f'the loader {key}', {*arguments_of(DataLoader).names, *LOADER_KEYS}
         return None
 
-    def classes_in(self, value: Any) -> Iterable[type]:
-        """Classes of a dict and of all dicts in it."""
+    def classes_in(self, value: Any) -> Iterator[type]:
+        """Yield the classes of a dict and of all dicts in it."""
         if isinstance(value, Mapping):
             kind = registered(value['type'], self.scope) if 'type' in value else None
             if inspect.isclass(kind):
                 yield kind
-        for _, entry in _entries('', value):
+        for _, entry in entries('', value):
             yield from self.classes_in(entry)
 
     def report(self, path: str, reader: str, takes: Iterable[str]) -> None:
         self.found.append(UnreadKey(path, reader, tuple(sorted(takes))))
 
 
-def _entries(path: str, value: Any) -> list[tuple[str, Any]]:
-    """Paths and values one level below."""
-    if isinstance(value, Mapping):
-        return [(f'{path}.{key}', entry) for key, entry in value.items()]
-    if isinstance(value, list | tuple):
-        return [(f'{path}.{index}', entry) for index, entry in enumerate(value)]
-    return []
-
-
 def _needs_value(parameter: inspect.Parameter) -> bool:
-    """Whether an argument is certainly not to be None."""
+    """Whether an argument certainly must not be None."""
     kind = str(parameter.annotation)
     number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
     given = parameter.annotation is not parameter.empty and not re.search('None|Optional|Any', kind)
     return given and (number or parameter.default is parameter.empty)
 
 
-def _with_type(value: Mapping) -> list[str]:
-    return [key for key, entry in value.items() if isinstance(entry, Mapping) and 'type' in entry]
-
-
 def _is_read(owner: type) -> bool:
-    return all(
-        base.__module__.split('.')[0] in (*READ_PACKAGES, 'torch', 'abc', 'builtins')
-        for base in owner.__mro__
-    )
+    return all(base.__module__.split('.')[0] in READ_PACKAGES for base in owner.__mro__)

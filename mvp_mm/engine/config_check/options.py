@@ -1,4 +1,4 @@
-"""Options of a command line, checked one by one for their place and kind, and merged into a config."""
+"""Merge ``--cfg-options`` into a config, each checked for its place and kind."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,28 +9,25 @@ ABSENT = object()
 
 
 def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Merge options into a config, as MMEngine does where it does not fail.
-
-    A path may go through what is None, which then is a dict.
+    """Merge options into a config in place, also through a None on a path, which becomes a dict.
 
     Args:
-        cfg: Changed in place.
+        cfg: The config.
         options: Values by dotted path.
 
     Raises:
         ValueError: If a path leads nowhere, or a value is of another kind than the config's.
     """
-    deletions_first = sorted(options.items(), key=lambda option: not option[0].endswith('_delete_'))
-    for option, value in deletions_first:
+    for option in sorted(options, key=lambda option: not option.endswith('_delete_')):  # deletions first
         found = _find(cfg, option)
         _open_nones(cfg, option)
         if found is not ABSENT and not option.endswith('_delete_'):
-            _require_kind(option, value, found)
-        cfg.merge_from_dict({option: value})
+            _require_kind(option, options[option], found)
+        cfg.merge_from_dict({option: options[option]})
 
 
 def _find(cfg: Config, option: str) -> Any:
-    """What an option replaces, or :data:`ABSENT`."""
+    """Return what an option replaces, or :data:`ABSENT`."""
     found: Any = cfg
     parts = option.split('.')
     for number, part in enumerate(parts):
@@ -69,30 +66,27 @@ def _open_nones(cfg: Config, option: str) -> None:
 
 
 def _require_kind(option: str, value: Any, found: Any) -> None:
-    """Refuse a value of another kind than what it replaces, which fails late and in terms of the code."""
+    """Refuse a value of another kind than what it replaces, which would fail late and obscurely."""
     expected = None
-    is_word, is_plain = isinstance(value, str), isinstance(value, str | int | float)
+    is_word, is_dict, is_bool = (isinstance(value, kind) for kind in (str, Mapping, bool))
+    is_list, is_number = isinstance(value, list | tuple), isinstance(value, int | float) and not is_bool
+    # neither a dict nor a list of dicts
+    is_plain = is_word or is_bool or is_number
+    is_plain |= is_list and any(not isinstance(entry, Mapping | list) for entry in value)
     if isinstance(found, bool):
-        expected = 'True or False' if is_word or isinstance(value, list | tuple | Mapping) else None
+        expected = 'True or False' if is_word or is_list or is_dict else None
     elif isinstance(found, int | float):
-        expected = f'a number, such as {found}' if is_word or isinstance(value, bool | Mapping) else None
+        expected = f'a number, such as {found}' if is_word or is_bool or is_dict else None
     elif isinstance(found, str):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(value, Mapping) and not option.endswith('arch') or number:
-            expected = f'text, such as {found!r}' + (f' (a file of this name: ./{value})' if number else '')
+        if is_number or (is_dict and not option.endswith('arch')):
+            expected = f'text, such as {found!r}' + f' (a file of this name: ./{value})' * is_number
     elif isinstance(found, list | tuple) and found:
-        of_dicts = any(isinstance(entry, Mapping) for entry in found)
-        of_numbers = all(isinstance(entry, int | float) for entry in found)
-        if of_dicts and is_plain or of_dicts and _holds_plain(value):
+        if any(isinstance(entry, Mapping) for entry in found) and is_plain:
             expected = f'a list of dicts, as in the config; set one entry with {option}.0.KEY=VALUE'
-        elif of_numbers and (is_word or isinstance(value, bool | Mapping)):
+        elif all(isinstance(entry, int | float) for entry in found) and (is_word or is_bool or is_dict):
             expected = f'numbers, such as "{found}"'
-    elif isinstance(found, Mapping) and option != 'compile' and not (is_word and option.endswith('.arch')):
-        other = is_plain or _holds_plain(value)
-        expected = f'a dict, as in the config; set one key with {option}.KEY=VALUE' if other else None
+    elif isinstance(found, Mapping) and is_plain:
+        named = option == 'compile' or (is_word and option.endswith('.arch'))
+        expected = None if named else f'a dict, as in the config; set one key with {option}.KEY=VALUE'
     if expected is not None:
         raise ValueError(f'--cfg-options {option}={value}: expected {expected}')
-
-
-def _holds_plain(value: Any) -> bool:
-    return isinstance(value, list | tuple) and any(not isinstance(entry, Mapping | list) for entry in value)

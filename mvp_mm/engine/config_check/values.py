@@ -1,8 +1,8 @@
-"""Values with which a config builds, and trains nonsense or fails late."""
+"""Refuse values with which a config builds, but trains nonsense or fails late."""
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +11,9 @@ from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper
 
 from .arguments import arguments_of, registered
+from .walk import LOADERS, at, datasets, dicts, values
 
-# Package behind each of MMEngine's backends that need one.
+# Packages that MMEngine's visualisation backends need.
 BACKEND_PACKAGES = {
     'AimVisBackend': 'aim',
     'ClearMLVisBackend': 'clearml',
@@ -35,14 +36,14 @@ def _whole(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """What some values have to be.
+    """What a value must be.
 
     Args:
         expected: In words.
         sound: The test.
-        many: Whether a list or tuple of such values will do, of at least one.
-        none: Whether None will do.
-        only_many: Whether one value alone will not.
+        many: Whether a non-empty list or tuple of such values is allowed.
+        none: Whether None is allowed.
+        only_many: Whether a single value is refused.
     """
 
     expected: str
@@ -72,33 +73,28 @@ SIZES = Rule('numbers above 0', lambda v: not _number(v) or v > 0, many=True, no
 FACTOR = Rule('a number above 0, up to 1', lambda v: _number(v) and 0 < v <= 1)
 SHARE = Rule('a number from 0 to 1', lambda v: _number(v) and 0 <= v <= 1, many=True, none=True)
 RATE = Rule('a number of 0 or more, below 1', lambda v: _number(v) and 0 <= v < 1, many=True, none=True)
-RATE_OR_OFF = replace(RATE, sound=lambda v: RATE.sound(v) or v == -1)  # mmseg's way to say: none
+RATES = replace(RATE, expected='numbers of 0 or more, below 1, as a list', only_many=True)
+RATE_OR_OFF = replace(RATE, sound=lambda v: RATE.sound(v) or v == -1)  # mmseg's -1: no dropout
 MEAN = Rule('a list of finite numbers', lambda v: _number(v) and abs(v) < math.inf, True, True, True)
 SPREAD = Rule('a list of finite numbers above 0', lambda v: _number(v) and 0 < v < math.inf, True, True, True)
 METHOD = Rule("'fork', 'spawn' or 'forkserver'", lambda v: v in ('fork', 'spawn', 'forkserver'))
 SEED = Rule('a whole number from 0 to 2**32 - 1, or None', lambda v: _whole(v) and 0 <= v < 2**32, none=True)
-# Of the keys below each of these paths.
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-RULES = [
+# By path, the rules of the keys anywhere below it; DATA stands for each loader and the evaluators.
+DATA = (*LOADERS, 'evaluators')
+RULES: list[tuple[str | tuple[str, ...], str, Rule]] = [
     ('optim_wrapper', 'lr weight_decay eps lr_mult decay_mult', FINITE),
     ('optim_wrapper', 'momentum', RATE),
-    (
-        'optim_wrapper',
-        'betas',
-        replace(RATE, expected='numbers of 0 or more, below 1, as a list', only_many=True),
-    ),
+    ('optim_wrapper', 'betas', RATES),
     ('optim_wrapper', 'max_norm clip_value norm_type', ABOVE_0),
     ('optim_wrapper', 'accumulative_counts max_skipped_steps', COUNT),
     ('optim_wrapper', 'layer_decay_rate', FACTOR),
-    *(
-        (loader, 'batch_size count total_batch num_masking_patches min_num_patches', COUNT)
-        for loader in LOADERS
-    ),
-    *((loader, 'prefetch_factor num_batch_per_epoch', COUNT_OR_NONE) for loader in LOADERS),
-    *((loader, 'num_workers', FROM_0) for loader in LOADERS),
-    *((loader, 'timeout', FINITE) for loader in LOADERS),
-    *((loader, 'crop_size size', SIZES) for loader in LOADERS),
-    *((loader, 'prob p flip erase_prob', SHARE) for loader in LOADERS),
+    (DATA, 'batch_size count total_batch num_masking_patches min_num_patches', COUNT),
+    (DATA, 'prefetch_factor num_batch_per_epoch', COUNT_OR_NONE),
+    (DATA, 'num_workers', FROM_0),
+    (DATA, 'timeout', FINITE),
+    (DATA, 'crop_size size', SIZES),
+    (DATA, 'prob p flip erase_prob', SHARE),
+    ('evaluators', 'interval', COUNT_OR_NONE),
     ('train_cfg', 'max_epochs max_iters val_interval', COUNT),
     ('train_cfg', 'val_begin', FROM_0),
     ('param_scheduler', 'begin', FROM_0),
@@ -106,7 +102,7 @@ RULES = [
     ('param_scheduler', 'eta_min', FINITES),
     ('param_scheduler', 'eta_min_ratio', SHARE),
     ('param_scheduler', 'power', ABOVE_0),
-    *((hooks, 'interval max_keep_ckpts', COUNT_OR_ALL) for hooks in ('default_hooks', 'custom_hooks')),
+    (('default_hooks', 'custom_hooks'), 'interval max_keep_ckpts', COUNT_OR_ALL),
     ('default_hooks.checkpoint', 'retry_interval', COUNT),
     ('custom_hooks', 'max_share', SHARE),
     ('env_cfg', 'mp_start_method', METHOD),
@@ -126,22 +122,21 @@ RULES = [
 
 
 def require_sound_values(cfg: Config) -> None:
-    """Refuse a config whose numbers make no sense, or whose parts do not fit together.
-
-    Args:
-        cfg: The whole config.
+    """Refuse a config whose values make no sense or do not fit together.
 
     Raises:
         ValueError: With the first such value, and what is expected.
     """
-    for top, keys, rule in RULES:
-        for path, key, value in _values(top, _at(cfg, top)):
-            if key in keys.split() and not rule.allows(value):
-                raise ValueError(f'{path}={value}: expected {rule.expected}')
-    for place, key in (('', 'env_cfg'), ('', 'randomness'), *((loader, 'dataset') for loader in LOADERS)):
-        holder = _at(cfg, place) if place else cfg
+    for places, keys, rule in RULES:
+        for place in (places,) if isinstance(places, str) else places:
+            for path, key, value in values(place, at(cfg, place)):
+                if key in keys.split() and not rule.allows(value):
+                    raise ValueError(f'{path}={value}: expected {rule.expected}')
+    for path in ('env_cfg', 'randomness', *(f'{loader}.dataset' for loader in LOADERS)):
+        place, _, key = path.rpartition('.')
+        holder = at(cfg, place) if place else cfg
         if holder and key in holder and holder[key] is None:
-            raise ValueError(f'{place}{"." * bool(place)}{key}=None: expected a dict, not None')
+            raise ValueError(f'{path}=None: expected a dict, not None')
     level = cfg.get('log_level', 'INFO')
     if level not in LOG_LEVELS and not _whole(level):
         raise ValueError(f'log_level={level}: expected one of {", ".join(LOG_LEVELS)}')
@@ -151,46 +146,29 @@ def require_sound_values(cfg: Config) -> None:
     scope = cfg.get('default_scope')
     if scope is not None and importlib.util.find_spec(scope) is None:
         raise ValueError(f'default_scope={scope}: no package of this name is installed')
-    _require_schedules(cfg)
-    _require_packages(cfg)
+    for path, schedule in dicts('param_scheduler', cfg.get('param_scheduler')):
+        begin, end = schedule.get('begin', 0), schedule.get('end', math.inf)
+        if not (_number(end) and end > begin):
+            raise ValueError(f'{path}.end={end}: expected a number above its begin={begin}')
+    for path, key, value in values('visualizer', cfg.get('visualizer')):
+        package = BACKEND_PACKAGES.get(str(value).rpartition('.')[-1]) if key == 'type' else None
+        if package and importlib.util.find_spec(package) is None:
+            raise ValueError(
+                f'{path}={value} needs the package {package}, which is not installed: pip install {package}, '
+                'or leave this backend out of visualizer.vis_backends'
+            )
     _require_windows(cfg)
-    _require_labels_alike(cfg)
+    _require_equal_zero_labels(cfg)
     _require_crops_of_model(cfg)
 
 
-def _at(cfg: Config, path: str) -> Any:
-    found: Any = cfg
-    for part in path.split('.'):
-        found = found.get(part) if isinstance(found, Mapping | Config) else None
-    return found
-
-
-def _dicts(path: str, value: Any) -> Iterator[tuple[str, Mapping]]:
-    """All dicts in a value, with their dotted paths."""
-    entries: Any = ()
-    if isinstance(value, Mapping):
-        yield path, value
-        entries = value.items()
-    elif isinstance(value, list | tuple):
-        entries = enumerate(value)
-    for key, entry in entries:
-        yield from _dicts(f'{path}.{key}', entry)
-
-
-def _values(path: str, value: Any) -> Iterator[tuple[str, str, Any]]:
-    """Dotted path, key and value of all that these dicts hold."""
-    for below, entries in _dicts(path, value):
-        for key, entry in entries.items():
-            yield f'{below}.{key}', key, entry
-
-
 def require_device_for(cfg: Config) -> None:
-    """Refuse MMEngine's wrapper for mixed precision on a CPU.
+    """Refuse MMEngine's mixed-precision wrapper on a CPU.
 
     Raises:
         ValueError: If the config has it and there is no GPU.
     """
-    kind = registered((cfg.get('optim_wrapper') or {}).get('type'), cfg.get('default_scope'))
+    kind = registered(at(cfg, 'optim_wrapper.type'), cfg.get('default_scope'))
     if isinstance(kind, type) and issubclass(kind, AmpOptimWrapper) and get_device() == 'cpu':
         raise ValueError(
             f'optim_wrapper.type={kind.__name__} needs a GPU, and there is none: use MVPOptimWrapper, with '
@@ -198,92 +176,61 @@ def require_device_for(cfg: Config) -> None:
         )
 
 
-def _require_schedules(cfg: Config) -> None:
-    """Every schedule ends after it begins."""
-    for path, entry in _dicts('param_scheduler', cfg.get('param_scheduler')):
-        begin, end = entry.get('begin', 0), entry.get('end', math.inf)
-        if not (_number(end) and end > begin):
-            raise ValueError(f'{path}.end={end}: expected a number above its begin={begin}')
-
-
-def _require_packages(cfg: Config) -> None:
-    """Every backend of the visualizer can be imported."""
-    for path, key, value in _values('visualizer', cfg.get('visualizer')):
-        package = BACKEND_PACKAGES.get(str(value).rpartition('.')[-1]) if key == 'type' else None
-        if package and importlib.util.find_spec(package) is None:
-            raise ValueError(
-                f'{path}={value} needs the package {package}, which is not installed: pip install {package}, '
-                'or leave this backend out of visualizer.vis_backends'
-            )
-
-
 def _require_windows(cfg: Config) -> None:
-    """A segmentor's windows cover the image."""
-    model = cfg.get('model') or {}
-    settings = model.get('test_cfg') or {}
-    if 'decode_head' not in model or not settings:
+    """Check that a segmentor's windows cover the image."""
+    settings = at(cfg, 'model.test_cfg')
+    if at(cfg, 'model.decode_head') is None or not settings:
         return
-    if settings.get('mode', 'whole') not in ('slide', 'slide_flip', 'whole'):
-        raise ValueError(f"model.test_cfg.mode={settings['mode']}: expected 'slide' or 'whole'")
-    if settings.get('mode') == 'slide':
-        stride, crop = _pair(settings.get('stride')), _pair(settings.get('crop_size'))
-        if stride is None or crop is None or stride[0] > crop[0] or stride[1] > crop[1]:
-            raise ValueError(
-                f"model.test_cfg: mode='slide' needs a crop_size and a stride of no more, two each; got "
-                f'crop_size={settings.get("crop_size")}, stride={settings.get("stride")}'
-            )
-
-
-def _require_labels_alike(cfg: Config) -> None:
-    """mmseg's datasets and the steps that read label maps agree on ``reduce_zero_label``."""
-    for top in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        dataset = (cfg.get(top) or {}).get('dataset')
-        kind = (
-            registered(dataset.get('type'), cfg.get('default_scope'))
-            if isinstance(dataset, Mapping)
-            else None
+    mode = settings.get('mode', 'whole')
+    if mode not in ('slide', 'slide_flip', 'whole'):
+        raise ValueError(f"model.test_cfg.mode={mode}: expected 'slide' or 'whole'")
+    stride, crop = _pair(settings.get('stride')), _pair(settings.get('crop_size'))
+    fits = stride is not None and crop is not None and stride[0] <= crop[0] and stride[1] <= crop[1]
+    if mode == 'slide' and not fits:
+        raise ValueError(
+            f"model.test_cfg: mode='slide' needs a crop_size and a stride of no more, two each; got "
+            f'crop_size={settings.get("crop_size")}, stride={settings.get("stride")}'
         )
-        if kind is None or 'reduce_zero_label' not in (takes := arguments_of(kind).names):
+
+
+def _require_equal_zero_labels(cfg: Config) -> None:
+    """Check that mmseg's datasets and transforms agree on ``reduce_zero_label``."""
+    for place, dataset in datasets(cfg):
+        kind = registered(dataset.get('type'), cfg.get('default_scope'))
+        takes = arguments_of(kind).names if kind is not None else {}
+        if 'reduce_zero_label' not in takes:
             continue
         of_dataset = dataset.get('reduce_zero_label', takes['reduce_zero_label'].default)
-        for path, key, value in _values(f'{top}.dataset.pipeline', dataset.get('pipeline')):
+        for path, key, value in values(f'{place}.pipeline', dataset.get('pipeline')):
             if key == 'reduce_zero_label' and value is not None and bool(value) != bool(of_dataset):
                 raise ValueError(
-                    f'{path}={value}, but {top}.dataset.reduce_zero_label is {of_dataset}: set both alike'
+                    f'{path}={value}, but {place}.reduce_zero_label is {of_dataset}: set both alike'
                 )
 
 
 def _require_crops_of_model(cfg: Config) -> None:
-    """In pre-training crops and masks have the size that the model is built for."""
-    model = cfg.get('model') or {}
-    backbone = model.get('backbone') or {}
-    size, patch = _pair(backbone.get('img_size')), _pair(backbone.get('patch_size'))
-    if model.get('type') != 'MVP' or size is None or patch is None:
+    """Check that crops and masks of a pre-training have the size that its model is built for."""
+    model = at(cfg, 'model.backbone') or {}
+    size, patch = _pair(model.get('img_size')), _pair(model.get('patch_size'))
+    if at(cfg, 'model.target_generator') is None or size is None or patch is None:
         return
-    if any(side % of for side, of in zip(size, patch, strict=True)):
-        raise ValueError(
-            f'model.backbone.img_size={backbone.img_size} is no multiple of patch_size={backbone.patch_size}'
-        )
-    grid = tuple(side // of for side, of in zip(size, patch, strict=True))
-    for top in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        pipeline = ((cfg.get(top) or {}).get('dataset') or {}).get('pipeline') or []
+    shown = f'model.backbone.img_size={model["img_size"]}'
+    if size[0] % patch[0] or size[1] % patch[1]:
+        raise ValueError(f'{shown} is no multiple of patch_size={model["patch_size"]}')
+    grid = size[0] // patch[0], size[1] // patch[1]
+    for place, dataset in datasets(cfg):
         crop = None
-        for index, step in enumerate(pipeline):
-            path = f'{top}.dataset.pipeline.{index}'
+        for index, step in enumerate(dataset.get('pipeline') or []):
+            path = f'{place}.pipeline.{index}'
             if 'Crop' in str(step.get('type')) and 'size' in step:
                 crop = (f'{path}.size', _pair(step['size']))
-            mask = _pair(step.get('input_size')) if step.get('type') == 'BlockwiseMask' else grid
-            if mask not in (grid, None):
+            if _pair(step.get('input_size')) not in (grid, None):
                 raise ValueError(
-                    f'{path}.input_size={step["input_size"]}, but an image of model.backbone.img_size='
-                    f'{backbone.img_size} has {grid[0]}x{grid[1]} patches of {backbone.patch_size} pixels: '
-                    'set both alike'
+                    f'{path}.input_size={step["input_size"]}, but an image of {shown} has '
+                    f'{grid[0]}x{grid[1]} patches of {model["patch_size"]} pixels: set both alike'
                 )
         if crop is not None and crop[1] not in (size, None):
-            raise ValueError(
-                f'{crop[0]}={crop[1][0]}x{crop[1][1]}, but model.backbone.img_size={backbone.img_size}: set '
-                'both alike'
-            )
+            raise ValueError(f'{crop[0]}={crop[1][0]}x{crop[1][1]}, but {shown}: set both alike')
 
 
 def _pair(value: Any) -> tuple[int, int] | None:

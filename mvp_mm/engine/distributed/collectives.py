@@ -30,7 +30,7 @@ def control_group(timeout: float | None = None) -> ProcessGroup:
     default = distributed.group.WORLD
     assert isinstance(default, ProcessGroup)
     if _groups is None or _groups[0] is not default:
-        group = default
+        group: Any = default
         if distributed.get_backend() != 'gloo':
             limit = None if timeout is None else timedelta(seconds=timeout)
             group = distributed.new_group(backend='gloo', timeout=limit)
