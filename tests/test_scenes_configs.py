@@ -123,7 +123,7 @@ def test_dino_teacher_learns_and_is_loaded(tmp_path):
     cfg = load('teachers/dino_vittiny_scenes.py', tmp_path, max_epochs=1)
     cfg.model.frozen_epochs = 1
     runner = build_runner(cfg)
-    before = {key: value.clone() for key, value in runner.model.slow_vit.state_dict().items()}
+    before = {key: value.clone() for key, value in runner.model.teacher.state_dict().items()}
     last_layer = runner.model.head.last_layer.weight_v.detach().clone()
     runner.train()
     assert torch.equal(runner.model.head.last_layer.weight_v, last_layer), 'it stands still for an epoch'
@@ -133,10 +133,10 @@ def test_dino_teacher_learns_and_is_loaded(tmp_path):
     runner = build_runner(cfg)
     runner.train()
     assert not torch.equal(runner.model.head.last_layer.weight_v, last_layer)
-    slow, fast = runner.model.slow_vit.state_dict(), runner.model.vit.state_dict()
+    slow, fast = runner.model.teacher.state_dict(), runner.model.student.state_dict()
     key = 'blocks.1.mlp.fc1.weight'
     assert not torch.equal(slow[key], before[key]) and not torch.equal(slow[key], fast[key])
-    assert all(not parameter.requires_grad for parameter in runner.model.slow_vit.parameters())
+    assert all(not parameter.requires_grad for parameter in runner.model.teacher.parameters())
     path = tmp_path / 'teacher.safetensors'
     save_teacher(runner, path)
     settings = Config.fromfile(CONFIGS / 'mvp/vittiny_scenes_dino.py').model.target_generator

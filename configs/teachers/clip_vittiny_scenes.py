@@ -16,7 +16,7 @@ shapes = ('circle', 'square', 'triangle', 'star', 'cross', 'ring', 'crescent', '
 colours = ('red', 'orange', 'yellow', 'green', 'cyan', 'blue', 'purple', 'pink')
 article = dict(orange='an')
 model = dict(
-    type='CLIPTeacher',
+    type='OpenCLIP',
     model_name='{{ fileDirname }}/clip_vittiny_scenes.json',
     prompts=dict(
         shape=[[f'{article.get(c, "a")} {c} {s}' for c in colours] for s in shapes],

@@ -26,11 +26,11 @@ vit = dict(
 epochs = 5
 model = dict(
     _delete_=True,
-    type='DINOTeacher',
+    type='DINO',
     vit=vit,
     patch_weight=1.0,  # iBOT
-    spread_weight=0.1,  # DINOv2
-    # not DINO's 0.996: the slow copy would follow too slowly for so short a run
+    koleo_weight=0.1,  # DINOv2
+    # not DINO's 0.996: the teacher would follow too slowly in so short a run
     momentum=0.99,
     # to the end: with batches of 64, the loss rises towards that of a uniform guess once they move
     frozen_epochs=epochs,

@@ -1,9 +1,10 @@
 """What learns: the algorithm, the student, the teachers, the neck, the loss."""
 
 from .backbones.mvp_vit import MVPViT
-from .clip.clip import CLIPTeacher
+from .clip.clip import CLIP
+from .clip.text_encoder import TextEncoder
 from .data_preprocessor import MVPDataPreprocessor
-from .dino.dino import DINOTeacher
+from .dino.dino import DINO
 from .mvp.mvp import MVP
 from .mvp.mvp_loss import MVPLoss
 from .mvp.mvp_neck import MVPNeck
@@ -12,8 +13,9 @@ from .target_generators import CLIPTargetGenerator, PixelTargetGenerator, Target
 __all__ = [
     'MVP',
     'CLIPTargetGenerator',
-    'CLIPTeacher',
-    'DINOTeacher',
+    'CLIP',
+    'DINO',
+    'TextEncoder',
     'MVPDataPreprocessor',
     'MVPLoss',
     'MVPNeck',

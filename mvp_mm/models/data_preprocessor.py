@@ -1,8 +1,10 @@
-"""From a collated batch to what the algorithm takes."""
+"""From a collated batch to the algorithm's arguments."""
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
+import numpy as np
 import torch
 from mmengine.model import BaseDataPreprocessor
 from mmpretrain.registry import MODELS
@@ -16,18 +18,21 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
 
 @MODELS.register_module()
 class MVPDataPreprocessor(BaseDataPreprocessor):
-    """Move one crop to the device and normalise it there for the student.
+    """Move a batch to the device and normalise its images there for the student.
 
-    The teacher sees the very same crop: its generator re-normalises this output, so an image travels
-    to the device once, as uint8.
+    The teacher sees the same crop: its generator re-normalises this output, so an image travels to the
+    device once, as uint8. Other fields of the batch (caption tokens, labels) are passed on.
 
     Args:
         mean: Channel means of the student, on the 0–255 scale. Default ImageNet's RGB (BEiT recipe).
         std: Channel standard deviations on the 0–255 scale.
-        bgr_to_rgb: Swap the channels of images loaded by OpenCV-style pipelines. Default False, because
-            this package's pipelines give RGB.
+        bgr_to_rgb: Swap the channels of BGR images. Default False: this package's pipelines load RGB.
         non_blocking: Copy to the device without waiting. Default True.
+        image_keys: Fields that hold images. Default ``('inputs',)``.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -35,11 +40,13 @@ class MVPDataPreprocessor(BaseDataPreprocessor):
         std: Sequence[float] = (58.395, 57.12, 57.375),
         bgr_to_rgb: bool = False,
         non_blocking: bool = True,
+        image_keys: Sequence[str] = ('inputs',),
     ) -> None:
         super().__init__(non_blocking)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(f'mean and std need three values each, std positive; got {mean}, {std}')
         self.bgr_to_rgb = bgr_to_rgb
+        self.image_keys = tuple(image_keys)
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
 
@@ -47,49 +54,51 @@ class MVPDataPreprocessor(BaseDataPreprocessor):
         """Prepare a batch.
 
         Args:
-            data: ``inputs``: uint8 or float ``(B, 3, H, W)`` on the 0–255 scale, or a list of B such
-                ``(3, H, W)``; ``mask``: ``(B, h, w)``, optional; ``data_samples``: B samples, optional,
-                whose ``mask`` is used where there is no ``mask`` entry.
-            training: Not used; images are treated the same in both modes.
+            data: ``inputs`` and other images: uint8 or float ``(B, 3, H, W)`` on the 0–255 scale, or a list
+                of B such ``(3, H, W)``; ``mask``: ``(B, h, w)``, optional; ``data_samples``: B samples,
+                optional, whose ``mask`` is used if there is no ``mask`` entry; further fields.
+            training: Not used.
 
         Returns:
-            Dict with ``inputs`` (float32, normalised), ``mask`` (bool ``(B, h, w)`` or None) and
-            ``data_samples``.
+            Dict with images (float32, normalised), ``mask`` (bool ``(B, h, w)`` or None), ``data_samples``
+            and further fields: tensors and stacked lists of tensors on the device, others unchanged.
 
         Raises:
-            ValueError: If the crops of a batch differ in size or are not three-channel images.
+            ValueError: If the tensors of a field differ in shape, or images do not have three channels.
         """
         samples = data.get('data_samples')
-        mask = data.get('mask')
-        if mask is None and samples is not None and 'mask' in samples[0]:
-            mask = [sample.mask for sample in samples]
-        images = self._to_device(self._stacked(data['inputs'], 'images'))
+        if data.get('mask') is None and samples and 'mask' in samples[0]:
+            data = dict(data, mask=[sample.mask for sample in samples])
+        batch = dict.fromkeys(('inputs', 'mask', 'data_samples'))
+        batch |= {name: self._moved(name, value) for name, value in data.items()}
+        for name in self.image_keys:
+            batch[name] = self._normalised(batch[name])
+        if batch['mask'] is not None:
+            batch['mask'] = batch['mask'].to(torch.bool)
+        return batch
+
+    def _normalised(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f'expected images (B, 3, H, W), got shape {tuple(images.shape)}')
         if self.bgr_to_rgb:
             images = images.flip(1)
-        if mask is not None:
-            mask = self._to_device(self._stacked(mask, 'masks')).to(torch.bool)
-        images = torch.sub(images, self.mean).div_(self.std)  # in two passes, bytes to normalised float32
-        return dict(inputs=images, mask=mask, data_samples=samples)
+        return torch.sub(images, self.mean).div_(self.std)  # in two passes, bytes to normalised float32
 
-    def _to_device(self, tensor: Tensor) -> Tensor:
+    def _moved(self, name: str, value: Any) -> Any:
+        if isinstance(value, list | tuple) and value and isinstance(value[0], Tensor | np.ndarray):
+            shapes = {tuple(item.shape) for item in value}
+            if len(shapes) > 1:
+                raise ValueError(f'the {name} of a batch must have one shape, got {sorted(shapes)}')
+            value = torch.stack([torch.as_tensor(item) for item in value])
+        if not isinstance(value, Tensor):
+            return value
         device = self.mean.device
-        if not (self._non_blocking and device.type == 'cuda' and tensor.device.type == 'cpu'):
-            return tensor.to(device, non_blocking=self._non_blocking)
-        # On a stream of its own, so that the copy runs beside the step before, which still computes.
+        if not (self._non_blocking and device.type == 'cuda' and value.device.type == 'cpu'):
+            return value.to(device, non_blocking=self._non_blocking)
+        # On a stream of its own, so that the copy runs beside the previous step's computation.
         current, copies = torch.cuda.current_stream(device), _copy_stream(device)
         with torch.cuda.stream(copies):
-            copied = tensor.to(device, non_blocking=True)
+            copied = value.to(device, non_blocking=True)
         current.wait_stream(copies)
         copied.record_stream(current)
         return copied
-
-    @staticmethod
-    def _stacked(values: Tensor | Sequence[Tensor], what: str) -> Tensor:
-        if isinstance(values, Tensor):
-            return values
-        shapes = {tuple(value.shape) for value in values}
-        if len(shapes) > 1:
-            raise ValueError(f'the {what} of a batch must have one shape, got {sorted(shapes)}')
-        return torch.stack([torch.as_tensor(value) for value in values])

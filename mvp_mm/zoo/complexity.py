@@ -94,11 +94,11 @@ class _Clip(_Measured):
 
 def _network(model: ConfigDict) -> _Measured:
     kind = model.type.split('.')[-1]
-    if kind == 'DINOTeacher':
+    if kind in ('DINO', 'DINOTeacher'):
         import timm
 
         return _Measured(timm.create_model(num_classes=0, **model.vit.to_dict()), model.vit.img_size)
-    if kind == 'CLIPTeacher':
+    if kind in ('OpenCLIP', 'CLIPTeacher'):
         clip = MODELS.build(model).clip
         return _Clip(clip, clip.visual.image_size)
     model.backbone.init_cfg = None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import open_clip
 import torch
+from mmengine.dist import get_rank, get_world_size
 from mmengine.model import BaseModel
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -13,19 +14,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...text.word_tokenizer import WordTokenizer
+from .text_encoder import TextEncoder
 
 MAX_LOGIT_SCALE = 100.0  # CLIP §2.5: the temperature is clipped so that no logit is scaled by more
 
 
-@MODELS.register_module()
-class CLIPTeacher(BaseModel):
-    """An open_clip model under open_clip's contrastive loss, classifying by prompts as it goes.
+# The registry's CLIP is mmpretrain's.
+@MODELS.register_module(name=['OpenCLIP', 'CLIPTeacher'])
+class CLIP(BaseModel):
+    """An open_clip model under open_clip's contrastive loss, with zero-shot predictions by prompts.
+
+    Every caption is compared with every image of the batch, on all processes: build it after
+    ``torch.distributed`` is initialised.
 
     Args:
         model_name: Path of an open_clip model config (``.json``). ``text_cfg.tokenizer_kwargs.words``
             is the vocabulary of its :class:`WordTokenizer`.
-        prompts: For each attribute, one list of prompts a class: the class's text embedding is the
-            mean over them. Default None: nothing to predict.
+        prompts: For each attribute, one list of prompts per class, whose mean embedding is the class's.
+            Default None: nothing to predict.
         data_preprocessor: Config. Default mmpretrain's ``SelfSupDataPreprocessor`` with open_clip's
             mean and std.
 
@@ -33,6 +39,9 @@ class CLIPTeacher(BaseModel):
         FileNotFoundError: If there is no such model config.
         ValueError: If the config's vocabulary and ``vocab_size`` do not fit.
     """
+
+    task = 'contrastive'
+    batch_coupled = True  # the other samples of the batch are the negatives
 
     def __init__(
         self,
@@ -62,14 +71,22 @@ class CLIPTeacher(BaseModel):
             )
         self.quick_gelu = bool(config.get('quick_gelu', False))
         self.clip = open_clip.CLIP(
-            config['embed_dim'],
-            config['vision_cfg'],
-            text,
-            quick_gelu=self.quick_gelu,
-            output_dict=True,
+            config['embed_dim'], config['vision_cfg'], text, quick_gelu=self.quick_gelu
         )
-        self.loss_module = open_clip.ClipLoss()
+        # local_loss=False: every process computes the joined batch's loss, which is logged as it is.
+        self.loss_module = open_clip.ClipLoss(
+            gather_with_grad=True, rank=get_rank(), world_size=get_world_size()
+        )
         self.prompts = prompts or {}
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The text tower; a view, so that no parameter is registered twice."""
+        return TextEncoder(self.clip)
+
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor]:
+        """Zero images ``(batch, 3, H, W)`` of the built size, on this module's device."""
+        return (self.clip.logit_scale.new_zeros(batch, 3, *self.clip.visual.image_size),)
 
     def forward(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = 'tensor'
@@ -79,41 +96,40 @@ class CLIPTeacher(BaseModel):
         Args:
             inputs: ``(B, 3, H, W)``, normalised.
             data_samples: B samples; ``'loss'`` needs their ``caption``.
-            mode: ``'loss'``, ``'predict'`` (zero-shot scores) or ``'tensor'`` (image embeddings).
+            mode: ``'loss'``, ``'predict'`` (zero-shot scores) or ``'tensor'`` (unit image embeddings).
         """
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
-        return self.clip.encode_image(inputs, normalize=True)
+        if mode == 'tensor':
+            return self.clip.encode_image(inputs, normalize=True)
+        if data_samples is None:
+            raise ValueError(f'mode={mode!r} needs data_samples')
+        return self.loss(inputs, data_samples) if mode == 'loss' else self.predict(inputs, data_samples)
 
     def loss(self, images: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """open_clip's symmetric InfoNCE over the batch."""
+        """Compute open_clip's symmetric InfoNCE over the batches of all processes."""
         with torch.no_grad():
             self.clip.logit_scale.clamp_(max=torch.tensor(MAX_LOGIT_SCALE).log().item())
-        tokens = self.tokenizer([sample.caption for sample in data_samples]).to(images.device)
-        return dict(loss=self.loss_module(**self.clip(images, tokens)))
+        image_features = self.clip.encode_image(images, normalize=True)
+        text_features = self._encode_text([sample.caption for sample in data_samples])
+        return dict(loss=self.loss_module(image_features, text_features, self.clip.logit_scale.exp()))
 
     def predict(self, images: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
-        """Zero-shot scores of each attribute, float32 ``(classes,)``, as ``<attribute>_scores``."""
+        """Add each attribute's zero-shot scores, float32 ``(classes,)``, as ``<attribute>_scores``."""
         embeddings = self.clip.encode_image(images, normalize=True).float()
         for attribute, classes in self.prompts.items():
-            scores = embeddings @ self._class_embeddings(classes).T
+            means = torch.stack([self._encode_text(prompts).mean(0) for prompts in classes])
+            scores = embeddings @ F.normalize(means.float(), dim=-1).T
             for sample, row in zip(data_samples, scores, strict=True):
                 sample.set_field(row, f'{attribute}_scores')
         return data_samples
 
-    def _class_embeddings(self, classes: Sequence[Sequence[str]]) -> Tensor:
-        device = self.clip.logit_scale.device
-        means = []
-        for prompts in classes:
-            means.append(self.clip.encode_text(self.tokenizer(prompts).to(device), normalize=True).mean(0))
-        return F.normalize(torch.stack(means).float(), dim=-1)
+    def _encode_text(self, texts: Sequence[str]) -> Tensor:
+        tokens = self.tokenizer(texts).to(self.clip.logit_scale.device)
+        return F.normalize(self.text_encoder.encode(tokens), dim=-1)
 
     def teacher_facts(self) -> dict[str, bool]:
-        """What a target generator must know and the weights do not tell."""
+        """Return what a target generator must know and the weights do not tell."""
         return dict(quick_gelu=self.quick_gelu)
 
     def teacher_state(self) -> dict[str, Tensor]:
-        """The weights that a target generator loads: the whole open_clip model."""
+        """Return the weights that a target generator loads: the whole open_clip model."""
         return self.clip.state_dict()

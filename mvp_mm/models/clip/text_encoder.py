@@ -1,0 +1,86 @@
+"""open_clip's text tower, from tokens or from embeddings of one's own."""
+
+import torch
+from torch import Tensor, nn
+
+PARTS = ('token_embedding', 'positional_embedding', 'transformer', 'ln_final', 'text_projection', 'attn_mask')
+
+
+class TextEncoder(nn.Module):
+    """The text tower of an open_clip model, sharing its parameters.
+
+    Shape legend: N texts, L context length, C width, D joint embedding width.
+
+    Args:
+        clip: open_clip's ``CLIP``, or ``CustomTextCLIP`` with open_clip's own text transformer.
+
+    Raises:
+        ValueError: If the text tower is another one (transformers', CoCa's), masks padding, or does not pool
+            to one token.
+    """
+
+    def __init__(self, clip: nn.Module) -> None:
+        super().__init__()
+        tower = getattr(clip, 'text', clip)  # CLIP itself holds the parts of its text tower
+        missing = [name for name in PARTS if not hasattr(tower, name)]
+        pool_type = getattr(clip, 'text_pool_type', getattr(tower, 'pool_type', None))
+        if missing:
+            reason = f'it has no {", no ".join(missing)}'
+        elif getattr(tower, 'cls_emb', None) is not None:
+            reason = 'it appends a CLS token, as CoCa does'
+        elif getattr(tower, 'use_pad_mask', False):
+            reason = 'it masks padding, which embeddings do not show'
+        elif pool_type not in ('argmax', 'eos', 'first', 'last'):
+            reason = f'pool_type={pool_type!r} does not choose one token'
+        else:
+            reason = ''
+        if reason:
+            raise ValueError(
+                f"the text tower of {type(clip).__name__} cannot be used: {reason}; expected open_clip's "
+                'TextTransformer, as in ViT-B-16'
+            )
+        self.token_embedding = tower.token_embedding
+        self.positional_embedding = tower.positional_embedding
+        self.transformer = tower.transformer
+        self.ln_final = tower.ln_final
+        self.text_projection = tower.text_projection
+        self.attn_mask: Tensor | None
+        self.register_buffer('attn_mask', tower.attn_mask, persistent=False)
+        self.pool_type = pool_type
+        self.end_token = getattr(clip, 'text_eos_id', getattr(tower, 'eos_id', None))
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Encode tokens ``(N, L)`` as open_clip's ``encode_text``: ``(N, D)``, not normalised."""
+        return self.encode_embeddings(self.token_embedding(tokens), self.end_of(tokens))
+
+    def encode_embeddings(self, embeddings: Tensor, end: Tensor) -> Tensor:
+        """Encode token embeddings, such as a learnt prompt followed by a class name.
+
+        Args:
+            embeddings: ``(N, L, C)``, without positions; L may be shorter than the context.
+            end: int64 ``(N,)``, the position of the token that stands for the text: the end of text.
+
+        Returns:
+            ``(N, D)``, not normalised.
+        """
+        length = embeddings.shape[1]
+        if length > len(self.positional_embedding):
+            raise ValueError(f'{length} embeddings, but the context is {len(self.positional_embedding)}')
+        dtype = self.transformer.get_cast_dtype()
+        hidden = embeddings.to(dtype) + self.positional_embedding[:length].to(dtype)
+        mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
+        hidden = self.ln_final(self.transformer(hidden, attn_mask=mask))
+        pooled = hidden[torch.arange(len(hidden), device=hidden.device), end]
+        if self.text_projection is None:
+            return pooled
+        if isinstance(self.text_projection, nn.Module):
+            return self.text_projection(pooled)
+        return pooled @ self.text_projection
+
+    def end_of(self, tokens: Tensor) -> Tensor:
+        """Position of each text's pooled token, int64 ``(N,)``, from ``(N, L)``."""
+        if self.pool_type == 'argmax':  # the end of text has the highest number
+            return tokens.argmax(dim=-1)
+        if self.pool_type == 'eos':
+            return (tokens == self.end_token).int().argmax(dim=-1)
+        return torch.full_like(tokens[:, 0], 0 if self.pool_type == 'first' else tokens.shape[1] - 1)
