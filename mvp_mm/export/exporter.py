@@ -1,4 +1,4 @@
-"""Export: read, refuse what does not fit, write under another name, compare, and only then put in place."""
+"""Export a student: refuse what does not fit, write, compare, and only then put the file in place."""
 
 import io
 import logging
@@ -16,7 +16,7 @@ from .mmseg import MMSegTarget
 from .onnx import ONNXTarget
 from .parity import ParityError, ParityReport
 from .safetensors import SafetensorsTarget
-from .student import Student, load_student
+from .student import ExportedStudent, load_student
 from .target import ExportTarget
 from .timm import TimmTarget
 from .transformers import TransformersTarget
@@ -42,16 +42,15 @@ def export(
 ) -> ParityReport:
     """Write a student for another library, if that library then computes the same.
 
-    The comparison opens the written file as a user of the library does, at the size that is exported and at
-    another one, for which this package resizes the bias tables in a second file that is not kept.
+    The written file is opened as the library's users open it and compared at the exported size; a second
+    file, which is not kept, is compared at another size.
 
     Args:
         target: One of :data:`TARGETS`.
         checkpoint: Any BEiT-family weight file; see :func:`load_student`.
         out: File or, for transformers, folder; must not exist.
         config: As for :func:`load_student`.
-        img_size: Size in pixels for which the bias tables are resized, int or ``(H, W)``. Default None: the
-            size that they belong to.
+        img_size: Size in pixels for which positions are resized, int or ``(H, W)``. Default None: their own.
         prefix: As for :func:`load_student`.
 
     Returns:
@@ -75,39 +74,38 @@ def export(
     size = (img_size, img_size) if isinstance(img_size, int) else img_size
     with _quiet_libraries():
         student, notes = load_student(checkpoint, config, size, prefix)
-        return _export(exporter, student, notes, out)
-
-
-def _export(exporter: ExportTarget, student: Student, notes: list[str], out: Path) -> ParityReport:
-    exporter.check(student)
-    report = ParityReport(exporter.library, notes=notes)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.export-', dir=out.parent) as scratch:
-        path = Path(scratch) / out.name
-        exporter.write(student, path)
-        report.compare(student, exporter.open(student, path), student.img_size)
-        resized = student.rebuilt(img_size=_another_size(student))
-        elsewhere = Path(scratch) / f'resized{out.suffix}'
-        exporter.write(resized, elsewhere)
-        # The student resizes its tables as it goes; the library has them resized in its file.
-        report.compare(student, exporter.open(resized, elsewhere), resized.img_size)
-        if not report.passed:
-            raise ParityError(f'{report}\n{exporter.library} computes something else: nothing was written')
-        path.rename(out)
+        exporter.check(student)
+        report = ParityReport(exporter.library, notes=notes)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix='.export-', dir=out.parent) as scratch:
+            path = Path(scratch) / out.name
+            exporter.write(student, path)
+            report.compare(student, exporter.open(student, path), student.img_size)
+            if student.can_resize:
+                # The library's file has resized positions; the student resizes its own as it goes.
+                resized = student.rebuilt(img_size=_another_size(student))
+                elsewhere = Path(scratch) / f'resized{out.suffix}'
+                exporter.write(resized, elsewhere)
+                report.compare(student, exporter.open(resized, elsewhere), resized.img_size)
+            if not report.passed:
+                raise ParityError(
+                    f'{report}\n{exporter.library} computes something else: nothing was written'
+                )
+            path.rename(out)
     report.notes += [f'Written: {out}. To open it:', exporter.how_to_open(student, out)]
     return report
 
 
-def _another_size(student: Student) -> tuple[int, int]:
-    """About three quarters of the size, for the comparison away from the training size."""
-    sides = (side * 3 // 4 if side > 3 else side + 1 for side in student.vit.window)
-    height, width = (side * student.vit.patch_size for side in sides)
+def _another_size(student: ExportedStudent) -> tuple[int, int]:
+    """Return about three quarters of the size, to compare away from the training size."""
+    sides = (side * 3 // 4 if side > 3 else side + 1 for side in student.grid)
+    height, width = (side * student.encoder.patch_size for side in sides)
     return height, width
 
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Loading by MMEngine logs every parameter, and exporters warn of their own code; errors still show."""
+    """Silence MMEngine's list of every parameter and the exporters' warnings of their own code."""
     loggers = [MMLogger.get_current_instance(), *map(logging.getLogger, ('torch.onnx', 'onnxscript'))]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):

@@ -1,103 +1,92 @@
-"""mmpretrain's ``BEiTViT``, alone or in an ``ImageClassifier``."""
+"""mmpretrain's ``BEiTViT`` and ``VisionTransformer``, alone or in an ``ImageClassifier``."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
-from mmpretrain.models import BEiTViT
 from mmpretrain.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
-from .student import Student
-from .target import ExportTarget, Outputs, pools
+from .student import ExportedStudent
+from .target import ExportTarget, Outputs
+
+# Arguments of a config's backbone that mmpretrain's have as well.
+COMMON = ('norm_cfg', 'with_cls_token', 'patch_cfg', 'layer_cfgs', 'interpolate_mode')
 
 
 class MMPretrainTarget(ExportTarget):
     """A checkpoint whose backbone lies under ``backbone.`` and whose classifier under ``head.fc.``.
 
-    One bias table a block: mmpretrain expands a shared one only in a file without ``backbone.``.
+    One bias table per block: mmpretrain expands a shared one only in a file without ``backbone.``.
     """
 
     library = 'mmpretrain'
     suffixes = ('.pth',)
 
-    def lacks(self, student: Student) -> list[str]:
-        return []  # MVPViT has BEiTViT's arguments and names
+    def write(self, student: ExportedStudent, path: Path) -> None:
+        weights = student.downstream().weights('backbone.') | student.head_weights('head.fc.')
+        torch.save(dict(meta=dict(), state_dict=student.with_grid(weights, 'backbone.')), path)
 
-    def write(self, student: Student, path: Path) -> None:
-        student = student.downstream()
-        state = {f'backbone.{name}': value for name, value in student.vit.state_dict().items()}
-        if student.head is not None:
-            state |= {f'head.fc.{name}': value for name, value in student.head.state_dict().items()}
-        torch.save(dict(meta=dict(), state_dict=student.with_grid(state, 'backbone.')), path)
-
-    def open(self, student: Student, path: Path) -> Outputs:
-        arguments = _arguments(student.downstream())
-        pretrained = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
-        raw = _filled(BEiTViT(**{**arguments, 'out_type': 'raw'}, init_cfg=pretrained))
-        if student.head is not None:
-            pooled = _filled(MODELS.build(_classifier(student, arguments, path)))
-        elif pools(student):
-            pooled = _filled(BEiTViT(**arguments, init_cfg=pretrained))
+    def open(self, student: ExportedStudent, path: Path) -> Outputs:
+        config = _backbone(student, path)
+        raw = _filled({**config, 'out_type': 'raw'})
+        pooled = None
+        if student.pooling:
+            pooled = _filled(config if student.head is None else _classifier(student, path))
 
         def outputs(images: Tensor) -> dict[str, Tensor]:
             outs = {'tokens': raw(images)[-1]}
-            if student.head is not None:
-                outs['logits'] = pooled(images, mode='tensor')
-            elif pools(student):
+            if pooled is not None and student.head is None:
                 outs['features'] = pooled(images)[-1]
+            elif pooled is not None:
+                outs['logits'] = pooled(images, mode='tensor')
             return outs
 
         return outputs
 
-    def how_to_open(self, student: Student, path: Path) -> str:
-        arguments = _arguments(student.downstream())
+    def how_to_open(self, student: ExportedStudent, path: Path) -> str:
         if student.head is not None:
-            return f'  mmpretrain.registry.MODELS.build({_classifier(student, arguments, path)})'
-        init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
-        return f'  backbone={dict(type="mmpretrain.BEiTViT", **arguments, init_cfg=init_cfg)}'
+            return f'  mmpretrain.registry.MODELS.build({_classifier(student, path)})'
+        return f'  backbone={_backbone(student, path)}'
 
 
-def _filled(model: BaseModule) -> BaseModule:
-    """A model with the weights that its ``init_cfg`` names, in eval mode."""
+def _filled(config: dict[str, Any]) -> nn.Module:
+    model = MODELS.build(config)
     model.init_weights()
     model.eval()  # which returns nothing in mmpretrain's backbones
     return model
 
 
-def _arguments(student: Student) -> dict[str, Any]:
-    """Arguments of ``BEiTViT``: those of the student that it knows, without what only training uses."""
-    vit = student.vit
-    given = student.arguments
-    pooled = 'avg_featmap' if student.has_mean_norm else 'cls_token'
-    arguments = dict(
-        arch=dict(vit.arch_settings),
+def _backbone(student: ExportedStudent, path: Path) -> dict[str, Any]:
+    student = student.downstream()
+    facts = student.arch
+    pooled = {'avg': 'avg_featmap', 'token': 'cls_token', None: 'raw'}
+    config = dict(
+        type='mmpretrain.VisionTransformer' if student.is_plain else 'mmpretrain.BEiTViT',
+        arch=dict(student.encoder.arch_settings),
         img_size=student.img_size,
-        patch_size=vit.patch_size,
-        out_type=pooled if pools(student) else 'raw',
-        final_norm=vit.final_norm,
-        use_rel_pos_bias=vit.layers[0].attn.window is not None,
-        use_abs_pos_emb=vit.pos_embed is not None,
-        layer_scale_init_value=0 if vit.layers[0].gamma_1 is None else 0.1,
+        patch_size=facts['patch_size'],
+        in_channels=facts['in_channels'],
+        out_type=pooled[student.pooling],
+        final_norm=facts['final_norm'],
+        layer_scale_init_value=facts['layer_scale_init_value'],
     )
-    known = (
-        'in_channels',
-        'bias',
-        'norm_cfg',
-        'with_cls_token',
-        'patch_cfg',
-        'layer_cfgs',
-        'interpolate_mode',
-    )
-    return arguments | {key: given[key] for key in known if key in given}
+    if student.is_plain:
+        config['qkv_bias'] = facts['bias']
+    else:
+        config |= {key: facts[key] for key in ('bias', 'use_rel_pos_bias', 'use_abs_pos_emb')}
+    config |= {key: student.config[key] for key in COMMON if key in student.config}
+    return config | dict(init_cfg=dict(type='Pretrained', checkpoint=str(path), prefix='backbone.'))
 
 
-def _classifier(student: Student, arguments: dict[str, Any], path: Path) -> dict[str, Any]:
-    classes, width = student.head.out_features, student.vit.embed_dims
+def _classifier(student: ExportedStudent, path: Path) -> dict[str, Any]:
+    assert student.head is not None
+    backbone = _backbone(student, path)
+    del backbone['init_cfg']
+    classes, width = student.head.out_features, student.head.in_features
     return dict(
         type='mmpretrain.ImageClassifier',
-        backbone=dict(type='mmpretrain.BEiTViT', **arguments),
+        backbone=backbone,
         head=dict(type='mmpretrain.LinearClsHead', num_classes=classes, in_channels=width),
         init_cfg=dict(type='Pretrained', checkpoint=str(path)),
     )

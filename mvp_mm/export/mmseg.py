@@ -1,4 +1,4 @@
-"""mmseg's ``BEiT``."""
+"""mmseg's ``BEiT`` and ``VisionTransformer``."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,14 @@ from typing import Any
 import torch
 
 from ..stack import quiet_stack_noise
-from .student import Student
-from .target import ExportTarget, Outputs, unlike_beit
+from ..weights.fit_positions import times
+from ..weights.names.mmseg import VIT
+from .student import ExportedStudent
+from .target import ExportTarget, Outputs, unlike_beit, unlike_timm_vit
 
 
 class MMSegTarget(ExportTarget):
-    """A bare backbone, because mmseg's BEiT ignores a prefix, with one bias table a block at its final size.
+    """A bare backbone, because mmseg ignores a prefix, with one bias table per block at its final size.
 
     mmseg's own resizing of tables calls a function that SciPy no longer has, so export for the size that is
     wanted: ``img_size=512``.
@@ -20,53 +22,61 @@ class MMSegTarget(ExportTarget):
     library = 'mmseg'
     suffixes = ('.pth',)
 
-    def lacks(self, student: Student) -> list[str]:
-        vit = student.vit
-        lacking = unlike_beit(student)
-        if vit.pos_embed is not None:
-            lacking.append("it has absolute positions, for which mmseg's BEiT has no place")
-        if vit.rel_pos_bias is None and vit.layers[0].attn.window is None:
-            lacking.append("it has no relative position bias, which mmseg's BEiT always has")
-        if vit.layers[0].gamma_1 is None:
-            lacking.append("it has no layer scale, which mmseg's BEiT always has")
-        hidden, width = vit.arch_settings['feedforward_channels'], vit.embed_dims
+    def lacks(self, student: ExportedStudent) -> list[str]:
+        facts, plain = student.arch, student.is_plain
+        lacking = (unlike_timm_vit if plain else unlike_beit)(student)
+        hidden, width = (facts['arch'][key] for key in ('feedforward_channels', 'embed_dims'))
         if hidden % width:
             lacking.append(f'its MLP is {hidden} wide, which is no whole multiple of {width}')
-        rows, cols = vit.window
-        if rows != cols:
-            lacking.append(f"its grid is {rows}x{cols}, and mmseg's BEiT loads squares only")
+        if plain and facts['layer_scale_init_value']:
+            lacking.append("it has layer scale, for which mmseg's ViT has no place")
+        if plain and not facts['bias']:
+            lacking.append("its attention has no bias, and mmseg's would have none on its output either")
+        if plain:
+            return lacking
+        if facts['use_abs_pos_emb']:
+            lacking.append("it has absolute positions, for which mmseg's BEiT has no place")
+        if not (facts['use_rel_pos_bias'] or facts['use_shared_rel_pos_bias']):
+            lacking.append("it has no relative position bias, which mmseg's BEiT always has")
+        if not facts['layer_scale_init_value']:
+            lacking.append("it has no layer scale, which mmseg's BEiT always has")
+        if student.grid[0] != student.grid[1]:
+            lacking.append(f"its grid is {times(student.grid)}, and mmseg's BEiT loads squares only")
         return lacking
 
-    def write(self, student: Student, path: Path) -> None:
-        state = student.downstream().vit.state_dict()
-        torch.save({name: value for name, value in state.items() if not name.startswith('ln2.')}, path)
+    def write(self, student: ExportedStudent, path: Path) -> None:
+        weights = dict(student.downstream().weights())
+        weights = {name: value for name, value in weights.items() if not name.startswith('ln2.')}
+        torch.save(VIT.from_mmpretrain(weights) if student.is_plain else weights, path)
 
-    def open(self, student: Student, path: Path) -> Outputs:
+    def open(self, student: ExportedStudent, path: Path) -> Outputs:
         with quiet_stack_noise():
-            from mmseg.models.backbones import BEiT
+            from mmseg.registry import MODELS
 
-        model = BEiT(**_arguments(student, path))
+        model = MODELS.build(_backbone(student, path))
         model.init_weights()
         model.eval()  # which returns nothing here
         return lambda images: {'feature maps': torch.stack(model(images), dim=1)}
 
-    def how_to_open(self, student: Student, path: Path) -> str:
-        return f'  backbone={dict(type="mmseg.BEiT", **_arguments(student, path))}'
+    def how_to_open(self, student: ExportedStudent, path: Path) -> str:
+        return f'  backbone={_backbone(student, path)}'
 
 
-def _arguments(student: Student, path: Path) -> dict[str, Any]:
-    vit = student.vit
-    arch = vit.arch_settings
+def _backbone(student: ExportedStudent, path: Path) -> dict[str, Any]:
+    facts, arch = student.arch, student.arch['arch']
+    plain = dict(patch_bias=True) if student.is_plain else {}
     return dict(
+        type='mmseg.VisionTransformer' if student.is_plain else 'mmseg.BEiT',
         img_size=student.img_size,
-        patch_size=vit.patch_size,
-        in_channels=vit.patch_embed.projection.in_channels,
+        patch_size=facts['patch_size'],
+        in_channels=facts['in_channels'],
         embed_dims=arch['embed_dims'],
         num_layers=arch['num_layers'],
         num_heads=arch['num_heads'],
         mlp_ratio=arch['feedforward_channels'] // arch['embed_dims'],
         out_indices=list(range(arch['num_layers'])),
         norm_cfg=dict(type='LN', eps=student.eps),  # mmseg's default is 1e-5
-        final_norm=vit.final_norm,
+        final_norm=facts['final_norm'],
+        **plain,
         init_cfg=dict(type='Pretrained', checkpoint=str(path)),
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .student import Student
-from .target import ExportTarget, Outputs, pools
+from .student import ExportedStudent
+from .target import ExportTarget, Outputs
 
 OPSET = 18
 
@@ -15,27 +15,23 @@ OPSET = 18
 class ONNXTarget(ExportTarget):
     """A graph from ``images`` (B, 3, H, W), normalised, to ``tokens``, ``features`` and ``logits``.
 
-    B is free, the size is not: bias tables are resized before, by ``img_size``. Without features and logits
-    where the student has none. How images are normalised is in the file's metadata.
+    B is free, the size is not: ``img_size`` resizes positions before. The last two only if the student has
+    them. The file's metadata hold the images' normalisation.
     """
 
     library = 'onnxruntime'
     suffixes = ('.onnx',)
     packages = ('onnx', 'onnxscript', 'onnxruntime')
+    any_student = True
 
-    def lacks(self, student: Student) -> list[str]:
-        return []
-
-    def write(self, student: Student, path: Path) -> None:
+    def write(self, student: ExportedStudent, path: Path) -> None:
         import onnx
 
-        channels = student.vit.patch_embed.projection.in_channels
         names = _names(student)
-        images = torch.zeros(2, channels, *student.img_size)
         with torch.no_grad():
             torch.onnx.export(
                 _Graph(student, names).eval(),
-                (images,),
+                (student.images(2, student.img_size),),
                 str(path),
                 input_names=['images'],
                 output_names=names,
@@ -51,7 +47,7 @@ class ONNXTarget(ExportTarget):
         onnx.helper.set_model_props(model, facts)
         onnx.save(model, path)
 
-    def open(self, student: Student, path: Path) -> Outputs:
+    def open(self, student: ExportedStudent, path: Path) -> Outputs:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
@@ -65,7 +61,7 @@ class ONNXTarget(ExportTarget):
 
         return outputs
 
-    def how_to_open(self, student: Student, path: Path) -> str:
+    def how_to_open(self, student: ExportedStudent, path: Path) -> str:
         height, width = student.img_size
         return (
             f"  onnxruntime.InferenceSession({str(path)!r}).run(None, {{'images': images}})"
@@ -73,12 +69,12 @@ class ONNXTarget(ExportTarget):
         )
 
 
-def _names(student: Student) -> list[str]:
-    return ['tokens'] + ['features'] * pools(student) + ['logits'] * (student.head is not None)
+def _names(student: ExportedStudent) -> list[str]:
+    return ['tokens'] + ['features'] * bool(student.pooling) + ['logits'] * (student.head is not None)
 
 
 class _Graph(nn.Module):
-    def __init__(self, student: Student, names: list[str]) -> None:
+    def __init__(self, student: ExportedStudent, names: list[str]) -> None:
         super().__init__()
         self.student = student
         self.names = names

@@ -1,10 +1,10 @@
-"""Is what another library computes what the student computes?"""
+"""Compare what another library computes with what the student computes."""
 
 from dataclasses import dataclass, field
 
 import torch
 
-from .student import Student
+from .student import ExportedStudent
 from .target import Outputs
 
 TOLERANCE = 1e-5  # float32 has 24 bits, 6e-8; a dozen blocks in another order of sums lose some of them
@@ -23,7 +23,7 @@ class ParityReport:
         library: Name of the library.
         rows: Image size (H, W), name of the output, largest absolute difference, largest absolute value of
             the student's.
-        notes: What the reader should know besides.
+        notes: What else the reader should know.
     """
 
     library: str
@@ -32,7 +32,7 @@ class ParityReport:
 
     @staticmethod
     def allowed(largest: float) -> float:
-        """The largest difference that passes: the tolerance times the largest value, or times 1 if less."""
+        """Return the largest difference that passes: the tolerance times the largest value, at least 1."""
         return TOLERANCE * max(1.0, largest)
 
     @property
@@ -42,7 +42,7 @@ class ParityReport:
 
     @property
     def largest(self) -> float:
-        """The largest difference as a part of what is allowed for 1: below :data:`TOLERANCE` is passed."""
+        """The largest difference, relative to values above 1: below :data:`TOLERANCE` it passes."""
         return max(difference / max(1.0, largest) for _, _, difference, largest in self.rows)
 
     def __str__(self) -> str:
@@ -59,12 +59,13 @@ class ParityReport:
             )
         return '\n'.join(lines)
 
-    def compare(self, student: Student, theirs: Outputs, size: tuple[int, int]) -> None:
-        """Add rows: the student's own forward pass against a library's outputs at one image size."""
-        channels = student.vit.patch_embed.projection.in_channels
-        images = torch.randn(IMAGES, channels, *size, generator=torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            expected, found = student(images) | student.masked(images), theirs(images)
+    @torch.no_grad()
+    def compare(self, student: ExportedStudent, theirs: Outputs, size: tuple[int, int]) -> None:
+        """Add rows: the student's outputs against a library's at one image size."""
+        images = student.images(IMAGES, size)
+        expected, found = student(images) | student.masked(images), theirs(images)
+        if 'feature maps' in found:
+            expected['feature maps'] = student.feature_maps(images)
         for name, value in found.items():
             if value.shape != expected[name].shape:
                 raise ParityError(

@@ -2,48 +2,37 @@
 
 from pathlib import Path
 
-from safetensors import torch as safetensors
-from torch import Tensor
-
-from ..weights.bias_tables import INDEX
-from ..weights.fit_positions import times
-from ..weights.load import load_pretrained
-from .student import Student
-from .target import ExportTarget, Outputs
+from ..weights.load import load
+from ..weights.read import read_tensors
+from .student import ExportedStudent
+from .target import ExportTarget, Outputs, write_safetensors
 
 
 class SafetensorsTarget(ExportTarget):
-    """mmpretrain's names, which are MVPViT's; with a classifier the backbone lies under ``backbone.``.
+    """The student's own names, with a classifier behind ``backbone.``.
 
     Shared table and mask token stay. Index buffers, which can be large, are left out: they follow from the
     patch grid, which is in the file's metadata.
     """
 
-    library = 'MVPViT from safetensors'
+    library = 'mvp_mm from safetensors'
     suffixes = ('.safetensors',)
+    any_student = True
 
-    def lacks(self, student: Student) -> list[str]:
-        return []
+    def write(self, student: ExportedStudent, path: Path) -> None:
+        prefix = '' if student.head is None else 'backbone.'
+        weights = student.weights(prefix, index=False) | student.head_weights('head.fc.')
+        write_safetensors(weights, path, student)
 
-    def write(self, student: Student, path: Path) -> None:
-        own = student.vit.state_dict()
-        # Cloned, because a file refuses two names for one memory.
-        state = {name: value.clone() for name, value in own.items() if not name.endswith(INDEX)}
-        if student.head is not None:
-            state = {f'backbone.{name}': value for name, value in state.items()}
-            state |= {f'head.fc.{name}': value for name, value in student.head.state_dict().items()}
-        # Not save_file, whose files only their owner may read.
-        path.write_bytes(safetensors.save(state, metadata=dict(format='pt', grid=times(student.vit.window))))
-
-    def open(self, student: Student, path: Path) -> Outputs:
-        opened = Student(student.arguments, student.head)
-        report = load_pretrained(opened.vit, str(path))
+    def open(self, student: ExportedStudent, path: Path) -> Outputs:
+        opened = ExportedStudent(student.config, student.head)
+        report = load(opened.encoder, str(path))
         if report.missing:
             raise ValueError(f'{path} lacks {report.missing}')
-        if student.head is not None:
-            weights: dict[str, Tensor] = safetensors.load_file(path)
+        if opened.head is not None:
+            weights = read_tensors(path)
             opened.head.load_state_dict({name: weights[f'head.fc.{name}'] for name in ('weight', 'bias')})
         return opened
 
-    def how_to_open(self, student: Student, path: Path) -> str:
+    def how_to_open(self, student: ExportedStudent, path: Path) -> str:
         return f'  --cfg-options model.backbone.init_cfg.checkpoint={path}'

@@ -1,11 +1,13 @@
-"""What is exported: a backbone and, where there is one, the linear layer that classifies its features.
+"""The student to export: an image encoder and, if there is one, the linear classifier of its features.
 
 Shape legend: B batch, (H, W) image in pixels, (h, w) patch grid, L = h * w + 1 tokens with CLS first, C
 width.
 """
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +18,24 @@ from mmpretrain.registry import DATASETS, MODELS
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from ..models.backbones.mvp_vit import MVPViT
+from ..models.student import student_of
 from ..stack import quiet_stack_noise
 from ..weights.bias_tables import INDEX
 from ..weights.infer_arch import infer_arch
-from ..weights.load import fill, local_path
+from ..weights.load import fill
+from ..weights.locate import local_path
 from ..weights.read import dotted, read_checkpoint, record_grid, renamed, require_finite, tensors_by_name
 
-# A linear classifier in this package's and mmpretrain's, Microsoft's and timm's, and transformers' files.
+# Names of a linear classifier in files of this package and mmpretrain, Microsoft and timm, and transformers.
 CLASSIFIERS = ('head.fc', 'head', 'classifier')
 
 
-class Student(nn.Module):
+class ExportedStudent(nn.Module):
     """A trained student with the outputs by which an export is compared, in eval mode and float32.
 
     Args:
-        arguments: Those of :class:`MVPViT`.
+        config: Of an encoder (:class:`~mvp_mm.models.student.Student`): its registered ``type``, by default
+            ``'MVPViT'``, and its arguments.
         head: Classifier of the pooled features, or None.
         mean: Of the training images, RGB, 0-1.
         std: As ``mean``.
@@ -40,105 +44,144 @@ class Student(nn.Module):
 
     def __init__(
         self,
-        arguments: dict[str, Any],
+        config: dict[str, Any],
         head: nn.Linear | None = None,
-        mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN,
-        std: tuple[float, ...] = IMAGENET_DEFAULT_STD,
+        mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
+        std: Sequence[float] = IMAGENET_DEFAULT_STD,
         classes: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        self.arguments = arguments
-        self.vit = MVPViT(**arguments)
-        # `forward` pools by itself, so the backbone gives all tokens of all blocks.
-        self.vit.out_type = 'raw'
-        self.vit.out_indices = tuple(range(self.vit.num_layers))
+        self.config = {'type': 'MVPViT', **config}
+        arguments = {key: value for key, value in self.config.items() if key != 'type'}
+        build = MODELS.get(self.config['type'])
+        if build is None:
+            raise ValueError(f'there is no model {self.config["type"]!r} in the registry')
+        self.encoder: Any = student_of(build(**arguments))
+        self.can_resize = 'img_size' in inspect.signature(build).parameters
         self.head = head
         self.mean, self.std, self.classes = tuple(mean), tuple(std), classes
         self.eval().requires_grad_(False)
 
-    @property
-    def img_size(self) -> tuple[int, int]:
-        """Size (H, W) that the bias tables belong to."""
-        rows, cols = self.vit.window
-        return rows * self.vit.patch_size, cols * self.vit.patch_size
+    @cached_property
+    def arch(self) -> dict[str, Any]:
+        """Architecture as of :func:`infer_arch`; empty if it is no BEiT or ViT under mmpretrain's names."""
+        state = self.encoder.state_dict()
+        heads = getattr(self.encoder, 'arch_settings', {}).get('num_heads')
+        if 'layers.0.attn.qkv.weight' not in state or heads is None:
+            return {}
+        return infer_arch(state, 'the student', num_heads=heads)
 
     @property
-    def has_mean_norm(self) -> bool:
-        """Whether the features are the mean of the patches through a norm of its own (``ln2``)."""
-        return hasattr(self.vit, 'ln2')
+    def is_plain(self) -> bool:
+        """Whether it is a ViT and no BEiT: absolute positions, and a bias on query, key and value or none."""
+        tables = self.arch['use_rel_pos_bias'] or self.arch['use_shared_rel_pos_bias']
+        return self.arch['use_abs_pos_emb'] and not tables and self.arch['bias'] != 'qv_bias'
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Size (H, W) that its positions belong to."""
+        height, width = self.encoder.img_size
+        return height, width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patch grid (h, w) of :attr:`img_size`."""
+        height, width = (side // self.encoder.patch_size for side in self.img_size)
+        return height, width
+
+    @property
+    def pooling(self) -> str | None:
+        """``'avg'`` if the features are the normed mean of the patches, ``'token'`` for CLS, else None."""
+        if hasattr(self.encoder, 'ln2'):
+            return 'avg'
+        has_cls = getattr(self.encoder, 'cls_token', None) is not None
+        return 'token' if has_cls and getattr(self.encoder, 'final_norm', False) else None
 
     @property
     def eps(self) -> float:
         """Epsilon of the norms."""
-        return self.vit.layers[0].ln1.eps
+        return next(module.eps for module in self.encoder.modules() if isinstance(module, nn.LayerNorm))
 
-    def with_grid(self, state: Mapping[str, Tensor], prefix: str = '') -> OrderedDict[str, Tensor]:
-        """A state dict of the student, under any names, that records its patch grid.
+    def images(self, batch: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+        """Return random images ``(batch, channels, H, W)``."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(batch, self.arch.get('in_channels', 3), *size, generator=generator)
+
+    def weights(self, prefix: str = '', index: bool = True) -> OrderedDict[str, Tensor]:
+        """Return a copy of the encoder's weights behind a prefix, which records their patch grid.
 
         Args:
-            state: Tensors by name.
-            prefix: What the names of the backbone begin with.
+            prefix: What each name begins with.
+            index: Keep the index buffers of bias tables.
         """
-        state = renamed(state, str)
-        record_grid(state, self.vit.window, prefix)
-        return state
+        state = self.encoder.state_dict()
+        kept = {name: value.clone() for name, value in state.items() if index or not name.endswith(INDEX)}
+        return self.with_grid({f'{prefix}{name}': value for name, value in kept.items()}, prefix)
 
-    def rebuilt(self, **changes: Any) -> 'Student':
-        """The same weights in a backbone with other arguments, such as another ``img_size``.
+    def with_grid(self, weights: Mapping[str, Tensor], prefix: str = '') -> OrderedDict[str, Tensor]:
+        """Return weights under any names that record the student's patch grid."""
+        weights = renamed(weights, str)
+        record_grid(weights, self.grid, prefix)
+        return weights
 
-        Tables are resized and a shared one is expanded where the arguments ask for it; what the other
-        backbone has no place for is dropped.
+    def head_weights(self, prefix: str) -> dict[str, Tensor]:
+        """Return the classifier's weights behind a prefix; nothing without a classifier."""
+        return {} if self.head is None else self.head.state_dict(prefix=prefix)
+
+    def rebuilt(self, **changes: Any) -> 'ExportedStudent':
+        """Return the same weights in an encoder with other arguments, such as another ``img_size``.
+
+        Positions are resized and a shared table is expanded as the arguments ask; weights that the other
+        encoder has no place for are dropped.
         """
-        other = Student({**self.arguments, **changes}, self.head, self.mean, self.std, self.classes)
-        keys = other.vit.load_state_dict(self.vit.state_dict(), strict=False)
+        other = ExportedStudent({**self.config, **changes}, self.head, self.mean, self.std, self.classes)
+        keys = other.encoder.load_state_dict(self.encoder.state_dict(), strict=False)
         missing = [name for name in keys.missing_keys if not name.endswith(INDEX)]
         if missing:
             raise ValueError(f'a student without {missing[0]} cannot be rebuilt with {changes}')
         return other
 
-    def downstream(self) -> 'Student':
-        """One bias table a block and no mask token, as every library has BEiT after pre-training."""
-        if self.vit.rel_pos_bias is not None:
+    def downstream(self) -> 'ExportedStudent':
+        """Return it with one bias table per block and no mask token, as libraries have BEiT downstream."""
+        if self.arch['use_shared_rel_pos_bias']:
             return self.rebuilt(use_shared_rel_pos_bias=False, use_rel_pos_bias=True, with_mask_token=False)
-        return self if self.vit.mask_token is None else self.rebuilt(with_mask_token=False)
+        return self.rebuilt(with_mask_token=False) if self.arch['with_mask_token'] else self
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """What libraries can be compared by.
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """Compute what libraries are compared by.
 
         Args:
             images: ``(B, 3, H, W)`` normalised, of any size.
+            mask: As for ``encode_image``. Default None.
 
         Returns:
-            ``'tokens'`` ``(B, L, C)`` of the last block, after the final norm where there is one;
-            ``'feature maps'`` ``(B, blocks, C, h, w)``; where the student has them ``'features'`` ``(B, C)``
-            and ``'logits'``.
+            ``'tokens'`` ``(B, L, C)``; if the student has them, ``'features'`` ``(B, C)`` and ``'logits'``.
         """
-        blocks = self.vit(images)
-        tokens, grid = blocks[-1], self.grid(images)
-        patches = [block[:, self.vit.num_extra_tokens :] for block in blocks]
-        maps = [each.transpose(1, 2).unflatten(2, grid) for each in patches]
-        outs = {'tokens': tokens, 'feature maps': torch.stack(maps, dim=1)}
-        if self.has_mean_norm:
-            outs['features'] = self.vit.ln2(patches[-1].mean(dim=1))
-        elif self.vit.final_norm and self.vit.cls_token is not None:
-            outs['features'] = tokens[:, 0]
+        cls, patches = self.encoder.encode_image(images, mask)
+        outs = {'tokens': patches if cls is None else torch.cat([cls[:, None], patches], dim=1)}
+        if self.pooling == 'avg':
+            outs['features'] = self.encoder.ln2(patches.mean(dim=1))
+        elif self.pooling == 'token':
+            outs['features'] = cls
         if self.head is not None:
             outs['logits'] = self.head(outs['features'])
         return outs
 
     def masked(self, images: Tensor) -> dict[str, Tensor]:
-        """``'masked tokens'``: as ``'tokens'``, with every other patch masked; none without a mask token."""
-        if self.vit.mask_token is None:
+        """Return ``'masked tokens'``, with every other patch masked; nothing without a mask token."""
+        if getattr(self.encoder, 'mask_token', None) is None:
             return {}
-        return {'masked tokens': self.vit(images, every_other_patch(images, self.vit.patch_size))[-1]}
+        return {'masked tokens': self(images, every_other_patch(images, self.encoder.patch_size))['tokens']}
 
-    def grid(self, images: Tensor) -> tuple[int, int]:
-        """Patch grid (h, w) of a batch of images."""
-        return tuple(-(-side // self.vit.patch_size) for side in images.shape[-2:])
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """Return the patch tokens of every block, ``(B, blocks, C, h, w)``."""
+        grid = tuple(-(-side // self.encoder.patch_size) for side in images.shape[-2:])
+        blocks = [tokens[:, -grid[0] * grid[1] :] for _, tokens in self.encoder.blockwise(images)]
+        return torch.stack([patches.transpose(1, 2).unflatten(2, grid) for patches in blocks], dim=1)
 
 
 def every_other_patch(images: Tensor, patch_size: int) -> Tensor:
-    """A mask ``(B, h, w)`` like a chessboard."""
+    """Return a mask ``(B, h, w)`` like a chessboard."""
     rows, cols = (side // patch_size for side in images.shape[-2:])
     board = (torch.arange(rows)[:, None] + torch.arange(cols)[None, :]) % 2 == 0
     return board.expand(len(images), rows, cols)
@@ -149,17 +192,16 @@ def load_student(
     config: str | None = None,
     img_size: tuple[int, int] | None = None,
     prefix: str | None = None,
-) -> tuple[Student, list[str]]:
-    """Read a student from any BEiT-family weight file.
+) -> tuple[ExportedStudent, list[str]]:
+    """Read a student from a weight file.
 
     Args:
         checkpoint: A pre-training checkpoint as it is, a classifier, a segmentation model, a bare backbone;
             whatever ``model.backbone.init_cfg.checkpoint`` takes.
         config: The config whose ``model.backbone`` is wanted. Default None: the architecture is read off
             the weights (see :func:`infer_arch`).
-        img_size: Size (H, W) for which the tables are resized. Default None: as they are.
-        prefix: Which of several transformers in the file is wanted (see :func:`load_pretrained`). Default
-            None: there is one, or one under ``backbone.``.
+        img_size: Size (H, W) for which positions are resized. Default None: as they are.
+        prefix: Which of several transformers in the file is wanted; see :func:`mvp_mm.weights.load`.
 
     Returns:
         The student, and what the reader should know about it, in sentences.
@@ -170,58 +212,47 @@ def load_student(
     """
     content = read_checkpoint(local_path(checkpoint))
     weights = tensors_by_name(content, checkpoint, prefix)
-    notes, normalisation, cfg = [], {}, None
+    notes, cfg = [], Config()
     if config is None:
-        arguments = infer_arch(weights, checkpoint, prefix)
+        student = ExportedStudent(infer_arch(weights, checkpoint, prefix))
         notes.append('The architecture was read off the weights; eps 1e-6 and GELU are assumed, as in BEiT.')
     else:
-        cfg = _read_config(config)
-        arguments, normalisation = _arguments_of(cfg)
-    student = Student(arguments, **normalisation)
+        if not Path(config).is_file():
+            raise FileNotFoundError(f'there is no config file {config}')
+        with quiet_stack_noise():  # a config may import mmseg
+            cfg = Config.fromfile(config)
+        preprocessor = cfg.model.get('data_preprocessor') or {}
+        given = {key: preprocessor[key] for key in ('mean', 'std') if key in preprocessor}
+        backbone = {key: value for key, value in cfg.model.backbone.to_dict().items() if key != 'init_cfg'}
+        try:
+            student = ExportedStudent(
+                backbone, **{key: [value / 255 for value in values] for key, values in given.items()}
+            )
+        except ValueError as error:
+            raise ValueError(f'the backbone of {cfg.filename} is not exported: {error}') from error
     inside = {name.removeprefix(dotted(prefix)): value for name, value in weights.items()}
-    student.head = head = _classifier(inside, student.vit, checkpoint)
-    grid = (cfg.model.backbone.get('init_cfg') or {}).get('grid') if cfg else None
-    report = fill(student.vit, weights, checkpoint, prefix, grid)
+    student.head = _classifier(inside, student, checkpoint)
+    grid = (cfg.model.backbone.get('init_cfg') or {}).get('grid') if config else None
+    report = fill(student.encoder, weights, checkpoint, prefix, grid)
     notes += [line.strip() for line in str(report).splitlines()]
-    if head is None:
+    if student.head is None:
         rest = sorted({name.split('.')[0] for name in weights if 'head' in name or name.startswith('neck.')})
         notes += [f'Left out, as only the backbone is exported: {", ".join(rest)}.'] if rest else []
     else:
-        student.classes = _class_names(content, cfg, head.out_features)
-    if img_size is not None:
-        student = student.rebuilt(img_size=img_size)
-    return student, notes
+        student.classes = _class_names(content, cfg, student.head.out_features)
+    return (student if img_size is None else student.rebuilt(img_size=img_size)), notes
 
 
-def _read_config(config: str) -> Config:
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'there is no config file {config}')
-    with quiet_stack_noise():  # a config may import mmseg
-        return Config.fromfile(config)
-
-
-def _arguments_of(cfg: Config) -> tuple[dict[str, Any], dict[str, tuple[float, ...]]]:
-    """Arguments of a config's backbone, and how it normalises images."""
-    model = cfg.model
-    arguments = model.backbone.to_dict()
-    if MODELS.get(arguments.pop('type')) is not MVPViT:
-        raise ValueError(f'the backbone of {cfg.filename} is no MVPViT: only its students are exported')
-    arguments.pop('init_cfg', None)
-    preprocessor = model.get('data_preprocessor') or {}
-    given = [key for key in ('mean', 'std') if key in preprocessor]
-    return arguments, {key: tuple(value / 255 for value in preprocessor[key]) for key in given}
-
-
-def _class_names(content: Any, cfg: Config | None, count: int) -> tuple[str, ...] | None:
-    """Names of ``count`` classes: those that the checkpoint was trained on, or of the config's dataset."""
+def _class_names(content: Any, cfg: Config, count: int) -> tuple[str, ...] | None:
+    """Return the names of ``count`` classes that the checkpoint holds, or the config's datasets."""
     meta = content.get('meta') if isinstance(content, dict) else None
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
     found = [meta.get('classes')] if isinstance(meta, dict) else []
     for loader in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
-        dataset = ((cfg or {}).get(loader) or {}).get('dataset') or {}
-        found += [dataset.get('classes'), (dataset.get('metainfo') or {}).get('classes')]
+        dataset = (cfg.get(loader) or {}).get('dataset') or {}
         kind = DATASETS.get(dataset.get('type') or 'none')
-        found.append((getattr(kind, 'METAINFO', None) or {}).get('classes'))
+        places = (dataset, dataset.get('metainfo') or {}, getattr(kind, 'METAINFO', None) or {})
+        found += [place.get('classes') for place in places]
     for names in found:
         names = list_from_file(names) if isinstance(names, str) and Path(names).is_file() else names
         if isinstance(names, list | tuple) and len(names) == count:
@@ -229,15 +260,13 @@ def _class_names(content: Any, cfg: Config | None, count: int) -> tuple[str, ...
     return None
 
 
-def _classifier(weights: dict[str, Tensor], vit: MVPViT, source: str) -> nn.Linear | None:
-    """The linear classifier in a file, if the backbone gives the features that it classifies."""
-    pools, width = hasattr(vit, 'ln2') or vit.final_norm, vit.embed_dims
-    for name in CLASSIFIERS if pools else ():
+def _classifier(weights: dict[str, Tensor], student: ExportedStudent, source: str) -> nn.Linear | None:
+    """Return the linear classifier in a file, if the student has the features that it classifies."""
+    for name in CLASSIFIERS if student.pooling else ():
         weight = weights.get(f'{name}.weight')
-        if weight is not None and weight.ndim == 2 and weight.shape[1] == width:
+        if weight is not None and weight.ndim == 2 and weight.shape[1] == student.encoder.embed_dims:
             head = nn.Linear(weight.shape[1], weight.shape[0])
-            bias = weights.get(f'{name}.bias')
-            bias = torch.zeros(len(weight)) if bias is None else bias
+            bias = weights.get(f'{name}.bias', torch.zeros(len(weight)))
             require_finite({f'{name}.weight': weight, f'{name}.bias': bias}, source)
             head.load_state_dict(dict(weight=weight, bias=bias))
             return head.requires_grad_(False)

@@ -1,17 +1,19 @@
-"""What every library that weights are exported to has to say: the base class of the targets."""
+"""The base class of export targets: a file format and the library that opens it."""
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from ..models.backbones.gelu import GELU
-from .student import Student
+from ..weights.fit_positions import times
+from .student import ExportedStudent
 
-# From a batch of images to some of the outputs of `Student.forward` and `masked`, by the same names.
+# From a batch of images to some of the student's outputs, by the same names.
 Outputs = Callable[[Tensor], dict[str, Tensor]]
 
 
@@ -19,22 +21,20 @@ class ExportTarget(ABC):
     """A format and the library that opens it.
 
     A new target writes a file, opens it as its users will, and returns outputs under the names of
-    :meth:`Student.forward`; comparing and reporting are not its business.
+    :meth:`ExportedStudent.forward`; :func:`export` compares them and reports.
     """
 
-    #: Of the library, as messages name it.
+    #: The library, as messages name it.
     library: ClassVar[str]
-    #: How the file's name may end; none for a folder.
+    #: Endings of the file's name; empty for a folder.
     suffixes: ClassVar[tuple[str, ...]]
-    #: Import names that only this target needs; the extra ``export`` brings them.
+    #: Import names that only this target needs; the extra ``export`` installs them.
     packages: ClassVar[tuple[str, ...]] = ()
+    #: Whether it takes any student, and not only a BEiT or ViT (see :attr:`ExportedStudent.arch`).
+    any_student: ClassVar[bool] = False
 
     def require_packages(self) -> None:
-        """Check that the packages that only this target needs are there.
-
-        Raises:
-            ImportError: If one is not; says how to install it.
-        """
+        """Raise ``ImportError`` if a package that only this target needs is missing."""
         for name in self.packages:
             try:
                 importlib.import_module(name)
@@ -45,71 +45,67 @@ class ExportTarget(ABC):
                     '`pip install -e ".[export]"`'
                 ) from error
 
-    def check(self, student: Student) -> None:
-        """Refuse a student that the library cannot represent exactly.
-
-        Raises:
-            ValueError: Says what the library lacks.
-        """
-        lacking = self.lacks(student)
+    def check(self, student: ExportedStudent) -> None:
+        """Raise ``ValueError`` with the reasons if the library cannot represent the student exactly."""
+        if student.arch or self.any_student:
+            lacking = self.lacks(student)
+        else:
+            lacking = [
+                'its weights are not those of a BEiT or ViT by their names; safetensors and onnx take it'
+            ]
         if lacking:
             raise ValueError(f'{self.library} cannot hold this student: ' + '; '.join(lacking))
 
-    @abstractmethod
-    def lacks(self, student: Student) -> list[str]:
-        """What of a student the library has no place for, in words; nothing if it fits."""
+    def lacks(self, student: ExportedStudent) -> list[str]:
+        """Return what of a student the library has no place for, in words."""
+        return []
 
     @abstractmethod
-    def write(self, student: Student, path: Path) -> None:
+    def write(self, student: ExportedStudent, path: Path) -> None:
         """Write the student to a path that does not exist yet."""
 
     @abstractmethod
-    def open(self, student: Student, path: Path) -> Outputs:
-        """Open what was written as the library's users do.
-
-        Args:
-            student: What was written, for the arguments that a user has to give.
-            path: Where it lies.
-        """
+    def open(self, student: ExportedStudent, path: Path) -> Outputs:
+        """Open the file as the library's users do; ``student`` tells the arguments that they have to give."""
 
     @abstractmethod
-    def how_to_open(self, student: Student, path: Path) -> str:
-        """The code that opens it, for the user."""
-
-
-def pools(student: Student) -> bool:
-    """Whether a student has pooled features: by a norm of the mean, or by CLS after the final norm."""
-    return student.has_mean_norm or (student.vit.final_norm and student.vit.cls_token is not None)
+    def how_to_open(self, student: ExportedStudent, path: Path) -> str:
+        """Return the code that opens it, for the user."""
 
 
 #: For libraries whose model always norms the mean.
 FRESH_NORM = "  (its tokens are the student's; pooled features pass a fresh norm, as the student has none)"
 
 
-def unlike_beit(student: Student) -> list[str]:
-    """In what a student differs from BEiT's architecture, in words; nothing if it does not.
+def write_safetensors(weights: Mapping[str, Tensor], path: Path, student: ExportedStudent) -> None:
+    """Write weights and the patch grid; unlike ``save_file``'s, the file is readable by others."""
+    whole = {name: value.contiguous() for name, value in weights.items()}
+    path.write_bytes(safetensors.save(whole, metadata=dict(format='pt', grid=times(student.grid))))
 
-    Positions, absolute or relative, are each library's own business.
-    """
-    vit = student.vit
-    differences = []
-    if vit.cls_token is None:
-        differences.append('it has no CLS token')
-    first = vit.layers[0]
-    if not all(layer.attn.has_qv_bias for layer in vit.layers):
-        kind = 'a bias on query, key and value' if first.attn.qkv.bias is not None else 'no bias'
-        differences.append(f"its attention has {kind}, and BEiT's one on query and value")
-    norms = [norm for layer in vit.layers for norm in (layer.ln1, layer.ln2)]
-    norms += [getattr(vit, name) for name in ('ln1', 'ln2') if hasattr(vit, name)]
+
+def unlike_timm_vit(student: ExportedStudent) -> list[str]:
+    """Return in what a student differs from the architecture that BEiT and ViT share, in words."""
+    encoder = student.encoder
+    differences = [] if student.arch['with_cls_token'] else ['it has no CLS token']
+    norms = [norm for layer in encoder.layers for norm in (layer.ln1, layer.ln2)]
+    norms += [getattr(encoder, name) for name in ('ln1', 'ln2') if hasattr(encoder, name)]
     if any(type(norm) is not nn.LayerNorm or norm.eps != student.eps for norm in norms):
         differences.append("its norms are not all LayerNorm with one eps, as BEiT's")
-    activations = {type(layer.ffn.layers[0][1]) for layer in vit.layers}
+    activations = {type(layer.ffn.layers[0][1]) for layer in encoder.layers}
     if not activations <= {nn.GELU, GELU}:
         names = ', '.join(sorted(activation.__name__ for activation in activations))
         differences.append(f"its activation is {names}, and BEiT's is GELU")
-    projection = vit.patch_embed.projection
-    if projection.kernel_size != projection.stride or vit.patch_embed.norm is not None:
+    projection = encoder.patch_embed.projection
+    if projection.kernel_size != projection.stride or encoder.patch_embed.norm is not None:
         differences.append('its patches overlap or are normalised')
-    if vit.final_norm and student.has_mean_norm:
+    if student.arch['final_norm'] and student.pooling == 'avg':
         differences.append('it norms its tokens and their mean (ln1 and ln2), and BEiT one of both')
     return differences
+
+
+def unlike_beit(student: ExportedStudent) -> list[str]:
+    """Return in what a student differs from BEiT's architecture; positions are each library's business."""
+    if student.arch['bias'] == 'qv_bias':
+        return unlike_timm_vit(student)
+    kind = 'a bias on query, key and value' if student.arch['bias'] else 'no bias'
+    return [f"its attention has {kind}, and BEiT's one on query and value", *unlike_timm_vit(student)]

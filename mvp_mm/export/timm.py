@@ -1,28 +1,29 @@
-"""timm's ``Beit``, opened by ``timm.create_model(..., checkpoint_path=FILE)``."""
+"""timm's ``Beit`` and ``VisionTransformer``, opened by ``timm.create_model(..., checkpoint_path=FILE)``."""
 
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import torch as safetensors
-from timm.models.beit import Beit
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..weights.bias_tables import INDEX
-from ..weights.fit_positions import times
 from ..weights.names.beit import BEIT
-from .student import Student
-from .target import FRESH_NORM, ExportTarget, Outputs, pools, unlike_beit
+from ..weights.names.timm import VIT
+from .student import ExportedStudent
+from .target import FRESH_NORM, ExportTarget, Outputs, unlike_beit, unlike_timm_vit, write_safetensors
 
-EPS = 1e-6  # of the norms of timm's BEiT, without an argument for it
-# BEiT v2's entries: the same architecture as BEiT's, and images normalised with ImageNet's mean as MVP's are.
-NAMES = {1024: 'beitv2_large_patch16_224'}
-DEFAULT_NAME = 'beitv2_base_patch16_224'
+EPS = 1e-6  # of the norms of timm's BEiT and ViT, without an argument for it
+# By plain or not, large or not. These entries' images are normalised with ImageNet's mean, as MVP's are.
+NAMES = {
+    (False, False): 'beitv2_base_patch16_224',
+    (False, True): 'beitv2_large_patch16_224',
+    (True, False): 'vit_base_patch16_224.mae',
+    (True, True): 'vit_large_patch16_224.mae',
+}
 
 
 class TimmTarget(ExportTarget):
-    """One bias table a block, as timm's BEiT models have after fine-tuning.
+    """One bias table per block, as timm's BEiT has after fine-tuning; a plain ViT as ``VisionTransformer``.
 
     The final norm becomes timm's ``norm``, with the CLS token as features (``global_pool='token'``), and the
     norm of the mean ``fc_norm`` (``'avg'``). A student with neither gets a fresh ``fc_norm``, because timm's
@@ -32,101 +33,71 @@ class TimmTarget(ExportTarget):
     library = 'timm'
     suffixes = ('.safetensors', '.pth')
 
-    def lacks(self, student: Student) -> list[str]:
-        return beit_in_timm_lacks(student)
+    def lacks(self, student: ExportedStudent) -> list[str]:
+        unlike = unlike_timm_vit if student.is_plain else unlike_beit
+        return unlike(student) + lacks_in_timm(student)
 
-    def write(self, student: Student, path: Path) -> None:
+    def write(self, student: ExportedStudent, path: Path) -> None:
         student = student.downstream()
-        state = {name: value for name, value in beit_names(student).items() if not name.endswith(INDEX)}
-        if not pools(student):
-            state['fc_norm.weight'] = torch.ones(student.vit.embed_dims)
-            state['fc_norm.bias'] = torch.zeros(student.vit.embed_dims)
+        names = VIT if student.is_plain else BEIT
+        weights = names.from_mmpretrain(student.weights(index=False)) | student.head_weights('head.')
+        if student.pooling is None:
+            weights['fc_norm.weight'] = torch.ones(student.encoder.embed_dims)
+            weights['fc_norm.bias'] = torch.zeros(student.encoder.embed_dims)
         if path.suffix == '.safetensors':
-            state = {name: value.contiguous() for name, value in state.items()}
-            path.write_bytes(
-                safetensors.save(state, metadata=dict(format='pt', grid=times(student.vit.window)))
-            )
+            write_safetensors(weights, path, student)
         else:
-            torch.save(student.with_grid(state), path)
+            torch.save(student.with_grid(weights), path)
 
-    def open(self, student: Student, path: Path) -> Outputs:
-        student = student.downstream()
-        model = timm.create_model(
-            _model_name(student), checkpoint_path=str(path), **_arguments_to_give(student)
-        ).eval()
-        return outputs_of_timm(model, student)
+    def open(self, student: ExportedStudent, path: Path) -> Outputs:
+        name, arguments = name_and_arguments(student.downstream())
+        return outputs_of_timm(
+            timm.create_model(name, checkpoint_path=str(path), **arguments).eval(), student
+        )
 
-    def how_to_open(self, student: Student, path: Path) -> str:
-        student = student.downstream()
-        arguments = [repr(_model_name(student)), f'checkpoint_path={str(path)!r}']
-        arguments += [f'{key}={value!r}' for key, value in _arguments_to_give(student).items()]
+    def how_to_open(self, student: ExportedStudent, path: Path) -> str:
+        name, given = name_and_arguments(student.downstream())
+        arguments = [repr(name), f'checkpoint_path={str(path)!r}']
+        arguments += [f'{key}={value!r}' for key, value in given.items()]
         code = f'  timm.create_model({", ".join(arguments)})'
-        return code if pools(student) else f'{code}\n{FRESH_NORM}'
+        return code if student.pooling else f'{code}\n{FRESH_NORM}'
 
 
-def beit_in_timm_lacks(student: Student) -> list[str]:
-    """What timm's ``Beit`` has no place for."""
-    lacking = unlike_beit(student)
-    vit = student.vit
-    if vit.layers[0].ln1.eps != EPS:
+def lacks_in_timm(student: ExportedStudent) -> list[str]:
+    """Return the numbers of a student that timm's models cannot express."""
+    lacking = []
+    if student.eps != EPS:
         lacking.append(f"its norms have eps {student.eps:g}, and timm's {EPS:g}")
-    hidden, width = vit.arch_settings['feedforward_channels'], vit.embed_dims
+    hidden, width = (student.arch['arch'][key] for key in ('feedforward_channels', 'embed_dims'))
     if int(width * (hidden / width)) != hidden:
         lacking.append(f'its MLP is {hidden} wide, which is no multiple of {width} that timm can express')
     return lacking
 
 
-def beit_names(student: Student) -> dict[str, Tensor]:
-    """A student's weights under Microsoft's and timm's names."""
-    named = BEIT.from_mmpretrain(student.vit.state_dict())
-    if student.head is not None:
-        named |= {f'head.{name}': value for name, value in student.head.state_dict().items()}
-    return named
-
-
-def beit_arguments(student: Student) -> dict[str, Any]:
-    """Arguments of timm's ``Beit`` for a student as it is."""
-    vit = student.vit
-    arch = vit.arch_settings
-    return dict(
+def timm_arguments(student: ExportedStudent) -> dict[str, Any]:
+    """Return the arguments of timm's model for a student as it is."""
+    facts, arch = student.arch, student.arch['arch']
+    arguments = dict(
         img_size=student.img_size,
-        patch_size=vit.patch_size,
-        in_chans=vit.patch_embed.projection.in_channels,
+        patch_size=facts['patch_size'],
+        in_chans=facts['in_channels'],
         embed_dim=arch['embed_dims'],
         depth=arch['num_layers'],
         num_heads=arch['num_heads'],
         mlp_ratio=arch['feedforward_channels'] / arch['embed_dims'],
-        use_abs_pos_emb=vit.pos_embed is not None,
-        use_rel_pos_bias=vit.layers[0].attn.window is not None,
-        use_shared_rel_pos_bias=vit.rel_pos_bias is not None,
-        init_values=None if vit.layers[0].gamma_1 is None else 1e-5,
+        init_values=1e-5 if facts['layer_scale_init_value'] else None,
         num_classes=0 if student.head is None else student.head.out_features,
-        global_pool='token' if vit.final_norm else 'avg',
+        global_pool='token' if facts['final_norm'] else 'avg',
     )
+    if student.is_plain:
+        return arguments | dict(qkv_bias=facts['bias'])
+    tables = ('use_abs_pos_emb', 'use_rel_pos_bias', 'use_shared_rel_pos_bias')
+    return arguments | {key: facts[key] for key in tables}
 
 
-def outputs_of_timm(model: Beit, student: Student) -> Outputs:
-    """Outputs of timm's model under the names of :meth:`Student.forward`."""
-
-    def outputs(images: Tensor) -> dict[str, Tensor]:
-        tokens = model.forward_features(images)
-        outs = {'tokens': tokens}
-        if pools(student):
-            outs['features'] = model.forward_head(tokens, pre_logits=True)
-        if student.head is not None:
-            outs['logits'] = model(images)
-        return outs
-
-    return outputs
-
-
-def _model_name(student: Student) -> str:
-    return NAMES.get(student.vit.embed_dims, DEFAULT_NAME)
-
-
-def _arguments_to_give(student: Student) -> dict[str, Any]:
-    """Those in which a student differs from timm's model of the nearest name."""
-    large = _model_name(student) != DEFAULT_NAME
+def name_and_arguments(student: ExportedStudent) -> tuple[str, dict[str, Any]]:
+    """Return timm's nearest model, and the arguments in which a student differs from it."""
+    large, plain = student.encoder.embed_dims == 1024, student.is_plain
     known = dict(
         img_size=(224, 224),
         patch_size=16,
@@ -135,11 +106,28 @@ def _arguments_to_give(student: Student) -> dict[str, Any]:
         depth=24 if large else 12,
         num_heads=16 if large else 12,
         mlp_ratio=4.0,
+        init_values=None if plain else 1e-5,
+        num_classes=0 if plain else 1000,
+        global_pool='token' if plain else 'avg',
+        qkv_bias=True,
         use_abs_pos_emb=False,
         use_rel_pos_bias=True,
         use_shared_rel_pos_bias=False,
-        init_values=1e-5,
-        num_classes=1000,
-        global_pool='avg',
     )
-    return {key: value for key, value in beit_arguments(student).items() if value != known[key]}
+    arguments = timm_arguments(student)
+    return NAMES[plain, large], {key: value for key, value in arguments.items() if value != known[key]}
+
+
+def outputs_of_timm(model: nn.Module, student: ExportedStudent) -> Outputs:
+    """Return a function for the outputs of timm's model under the student's names."""
+
+    def outputs(images: Tensor) -> dict[str, Tensor]:
+        tokens = model.forward_features(images)
+        outs = {'tokens': tokens}
+        if student.pooling:
+            outs['features'] = model.forward_head(tokens, pre_logits=True)
+        if student.head is not None:
+            outs['logits'] = model(images)
+        return outs
+
+    return outputs

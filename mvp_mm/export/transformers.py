@@ -1,95 +1,110 @@
-"""transformers' ``BeitModel``, opened by ``from_pretrained(FOLDER)``."""
+"""transformers' ``BeitModel`` and ``ViTModel``, opened by ``from_pretrained(FOLDER)``."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import torch as safetensors
 from torch import Tensor
 
+from ..weights.fit_positions import times
 from ..weights.names.transformers import names_to_transformers
-from .student import Student, every_other_patch
-from .target import FRESH_NORM, ExportTarget, Outputs, pools, unlike_beit
+from .student import ExportedStudent, every_other_patch
+from .target import FRESH_NORM, ExportTarget, Outputs, unlike_beit, unlike_timm_vit, write_safetensors
 
 
 class TransformersTarget(ExportTarget):
     """A folder with weights, config and the images' normalisation.
 
-    A student of pre-training keeps its shared table and its mask token, so ``bool_masked_pos`` works; a
-    classifier becomes a ``BeitForImageClassification``, with the names of its classes if the checkpoint or
-    the config has them. Pooling is as in :class:`TimmTarget`, a fresh norm of the mean included.
+    A pre-trained BEiT keeps its shared table and its mask token, so ``bool_masked_pos`` works. A classifier
+    becomes a ``...ForImageClassification``, with the names of its classes if the checkpoint or the config has
+    them. BEiT's pooling is as in :class:`TimmTarget`.
     """
 
     library = 'transformers'
     suffixes = ()
     packages = ('transformers',)
 
-    def lacks(self, student: Student) -> list[str]:
-        lacking = unlike_beit(student)
-        rows, cols = student.vit.window
-        if rows != cols:
-            lacking.append(f'its grid is {rows}x{cols}, and transformers resizes bias tables of squares only')
+    def lacks(self, student: ExportedStudent) -> list[str]:
+        if not student.is_plain:
+            square = student.grid[0] == student.grid[1]
+            grid = f'its grid is {times(student.grid)}, and transformers resizes bias tables of squares only'
+            return unlike_beit(student) + ([] if square else [grid])
+        lacking = unlike_timm_vit(student)
+        if student.pooling != 'token':
+            lacking.append("it has no final norm of its tokens, which transformers' ViT always has")
+        if student.arch['layer_scale_init_value']:
+            lacking.append("it has layer scale, for which transformers' ViT has no place")
         return lacking
 
-    def write(self, student: Student, path: Path) -> None:
-        state = names_to_transformers(student.vit.state_dict())
-        if not pools(student):
-            state['pooler.layernorm.weight'] = torch.ones(student.vit.embed_dims)
-            state['pooler.layernorm.bias'] = torch.zeros(student.vit.embed_dims)
+    def write(self, student: ExportedStudent, path: Path) -> None:
+        student = student.downstream() if student.is_plain else student
+        weights = names_to_transformers(student.weights())
+        if student.pooling is None:
+            weights['pooler.layernorm.weight'] = torch.ones(student.encoder.embed_dims)
+            weights['pooler.layernorm.bias'] = torch.zeros(student.encoder.embed_dims)
         if student.head is not None:
-            state = {f'beit.{name}': value for name, value in state.items()}
-            state |= {f'classifier.{name}': value for name, value in student.head.state_dict().items()}
+            inside = _family(student).lower()
+            weights = {f'{inside}.{name}': value for name, value in weights.items()}
+            weights |= student.head_weights('classifier.')
         path.mkdir()
         _config(student).save_pretrained(path)
         (path / 'preprocessor_config.json').write_text(json.dumps(_preprocessor(student), indent=2) + '\n')
-        weights = safetensors.save(state, metadata=dict(format='pt'))
-        (path / 'model.safetensors').write_bytes(weights)
+        write_safetensors(weights, path / 'model.safetensors', student)
 
-    def open(self, student: Student, path: Path) -> Outputs:
+    def open(self, student: ExportedStudent, path: Path) -> Outputs:
         import transformers
         from transformers.utils import logging
 
         progress_bar = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         model_class = getattr(transformers, _model_name(student))
-        model, keys = model_class.from_pretrained(path, output_loading_info=True)
+        model, keys = model_class.from_pretrained(path, output_loading_info=True, **_arguments(student))
         if progress_bar:
             logging.enable_progress_bar()
         left = {kind: sorted(keys[kind]) for kind in ('missing_keys', 'unexpected_keys') if keys[kind]}
         if left:
             raise ValueError(f'transformers does not take the weights as they are: {left}')
         model.eval()
+        backbone = model if student.head is None else model.base_model
 
         def outputs(images: Tensor) -> dict[str, Tensor]:
-            backbone = model if student.head is None else model.beit
             out = backbone(images)
             outs = {'tokens': out.last_hidden_state}
-            if pools(student):
-                outs['features'] = out.pooler_output
+            if student.pooling:
+                pooled = out.pooler_output
+                outs['features'] = out.last_hidden_state[:, 0] if pooled is None else pooled
             if student.head is not None:
                 outs['logits'] = model(images).logits
-            if student.vit.mask_token is not None:
-                mask = every_other_patch(images, student.vit.patch_size).flatten(1)
+            if student.arch['with_mask_token'] and not student.is_plain:
+                mask = every_other_patch(images, student.encoder.patch_size).flatten(1)
                 outs['masked tokens'] = backbone(images, bool_masked_pos=mask).last_hidden_state
             return outs
 
         return outputs
 
-    def how_to_open(self, student: Student, path: Path) -> str:
-        code = f'  transformers.{_model_name(student)}.from_pretrained({str(path)!r})'
-        return code if pools(student) else f'{code}\n{FRESH_NORM}'
+    def how_to_open(self, student: ExportedStudent, path: Path) -> str:
+        given = ''.join(f', {key}={value!r}' for key, value in _arguments(student).items())
+        code = f'  transformers.{_model_name(student)}.from_pretrained({str(path)!r}{given})'
+        return code if student.pooling else f'{code}\n{FRESH_NORM}'
 
 
-def _model_name(student: Student) -> str:
-    return 'BeitModel' if student.head is None else 'BeitForImageClassification'
+def _family(student: ExportedStudent) -> str:
+    return 'ViT' if student.is_plain else 'Beit'
 
 
-def _config(student: Student) -> Any:
-    from transformers import BeitConfig
+def _model_name(student: ExportedStudent) -> str:
+    return _family(student) + ('Model' if student.head is None else 'ForImageClassification')
 
-    vit = student.vit
-    arch = vit.arch_settings
+
+def _arguments(student: ExportedStudent) -> dict[str, Any]:
+    return dict(add_pooling_layer=False) if student.is_plain and student.head is None else {}
+
+
+def _config(student: ExportedStudent) -> Any:
+    import transformers
+
+    facts, arch = student.arch, student.arch['arch']
     arguments = dict(
         hidden_size=arch['embed_dims'],
         num_hidden_layers=arch['num_layers'],
@@ -97,38 +112,43 @@ def _config(student: Student) -> Any:
         intermediate_size=arch['feedforward_channels'],
         hidden_act='gelu',
         layer_norm_eps=student.eps,
-        image_size=student.img_size[0],
-        patch_size=vit.patch_size,
-        num_channels=vit.patch_embed.projection.in_channels,
-        use_mask_token=vit.mask_token is not None,
-        use_absolute_position_embeddings=vit.pos_embed is not None,
-        use_relative_position_bias=vit.layers[0].attn.window is not None,
-        use_shared_relative_position_bias=vit.rel_pos_bias is not None,
-        layer_scale_init_value=0.0 if vit.layers[0].gamma_1 is None else 0.1,
-        drop_path_rate=0.0,
-        use_mean_pooling=not vit.final_norm,
+        image_size=student.img_size if student.is_plain else student.img_size[0],
+        patch_size=facts['patch_size'],
+        num_channels=facts['in_channels'],
         architectures=[_model_name(student)],
     )
+    if student.is_plain:
+        arguments['qkv_bias'] = facts['bias']
+    else:
+        arguments |= dict(
+            use_mask_token=facts['with_mask_token'],
+            use_absolute_position_embeddings=facts['use_abs_pos_emb'],
+            use_relative_position_bias=facts['use_rel_pos_bias'],
+            use_shared_relative_position_bias=facts['use_shared_rel_pos_bias'],
+            layer_scale_init_value=facts['layer_scale_init_value'],
+            drop_path_rate=0.0,
+            use_mean_pooling=not facts['final_norm'],
+        )
     if student.classes is not None:
         arguments['id2label'] = dict(enumerate(student.classes))
         arguments['label2id'] = {name: number for number, name in enumerate(student.classes)}
     elif student.head is not None:
         arguments['num_labels'] = student.head.out_features
-    return BeitConfig(**arguments)
+    return getattr(transformers, f'{_family(student)}Config')(**arguments)
 
 
-def _preprocessor(student: Student) -> dict[str, Any]:
+def _preprocessor(student: ExportedStudent) -> dict[str, Any]:
     height, width = student.img_size
+    beit_only = {} if student.is_plain else dict(do_center_crop=False, do_reduce_labels=False)
     return dict(
-        image_processor_type='BeitImageProcessor',
+        image_processor_type=f'{_family(student)}ImageProcessor',
         do_resize=True,
         size=dict(height=height, width=width),
         resample=3,  # bicubic
-        do_center_crop=False,
         do_rescale=True,
         rescale_factor=1 / 255,
         do_normalize=True,
         image_mean=list(student.mean),
         image_std=list(student.std),
-        do_reduce_labels=False,
+        **beit_only,
     )

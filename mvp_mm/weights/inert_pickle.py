@@ -25,23 +25,13 @@ class _Ignored:
     def __new__(cls, *args: Any, **kwargs: Any) -> '_Ignored':
         return super().__new__(cls)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        return
-
-    def __setstate__(self, state: Any) -> None:
-        return
-
     def __call__(self, *args: Any, **kwargs: Any) -> '_Ignored':
         return self
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def _ignore(self, *args: Any) -> None:
         return
 
-    def append(self, value: Any) -> None:
-        """Ignore an entry."""
-
-    def extend(self, values: Any) -> None:
-        """Ignore entries."""
+    __setstate__ = __setitem__ = append = extend = _ignore
 
 
 class _Kept(_Ignored):
@@ -70,14 +60,6 @@ class _Dtype(_Kept):
         return np.dtype(code).newbyteorder('>' if big else '=')
 
 
-class _Scalar(_Kept):
-    """``numpy.core.multiarray.scalar(dtype, bytes)``."""
-
-    def plain(self) -> Any:
-        array = _numbers((), *self.args[:2]) if len(self.args) >= 2 else None
-        return None if array is None else array.item()
-
-
 class _Array(_Kept):
     """``numpy.core.multiarray._reconstruct``; its state is (version, shape, dtype, Fortran order, bytes)."""
 
@@ -88,16 +70,16 @@ class _Array(_Kept):
         if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
             return None
         array = _numbers(shape[::-1] if fortran else shape, dtype, content)
-        return (
-            None if array is None else torch.from_numpy(np.ascontiguousarray(array.T if fortran else array))
-        )
+        if array is None:
+            return None
+        return torch.from_numpy(np.ascontiguousarray(array.T if fortran else array))
 
 
 class _History(_Kept):
     """MMEngine's ``HistoryBuffer``; its state is its attributes."""
 
     def plain(self) -> dict[str, Any]:
-        state = self.state if isinstance(self.state, dict) else {}
+        state: dict[str, Any] = self.state if isinstance(self.state, dict) else {}
         log, count = (_plain(state.get(key)) for key in ('_log_history', '_count_history'))
         return history_as_plain(log, count, state.get('max_length'))
 
@@ -112,6 +94,12 @@ def _numbers(shape: tuple[int, ...], dtype: Any, content: Any) -> np.ndarray | N
     if numeric is None or not isinstance(content, bytes):
         return None
     return np.frombuffer(content, numeric).reshape(shape).astype(numeric.newbyteorder('='))
+
+
+def _scalar(dtype: Any = None, content: Any = None) -> Any:
+    """``numpy.core.multiarray.scalar``."""
+    array = _numbers((), dtype, content)
+    return None if array is None else array.item()
 
 
 def _latin1(text: Any, encoding: Any = None) -> bytes | None:
@@ -133,8 +121,8 @@ STAND_INS = {
     ('_codecs', 'encode'): _latin1,
     ('__builtin__', 'bytes'): _no_bytes,
     ('numpy', 'dtype'): _Dtype,
-    ('numpy.core.multiarray', 'scalar'): _Scalar,
-    ('numpy._core.multiarray', 'scalar'): _Scalar,
+    ('numpy.core.multiarray', 'scalar'): _scalar,
+    ('numpy._core.multiarray', 'scalar'): _scalar,
     ('numpy.core.multiarray', '_reconstruct'): _Array,
     ('numpy._core.multiarray', '_reconstruct'): _Array,
     ('mmengine.logging.history_buffer', 'HistoryBuffer'): _History,

@@ -1,7 +1,7 @@
 """How a library names the weights of a vision transformer."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -14,45 +14,31 @@ class NamingScheme:
         blocks: What the library's names of blocks begin with, up to the block's number.
         outside: mmpretrain's beginnings -> the library's, outside of the blocks.
         inside: The same inside of a block.
-        other_blocks: A second spelling of ``blocks`` that is read and not written.
-        other_outside: The same for ``outside``.
-        other_inside: The same for ``inside``.
     """
 
     blocks: str
     outside: dict[str, str]
     inside: dict[str, str]
-    other_blocks: str = ''
-    other_outside: dict[str, str] = field(default_factory=dict)
-    other_inside: dict[str, str] = field(default_factory=dict)
 
     def to_mmpretrain(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename weights; what the scheme does not know keeps its name."""
-        starts = '|'.join(re.escape(blocks) for blocks in (self.blocks, self.other_blocks) if blocks)
-        outside = _swapped(self.outside) | _swapped(self.other_outside)
-        inside = _swapped(self.inside) | _swapped(self.other_inside)
-        named = {}
-        for name, value in weights.items():
-            block = re.match(rf'(?:{starts})(\d+)\.(.+)', name)
-            name = f'layers.{block[1]}.{_begin(block[2], inside)}' if block else _begin(name, outside)
-            named[name] = value
-        return named
+        outside, inside = ({theirs: ours for ours, theirs in t.items()} for t in (self.outside, self.inside))
+        return _renamed(weights, self.blocks, 'layers.', outside, inside)
 
     def from_mmpretrain(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename mmpretrain's weights to the library's."""
-        named = {}
-        for name, value in weights.items():
-            block = re.match(r'layers\.(\d+)\.(.+)', name)
-            if block:
-                name = f'{self.blocks}{block[1]}.{_begin(block[2], self.inside)}'
-            else:
-                name = _begin(name, self.outside)
-            named[name] = value
-        return named
+        return _renamed(weights, 'layers.', self.blocks, self.outside, self.inside)
 
 
-def _swapped(table: dict[str, str]) -> dict[str, str]:
-    return {theirs: ours for ours, theirs in table.items()}
+def _renamed(
+    weights: dict[str, Tensor], start: str, new_start: str, outside: dict[str, str], inside: dict[str, str]
+) -> dict[str, Tensor]:
+    named = {}
+    for name, value in weights.items():
+        block = re.match(rf'{re.escape(start)}(\d+)\.(.+)', name)
+        new = f'{new_start}{block[1]}.{_begin(block[2], inside)}' if block else _begin(name, outside)
+        named[new] = value
+    return named
 
 
 def _begin(name: str, table: dict[str, str]) -> str:

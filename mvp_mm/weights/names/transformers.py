@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .scheme import NamingScheme
 
-SCHEME = NamingScheme(
+FILES = NamingScheme(
     blocks='encoder.layer.',
     outside={
         'patch_embed.projection.': 'embeddings.patch_embeddings.projection.',
@@ -32,9 +32,12 @@ SCHEME = NamingScheme(
         'ffn.layers.1.': 'output.dense.',
         'gamma_': 'lambda_',
     },
-    other_blocks='layers.',
-    other_outside={'rel_pos_bias.': 'shared_position_bias.'},
-    other_inside={
+)
+MODULES = NamingScheme(
+    blocks='layers.',
+    outside={'rel_pos_bias.': 'shared_position_bias.'},
+    inside={
+        **FILES.inside,
         'attn.query.': 'attention.q_proj.',
         'attn.key.': 'attention.k_proj.',
         'attn.value.': 'attention.v_proj.',
@@ -54,7 +57,7 @@ def names_from_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         weights: Names of files or of modules, without ``beit.`` or ``vit.``. What belongs to neither model
             keeps its name.
     """
-    named = SCHEME.to_mmpretrain(weights)
+    named = MODULES.to_mmpretrain(FILES.to_mmpretrain(weights))
     queries = [name for name in named if name.endswith('.attn.query.weight')]
     for attention in [name.removesuffix('query.weight') for name in queries]:
         for kind in ('weight', 'bias'):
@@ -82,4 +85,4 @@ def names_to_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             apart[f'{attention}.{"query" if kind == "q_bias" else "value"}.bias'] = value
         elif kind != 'relative_position_index':
             apart[name] = value
-    return {name: value.contiguous() for name, value in SCHEME.from_mmpretrain(apart).items()}
+    return {name: value.contiguous() for name, value in FILES.from_mmpretrain(apart).items()}
