@@ -1,4 +1,4 @@
-"""Further zoos: a folder, or an HTTP index, with a metafile and what it names."""
+"""Custom zoos: a folder, or an address, with a metafile and the files it names."""
 
 import functools
 import json
@@ -6,36 +6,36 @@ import logging
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from ..datasets.prepare import DownloadError, download_file, file_digests
-from .downloads import cached_path, fetch, offline
+from ..datasets.prepare import DownloadError, download_file
+from ..weights.locate import hub_file, offline
+from .downloads import cached_path, fetch
 from .entries import Entry, entry_of, rows_of, shipped_entries
 
 ENVIRONMENT = 'MVP_MM_ZOO'
 INDEX = 'metafile.yml'
-# Of a config of a further zoo; of no other key is anything built.
+# Only these keys of a custom zoo's config are used.
 USED = ('default_scope', 'model', 'test_dataloader')
 _added: list[str] = []
-_indices: dict[str, Path] = {}  # of the addresses that this process has asked
+_indices: dict[str, Path] = {}  # by address; each is asked for once a process
 
 
 def add_zoo(place: str | Path) -> list[str]:
-    """Add the models of a lab's own zoo to this process; ``MVP_MM_ZOO=PLACE,PLACE`` adds them to every one.
+    """Add the models of a custom zoo to this process; ``MVP_MM_ZOO=PLACE,PLACE`` adds them to every one.
 
     Args:
-        place: A folder with a ``metafile.yml``, as ``tools/publish.py --zoo`` writes it, or the http(s)
-            address of one; the path or address of the metafile itself does as well.
+        place: A folder with a ``metafile.yml``, as ``tools/publish.py --zoo`` writes it, the http(s) address
+            of one, ``hf://owner/name``, or the path or address of the metafile itself.
 
     Returns:
-        The names of its models. They go before the package's own of the same name.
+        The names of its models. They take precedence over the package's own.
 
     Raises:
         FileNotFoundError: If there is no such index.
-        ValueError: If it is no metafile.
+        ValueError: If it is not a metafile.
     """
     _indices.pop(_index_of(str(place)), None)
     names = [entry.name for entry in entries_at(str(place))]
@@ -45,42 +45,38 @@ def add_zoo(place: str | Path) -> list[str]:
 
 
 def zoo_places() -> list[str]:
-    """The further zoos, those of the environment last."""
+    """List the custom zoos, those of the environment last."""
     of_environment = (place.strip() for place in os.environ.get(ENVIRONMENT, '').split(','))
     return list(dict.fromkeys([*_added, *filter(None, of_environment)]))
 
 
 def all_entries() -> dict[str, Entry]:
-    """The entries of all zoos by name; the first that has a name keeps it, the package is the last.
+    """Return the entries of all zoos by name; of equal names the first zoo's counts, the package is last.
 
-    A further zoo that cannot be had is warned of and left out.
+    Warns of a custom zoo that cannot be read, and leaves it out.
     """
-    found: dict[str, Entry] = {}
-    for place in zoo_places():
+    found = dict(shipped_entries())
+    for place in reversed(zoo_places()):
         try:
             entries = entries_at(place)
         except FileNotFoundError as error:
             print_log(f'Left out the zoo {place}: {error}', logger='current', level=logging.WARNING)
             continue
-        for entry in entries:
-            found.setdefault(entry.name, entry)
-    for name, entry in shipped_entries().items():
-        found.setdefault(name, entry)
+        found |= {entry.name: entry for entry in reversed(entries)}
     return dict(sorted(found.items()))
 
 
 def entries_at(place: str) -> list[Entry]:
-    """The entries of one further zoo.
-
-    An index at an address is asked for once a process, and kept for when the network is away.
+    """Read the entries of one custom zoo; without its server, those last seen.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is no metafile.
+        FileNotFoundError: If it has no index.
+        ValueError: If that is not a metafile.
     """
     index = _index_of(place)
+    base: str | Path
     if '://' in place:
-        base: str | Path = index[: index.rindex('/') + 1]
+        base = index[: index.rindex('/') + 1]
         if index not in _indices:
             _indices[index] = _index_at(index)
         path = _indices[index]
@@ -97,14 +93,15 @@ def _index_of(place: str) -> str:
 
 
 def _index_at(url: str) -> Path:
-    if urlsplit(url).scheme not in ('http', 'https'):
+    if url.startswith('hf://'):
+        return hub_file(url)
+    if not url.startswith(('http://', 'https://')):
         raise FileNotFoundError(f'{url} cannot be read: give a folder, or an http(s) address')
     kept = cached_path(url)
     if offline():
         if kept.is_file():
             return kept
         raise FileNotFoundError(f'{url} is not in the cache, and the network is switched off')
-    kept.parent.mkdir(parents=True, exist_ok=True)
     fresh = kept.with_name(f'{kept.name}.{os.getpid()}')
     try:
         download_file(url, fresh, progress=False)
@@ -112,68 +109,42 @@ def _index_at(url: str) -> Path:
     except DownloadError as error:
         if not kept.is_file():
             raise FileNotFoundError(f'its index could not be had: {error}') from error
-        print_log(
-            f'{url} could not be had; its last known state is used', logger='current', level=logging.WARNING
-        )
+        print_log(f'{url} could not be had; using its last known state', 'current', logging.WARNING)
     return kept
 
 
-def local_file(place: str, sha256: str | None = None, mirrors: tuple[str, ...] = ()) -> Path:
-    """A file of a zoo on this machine, checked against its sha256 where that is known.
-
-    Raises:
-        FileNotFoundError: If it cannot be had.
-        ValueError: If it has another checksum.
-    """
-    if '://' in place:
-        return fetch([place, *mirrors], sha256)
-    path = Path(place)
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no file {path}, which an entry of a zoo names')
-    if sha256 is not None and (found := file_digests(path, 'sha256')['sha256']) != sha256:
-        raise ValueError(f'{path} is damaged: its sha256 is {found}, expected {sha256}')
-    return path
-
-
 def config_of(entry: Entry) -> Config:
-    """The config of an entry of a further zoo: plain data, which can name no code but this package's parts.
-
-    It has what a model is built and used by, and nothing else that the file may say.
+    """Read the config of a custom zoo's entry: plain data that can name only this package's parts.
 
     Raises:
         ValueError: If it is a program, cannot be read, or names a class that no config of this package names.
     """
-    if entry.config.rsplit('/', 1)[-1].endswith('.json'):
-        path = local_file(entry.config, entry.config_sha256)
-        try:
-            content = json.loads(path.read_text(encoding='utf-8'))
-        except ValueError as error:
-            raise ValueError(f'{entry.config} cannot be read: {error}') from error
-        if not isinstance(content, dict) or not isinstance(content.get('model'), dict):
-            raise ValueError(f'{entry.config} is no config: it has no `model`')
-        content = {key: content[key] for key in USED if content.get(key) is not None}
-        _require_known_types(content, entry)
-        return Config(content)
-    raise ValueError(
-        f'{entry.name} of {entry.zoo} has the config {entry.config}: a further zoo may have .json only, '
-        'which cannot run anything; tools/publish.py writes it'
-    )
-
-
-def _require_known_types(content: dict[str, Any], entry: Entry) -> None:
-    """MMEngine builds whatever a ``type`` names, an import path of any installed program among it."""
-    known = _known_types()
-    for kind in sorted(_types(content)):
-        if kind not in known:
-            raise ValueError(
-                f'{entry.name} of {entry.zoo} wants {kind!r} built, which no config of this package has: it '
-                'is refused. If you trust it, download its config and build it yourself'
-            )
+    if not entry.config.partition('@')[0].endswith('.json'):
+        raise ValueError(
+            f'{entry.name} of {entry.zoo} has the config {entry.config}: a further zoo may have .json only, '
+            'which cannot run anything; tools/publish.py writes it'
+        )
+    path = fetch(entry.config, entry.config_sha256)
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{entry.config} cannot be read: {error}') from error
+    if not isinstance(content, dict) or not isinstance(content.get('model'), dict):
+        raise ValueError(f'{entry.config} is no config: it has no `model`')
+    content = {key: content[key] for key in USED if content.get(key) is not None}
+    # MMEngine builds whatever a `type` names, also an import path of any installed package.
+    unknown = sorted(_types(content) - _known_types())
+    if unknown:
+        raise ValueError(
+            f'{entry.name} of {entry.zoo} wants {unknown[0]!r} built, which no config of this package has: '
+            'it is refused. If you trust it, download its config and build it yourself'
+        )
+    return Config(content)
 
 
 @functools.cache
 def _known_types() -> set[str]:
-    """What the models and the test data of the package's own configs are made of."""
+    """Collect the types of the models and the test data of the package's own configs."""
     configs = [Config.fromfile(entry.config) for entry in shipped_entries().values()]
     return {kind for cfg in configs for key in USED for kind in _types(cfg.get(key))}
 
@@ -182,6 +153,4 @@ def _types(value: Any) -> set[str]:
     if isinstance(value, dict):
         own = {str(value['type'])} if 'type' in value else set()
         return own.union(*map(_types, value.values()))
-    if isinstance(value, list | tuple):
-        return set().union(*map(_types, value))
-    return set()
+    return set().union(*map(_types, value)) if isinstance(value, list | tuple) else set()

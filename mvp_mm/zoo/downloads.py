@@ -1,4 +1,4 @@
-"""Files at an address, kept in a cache folder, each downloaded once however many processes ask for it."""
+"""Bring the files that zoos name to this machine: each is downloaded once, and checked each time."""
 
 import hashlib
 import logging
@@ -13,29 +13,21 @@ from filelock import FileLock
 from mmengine.logging import print_log
 
 from ..datasets.prepare import ChecksumError, DownloadError, download_file, file_digests
+from ..weights.locate import OFFLINE, hub_file, offline
 
-OFFLINE = ('MVP_MM_OFFLINE', 'HF_HUB_OFFLINE')
-TRUE = ('1', 'on', 'yes', 'true')  # as huggingface_hub reads its variable
 # As torch.hub reads a name: the first digits of the sha256 before the ending.
 HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.[^.]+$')
 
 
 def cache_dir() -> Path:
-    """``mvp_mm`` in torch.hub's folder, which ``TORCH_HOME`` and ``XDG_CACHE_HOME`` move."""
+    """Return ``mvp_mm`` in torch.hub's folder, which ``TORCH_HOME`` and ``XDG_CACHE_HOME`` move."""
     return Path(torch.hub.get_dir()).expanduser() / 'mvp_mm'
 
 
-def offline() -> bool:
-    """Whether ``MVP_MM_OFFLINE=1`` or ``HF_HUB_OFFLINE=1`` forbids the network."""
-    return any(os.environ.get(name, '').lower() in TRUE for name in OFFLINE)
-
-
 def cached_path(url: str, sha256: str | None = None) -> Path:
-    """Where the file of an address lies, or would lie, in the cache.
+    """Return the place in the cache of the file at an http(s) address.
 
-    Args:
-        url: http(s) address.
-        sha256: Its checksum. Two files of one name have two places: by their checksums, or addresses.
+    Two files of the same name have two places, by their checksums or else by their addresses.
     """
     name = unquote(urlsplit(url).path).rsplit('/', 1)[-1]
     name = re.sub(r'[^\w.+-]', '_', name).lstrip('.') or 'file'
@@ -43,77 +35,90 @@ def cached_path(url: str, sha256: str | None = None) -> Path:
     return cache_dir() / key[:16] / name
 
 
-def fetch(urls: str | Sequence[str], sha256: str | None = None, progress: bool = True) -> Path:
-    """A file on this machine that is the one at an address.
+def fetch(places: str | Sequence[str], sha256: str | None = None, progress: bool = True) -> Path:
+    """Return the path of a file on this machine, downloading it if necessary.
 
-    Where it is not there yet it is downloaded: an unfinished download goes on where it stopped, if the server
-    can do that; further addresses are tried where one fails; other processes wait for the one that downloads.
-    A file with another checksum is deleted, be it downloaded or found in the cache. Without a checksum the
-    first digits of one in the file's name are compared, as torch.hub does.
+    Files of the hub lie in huggingface_hub's cache, those of http(s) addresses in :func:`cache_dir`; there
+    an unfinished download is resumed if the server can do that, and other processes wait for the one that
+    downloads. A file with another checksum is deleted, unless it is in a folder of the user's. Without
+    ``sha256`` the digits in a downloaded file's name are compared, as torch.hub does.
 
     Args:
-        urls: http(s) address, or several of the same file.
+        places: Path, http(s) address or ``hf://owner/name/file@revision``, or several of the same file, of
+            which the others are tried if the first fails.
         sha256: Its SHA-256, 64 hexadecimal digits. Default None: see above.
         progress: Show a progress bar. Default True.
 
-    Returns:
-        Path in :func:`cache_dir`. Nothing is written outside of it.
-
     Raises:
-        ChecksumError: If no address gives a file of this checksum. What came has been deleted.
-        FileNotFoundError: If the file is not in the cache and the network is switched off.
+        ChecksumError: If the file has another checksum.
+        FileNotFoundError: If there is no such file, or it is not in the cache and the network is off.
         DownloadError: If no address gives the file.
     """
-    urls = [urls] if isinstance(urls, str) else list(urls)
-    target = cached_path(urls[0], sha256)
+    place, *mirrors = [places] if isinstance(places, str) else places
+    if '://' not in place:
+        path = Path(place)
+        if not path.is_file():
+            raise FileNotFoundError(f'there is no file {path}, which an entry of a zoo names')
+        _require(path, sha256)
+        return path
+    if place.startswith('hf://'):
+        try:
+            path = hub_file(place)
+        except FileNotFoundError:
+            if not mirrors:
+                raise
+            return fetch(mirrors, sha256, progress)
+        try:
+            _require(path, sha256)
+        except ChecksumError as error:
+            path.resolve().unlink()  # what the cache's link leads to
+            path.unlink(missing_ok=True)
+            raise ChecksumError(f'{error}. It was deleted: call again to download {place} again') from None
+        return path
+    target = cached_path(place, sha256)
     in_name = HASH_IN_NAME.search(target.name)
     wanted = sha256 or (in_name[1] if in_name else '')
     if target.is_file() and _matches(target, wanted):
         return target
     if offline():
-        switched = ' and '.join(f'{name}={os.environ[name]}' for name in OFFLINE if os.environ.get(name))
+        variables = ' and '.join(f'{name}={os.environ[name]}' for name in OFFLINE if os.environ.get(name))
         raise FileNotFoundError(
-            f'{urls[0]} is not in the cache, and {switched} forbids the network. Copy the file to {target}, '
+            f'{place} is not in the cache, and {variables} forbids the network. Copy the file to {target}, '
             'or give the path of a file'
         )
+
+    def check(path: Path) -> None:
+        if not _matches(path, wanted):
+            raise ChecksumError(f'its sha256 is {_sha256(path)}, and its name says {wanted}')
+
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f'{target.name}.lock')):
         if target.is_file():
-            if _matches(target, wanted):  # another process has brought it meanwhile
+            if _matches(target, wanted):  # another process has downloaded it meanwhile
                 return target
             target.unlink()
-            print_log(
-                f'{target} was damaged and is downloaded again', logger='current', level=logging.WARNING
-            )
-        return download_file(
-            urls,
-            target,
-            sha256=sha256,
-            check=lambda path: _check(path, wanted),
-            progress=progress,
-        )
-
-
-def _matches(path: Path, wanted: str) -> bool:
-    return not wanted or file_digests(path, 'sha256')['sha256'].startswith(wanted)
-
-
-def _check(path: Path, wanted: str) -> None:
-    if not _matches(path, wanted):
-        found = file_digests(path, 'sha256')['sha256']
-        raise ChecksumError(f'its sha256 is {found}, and its name says {wanted}')
+            print_log(f'{target} was damaged; downloading it again', 'current', logging.WARNING)
+        return download_file([place, *mirrors], target, sha256, check if wanted else None, progress)
 
 
 def fetch_address(address: str) -> Path:
-    """:func:`fetch` for those who have an address and expect a missing file as ``FileNotFoundError``.
-
-    Raises:
-        FileNotFoundError: If the file cannot be had.
-        ChecksumError: If it is not what its name says.
-    """
+    """:func:`fetch` an address, raising ``FileNotFoundError`` if no server gives the file."""
     try:
         return fetch(address)
     except DownloadError as error:
         raise FileNotFoundError(
             f'{error} Without a network, copy the file to this machine and give its path'
         ) from error
+
+
+def _sha256(path: Path) -> str:
+    return file_digests(path, 'sha256')['sha256']
+
+
+def _matches(path: Path, wanted: str) -> bool:
+    return not wanted or _sha256(path).startswith(wanted)
+
+
+def _require(path: Path, sha256: str | None) -> None:
+    if sha256 is not None and (found := _sha256(path)) != sha256:
+        raise ChecksumError(f'{path} is damaged: its sha256 is {found}, expected {sha256}')

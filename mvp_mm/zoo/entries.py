@@ -1,9 +1,9 @@
-"""Rows of OpenMMLab's metafiles: what there is to be had under a name."""
+"""Rows of OpenMMLab's metafiles: the models that a zoo has by name."""
 
-import dataclasses
 import functools
 import json
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,24 @@ CONFIGS = SHIPPED / 'configs'
 SHA256 = re.compile('[0-9a-f]{64}')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Entry:
     """One row.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
         config: Config file: a path of this machine, or an address.
-        zoo: Where the row is from: ``'mvp_mm'``, or the place of a further zoo.
+        zoo: The row's zoo: ``'mvp_mm'``, or the place of a custom zoo.
         task: Such as ``'Pre-training'`` or ``'Semantic Segmentation'``.
-        parameters: See :func:`~mvp_mm.zoo.complexity.complexity`. Default None: not known.
+        parameters: See :func:`~mvp_mm.zoo.complexity.complexity`; None if not known.
         flops: Likewise.
-        weights: Path or address of the weights. Default None: there are none.
-        sha256: Of the weights, in hexadecimal.
-        config_sha256: Of the config, in a zoo other than the package's.
-        mirrors: Further addresses of the same weights.
-        results: What was measured, as ``{'task / dataset / metric': value}``.
-        paper: What the paper reports, by metric.
-        note: A word on where the weights or the figures come from.
+        weights: Path or address of the weights, if there are any.
+        sha256: Checksum of the weights, hexadecimal.
+        config_sha256: Checksum of a custom zoo's config.
+        mirrors: More addresses of the weights.
+        results: Measured results, ``{'task / dataset / metric': value}``.
+        paper: The paper's results by metric.
+        note: Where the weights or the results come from.
     """
 
     name: str
@@ -44,21 +44,21 @@ class Entry:
     sha256: str | None = None
     config_sha256: str | None = None
     mirrors: tuple[str, ...] = ()
-    results: dict[str, float] = dataclasses.field(default_factory=dict)
-    paper: dict[str, float] = dataclasses.field(default_factory=dict)
+    results: dict[str, float] = field(default_factory=dict)
+    paper: dict[str, float] = field(default_factory=dict)
     note: str = ''
 
 
 def entry_of(row: dict[str, Any], base: str | Path, zoo: str = 'mvp_mm') -> Entry:
-    """A row of a metafile.
+    """Convert a row of a metafile; docs/model_zoo.md explains its keys.
 
     Args:
-        row: With the keys that docs/model_zoo.md explains.
-        base: Folder, or address ending with ``/``, that the row's paths start from.
-        zoo: Where it is from.
+        row: The row.
+        base: Folder, or address ending with ``/``, that the row's paths are relative to.
+        zoo: The row's zoo.
 
     Raises:
-        ValueError: If a key is missing or has no such value.
+        ValueError: If a key is missing or its value invalid.
     """
     if not isinstance(row, dict) or not isinstance(row.get('Name'), str):
         raise ValueError(f'{zoo}: a row has no Name: {row!r:.80}')
@@ -68,19 +68,24 @@ def entry_of(row: dict[str, Any], base: str | Path, zoo: str = 'mvp_mm') -> Entr
     for key in ('SHA256', 'Config SHA256'):
         if row.get(key) is not None and not SHA256.fullmatch(str(row[key])):
             raise ValueError(f'{where} has {key} {row[key]!r}: expected 64 hexadecimal digits')
+
+    def place(path: str) -> str:
+        if '://' in path:
+            return path
+        return base + path if isinstance(base, str) else str(base / path)
+
     about = row.get('Metadata') or {}
-    weights = row.get('Weights')
     return Entry(
         name=row['Name'],
-        config=_place(row['Config'], base),
+        config=place(row['Config']),
         zoo=zoo,
         task=str(about.get('Task') or ''),
         parameters=about.get('Parameters'),
         flops=about.get('FLOPs'),
-        weights=_place(weights, base) if weights else None,
+        weights=place(row['Weights']) if row.get('Weights') else None,
         sha256=row.get('SHA256'),
         config_sha256=row.get('Config SHA256'),
-        mirrors=tuple(_place(mirror, base) for mirror in row.get('Mirrors') or ()),
+        mirrors=tuple(map(place, row.get('Mirrors') or ())),
         results={
             f'{result.get("Task")} / {result.get("Dataset")} / {metric}': value
             for result in row.get('Results') or ()
@@ -91,17 +96,11 @@ def entry_of(row: dict[str, Any], base: str | Path, zoo: str = 'mvp_mm') -> Entr
     )
 
 
-def _place(path: str, base: str | Path) -> str:
-    if '://' in path:
-        return path
-    return base + path if isinstance(base, str) else str(base / path)
-
-
 def rows_of(text: str, source: str) -> list[dict[str, Any]]:
-    """The rows of a metafile, which is YAML or JSON; nothing in it is run.
+    """Parse the rows of a metafile, YAML or JSON, without running anything in it.
 
     Raises:
-        ValueError: If it is no metafile.
+        ValueError: If it is not a metafile.
     """
     try:
         content = json.loads(text) if source.endswith('.json') else yaml.safe_load(text)
@@ -115,7 +114,7 @@ def rows_of(text: str, source: str) -> list[dict[str, Any]]:
 
 @functools.cache
 def shipped_entries() -> dict[str, Entry]:
-    """The package's own rows by name; a config without a row is named ``<folder>_<file>`` all the same."""
+    """Return the package's own rows by name; a config without a row is called ``<folder>_<file>``."""
     entries = [
         entry_of(row, SHIPPED)
         for path in sorted(CONFIGS.glob('*/metafile.yml'))

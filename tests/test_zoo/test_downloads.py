@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -112,21 +113,11 @@ def test_offline(server, url, monkeypatch, variable):
     assert fetch(url, DIGEST).read_bytes() == CONTENT
 
 
-def test_two_processes_at_once(server, url):
+def test_two_at_once(server, url):
     """One downloads; the other waits, and then finds the file."""
-    program = (
-        'import sys, mvp_mm.zoo.downloads as d\n'
-        'print("ready", flush=True); sys.stdin.readline()\n'
-        f'print(d.fetch({url!r}, {DIGEST!r}, progress=False))\n'
-    )
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, '-c', program], stdin=pipe, stdout=pipe, text=True) as other:
-        assert other.stdout.readline() == 'ready\n'
-        other.stdin.write('go\n')
-        other.stdin.flush()
-        path = fetch(url, DIGEST, progress=False)
-        assert other.communicate()[0].strip() == str(path)
-    assert other.returncode == 0 and len(server.asked) == 1
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: fetch(url, DIGEST, progress=False), range(2))
+    assert first == second and len(server.asked) == 1
 
 
 def test_weights_at_an_address(server):
@@ -143,47 +134,93 @@ def test_a_strange_name_stays_in_the_cache(server, own_cache):
         assert fetch(server.address + path, progress=False).parent.parent == own_cache
 
 
-WATCHED = """
-import os, sys
-cache = os.path.realpath(os.environ['TORCH_HOME'])
-written = []
+@pytest.fixture
+def written(monkeypatch, tmp_path):
+    """Files that this process opens for writing, makes or renames, by Python's own audit."""
+    (tmp_path / 'home').mkdir()
+    for name in ('HOME', 'TMPDIR'):
+        monkeypatch.setenv(name, str(tmp_path / 'home'))
+    found: list[str] | None = []
 
-def watch(event, args):
-    if event == 'open' and isinstance(args[0], (str, bytes)):
-        mode, flags = args[1] or '', args[2] or 0
-        if set(mode) & set('wax+') or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            written.append(os.fsdecode(args[0]))
-    elif event in ('os.mkdir', 'os.rename', 'os.link', 'os.symlink'):
-        written.append(os.fsdecode(args[1] if event != 'os.mkdir' else args[0]))
+    def watch(event, args):  # stays for the life of the process: it has to be told when to stop
+        if found is None:
+            return
+        if event == 'open' and isinstance(args[0], str | bytes):
+            mode, flags = args[1] or '', args[2] or 0
+            if set(mode) & set('wax+') or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                found.append(os.fsdecode(args[0]))
+        elif event in ('os.mkdir', 'os.rename', 'os.link', 'os.symlink'):
+            found.append(os.fsdecode(args[0 if event == 'os.mkdir' else 1]))
 
-import mvp_mm.zoo.downloads as downloads
-sys.addaudithook(watch)
-try:
-    downloads.fetch(sys.argv[1], sys.argv[2])
-except Exception as error:
-    print(type(error).__name__)
-print('written', len(written))
-print('outside', [p for p in written if not os.path.realpath(p).startswith((cache, '/dev/'))])
-"""
+    sys.addaudithook(watch)
+    yield found
+    found = None
 
 
 @pytest.mark.parametrize('fault', ['none', 'cut off', 'no ranges', 'corrupted'])
-def test_nothing_is_written_outside_of_the_cache(fault, server, url, tmp_path):
-    """Whatever happens on the way; seen by Python's own audit of files that are opened, made or renamed."""
+def test_nothing_is_written_outside_of_the_cache(fault, server, url, own_cache, written):
+    """Whatever happens on the way."""
     server.cuts = int(fault in ('cut off', 'no ranges'))
     server.ranges = fault != 'no ranges'
     if fault == 'corrupted':
         server.files['/a.safetensors'] = CONTENT[::-1]
-    (tmp_path / 'home').mkdir()
-    places = {name: str(tmp_path / 'home') for name in ('HOME', 'TMPDIR')}
-    env = {**os.environ, **places, 'TORCH_HOME': str(tmp_path / 'torch'), 'PYTHONDONTWRITEBYTECODE': '1'}
-    command = [sys.executable, '-c', WATCHED, url, DIGEST]
-    done = subprocess.run(
-        command, env=env, cwd=tmp_path / 'home', capture_output=True, text=True, timeout=120
-    )
-    assert done.stdout.splitlines()[-1] == 'outside []', done.stdout + done.stderr
-    assert 'written 0' not in done.stdout and ('ChecksumError' in done.stdout) == (fault == 'corrupted')
-    assert inside(tmp_path / 'torch') == ([] if fault == 'corrupted' else ['a.safetensors'])
+    with pytest.raises(ChecksumError) if fault == 'corrupted' else nullcontext():
+        fetch(url, DIGEST, progress=False)
+    files = [os.path.realpath(path) for path in written]
+    assert files and not [path for path in files if not path.startswith((str(own_cache.parents[1]), '/dev/'))]
+    assert inside(own_cache) == ([] if fault == 'corrupted' else ['a.safetensors'])
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A file in huggingface_hub's cache, as it keeps one: its path, and that of what it links to."""
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
+    repository = tmp_path / 'hub/models--lab--clip'
+    blob, path = repository / 'blobs/0', repository / f'snapshots/{"a" * 40}/weights/a.safetensors'
+    for folder in (blob.parent, path.parent, repository / 'refs'):
+        folder.mkdir(parents=True)
+    (repository / 'refs/main').write_text('a' * 40)
+    blob.write_bytes(CONTENT)
+    path.symlink_to(blob)
+    return path, blob
+
+
+def test_the_hub(hub, monkeypatch):
+    path, blob = hub
+    address = 'hf://lab/clip/weights/a.safetensors'
+    monkeypatch.setenv('MVP_MM_OFFLINE', '1')
+    assert fetch(address, DIGEST) == fetch(f'{address}@{"a" * 40}') == path
+    with pytest.raises(FileNotFoundError, match='b.safetensors could not be downloaded .*copy the file'):
+        fetch('hf://lab/clip/b.safetensors')
+    blob.write_bytes(CONTENT[1:])
+    with pytest.raises(ChecksumError, match=f'damaged: its sha256 is .*, expected {DIGEST}. It was deleted'):
+        fetch(address, DIGEST)
+    assert not blob.exists() and not path.is_symlink()
+    asked = []
+
+    def download(repository, file, revision=None, local_files_only=False):
+        asked.append((repository, file, revision, local_files_only))
+        blob.write_bytes(CONTENT)
+        return str(blob)
+
+    monkeypatch.delenv('MVP_MM_OFFLINE')
+    monkeypatch.setattr('huggingface_hub.hf_hub_download', download)
+    assert fetch(f'{address}@v1', DIGEST) == blob
+    assert asked == [('lab/clip', 'weights/a.safetensors', 'v1', False)]
+
+
+def test_a_mirror_of_the_hub(hub, server, url, monkeypatch):
+    """It is asked when the hub has no such file; the network is there, the hub's is not."""
+
+    def unreachable(*args, **options):
+        raise FileNotFoundError('network is unreachable')
+
+    monkeypatch.setattr('huggingface_hub.hf_hub_download', unreachable)
+    assert fetch(['hf://lab/gone/a.safetensors', url], DIGEST, progress=False).read_bytes() == CONTENT
+    with pytest.raises(FileNotFoundError, match='hf://lab/gone/a.pth could not .*network is unreachable'):
+        fetch('hf://lab/gone/a.pth')
+    with pytest.raises(FileNotFoundError, match='names no file: expected hf://owner/name/file'):
+        fetch('hf://lab/gone')
 
 
 def test_a_local_file_needs_no_network(server, monkeypatch, tmp_path):
