@@ -14,18 +14,18 @@ from torch.nn import functional as F
 from ..weights.bias_tables import Grid
 from .viewed_model import ViewedModel
 
-PERCENTILES = (0.01, 0.99)  # between which colours are spread: a few odd patches do not take all of them
+PERCENTILES = (0.01, 0.99)  # colours are spread between them, so that a few odd patches do not take all
 
 
 @dataclass
 class TokenView:
-    """What one network makes of one image.
+    """Output of one network for one image, float32 on the CPU.
 
     Args:
-        patches: Tokens of the patches ``(M, C)``, float32 on the CPU.
+        patches: Patch tokens ``(M, C)``.
         grid: Their patch grid.
-        attention: From CLS to each patch, ``(heads, M')``; None where there is none.
-        attention_grid: The grid of the attention, which a teacher has of its own.
+        attention: From CLS to each patch, ``(heads, M')``; None if there is none.
+        attention_grid: The grid of the attention, which may be a teacher's own.
         rollout: Attention of all layers together ``(M',)``, or None.
     """
 
@@ -41,45 +41,48 @@ def view_student(model: ViewedModel, pixels: Tensor, layer: int = -1) -> TokenVi
     """Look into the student.
 
     Args:
-        model: Whose student.
+        model: Holds the student. Without ``blockwise`` it has no attention, and its last layer only.
         pixels: ``(1, 3, H, W)`` on the 0–255 scale, whole patches.
         layer: Block whose attention and tokens are wanted; negative counts from the end. Default: the last
-            (SPEC: the paper does not say which; DINO's figures show the last). The last one's tokens are
-            after the final norm, where there is one.
+            (the paper does not say which; DINO's figures show the last).
 
     Raises:
         ValueError: If there is no such block.
     """
-    vit = model.vit
-    if not -vit.num_layers <= layer < vit.num_layers:
-        raise ValueError(f'{model.title} has no layer {layer}: it has {vit.num_layers}, counted from 0')
+    student = model.student
     images = model.normalised(pixels)
-    grid = (images.shape[-2] // vit.patch_size, images.shape[-1] // vit.patch_size)
-    rolled = None
-    for step in islice(vit.blockwise(images), layer % vit.num_layers + 1):
-        attention, tokens = step
+    grid = (images.shape[-2] // student.patch_size, images.shape[-1] // student.patch_size)
+    if not hasattr(student, 'blockwise'):
+        if layer != -1:
+            raise ValueError(f'{model.title} shows its last layer only: it has no blockwise(images)')
+        return TokenView(student.encode_image(images)[1][0].float().cpu(), grid)
+    if not -student.num_layers <= layer < student.num_layers:
+        raise ValueError(f'{model.title} has no layer {layer}: it has {student.num_layers}, counted from 0')
+    rolled: Tensor | None = None
+    for attention, tokens in islice(student.blockwise(images), layer % student.num_layers + 1):  # noqa: B007
         rolled = roll_out(attention, rolled)
-    extra = vit.num_extra_tokens
+    extra = tokens.shape[1] - grid[0] * grid[1]
     view = TokenView(tokens[0, extra:].float().cpu(), grid)
-    if extra:
-        view.attention = attention[0, :, 0, extra:].float().cpu()
-        view.attention_grid = grid
+    if extra and rolled is not None:
+        view.attention, view.attention_grid = attention[0, :, 0, extra:].float().cpu(), grid
         view.rollout = rolled[0, 0, extra:].float().cpu()
     return view
 
 
 @torch.no_grad()
 def view_teacher(model: ViewedModel, pixels: Tensor, with_attention: bool = False) -> TokenView:
-    """Look into the teacher, through what it gives the student: its targets, on the student's grid.
+    """Look at the teacher's targets, on the student's grid.
 
     Args:
-        model: Whose teacher.
+        model: Holds the teacher.
         pixels: As for :func:`view_student`.
-        with_attention: The attention of its last layer too. Rollout is not offered.
+        with_attention: Add the attention of its last layer; there is no rollout.
 
     Raises:
-        ValueError: If its attention is asked for and cannot be had.
+        ValueError: If there is no teacher, or its attention cannot be had.
     """
+    if model.teacher is None:
+        raise ValueError(f'{model.title} has no teacher')
     images = model.normalised(pixels)
     patch_size = model.teacher.patch_size
     grid = (images.shape[-2] // patch_size, images.shape[-1] // patch_size)
@@ -91,15 +94,15 @@ def view_teacher(model: ViewedModel, pixels: Tensor, with_attention: bool = Fals
 
 
 def roll_out(attention: Tensor, below: Tensor | None) -> Tensor:
-    """Attention rollout (Abnar and Zuidema 2020): how much of each input token is in each token.
+    """Add one block to the attention rollout (Abnar and Zuidema 2020).
 
     Args:
-        attention: Probabilities of a block ``(B, heads, L, L)``; the heads are averaged, and the skip
-            connection counts as much as the attention.
+        attention: Probabilities of the block ``(B, heads, L, L)``. Heads are averaged; the skip connection
+            counts as much as the attention.
         below: Rollout of the blocks below ``(B, L, L)``, or None for the first.
 
     Returns:
-        ``(B, L, L)``; each row sums to one.
+        ``(B, L, L)``: how much of each input token is in each token; rows sum to one.
     """
     mixing = attention.mean(dim=1)
     mixing = (mixing + torch.eye(mixing.shape[-1], device=mixing.device)) / 2
@@ -113,23 +116,20 @@ def patch_similarity(patches: Tensor, index: int) -> Tensor:
 
 
 def token_colours(patches: Sequence[Tensor]) -> list[Tensor]:
-    """Colours of patches by the three main directions in which their tokens differ.
+    """Colour patches by the three principal components of their tokens.
 
     Args:
-        patches: Tokens ``(M, C)``, one entry an image. The directions are those of all images together,
-            so that like patches of two images have like colours.
+        patches: Tokens ``(M, C)``, one entry per image. The components are those of all images together, so
+            like patches of two images get like colours.
 
     Returns:
-        RGB from 0 to 1, ``(M, 3)`` an image.
+        RGB from 0 to 1, ``(M, 3)`` per image.
     """
-    everything = torch.cat(list(patches)).double()
-    mean = everything.mean(dim=0)
-    # Principal components: eigenvectors of the covariance, the greatest eigenvalues last.
-    centred = everything - mean
+    tokens = torch.cat(list(patches)).double()
+    centred = tokens - tokens.mean(dim=0)
     directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -3:].flip(1)
     # An eigenvector's sign is arbitrary: the largest entry is made positive, so that runs agree.
-    largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
-    directions = directions * largest.sign()
+    directions = directions * directions.gather(0, directions.abs().argmax(dim=0, keepdim=True)).sign()
     scores = centred @ directions
     low, high = (torch.quantile(scores, share, dim=0) for share in PERCENTILES)
     spread = high - low

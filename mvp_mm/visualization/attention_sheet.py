@@ -1,7 +1,7 @@
 """Figure 3 of the paper, and its relatives: what models look at, image by image, side by side."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -18,22 +18,21 @@ from .shown_image import Point, ShownImage, patch_grid, resized
 from .viewed_model import ViewedModel
 
 SHOWS = ('attention', 'heads', 'rollout', 'similarity', 'pca')
-TITLES = {'attention': 'CLS attention', 'rollout': 'rollout', 'pca': 'PCA of tokens'}
 TEACHER_SHOWS = ('attention', 'heads', 'similarity', 'pca')  # of its last layer
 TEXT_INCHES = 0.1  # a line of text
-LETTERS_AN_INCH = 17  # of a title
+LETTERS_PER_INCH = 17  # of a title
 
 
 @dataclass(frozen=True)
 class SheetStyle:
-    """How a sheet is drawn.
+    """Looks of a sheet.
 
     Args:
         panel: Width of a panel in inches (height, where images run across).
         opacity: Of a map over its image, 0 to 1. Colours of tokens cover the image.
         colours: Name of a matplotlib colour map.
         interpolation: ``'nearest'`` (default) shows the patches as they are; ``'bilinear'`` smooths.
-        images_across: One column an image instead of one row.
+        images_across: One column per image instead of one row.
     """
 
     panel: float = 1.2
@@ -58,16 +57,16 @@ class _Panel:
     """One cell of a sheet.
 
     Args:
-        image: What lies below.
+        image: Drawn below.
         values: Map ``(h, w)`` or colours ``(h, w, 3)``, or None for the image alone.
         limits: Values of the lowest and the highest colour of a map.
         note: Small text below.
-        mark: ``(row, column)`` of a patch to be framed.
+        mark: ``(row, column)`` of a patch to frame.
     """
 
     image: ShownImage
     values: np.ndarray | None = None
-    limits: tuple[float, float] | None = None
+    limits: tuple[float, float] = (0.0, 1.0)
     note: str = ''
     mark: tuple[int, int] | None = None
 
@@ -81,22 +80,18 @@ def draw_attention_sheet(
     side: int | None = None,
     style: SheetStyle | None = None,
 ) -> Figure:
-    """Draw what models look at: a row an image; the image first, then every model's maps.
+    """Draw what models look at: a row per image; the image first, then every model's maps.
 
     Args:
-        images: What is looked at.
-        models: One or several; where one has a teacher, the teacher's maps follow the student's.
+        images: One or several.
+        models: One or several; a teacher's maps follow those of its student.
         shows: ``'attention'`` (CLS to patches, mean of the heads: Figure 3), ``'heads'`` (each head),
-            ``'rollout'``, ``'similarity'`` (to the patch at each of ``points``), ``'pca'`` (tokens as
-            colours). A teacher has no rollout.
-        points: Places whose patches similarity is drawn for.
+            ``'rollout'`` (students only), ``'similarity'`` (to the patch at each of ``points``), ``'pca'``
+            (tokens as colours).
+        points: Places of the patches for similarity.
         layer: Block of the students; negative counts from the end. Default: the last.
-        side: Short side in pixels at which the models see the images. Default None: each the one it was
-            built for.
+        side: Short side in pixels at which the models see the images. Default None: each its own.
         style: Sizes and colours. Default :class:`SheetStyle`'s.
-
-    Returns:
-        The figure.
 
     Raises:
         ValueError: If something that is asked for cannot be had.
@@ -105,19 +100,23 @@ def draw_attention_sheet(
     style = style or SheetStyle()
     titles, columns = ['image'], [[_Panel(image) for image in images]]
     for model in models:
-        _check_cls(model, shows)
-        views = [view_student(model, _pixels(image, model, side), layer) for image in images]
-        for title, panels in _columns(images, views, shows, points):
-            titles.append(f'{model.title}\n{title}')
-            columns.append(panels)
-        if model.teacher is None:
-            continue
-        teachers = [show for show in shows if show in TEACHER_SHOWS]
-        with_attention = 'attention' in teachers or 'heads' in teachers
-        views = [view_teacher(model, _pixels(image, model, side), with_attention) for image in images]
-        for title, panels in _columns(images, views, teachers, points):
-            titles.append(f'{model.teacher_title}\n{title}')
-            columns.append(panels)
+        inputs = []
+        patch_size = model.student.patch_size
+        for image in images:
+            height, width = image.pixels.shape[:2]
+            grid = patch_grid(height, width, model.side if side is None else side, patch_size)
+            inputs.append(resized(image.pixels, grid, patch_size))
+        views = [view_student(model, pixels, layer) for pixels in inputs]
+        networks = [(model.title, list(shows), views)]
+        if model.teacher is not None:
+            wanted = [show for show in shows if show in TEACHER_SHOWS]
+            with_attention = not {'attention', 'heads'}.isdisjoint(wanted)
+            views = [view_teacher(model, pixels, with_attention) for pixels in inputs]
+            networks.append((model.teacher_title, wanted, views))
+        for name, wanted, views in networks:
+            for title, panels in _columns(name, images, views, wanted, points):
+                titles.append(f'{name}\n{title}')
+                columns.append(panels)
     return _draw(titles, columns, style)
 
 
@@ -126,8 +125,7 @@ def _check(
 ) -> None:
     if not images or not models or not shows:
         raise ValueError('a sheet needs an image, a model and something to show')
-    unknown = [show for show in shows if show not in SHOWS]
-    if unknown:
+    if unknown := [show for show in shows if show not in SHOWS]:
         raise ValueError(f'{unknown[0]!r} cannot be shown; there are {", ".join(SHOWS)}')
     if 'similarity' in shows and not points:
         raise ValueError('similarity needs the place of a patch: --patch X,Y')
@@ -137,60 +135,50 @@ def _check(
         raise ValueError(f'of a teacher there are {", ".join(TEACHER_SHOWS)}, but no {", ".join(shows)}')
 
 
-def _check_cls(model: ViewedModel, shows: Sequence[str]) -> None:
-    wanted = [show for show in shows if show in ('attention', 'heads', 'rollout')]
-    if wanted and not model.vit.num_extra_tokens:
-        raise ValueError(
-            f'{model.title} has no CLS token, so no attention from it ({", ".join(wanted)}): show similarity '
-            'or pca'
-        )
-
-
-def _pixels(image: ShownImage, model: ViewedModel, side: int | None) -> Tensor:
-    grid = patch_grid(*image.pixels.shape[:2], model.side if side is None else side, model.vit.patch_size)
-    return resized(image.pixels, grid, model.vit.patch_size)
-
-
 def _columns(
-    images: Sequence[ShownImage], views: Sequence[TokenView], shows: Sequence[str], points: Sequence[Point]
-) -> list[tuple[str, list[_Panel]]]:
-    """Titles and panels, one an image, of all that is shown of one network."""
-    pairs = list(zip(images, views, strict=True))
-    columns = []
+    network: str,
+    images: Sequence[ShownImage],
+    views: Sequence[TokenView],
+    shows: Sequence[str],
+    points: Sequence[Point],
+) -> Iterator[tuple[str, list[_Panel]]]:
+    """Yield title and panels, one per image, of each column of one network."""
     for show in shows:
-        if show == 'attention':
-            maps = [view.attention.mean(dim=0) for view in views]
-            columns.append((TITLES[show], _attention_panels(pairs, maps)))
-        elif show == 'heads':
-            for head in range(len(views[0].attention)):
-                maps = [view.attention[head] for view in views]
-                columns.append((f'head {head + 1}', _attention_panels(pairs, maps)))
-        elif show == 'rollout':
-            panels = _attention_panels(pairs, [view.rollout for view in views])
-            columns.append((TITLES[show], panels))
-        elif show == 'similarity':
-            columns += [
-                (f'similarity to {point}', [_similarity_panel(*pair, point) for pair in pairs])
-                for point in points
-            ]
-        else:
+        if show == 'similarity':
+            for point in points:
+                panels = [_similarity_panel(*pair, point) for pair in zip(images, views, strict=True)]
+                yield f'similarity to {point}', panels
+        elif show == 'pca':
             colours = token_colours([view.patches for view in views])
-            panels = [
-                _Panel(image, _on_grid(values, view.grid))
-                for (image, view), values in zip(pairs, colours, strict=True)
-            ]
-            columns.append((TITLES[show], panels))
-    return columns
+            triples = zip(images, views, colours, strict=True)
+            yield 'PCA of tokens', [_Panel(image, _on_grid(rgb, view.grid)) for image, view, rgb in triples]
+        else:
+            maps = [_attention_maps(network, view, show) for view in views]
+            for title in maps[0]:
+                triples = zip(images, views, (each[title] for each in maps), strict=True)
+                yield title, [_attention_panel(*triple) for triple in triples]
 
 
-def _attention_panels(pairs: Sequence[tuple[ShownImage, TokenView]], maps: Sequence[Tensor]) -> list[_Panel]:
-    panels = []
-    for (image, view), values in zip(pairs, maps, strict=True):
-        # From nought, not from the lowest: an attention that is even all over looks even.
-        highest = float(values.max())
-        note = f'max {highest / float(values.mean()):.1f} × mean'
-        panels.append(_Panel(image, _on_grid(values, view.attention_grid), (0.0, highest), note))
-    return panels
+def _attention_maps(network: str, view: TokenView, show: str) -> dict[str, Tensor]:
+    """Return the maps ``(M',)`` of one view by title."""
+    if view.attention is None:
+        raise ValueError(
+            f'{network} has no CLS token, or no blockwise(images), so no attention to show ({show}): show '
+            'similarity or pca'
+        )
+    if show == 'rollout':
+        assert view.rollout is not None  # of a student with attention
+        return {'rollout': view.rollout}
+    if show == 'attention':
+        return {'CLS attention': view.attention.mean(dim=0)}
+    return {f'head {number}': head for number, head in enumerate(view.attention, start=1)}
+
+
+def _attention_panel(image: ShownImage, view: TokenView, values: Tensor) -> _Panel:
+    # From zero, not from the lowest: an attention that is even all over looks even.
+    highest = float(values.max())
+    note = f'max {highest / float(values.mean()):.1f} × mean'
+    return _Panel(image, _on_grid(values, view.attention_grid or view.grid), (0.0, highest), note)
 
 
 def _similarity_panel(image: ShownImage, view: TokenView, point: Point) -> _Panel:
@@ -205,30 +193,30 @@ def _on_grid(values: Tensor, grid: Grid) -> np.ndarray:
 
 
 def _draw(titles: Sequence[str], columns: Sequence[Sequence[_Panel]], style: SheetStyle) -> Figure:
-    notes = any(panel.note for panels in columns for panel in panels)
+    note_inches = TEXT_INCHES * any(panel.note for panels in columns for panel in panels)
     shapes = [panel.image.pixels.shape[:2] for panel in columns[0]]
+    lines: Sequence[Sequence[_Panel]] = columns
     if style.images_across:
-        lines, lengths = columns, [style.panel * width / height for height, width in shapes]
-        size = (sum(lengths) + 1.0, len(columns) * (style.panel + notes * TEXT_INCHES) + 0.1)
+        lengths = [style.panel * width / height for height, width in shapes]
+        figure = new_figure(sum(lengths) + 1.0, len(columns) * (style.panel + note_inches) + 0.1)
         ratios = dict(width_ratios=lengths)
     else:
         lines, lengths = list(zip(*columns, strict=True)), [style.panel * h / w for h, w in shapes]
-        size = (
-            len(columns) * style.panel,
-            sum(lengths) + len(shapes) * notes * TEXT_INCHES + 3 * TEXT_INCHES,
-        )
+        height = sum(lengths) + len(shapes) * note_inches + 3 * TEXT_INCHES
+        figure = new_figure(len(columns) * style.panel, height)
         ratios = dict(height_ratios=lengths)
-    figure = new_figure(*size)
-    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    figure.set_layout_engine('constrained', w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     grid = figure.subplots(len(lines), len(lines[0]), squeeze=False, gridspec_kw=ratios)
+    width = max(8, round(style.panel * LETTERS_PER_INCH))
+    wrapped = ['\n'.join(textwrap.fill(line, width) for line in title.split('\n')) for title in titles]
     for row, panels in enumerate(lines):
-        for column, panel in enumerate(panels):
-            axes = grid[row, column]
+        for axes, panel in zip(grid[row], panels, strict=True):
             _draw_panel(axes, panel, style)
-            if style.images_across and column == 0:
-                axes.set_ylabel(_wrapped(titles[row], style), fontsize=7)
-            elif not style.images_across and row == 0:
-                axes.set_title(_wrapped(titles[column], style), fontsize=7, pad=3)
+    for index, title in enumerate(wrapped):
+        if style.images_across:
+            grid[index, 0].set_ylabel(title, fontsize=7)
+        else:
+            grid[0, index].set_title(title, fontsize=7, pad=3)
     return figure
 
 
@@ -238,20 +226,18 @@ def _draw_panel(axes: Axes, panel: _Panel, style: SheetStyle) -> None:
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.imshow(panel.image.pixels)
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    if panel.values is not None and panel.values.ndim == 3:
-        axes.imshow(panel.values, extent=extent, interpolation=style.interpolation)
-    elif panel.values is not None:
-        low, high = panel.limits
-        axes.imshow(
-            panel.values,
-            extent=extent,
-            cmap=style.colours,
-            alpha=style.opacity,
-            vmin=low,
-            vmax=high,
-            interpolation=style.interpolation,
-        )
+    axes.set_xlabel(panel.note, fontsize=5, labelpad=1.5)
+    if panel.values is None:
+        return
+    axes.imshow(
+        panel.values,
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        cmap=style.colours,
+        alpha=style.opacity if panel.values.ndim == 2 else None,
+        vmin=panel.limits[0],
+        vmax=panel.limits[1],
+        interpolation=style.interpolation,
+    )
     if panel.mark is not None:
         rows, columns = panel.values.shape
         row, column = panel.mark
@@ -260,11 +246,3 @@ def _draw_panel(axes: Axes, panel: _Panel, style: SheetStyle) -> None:
             corner, width / columns, height / rows, fill=False, edgecolor='white', linewidth=0.8
         )
         axes.add_patch(frame)
-    if panel.note:
-        axes.set_xlabel(panel.note, fontsize=5, labelpad=1.5)
-
-
-def _wrapped(title: str, style: SheetStyle) -> str:
-    """In lines that do not run into the next panel's; a name without spaces is broken as well."""
-    width = max(8, round(style.panel * LETTERS_AN_INCH))
-    return '\n'.join(textwrap.fill(line, width) for line in title.split('\n'))

@@ -4,27 +4,19 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..datasets.scenes import CLASSES, PALETTE, SceneCollection
+from .paper_figure import new_figure, save_figure
 
-CAPTION_WIDTH = 30  # characters a line
+CAPTION_WIDTH = 30  # characters per line
 
 
 def draw_scene_sheet(scenes: SceneCollection, path: Path, columns: int = 6) -> None:
-    """Draw all scenes of a collection with their label maps and captions.
-
-    Args:
-        scenes: The collection.
-        path: PNG or PDF to write.
-        columns: Scenes a row.
-    """
+    """Draw the scenes of a collection with label maps and captions to a PNG, PDF or SVG file."""
     palette = np.array(PALETTE, dtype=np.uint8)
     rows = -(-len(scenes) // columns)
-    figure = Figure((2.4 * columns, 2.0 * rows + 0.5), layout='constrained', dpi=130)
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.4 * columns, 2.0 * rows + 0.5)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis('off')
@@ -33,7 +25,8 @@ def draw_scene_sheet(scenes: SceneCollection, path: Path, columns: int = 6) -> N
         axes.imshow(np.concatenate([image, palette[labels]], axis=1), interpolation='nearest')
         axes.set_title(textwrap.fill(scenes.describe(index).caption, CAPTION_WIDTH), fontsize=6)
     handles = [
-        Patch(color=np.array(colour) / 255, label=name) for name, colour in zip(CLASSES, PALETTE, strict=True)
+        Patch(color=tuple(np.array(colour) / 255), label=name)
+        for name, colour in zip(CLASSES, PALETTE, strict=True)
     ]
     figure.legend(handles=handles, loc='outside lower center', ncols=len(handles), fontsize=7)
-    figure.savefig(path)
+    save_figure(figure, path, dpi=130)

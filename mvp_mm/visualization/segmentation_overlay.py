@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+
+from .paper_figure import new_figure, save_figure
 
 DPI = 100
 LEGEND_INCHES = 2.4
@@ -24,9 +25,9 @@ def draw_overlay(
 
     Args:
         image: RGB uint8 ``(H, W, 3)``.
-        labels: Class of every pixel, int ``(H, W)``; values outside of the classes stay uncoloured.
+        labels: Class of every pixel, int ``(H, W)``; other values stay uncoloured.
         classes: Class names.
-        palette: RGB colours on the 0–255 scale, one a class.
+        palette: RGB colours on the 0–255 scale, one per class.
         opacity: Of the colours, 0 to 1. Default 0.55.
 
     Returns:
@@ -41,24 +42,24 @@ def draw_overlay(
     known = (labels >= 0) & (labels < len(classes))
     blended = image.astype(np.float32)
     blended[known] = (1 - opacity) * blended[known] + opacity * colours[labels[known]]
-    height, width = labels.shape
-    figure = Figure((width / DPI + LEGEND_INCHES, max(height / DPI, 1.0)), dpi=DPI)
-    FigureCanvasAgg(figure)
-    share = width / DPI / (width / DPI + LEGEND_INCHES)
+    height, width = (side / DPI for side in labels.shape)
+    figure = new_figure(width + LEGEND_INCHES, max(height, 1.0))
+    figure.set_layout_engine('none')
+    figure.set_dpi(DPI)
+    share = width / (width + LEGEND_INCHES)
     axes = figure.add_axes((0, 0, share, 1))
     axes.imshow(blended.round().astype(np.uint8), interpolation='nearest')
     axes.set_axis_off()
-    counts = np.bincount(labels[known], minlength=len(classes))
-    seen = [index for index in np.argsort(-counts) if counts[index] > MIN_SHARE * labels.size]
+    shares = np.bincount(labels[known], minlength=len(classes)) / labels.size
     patches = [
-        Patch(color=colours[index] / 255, label=f'{classes[index]} {100 * counts[index] / labels.size:.1f}%')
-        for index in seen
+        Patch(color=colours[index] / 255, label=f'{classes[index]} {100 * shares[index]:.1f}%')
+        for index in np.argsort(-shares)
+        if shares[index] > MIN_SHARE
     ]
     figure.legend(handles=patches, loc='center left', bbox_to_anchor=(share, 0.5), frameon=False, fontsize=9)
     return figure
 
 
 def save_overlay(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or PDF, by the path's ending."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    """Write a figure of :func:`draw_overlay` at the image's pixels."""
+    save_figure(figure, path, DPI)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..datasets.scenes import SceneCollection
-from ..datasets.transforms.load_rgb_image import LoadRGBImage
+from ..datasets.transforms.decode_image import UnreadableImageError, decode_image
 from ..weights.bias_tables import Grid
 
 SCENES = 'scenes:'
@@ -34,12 +34,12 @@ class ShownImage:
 
 @dataclass(frozen=True)
 class Point:
-    """A place in an image.
+    """A place in an image: pixels of the whole image, or fractions of the shown part.
 
     Args:
-        x: To the right: a fraction of the shown part, or pixels of the whole image.
+        x: To the right.
         y: Downwards.
-        in_pixels: Which of the two.
+        in_pixels: Whether they are pixels.
     """
 
     x: float
@@ -48,31 +48,22 @@ class Point:
 
     @classmethod
     def parse(cls, text: str) -> 'Point':
-        """``'0.25,0.5'`` are fractions, ``'120,80'`` pixels.
-
-        Raises:
-            ValueError: If it is neither.
-        """
-        x, comma, y = text.partition(',')
+        """Read ``'0.25,0.5'`` as fractions, ``'120,80'`` as pixels; raise ValueError on anything else."""
         in_pixels = '.' not in text
-        try:
-            point = cls(float(x), float(y), in_pixels)
-        except ValueError:
-            comma = ''
         limit = math.inf if in_pixels else 1
-        if not comma or not (0 <= point.x <= limit and 0 <= point.y <= limit):
-            raise ValueError(
-                f'{text!r} is no place in an image: give X,Y in pixels of the image, such as 120,80, or as '
-                'fractions of what is shown, with a point, such as 0.25,0.5'
-            )
-        return point
+        try:
+            x, y = map(float, text.split(','))
+            if 0 <= x <= limit and 0 <= y <= limit:
+                return cls(x, y, in_pixels)
+        except ValueError:
+            pass
+        raise ValueError(
+            f'{text!r} is no place in an image: give X,Y in pixels of the image, such as 120,80, or as '
+            'fractions of what is shown, with a point, such as 0.25,0.5'
+        )
 
     def patch(self, image: ShownImage, grid: Grid) -> tuple[int, int]:
-        """Row and column of the patch at this place.
-
-        Raises:
-            ValueError: If the place is not in the shown part.
-        """
+        """Return row and column of the patch here; raise ValueError if it is not shown."""
         height, width = image.pixels.shape[:2]
         x, y = self.x, self.y
         if self.in_pixels:
@@ -83,19 +74,18 @@ class Point:
                     f'y from {top} to {top + height - 1}'
                 )
             x, y = (x - left + 0.5) / width, (y - top + 0.5) / height
-        row, column = int(y * grid[0]), int(x * grid[1])
-        return min(row, grid[0] - 1), min(column, grid[1] - 1)
+        return min(int(y * grid[0]), grid[0] - 1), min(int(x * grid[1]), grid[1] - 1)
 
     def __str__(self) -> str:
         return f'{self.x:g},{self.y:g}'
 
 
 def read_image(source: str, scene_side: int = 64, fit: str = 'crop') -> ShownImage:
-    """An image file, or a scene of the package.
+    """Read an image file, or render a scene of the package.
 
     Args:
         source: Path, or ``scenes:SPLIT:INDEX`` such as ``scenes:val:7``.
-        scene_side: Side in pixels that a scene is rendered at. Default 64, that of the training.
+        scene_side: Side in pixels of a scene. Default 64, that of the training.
         fit: ``'crop'`` (default) for the square in the middle, ``'whole'`` for all of it.
 
     Raises:
@@ -104,11 +94,14 @@ def read_image(source: str, scene_side: int = 64, fit: str = 'crop') -> ShownIma
     if fit not in FITS:
         raise ValueError(f'fit={fit!r} is none of {FITS}')
     if source.startswith(SCENES):
-        return ShownImage(source, _scene(source, scene_side))
+        split, _, index = source.removeprefix(SCENES).partition(':')
+        if not index.isdecimal():
+            raise ValueError(f'{source!r} names no scene: expected scenes:SPLIT:INDEX, such as scenes:val:7')
+        return ShownImage(source, SceneCollection(split, int(index) + 1, scene_side)[int(index)][0])
     try:
-        pixels = np.asarray(LoadRGBImage()({'img_path': source})['img'])
-    except ValueError as error:
-        raise ValueError(f'{source} cannot be read as an image ({error})') from error
+        pixels = decode_image(source)
+    except UnreadableImageError as error:
+        raise ValueError(f'{source} cannot be read as an image ({error.reason})') from error
     if fit == 'whole':
         return ShownImage(source, pixels)
     height, width = pixels.shape[:2]
@@ -117,24 +110,14 @@ def read_image(source: str, scene_side: int = 64, fit: str = 'crop') -> ShownIma
     return ShownImage(source, pixels[top : top + side, left : left + side], (left, top))
 
 
-def _scene(source: str, side: int) -> np.ndarray:
-    split, _, index = source.removeprefix(SCENES).partition(':')
-    if not index.isdecimal():
-        raise ValueError(f'{source!r} names no scene: expected scenes:SPLIT:INDEX, such as scenes:val:7')
-    return SceneCollection(split, int(index) + 1, side)[int(index)][0]
-
-
 def patch_grid(height: int, width: int, short_side: int, patch_size: int) -> Grid:
-    """The whole number of patches that an image is resized to, nearest to its own shape.
+    """Choose the patch grid nearest to an image's shape, which changes by half a patch at most.
 
     Args:
         height: Of the image, in pixels.
         width: Of the image.
         short_side: What its shorter side becomes, in pixels.
         patch_size: Patch side in pixels.
-
-    Returns:
-        Rows and columns of patches; the shape of the image changes by half a patch at most.
 
     Raises:
         ValueError: If the short side holds no patch, or there are more than ``MAX_PATCHES``.
@@ -152,7 +135,7 @@ def patch_grid(height: int, width: int, short_side: int, patch_size: int) -> Gri
 
 
 def resized(pixels: np.ndarray, grid: Grid, patch_size: int) -> Tensor:
-    """An image for a network: uint8 RGB ``(H, W, 3)`` to ``(1, 3, h * p, w * p)`` on the 0–255 scale."""
+    """Resize uint8 RGB ``(H, W, 3)`` to ``(1, 3, h * p, w * p)`` on the 0–255 scale."""
     size = (grid[1] * patch_size, grid[0] * patch_size)
     image = Image.fromarray(pixels)
     if image.size != size:

@@ -1,8 +1,9 @@
-"""Figures of training curves, of one run or many."""
+"""The figure of training curves: several runs side by side. To look at one run, use TensorBoard."""
 
 import fnmatch
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,21 +12,17 @@ from matplotlib.lines import Line2D
 from ..engine.run_log import Run
 from .paper_figure import new_figure
 
-# What is drawn when nothing is named: of these, what the runs have.
+# Drawn by default, as far as the runs have them.
 USUAL = ('loss', 'cosine_*', '*/excess', 'mIoU', '*/top1', 'lr', 'images_per_second')
 DASHES = ('-', '--', ':', '-.')  # each for ten runs, the number of matplotlib's colours
-FEW = 30  # so few points, as of validations, are marked as such
+FEW = 30  # so few points, as of validations, are marked
 
 
 def chosen_keys(runs: Sequence[Run], patterns: Sequence[str]) -> list[str]:
-    """Keys of the runs that shell-style patterns match, in the patterns' order.
-
-    Args:
-        runs: Whose keys.
-        patterns: Such as ``cosine_*``; none for the usual ones.
+    """Return the runs' keys that shell-style patterns match, in the patterns' order; none: the usual ones.
 
     Raises:
-        ValueError: If one matches nothing.
+        ValueError: If a pattern matches nothing.
     """
     there = sorted({key for run in runs for key in run.curves})
     keys: dict[str, None] = {}
@@ -40,20 +37,13 @@ def chosen_keys(runs: Sequence[Run], patterns: Sequence[str]) -> list[str]:
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:
-    """Exponential moving average that begins without a bias towards the first value, or nought.
-
-    Args:
-        values: What is averaged; values that are not finite are passed over, and stay as they are.
-        weight: Of the past, 0 (nothing changes) to below 1.
-    """
+    """Average exponentially without a bias towards the start; ``weight`` is the past's, NaN stays NaN."""
     past, norm, result = 0.0, 0.0, []
     for value in values:
-        if not math.isfinite(value):
-            result.append(value)
-            continue
-        past = weight * past + (1 - weight) * value
-        norm = weight * norm + 1 - weight
-        result.append(past / norm)
+        if math.isfinite(value):
+            past = weight * past + (1 - weight) * value
+            norm = weight * norm + 1 - weight
+        result.append(past / norm if math.isfinite(value) else value)
     return result
 
 
@@ -65,19 +55,16 @@ def draw_curves(
     logarithmic: Sequence[str] = (),
     panel: tuple[float, float] = (2.6, 1.9),
 ) -> Figure:
-    """A panel a key, a colour a run, over the training's iterations.
+    """Draw a panel per key, a colour per run, over the training's iterations.
 
     Args:
         runs: One or many.
-        patterns: Which keys (see :func:`chosen_keys`). Default: the usual ones that there are.
-        columns: Panels a row, at most.
-        smoothing: Weight of the past in an exponential moving average, drawn over the pale raw curve;
-            learning rates and curves of ``FEW`` points or less are left as they are. Default 0: none.
+        patterns: Which keys (see :func:`chosen_keys`). Default: the usual ones.
+        columns: Panels per row, at most.
+        smoothing: Weight of the past in an exponential moving average over the pale raw curve; learning rates
+            and curves of ``FEW`` points or less are left as they are. Default 0: none.
         logarithmic: Patterns of the keys with a logarithmic axis.
         panel: Width and height of a panel in inches.
-
-    Returns:
-        The figure.
 
     Raises:
         ValueError: If a pattern matches nothing, or a number is out of range.
@@ -87,33 +74,30 @@ def draw_curves(
     if columns < 1:
         raise ValueError(f'columns={columns}: a row has one panel or more')
     keys = chosen_keys(runs, patterns)
-    if logarithmic:
-        chosen_keys(runs, logarithmic)  # raises where one matches nothing
+    on_log_axis = chosen_keys(runs, logarithmic) if logarithmic else []
     columns = min(columns, len(keys))
     rows = -(-len(keys) // columns)
     legend_rows = -(-len(runs) // columns) if len(runs) > 1 else 0
-    styles = [
-        dict(color=f'C{number % 10}', linestyle=DASHES[number // 10 % len(DASHES)], linewidth=1.1)
-        for number in range(len(runs))
-    ]
     figure = new_figure(panel[0] * columns, panel[1] * rows + 0.17 * legend_rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
     for axes in grid.flat[len(keys) :]:
         axes.set_visible(False)
+    styles: list[dict[str, Any]] = [
+        dict(color=f'C{index % 10}', linestyle=DASHES[index // 10 % len(DASHES)], linewidth=1.1)
+        for index in range(len(runs))
+    ]
     for axes, key in zip(grid.flat, keys, strict=False):
         for run, style in zip(runs, styles, strict=True):
             if key in run.curves:
                 _draw_curve(axes, run.curves[key], style, 0.0 if key.endswith('lr') else smoothing)
         axes.set_title(key, fontsize=8, pad=3)
-        axes.tick_params(labelsize=6)
+        axes.tick_params(labelsize=6, labelbottom=True)
         axes.grid(linewidth=0.3, alpha=0.6)
         axes.spines[['top', 'right']].set_visible(False)
-        axes.yaxis.get_offset_text().set_fontsize(6)
-        axes.xaxis.get_offset_text().set_fontsize(6)
-        if any(fnmatch.fnmatchcase(key, pattern) for pattern in logarithmic):
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_offset_text().set_fontsize(6)
+        if key in on_log_axis:
             axes.set_yscale('log')
-        if axes is not grid[0, 0]:
-            axes.sharex(grid[0, 0])
     for axes in grid.flat[max(0, len(keys) - columns) : len(keys)]:  # the lowest of each column
         axes.set_xlabel('iteration', fontsize=7)
     if legend_rows:
@@ -123,7 +107,8 @@ def draw_curves(
 
 
 def _draw_curve(axes: Axes, points: Sequence[tuple[int, float]], style: dict, smoothing: float) -> None:
-    iterations, values = zip(*points, strict=True)
+    iterations = [iteration for iteration, _ in points]
+    values = [value for _, value in points]
     if len(points) <= FEW:
         style = style | dict(marker='o', markersize=2.5)
     elif smoothing:

@@ -26,7 +26,7 @@ def test_student(layer):
     view = view_student(model, pixels, layer)
     assert view.grid == view.attention_grid == (4, 6)
     images = (pixels - torch.tensor(model.mean).view(3, 1, 1)) / torch.tensor(model.std).view(3, 1, 1)
-    steps = list(model.vit.blockwise(images))
+    steps = list(model.student.blockwise(images))
     attention, tokens = steps[layer]
     assert torch.allclose(view.attention, attention[0, :, 0, 1:])
     assert torch.allclose(view.patches, tokens[0, 1:])
@@ -34,6 +34,30 @@ def test_student(layer):
     for mixing, _ in steps[: layer % 3 + 1]:
         rolled = (0.5 * mixing[0].mean(0) + 0.5 * torch.eye(25)) @ rolled
     assert torch.allclose(view.rollout, rolled[0, 1:], atol=1e-6)
+
+
+class Patches(torch.nn.Module):
+    """A student that has nothing but ``encode_image``."""
+
+    img_size, patch_size, embed_dims = (32, 32), 8, 12
+
+    def __init__(self):
+        super().__init__()
+        self.project = torch.nn.Conv2d(3, 12, 8, 8)
+
+    def encode_image(self, images, mask=None):
+        return None, self.project(images).flatten(2).mT
+
+
+@torch.no_grad()
+def test_any_student():
+    model = ViewedModel('another', Patches())
+    pixels = torch.randint(256, (1, 3, 16, 32), dtype=torch.uint8)
+    view = view_student(model, pixels)
+    assert view.grid == (2, 4) and view.attention is None
+    assert torch.equal(view.patches, model.student.encode_image(model.normalised(pixels))[1][0])
+    with pytest.raises(ValueError, match='another shows its last layer only'):
+        view_student(model, pixels, layer=0)
 
 
 def test_no_such_layer():

@@ -48,7 +48,7 @@ def test_figure_3():
         assert np.array_equal(figure.axes[3 * row].images[0].get_array(), image.pixels)
         for column, model in enumerate(models):
             crop = model.normalised(resized(image.pixels, (4, 4), 8))
-            *_, (attention, _) = model.vit.blockwise(crop)
+            *_, (attention, _) = model.student.blockwise(crop)
             shown = drawn[3 * row + 1 + column]
             expected = attention[0].mean(0)[0, 1:].reshape(4, 4)
             assert np.allclose(shown.get_array(), expected, atol=1e-6)

@@ -1,33 +1,40 @@
 """The two command lines, as a user calls them, once each."""
 
 import json
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
-from mvp_mm.visualization.viewed_model import build_student
+from mvp_mm.models.from_config import build_student
 from mvp_mm.zoo.hub import model_config
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / 'configs/mvp/vittiny_debug.py')
 
 
-def call(tool, *arguments, expect=0):
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
-    output = done.stdout + done.stderr
-    assert done.returncode == expect, output
-    return output
+@pytest.fixture
+def call(monkeypatch, capsys):
+    def run(tool, *arguments, expect=0):
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+        except SystemExit as stopped:
+            status = stopped.code or 0
+        printed = capsys.readouterr()
+        assert (status if isinstance(status, int) else 1) == expect, printed
+        return f'{printed.out}{printed.err}{status}'
+
+    return run
 
 
-def test_visualize_attention(tmp_path, image_folder):
+def test_visualize_attention(tmp_path, image_folder, call):
     """A pre-training checkpoint beside an MAE, with the teacher, over a photograph and a scene, as a PDF."""
-    vit = build_student(model_config(CONFIG).model.backbone, 'debug')
+    vit = build_student(model_config(CONFIG))
     state = {f'backbone.{name}': value for name, value in vit.state_dict().items()}
     torch.save(dict(state_dict=state, meta=dict(epoch=1)), tmp_path / 'epoch_1.pth')
     output = call(
@@ -41,14 +48,11 @@ def test_visualize_attention(tmp_path, image_folder):
     )
     assert '2 images seen by 2 models drawn to' in output
     assert (tmp_path / 'figure3.pdf').read_bytes().startswith(b'%PDF')
-
-
-def test_visualize_attention_says_what_is_wrong(tmp_path):
     output = call('visualize_attention.py', 'gone.jpg', '--model', CONFIG, 'random', expect=1)
-    assert 'ERROR: gone.jpg cannot be read as an image' in output and 'Traceback' not in output
+    assert 'gone.jpg cannot be read as an image' in output and 'Traceback' not in output
 
 
-def test_plot_curves(tmp_path):
+def test_plot_curves(tmp_path, call):
     for name in ('clip', 'pixel'):
         folder = tmp_path / name / '20260101_000000' / 'vis_data'
         folder.mkdir(parents=True)
@@ -58,4 +62,4 @@ def test_plot_curves(tmp_path):
     output = call('plot_curves.py', tmp_path / 'clip', tmp_path / 'pixel', '--out', out, '--log', 'loss')
     assert '2 runs drawn to' in output and Image.open(out).size[0] > 600
     output = call('plot_curves.py', tmp_path / 'clip', '--keys', 'mIoU', expect=1)
-    assert "ERROR: no run has a key 'mIoU'; there are loss, lr" in output and 'Traceback' not in output
+    assert "no run has a key 'mIoU'; there are loss, lr" in output and 'Traceback' not in output

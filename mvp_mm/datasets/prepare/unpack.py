@@ -17,8 +17,10 @@ from rich.progress import track
 
 MAX_RATIO = 100  # of unpacked to packed: photographs hardly shrink, a bomb starts at about 1,000
 BLOCK = 4096  # bytes that any file takes on a disk, so that a million empty ones count
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
-BROKEN += (FileExistsError, NotADirectoryError)  # an entry below one that is a file
+BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError),
+    *(FileExistsError, NotADirectoryError),  # an entry below one that is a file
+)
 Member = TypeVar('Member', zipfile.ZipInfo, tarfile.TarInfo)
 
 
