@@ -5,24 +5,24 @@ from collections.abc import Callable
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import MODELS, DefaultScope
 
-from ..hardware import has_native_bf16
+from ..hardware import automatic_precision
 from ..zoo.complexity import complexity
 
-# On a CPU a step should take seconds: this many multiply-adds forward, which is 8 images of a ViT-B/16 of 224
-# pixels (the README's example).
+# Multiply-adds forward of a step that takes seconds on a CPU: 8 images of a ViT-B/16 of 224 pixels.
 CPU_STEP_FLOPS = 1.5e11
 
 
-def batch_size(cfg: Config, images: int, step: Callable[[int], None] | None = None) -> int:
+def batch_size(cfg: Config, images: int, step: Callable[[Config, int], None] | None = None) -> int:
     """Halve the config's batch until this machine can train with it.
 
     Args:
         cfg: Config.
         images: Number of training images, which the batch does not exceed.
         step: Tries a training step with a batch and raises ``torch.OutOfMemoryError`` if it does not fit.
-            Default None: on a GPU a real one for pre-training; on a CPU, and for all else, none is tried.
+            Default None: :func:`pretraining_step` on a GPU and for pre-training; for all else none is tried.
 
     Returns:
         Images an iteration.
@@ -34,12 +34,12 @@ def batch_size(cfg: Config, images: int, step: Callable[[int], None] | None = No
     if not torch.cuda.is_available():
         most = min(most, int(CPU_STEP_FLOPS // complexity(cfg).flops))
     elif step is None and 'target_generator' in cfg.model:
-        step = pretraining_step(cfg)
+        step = pretraining_step
     while batch > max(most, 1):
         batch //= 2
     while step is not None:
         try:
-            step(batch)
+            step(cfg, batch)
             break
         except torch.OutOfMemoryError:
             if batch == 1:
@@ -48,26 +48,23 @@ def batch_size(cfg: Config, images: int, step: Callable[[int], None] | None = No
     return batch
 
 
-def pretraining_step(cfg: Config) -> Callable[[int], None]:
-    """Build a training step of a pre-training config on random images on the GPU, with a random teacher."""
-
-    def step(batch: int) -> None:
-        model_cfg = Config(cfg.model.to_dict())
-        model_cfg.target_generator.pretrained = None
-        with DefaultScope.overwrite_default_scope('mmpretrain'):
-            model = MODELS.build(model_cfg).cuda().train()
-        try:
-            optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
-            size = model_cfg.backbone.img_size
-            mask = torch.zeros(batch, *model.backbone.window, dtype=torch.bool, device='cuda')
-            mask[:, 0] = True
-            with torch.autocast('cuda', torch.bfloat16, enabled=has_native_bf16('cuda')):
-                loss = model(torch.randn(batch, 3, size, size, device='cuda'), mask=mask, mode='loss')['loss']
-            loss.backward()
-            optimizer.step()
-        finally:
-            del model
-            gc.collect()
-            torch.cuda.empty_cache()
-
-    return step
+def pretraining_step(cfg: Config, batch: int) -> None:
+    """Train a pre-training config's model for one step on random images, by a random teacher."""
+    device = get_device()
+    model_cfg = Config(cfg.model.to_dict())
+    model_cfg.target_generator.pretrained = None
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(model_cfg).to(device).train()
+    try:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+        images = torch.randn(batch, 3, *model.backbone.img_size, device=device)
+        mask = torch.zeros(batch, *model.backbone.window, dtype=torch.bool, device=device)
+        mask[:, 0] = True
+        with torch.autocast(device, torch.bfloat16, enabled=automatic_precision(device) == 'bfloat16'):
+            loss = model(images, mask=mask, mode='loss')['loss']
+        loss.backward()
+        optimizer.step()
+    finally:
+        del model
+        gc.collect()
+        torch.cuda.empty_cache()

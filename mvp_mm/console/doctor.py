@@ -1,12 +1,12 @@
-"""Is everything there? Each finding says what to do about it."""
+"""Check the installation; each finding says what to do about it."""
 
 import importlib.metadata
-import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from mmengine.registry import HOOKS
@@ -26,7 +26,7 @@ COMPONENTS = {
     TRANSFORMS: ('BlockwiseMask', 'PackMaskedInputs'),
     HOOKS: ('ThroughputHook',),
 }
-# Packages that some commands want, and which.
+# Packages that only some commands need.
 OPTIONAL = {
     'onnx': 'mvp-mm export onnx',
     'onnxruntime': 'mvp-mm export onnx',
@@ -38,21 +38,16 @@ DATA = {
     'data/imagenet/train': 'for configs on ImageNet: see docs/downstream.md, or name a folder with --data',
     'data/ade/ADEChallengeData2016': 'for configs on ADE20K: python tools/prepare_ade20k.py',
 }
-# What CLIP's own downloads and open_clip's end in.
-CLIP_FILES = ('~/.cache/clip/ViT-B-16.pt',)
+# Where CLIP itself, and open_clip by huggingface_hub, keep the default teacher.
+CLIP_FILE = Path('~/.cache/clip/ViT-B-16.pt')
 CLIP_REPOSITORY = 'models--timm--vit_base_patch16_clip_224.openai'
+CLIP = "OpenAI's CLIP ViT-B/16, the default teacher,"
 FREE_GB = 5
+MARKS = {'ok': '[green]ok  [/]', 'note': '[yellow]note[/]', 'fail': '[red]FAIL[/]'}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    Args:
-        state: ``'ok'``, ``'note'`` (only some uses want it) or ``'fail'``.
-        what: What was looked at, and found.
-        advice: What to do; empty where nothing needs to be done.
-    """
+class Finding(NamedTuple):
+    """One line of the report: its state is ``'ok'``, ``'note'`` (matters to some uses only) or ``'fail'``."""
 
     state: str
     what: str
@@ -74,47 +69,38 @@ def installation() -> Iterator[Finding]:
 
 def processors() -> Iterator[Finding]:
     """GPUs and cores."""
-    if not torch.cuda.is_available():
-        built = f'torch is built for CUDA {torch.version.cuda}' if torch.version.cuda else 'torch has no CUDA'
-        yield Finding(
-            'note',
-            f'no GPU ({built})',
-            'a CPU trains the vittiny configs in minutes; at ViT-B size use a machine with GPUs',
-        )
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
         yield Finding('ok', f'GPU {number}: {about.name}, {about.total_memory / 2**30:.0f} GiB')
-    if torch.cuda.is_available() and not has_native_bf16('cuda'):
+    if not torch.cuda.is_available():
+        built = f'torch is built for CUDA {torch.version.cuda}' if torch.version.cuda else 'torch has no CUDA'
+        advice = 'a CPU trains the vittiny configs in minutes; at ViT-B size use a machine with GPUs'
+        yield Finding('note', f'no GPU ({built})', advice)
+    elif not has_native_bf16('cuda'):
         yield Finding('note', 'the GPU has no bfloat16', 'training is in float32, which is slower')
-    memory = usable_memory() / 2**30
-    yield Finding(
-        'ok', f'{usable_cores()} cores of {cpu_name()} ({cpu_instructions()}), {memory:.0f} GiB of memory'
-    )
+    cores = f'{usable_cores()} cores of {cpu_name()} ({cpu_instructions()})'
+    yield Finding('ok', f'{cores}, {usable_memory() / 2**30:.0f} GiB of memory')
 
 
 def components() -> Iterator[Finding]:
-    """What the configs name is registered."""
+    """Whether the classes that the configs name are registered."""
+    advice = 'install mvp_mm again: pip install --config-settings editable_mode=compat -e ".[openmmlab]"'
     for registry, names in COMPONENTS.items():
-        lost = [name for name in names if registry.get(name) is None]
-        if lost:
-            yield Finding(
-                'fail',
-                f'not registered in {registry.scope}.{registry.name}: {", ".join(lost)}',
-                'install mvp_mm again: pip install --config-settings editable_mode=compat -e ".[openmmlab]"',
-            )
+        place = f'registered in {registry.scope}.{registry.name}'
+        if lost := [name for name in names if registry.get(name) is None]:
+            yield Finding('fail', f'not {place}: {", ".join(lost)}', advice)
         else:
-            yield Finding('ok', f'registered in {registry.scope}.{registry.name}: {", ".join(names)}')
+            yield Finding('ok', f'{place}: {", ".join(names)}')
 
 
-def data_folders() -> Iterator[Finding]:
+def data() -> Iterator[Finding]:
     """Data where the configs look for them from the current folder, and room on the disk."""
     for folder, advice in DATA.items():
         if Path(folder).is_dir():
             yield Finding('ok', f'{folder} is there')
         else:
             yield Finding('note', f'no {folder} in {Path.cwd()}', advice)
-    disk = os.statvfs('.')
-    free = disk.f_bavail * disk.f_frsize / 1e9
+    free = shutil.disk_usage('.').free / 1e9
     if free < FREE_GB:
         yield Finding('fail', f'{free:.1f} GB free in {Path.cwd()}', 'checkpoints need room: free some')
     else:
@@ -123,17 +109,23 @@ def data_folders() -> Iterator[Finding]:
 
 def weights() -> Iterator[Finding]:
     """Weights that can be had."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     for name in list_models(pretrained=True):
-        yield _weights_of(name)
-    if clip_is_here():
-        yield Finding('ok', "OpenAI's CLIP ViT-B/16, the default teacher, is on this machine")
+        if '://' in str(find_entry(name).weights):
+            yield Finding('ok', f'{name}: `mvp-mm download {name}` brings its weights')
+            continue
+        try:
+            download_weights(name)
+            yield Finding('ok', f'{name}: its weights are there, and their sha256 is right')
+        except (OSError, ValueError) as error:
+            advice = 'install mvp_mm again, or copy the file from its source'
+            yield Finding('fail', f'{name}: {error}', advice)
+    if CLIP_FILE.expanduser().is_file() or any(Path(HF_HUB_CACHE, CLIP_REPOSITORY).glob('snapshots/*/*')):
+        yield Finding('ok', f'{CLIP} is on this machine')
     else:
-        yield Finding(
-            'note',
-            "OpenAI's CLIP ViT-B/16, the default teacher, is not on this machine",
-            'it is downloaded when first used; without a network copy its file here, and name it: '
-            '--teacher ViT-B-16-quickgelu/FILE',
-        )
+        advice = 'it is downloaded when first used; without a network copy its file here, and name it: '
+        yield Finding('note', f'{CLIP} is not here', f'{advice}--teacher ViT-B-16-quickgelu/FILE')
     for place in zoo_places():
         try:
             yield Finding('ok', f'the zoo {place} has {len(entries_at(place))} models')
@@ -143,49 +135,20 @@ def weights() -> Iterator[Finding]:
     yield Finding('ok', f'downloads are {network}, and go to {cache_dir()}')
 
 
-def _weights_of(name: str) -> Finding:
-    if '://' in str(find_entry(name).weights):
-        return Finding('ok', f'{name}: `mvp-mm download {name}` brings its weights')
-    try:
-        download_weights(name)
-        return Finding('ok', f'{name}: its weights are there, and their sha256 is right')
-    except (OSError, ValueError) as error:
-        return Finding('fail', f'{name}: {error}', 'install mvp_mm again, or copy the file from its source')
-
-
-def clip_is_here() -> bool:
-    """Whether the default teacher's weights are where CLIP, or huggingface_hub, keeps them."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    kept = Path(HF_HUB_CACHE) / CLIP_REPOSITORY / 'snapshots'
-    return any(Path(file).expanduser().is_file() for file in CLIP_FILES) or any(kept.glob('*/*'))
-
-
-CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
-    'Installation': installation,
-    'Processors': processors,
-    'Components': components,
-    'Data': data_folders,
-    'Weights': weights,
-}
-MARKS = {'ok': '[green]ok  [/]', 'note': '[yellow]note[/]', 'fail': '[red]FAIL[/]'}
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (installation, processors, components, data, weights)
 
 
 def diagnose() -> int:
-    """Print the report.
-
-    Returns:
-        How many findings keep the package from working.
-    """
+    """Print the report, and return how many findings keep the package from working."""
     console = Console(highlight=False, soft_wrap=True)
     failures = 0
-    for title, check in CHECKS.items():
-        console.print(f'[bold]{title}[/]')
+    for check in CHECKS:
+        console.print(f'[bold]{check.__name__.capitalize()}[/]')
         for finding in check():
             failures += finding.state == 'fail'
             console.print(f'  {MARKS[finding.state]}  {escape(finding.what)}')
             if finding.advice:
                 console.print(f'        -> {escape(finding.advice)}')
-    verdict = f'{failures} to mend' if failures else 'everything that is needed is there'
+    verdict = f'{failures} to fix' if failures else 'everything that is needed is there'
     console.print(f'\n[bold]{verdict}[/]')
     return failures

@@ -11,7 +11,7 @@ COLUMNS = ('name', 'task', 'parameters', 'multiply-adds', 'paper', 'here', 'weig
 
 
 def print_models(pattern: str = '*', task: str | None = None, pretrained: bool = False) -> None:
-    """Print the models that :func:`mvp_mm.list_models` gives for the same arguments.
+    """Print the models that :func:`mvp_mm.list_models` returns for these arguments.
 
     Raises:
         ValueError: If there is no such task, or no such model.
@@ -26,7 +26,7 @@ def print_models(pattern: str = '*', task: str | None = None, pretrained: bool =
     for name in names:
         table.add_row(*cells(entries[name]))
     console = Console()
-    # A file or a pipe has no width: give every row its line.
+    # a file or a pipe has no width: give every row its line
     Console(width=None if console.is_terminal else 250).print(table)
     if len(names) == 1:
         print(details(entries[names[0]]))
@@ -55,9 +55,7 @@ def details(entry: Entry) -> str:
 
 def _counted(number: int | None) -> str:
     """``86530984`` as ``'86.5 M'``."""
-    if number is None:
-        return ''
     for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
-        if number >= size:
+        if number and number >= size:
             return f'{number / size:.3g} {unit}' if number < 1000 * size else f'{number / size:.0f} {unit}'
-    return str(number)
+    return str(number or '')

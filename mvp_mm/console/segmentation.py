@@ -6,7 +6,6 @@ from typing import Any
 
 from rich.progress import track
 
-from ..datasets.sources.unreadable_file import unreadable_files_named
 from ..engine import existing_checkpoint, load_config
 from ..evaluation.picture_files import image_files, picture_files, usable_device
 from ..evaluation.segment import load_segmentor, segment_image
@@ -56,7 +55,6 @@ def segment(
     model: Any = load_segmentor(config, existing_checkpoint(checkpoint), device)
     classes, palette = model.dataset_meta['classes'], model.dataset_meta['palette']
     for path, picture in track(list(zip(files, pictures, strict=True)), description='Segmenting'):
-        with unreadable_files_named(path):
-            image, labels = segment_image(model, path)
+        image, labels = segment_image(model, path)
         save_overlay(draw_overlay(image, labels, classes, palette, opacity), picture)
     return pictures

@@ -1,4 +1,4 @@
-"""What ``mvp-mm pretrain --teacher`` takes: one name, of which a target generator and its width follow."""
+"""What ``mvp-mm pretrain --teacher`` takes: a name that tells the target generator and its width."""
 
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ EXPECTED = (
     f'expected MODEL/TAG, such as {DEFAULT_TEACHER}, MODEL/FILE, FOLDER, {HUB}owner/name, timm:MODEL, '
     "timm:MODEL/FILE, or a name that mvp_mm.list_models(task='Teacher') gives"
 )
+Named = tuple[str, str | bool | None]  # a model's name, and `pretrained` of its target generator
 
 
 def teacher_config(teacher: str) -> tuple[dict[str, Any], int]:
@@ -38,20 +39,16 @@ def teacher_config(teacher: str) -> tuple[dict[str, Any], int]:
         ValueError: If it is no such name, or that model cannot serve as a teacher.
         FileNotFoundError: If the file, the folder, the tag or the config of a repository cannot be had.
     """
-    if teacher.startswith(ZOO):
-        name, pretrained = _of_the_zoo(teacher)
-    elif teacher.startswith(TIMM):
+    if teacher.startswith(TIMM):
         name, pretrained = _of_timm(teacher.removeprefix(TIMM))
         width = timm_width(name, pretrained)
         return dict(type='TimmTargetGenerator', model_name=name, pretrained=pretrained), width
-    else:
-        name, pretrained = _of_open_clip(teacher)
-    width = clip_width(name, pretrained)
+    name, pretrained = _of_zoo(teacher) if teacher.startswith(ZOO) else _of_open_clip(teacher)
     generator = dict(type='CLIPTargetGenerator', model_name=name, pretrained=pretrained, space='joint')
-    return generator, width
+    return generator, clip_width(name, pretrained)
 
 
-def _of_the_zoo(teacher: str) -> tuple[str, str]:
+def _of_zoo(teacher: str) -> Named:
     known = list_models(task='Teacher')
     if teacher not in known:
         raise ValueError(f'the zoo has no teacher {teacher!r}; it has: {", ".join(known)}')
@@ -61,7 +58,7 @@ def _of_the_zoo(teacher: str) -> tuple[str, str]:
     return str(config), str(download_weights(teacher))
 
 
-def _of_timm(name: str) -> tuple[str, str | bool | None]:
+def _of_timm(name: str) -> Named:
     if not name:
         raise ValueError(f'{TIMM!r} names no teacher: {EXPECTED}')
     if name.startswith((*TIMM_HUB, LOCAL)) or Path(name).expanduser().is_dir():
@@ -70,12 +67,12 @@ def _of_timm(name: str) -> tuple[str, str | bool | None]:
     return name, None if file == RANDOM else file or True
 
 
-def _of_open_clip(teacher: str) -> tuple[str, str | bool | None]:
+def _of_open_clip(teacher: str) -> Named:
     if teacher.startswith((HUB, LOCAL)):
         return teacher, True
     path = Path(teacher).expanduser()
     name, weights = _split(teacher)
-    # A folder of one's own may be called as a model is.
+    # a folder of one's own may be called as a model is
     if name and not (path.exists() and not Path(weights).expanduser().exists()):
         return name, None if weights == RANDOM else weights
     if teacher and path.is_dir():
@@ -83,9 +80,9 @@ def _of_open_clip(teacher: str) -> tuple[str, str | bool | None]:
     if path.is_file() and path.suffix != '.json':
         if (path.parent / CONFIG_NAME).is_file():
             return str(path.parent), str(path)
+        reason = f'there is no {CONFIG_NAME} beside it'
         raise ValueError(
-            f'{teacher} does not tell which model its weights are of (there is no {CONFIG_NAME} beside it): '
-            'give MODEL/FILE'
+            f'{teacher} does not tell which model its weights are of ({reason}): give MODEL/FILE'
         )
     if teacher.startswith(('/', '.', '~')):
         raise FileNotFoundError(f'there is no teacher {teacher}: no such file or folder; {EXPECTED}')
@@ -96,12 +93,11 @@ def _of_open_clip(teacher: str) -> tuple[str, str | bool | None]:
 
 
 def _split(teacher: str) -> tuple[str, str]:
-    """Take ``MODEL/WEIGHTS`` apart, where both may hold slashes; two empty strings if it is none."""
+    """Split ``MODEL/WEIGHTS``, where both may hold slashes; two empty strings if it is none."""
     name, is_config, weights = teacher.partition('.json/')
     if is_config:
         return f'{name}.json', weights
-    known = open_clip.list_models()
-    parts = teacher.split('/')
+    known, parts = open_clip.list_models(), teacher.split('/')
     for count in range(1, len(parts)):
         if '-'.join(parts[:count]) in known:  # ViT-B/16 is open_clip's ViT-B-16
             return '-'.join(parts[:count]), '/'.join(parts[count:])

@@ -84,7 +84,7 @@ def pretrain(
     job = Job('pretrain', str(data), Path(out), student, epochs, batch, options, dry_run, verbose)
     with job.display:
         images = len(UnlabelledImages(job.data, split='train'))
-        cfg = job.config(job.data_roots('train', 'test'))
+        cfg = job.config('train', 'test')
         generator, width = teacher_config(teacher)
         cfg.model.target_generator = dict(generator, patch_size=cfg.model.backbone.patch_size)
         cfg.model.neck.out_channels = width
@@ -161,8 +161,8 @@ def probe(
 def _classify(job: 'Job', checkpoint: str | None) -> Path:
     with job.display:
         images = LabelledImages(job.data, split='train')
-        values = job.data_roots('train', 'val', 'test') | _start(checkpoint)
-        return job.run(job.config({**values, 'model.head.num_classes': len(images.CLASSES)}), len(images))
+        values = {**_start(checkpoint), 'model.head.num_classes': len(images.CLASSES)}
+        return job.run(job.config('train', 'val', 'test', **values), len(images))
 
 
 def _segment(job: 'Job', checkpoint: str | None, classes: list[str], image_suffix: str) -> Path:
@@ -170,15 +170,15 @@ def _segment(job: 'Job', checkpoint: str | None, classes: list[str], image_suffi
         raise ValueError(f'segmentation needs two classes or more, got {classes}: background counts as one')
     if len(set(classes)) < len(classes) or not all(name.strip() for name in classes):
         raise ValueError(f'classes {classes}: every class needs a name of its own')
-    colours = np.random.default_rng(0).integers(0, 256, (len(classes), 3)).tolist()
-    values = job.data_roots('train', 'val', 'test') | _start(checkpoint)
+    values = _start(checkpoint)
     for head in ('decode_head', 'auxiliary_head'):
         values[f'model.{head}.num_classes'] = len(classes)
+    colours = np.random.default_rng(0).integers(0, 256, (len(classes), 3)).tolist()
     for phase in ('train', 'val', 'test'):
         values[f'{phase}_dataloader.dataset.img_suffix'] = image_suffix
         values[f'{phase}_dataloader.dataset.metainfo'] = dict(classes=tuple(classes), palette=colours)
     with job.display:
-        cfg = job.config(values)
+        cfg = job.config('train', 'val', 'test', **values)
         folder = Path(job.data) / 'images/train'
         if not folder.is_dir():
             expected = 'expected images/train and annotations/train'
@@ -223,23 +223,16 @@ class Job:
                 raise ValueError(f'{name}: {value!r} is no whole number of 1 or more')
         self.display = TrainingDisplay(self.verbose)
 
-    @property
-    def source(self) -> str:
-        """The package's config, such as ``'mvp/vitb16_in1k.py'``."""
+    def config(self, *phases: str, **values: Any) -> Config:
+        """Read the package's config, with the folder of the data for some phases and other values."""
         if self.student not in STUDENTS:
             raise ValueError(f'there is no student {self.student!r}; there is: {", ".join(STUDENTS)}')
         if self.kind not in STUDENTS[self.student]:
             able = ', '.join(name for name, kinds in STUDENTS.items() if self.kind in kinds)
             raise ValueError(f'there is no config to {self.kind} with {self.student}; there is with: {able}')
-        return STUDENTS[self.student][self.kind]
-
-    def data_roots(self, *phases: str) -> dict[str, Any]:
-        """The config values that name the data."""
-        return {f'{phase}_dataloader.dataset.data_root': self.data for phase in phases}
-
-    def config(self, values: dict[str, Any]) -> Config:
-        """Read the package's config, with values for this training."""
-        return load_config(str(CONFIGS / self.source), str(self.out), 'none', values)
+        values |= {f'{phase}_dataloader.dataset.data_root': self.data for phase in phases}
+        source = CONFIGS / STUDENTS[self.student][self.kind]
+        return load_config(str(source), str(self.out), 'none', values)
 
     def run(self, cfg: Config, images: int, remark: str = '') -> Path:
         """Fit a config to the machine, write it, and run what was written as ``tools/train.py`` does."""
@@ -253,7 +246,11 @@ class Job:
             if loader := cfg.get(f'{phase}_dataloader'):
                 loader.num_workers = min(loader.num_workers, max(1, usable_cores() - 1))
         cfg.train_dataloader.batch_size = self.batch or batch_size(cfg, images)
-        path = self._write(cfg)
+        self.out.mkdir(parents=True, exist_ok=True)
+        path = self.out / f'{self.kind}.py'
+        temporary = self.out / f'.{self.kind}.{os.getpid()}.py'
+        cfg.dump(temporary)
+        os.replace(temporary, path)
         cfg = load_config(str(path), str(self.out), 'none', self.options)
         if self.options:
             cfg.dump(path)
@@ -263,38 +260,23 @@ class Job:
             self._train(cfg, path)
         return path
 
-    def _write(self, cfg: Config) -> Path:
-        self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / f'{self.kind}.py'
-        temporary = self.out / f'.{self.kind}.{os.getpid()}.py'
-        cfg.dump(temporary)
-        os.replace(temporary, path)
-        return path
-
     def _summarise(self, cfg: Config, path: Path, images: int) -> None:
-        batch, workers = cfg.train_dataloader.batch_size, cfg.train_dataloader.num_workers
-        total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
-        step = f'{batch} images'
+        loader, source = cfg.train_dataloader, STUDENTS[self.student][self.kind]
+        step, total = f'{loader.batch_size} images', (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
         if total and not cfg.auto_scale_lr.get('enable', False):
-            by_iterations = 'max_iters' in cfg.train_cfg
-            plan = plan_total_batch(total, 1, batch, None if by_iterations else images // batch)
+            per_epoch = None if 'max_iters' in cfg.train_cfg else images // loader.batch_size
+            plan = plan_total_batch(total, 1, loader.batch_size, per_epoch)
             if plan.accumulation > 1:
                 step += f' x {plan.accumulation} accumulated iterations'
-            whose = f'the total batch of {self.source}'
-            step += f' = {total}, {whose}' if plan.keeps_recipe else f'; {whose} is {total}'
+            step += f' (total batch of {source}: {total})'
         precision = cfg.optim_wrapper.get('precision', 'float32')
         if precision == 'auto':
             precision = automatic_precision(get_device())
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
-        facts = {
-            'config': f'{path}, from {self.source}',
-            'batch': step,
-            'machine': f'{device}, {precision}, {workers} loader worker{"s" * (workers != 1)}',
-        }
-        for name, text in facts.items():
-            self.display.say(f'  {name:<8} {text}')
-        if torch.cuda.device_count() > 1:
-            gpus = torch.cuda.device_count()
+        self.display.say(f'  config   {path}, from {source}')
+        self.display.say(f'  batch    {step}')
+        self.display.say(f'  machine  {device}, {precision}, {loader.num_workers} loader workers')
+        if (gpus := torch.cuda.device_count()) > 1:
             command = f'bash tools/dist_train.sh {path} {gpus} --work-dir {self.out} --resume'
             self.display.say(f'This runs on one GPU. On all {gpus}: {command}')
 
@@ -303,18 +285,18 @@ class Job:
         if cfg.resume:
             cfg.load_from = None  # what the run began from; it goes on from its own last checkpoint
         runner = build_runner(cfg)
-        self.display.say(f'  {"log":<8} {runner.log_dir}')
-        runner.register_hook(self.display)
+        self.display.say(f'  log      {runner.log_dir}')
+        if not self.verbose:
+            runner.register_hook(self.display)
         runner.train()
-        checkpoint = saved_checkpoints(self.out)[0]
-        results = f' ({described(self.display.results)})' if self.display.results else ''
-        self.display.say(f'Done: {checkpoint}{results}')
-        if self.kind == 'pretrain':
-            weights = self.out / 'student.safetensors'
-            self.display.say(f'Next, for example: mvp-mm export timm {checkpoint} {weights}')
-        if self.kind == 'segment':
-            command = f'mvp-mm segment IMAGE --config {path} --checkpoint {checkpoint} --out pictures'
-            self.display.say(f'Next, for example: {command}')
+        checkpoint, results = saved_checkpoints(self.out)[0], described(self.display.results)
+        self.display.say(f'Done: {checkpoint}' + f' ({results})' * bool(results))
+        following = {
+            'pretrain': f'mvp-mm export timm {checkpoint} {self.out / "student.safetensors"}',
+            'segment': f'mvp-mm segment IMAGE --config {path} --checkpoint {checkpoint} --out pictures',
+        }
+        if self.kind in following:
+            self.display.say(f'Next, for example: {following[self.kind]}')
 
 
 def set_length(cfg: Config, length: int) -> None:

@@ -6,7 +6,6 @@ import time
 import warnings
 from contextlib import ExitStack
 from datetime import timedelta
-from types import TracebackType
 from typing import Any
 
 from mmengine.dist import is_main_process
@@ -14,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
 from mmengine.runner import Runner
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from ..stack import is_no_stack_noise
 
@@ -22,14 +21,14 @@ REFRESH_SECONDS = 0.25
 # Without a terminal there is a line for each tenth of a training, and after this many seconds, or after a
 # tenth of the time that has passed, whichever is more.
 LINE_SECONDS = 30.0
-WINDOW = 50  # iterations that speeds and losses are averaged over
+WINDOW = 50  # iterations over which losses and speeds are averaged
 
 
 class TrainingDisplay(Hook):
     """Show a training, as a hook of its runner; in a ``with`` block, keep everything else off the screen.
 
-    Inside the block MMEngine's log and the stack's warnings go to the log file only, but for warnings and
-    errors, each of which is shown once. Of several processes only the first speaks.
+    Inside the block MMEngine's log and the stack's warnings go to the log file only, except that warnings and
+    errors of the log are shown, each once. Of several processes only the first speaks.
 
     Args:
         verbose: Leave the screen to MMEngine. Default False.
@@ -51,14 +50,14 @@ class TrainingDisplay(Hook):
         self._exit.enter_context(warnings.catch_warnings())
         warnings.simplefilter('default')
         if not self.verbose:
-            warnings.showwarning = _log_warning
+            warnings.showwarning = lambda *warning, **_: print_log(
+                warnings.formatwarning(*warning[:4]).rstrip(), 'current'
+            )
             self._exit.callback(setattr, MMLogger, 'callHandlers', MMLogger.callHandlers)
             MMLogger.callHandlers = lambda logger, record: self._handle(logger, record)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
         self._exit.close()
@@ -70,55 +69,52 @@ class TrainingDisplay(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Begin, and say where a resumed training goes on."""
-        if self.verbose:
-            return
         if runner.iter:
             self.say(f'Resumed after iteration {runner.iter:,} of {runner.max_iters:,}')
         self._begun = self._last_line = time.perf_counter()
         self._tenths = 10 * runner.iter // runner.max_iters
         if self.console.is_terminal and is_main_process():
-            # No thread redraws it: loader workers are forked, and would inherit its lock.
-            columns = TextColumn('{task.description}'), BarColumn(None), TaskProgressColumn()
-            text = TextColumn('{task.fields[status]}')
-            streams = dict(redirect_stdout=False, redirect_stderr=False)
-            self._bar = Progress(*columns, text, console=self.console, auto_refresh=False, **streams)
+            status = TextColumn('{task.fields[status]}')
+            columns = (TextColumn('{task.description}'), BarColumn(None), TaskProgressColumn(), status)
+            # No thread refreshes it: loader workers are forked, and would inherit the thread's lock.
+            self._bar = Progress(*columns, console=self.console, auto_refresh=False)
             self._bar.add_task('starting', total=runner.max_iters, completed=runner.iter, status='')
             self._bar.start()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Advance the bar, or print a line, if it is time to."""
-        if self.verbose:
-            return
+        """Advance the bar, or print a line, when it is time to."""
         now, done = time.perf_counter(), runner.iter + 1
-        since, ended = now - self._last_line, done == runner.max_iters
-        tenths = 10 * done // runner.max_iters
+        since, tenths = now - self._last_line, 10 * done // runner.max_iters
         if self._bar is not None:
-            if since >= REFRESH_SECONDS or ended:
-                shown = dict(description=_position(runner), status=_status(runner))
-                self._bar.update(self._bar.task_ids[0], completed=done, refresh=True, **shown)
+            if since >= REFRESH_SECONDS or done == runner.max_iters:
                 self._last_line = now
+                self._bar.update(TaskID(0), completed=done, status=_status(runner))
+                self._describe(_position(runner))
         elif tenths > self._tenths or since >= max(LINE_SECONDS, (now - self._begun) / 10):
             self._tenths, self._last_line = tenths, now
             self.say(f'{_position(runner)}  {100 * done // runner.max_iters:3d} %  {_status(runner)}')
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Say on the bar that it waits for a validation."""
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], description='validating', refresh=True)
+        """Say on the bar that a validation runs."""
+        self._describe('validating')
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Show the results of a validation."""
         self.results = dict(metrics or {})
-        if self.results and not self.verbose:
+        if self.results:
             self.say(f'validated after iteration {runner.iter:,}: {described(self.results)}')
 
     def after_train(self, runner: Runner) -> None:
         """Leave the full bar on the screen."""
+        self._describe('trained')
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], description='trained', refresh=True)
             self._bar.stop()
+
+    def _describe(self, state: str) -> None:
+        if self._bar is not None:
+            self._bar.update(TaskID(0), description=state, refresh=True)
 
     def _handle(self, logger: logging.Logger, record: logging.LogRecord) -> None:
         """Pass a record to the log's files, and to the screen if it is a warning or an error."""
@@ -145,20 +141,9 @@ def _position(runner: Runner) -> str:
 
 
 def _status(runner: Runner) -> str:
-    """Loss, speed and time left, all of them MMEngine's own averages."""
+    """Loss, speed and time left, as MMEngine and the throughput hook record them."""
     hub = runner.message_hub
     parts = [f'loss {hub.get_scalar("train/loss").mean(WINDOW):.4f}']
     if 'train/images_per_second' in hub.log_scalars:
         parts.append(f'{hub.get_scalar("train/images_per_second").mean(WINDOW):,.0f} images/s')
     return '  '.join([*parts, f'{timedelta(seconds=round(hub.get_info("eta", 0)))} left'])
-
-
-def _log_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: Any = None,
-    line: str | None = None,
-) -> None:
-    print_log(warnings.formatwarning(message, category, filename, lineno, line).rstrip(), 'current')

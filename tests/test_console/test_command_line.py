@@ -145,6 +145,6 @@ def test_doctor(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr('mvp_mm.console.doctor.COMPONENTS', {})
     assert diagnose() == 1
     printed = capsys.readouterr().out
-    assert 'FAIL  the zoo' in printed and '1 to mend' in printed
-    monkeypatch.setattr('mvp_mm.console.doctor.CHECKS', {'A': lambda: [Finding('fail', 'a [b]', 'do c')]})
+    assert 'FAIL  the zoo' in printed and '1 to fix' in printed
+    monkeypatch.setattr('mvp_mm.console.doctor.CHECKS', [lambda: [Finding('fail', 'a [b]', 'do c')]])
     assert diagnose() == 1 and 'a [b]' in capsys.readouterr().out

@@ -111,14 +111,7 @@ def test_mistakes(teachers, teacher, error, says):
 
 
 def test_pretrain_from_a_folder(teachers, image_folder, tmp_path):
-    """The whole command: the neck has the folder's width, and training ends."""
-    path = mvp_mm.pretrain(
-        image_folder,
-        tmp_path / 'out',
-        'vit-tiny',
-        'local-dir:clip',
-        epochs=1,
-        options={'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False},
-    )
-    assert Config.fromfile(path).model.neck.out_channels == 24
-    assert (tmp_path / 'out' / 'epoch_1.pth').is_file()
+    """The neck has the folder's width."""
+    path = mvp_mm.pretrain(image_folder, tmp_path / 'out', 'vit-tiny', 'local-dir:clip', dry_run=True)
+    cfg = Config.fromfile(path)
+    assert cfg.model.neck.out_channels == 24 and cfg.model.target_generator.model_name == 'local-dir:clip'

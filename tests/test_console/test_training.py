@@ -7,7 +7,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from PIL import Image
 
 import mvp_mm
-from mvp_mm.console.batch_size import batch_size
+from mvp_mm.console.batch_size import batch_size, pretraining_step
 from mvp_mm.console.training import set_length
 from mvp_mm.zoo import model_config
 
@@ -40,7 +40,7 @@ def test_pretrain_writes_what_it_runs_and_goes_on(image_folder, tmp_path, capsys
     printed = capsys.readouterr().out
     lines = printed.splitlines()
     assert lines[0] == f'Pre-training vit-tiny: 8 images of {image_folder}, taught by {TEACHER}'
-    assert '  batch    8 images; the total batch of mvp/vittiny_debug.py is 16' in lines
+    assert '  batch    8 images (total batch of mvp/vittiny_debug.py: 16)' in lines
     assert printed.count('instead of the 16 of the recipe') == 1  # the engine's warning, once
     assert [line[:16] for line in lines[-4:-2]] == ['epoch 1/2   50 %', 'epoch 2/2  100 %']
     assert lines[-2] == f'Done: {out}/epoch_2.pth' and len(lines) < 12 and '\x1b' not in printed
@@ -140,7 +140,7 @@ def test_batches(monkeypatch):
     assert batch_size(tiny, 10**6) == 8 and batch_size(tiny, 3) == 2
     tried = []
 
-    def step(batch):
+    def step(cfg, batch):
         tried.append(batch)
         if batch > 60:
             raise torch.OutOfMemoryError
@@ -148,7 +148,19 @@ def test_batches(monkeypatch):
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
     assert batch_size(base, 10**6, step) == 32 and tried == [256, 128, 64, 32]
     with pytest.raises(ValueError, match='cannot hold one image'):
-        batch_size(base, 10**6, lambda batch: step(1000))
+        batch_size(base, 10**6, lambda cfg, batch: step(cfg, 1000))
+
+
+def test_a_step_is_tried_with_the_whole_model(monkeypatch):
+    trained = []
+
+    def step(optimizer):
+        (group,) = optimizer.param_groups
+        trained.extend(parameter for parameter in group['params'] if parameter.grad is not None)
+
+    monkeypatch.setattr('torch.optim.AdamW.step', step)
+    pretraining_step(model_config('mvp_vittiny_debug'), 2)
+    assert len(trained) == 69 and all(parameter.grad.isfinite().all() for parameter in trained)
 
 
 def test_the_schedule_follows_the_length():

@@ -95,13 +95,11 @@ def test_only_warnings_reach_the_screen(tmp_path, capsys):
     assert 'afterwards' in capsys.readouterr().out
 
 
-def test_verbose_leaves_the_screen_to_mmengine(runner, capsys):
+def test_verbose_leaves_the_screen_to_mmengine(capsys):
     MMLogger.get_instance('verbose display')
-    with TrainingDisplay(verbose=True) as display:
+    with TrainingDisplay(verbose=True):
         print_log('the whole config', 'current')
-        train(display, runner)
-    printed = capsys.readouterr().out
-    assert 'mmengine - INFO - the whole config' in printed and 'loss' not in printed
+    assert 'mmengine - INFO - the whole config' in capsys.readouterr().out
 
 
 def test_only_the_first_process_speaks(capsys, monkeypatch):
