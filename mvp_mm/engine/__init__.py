@@ -20,7 +20,7 @@ from .config import (
     use_bf16,
     use_test_time_augmentation,
 )
-from .distributed.block_wrapping import each_block
+from .distributed.data_parallel import each_block
 from .hooks.broadcast_statistics_hook import BroadcastStatisticsHook
 from .hooks.class_count_hook import ClassCountHook
 from .hooks.stop_on_signal_hook import StopOnSignalHook

@@ -22,12 +22,7 @@ DIFFERENT_DRAWS = 'draws such as drop path differ from those of a run that was n
 
 
 def random_state() -> dict:
-    """Return the state of this process's random generators as plain data.
-
-    Returns:
-        Tensors ``torch`` and, on a GPU, ``cuda`` (uint8), ``numpy`` and ``python`` (int64); ``numpy_rest``
-        and ``python_rest`` hold the numbers beside the tables of the last two.
-    """
+    """Return the state of this process's random generators as tensors and numbers."""
     numpy = np.random.get_state(legacy=False)
     assert isinstance(numpy, dict)
     version, values, gauss = random.getstate()
@@ -114,10 +109,7 @@ class ExactResume(BaseLoop):
         )
 
     def prepare_restart(self, state: dict | None) -> None:
-        """Take the state from :meth:`restart_state` before the loop runs.
-
-        Args:
-            state: None for a checkpoint of another program: random states are then those of a new run.
+        """Take the result of :meth:`restart_state`; None for a checkpoint of another program.
 
         Raises:
             ValueError: If an iteration has another number of images now: the schedule would be wrong.

@@ -9,27 +9,11 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 from torch.optim import Optimizer
 
-# Parts of a config that change the training; the first four are compared as the optimiser has them too.
-COMPARED = (
-    'train_cfg',
-    'optim_wrapper',
-    'param_scheduler',
-    'auto_scale_lr',
-    'randomness',
-    'model',
-    'train_dataloader',
-    'custom_hooks',
-    'bf16_gradients',
-)
-IGNORED = {
-    '_scope_',
-    'cache_dir',
-    'init_cfg',
-    'num_workers',
-    'persistent_workers',
-    'pin_memory',
-    'prefetch_factor',
-}
+# Parts of a config that change the training, and names in them that do not.
+OF_OPTIMISER = ('train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
+COMPARED = (*OF_OPTIMISER, 'randomness', 'model', 'train_dataloader', 'custom_hooks', 'bf16_gradients')
+IGNORED = {'_scope_', 'cache_dir', 'init_cfg', 'num_workers', 'persistent_workers', 'pin_memory'}
+IGNORED |= {'prefetch_factor'}
 # Settings of an optimiser that depend on the machine, and entries of a schedule's state that are no settings.
 IMPLEMENTATION = {'capturable', 'differentiable', 'foreach', 'fused'}
 PROGRESS = {'last_step', '_global_step', '_last_value', 'best', 'num_bad_epochs', 'cooldown_counter'}
@@ -57,11 +41,7 @@ class ResumedSettings:
         self._saved_lr = 0.0
 
     def apply_to(self, checkpoint: dict, source: str) -> None:
-        """Replace the settings in a checkpoint before the optimiser loads its state.
-
-        Args:
-            checkpoint: A training checkpoint; changed in place.
-            source: Its file, for messages.
+        """Replace the settings in a checkpoint, in place, before the optimiser loads its state.
 
         Raises:
             ValueError: If the optimiser or its parameter groups differ, or the schedule changed but follows
@@ -83,7 +63,7 @@ class ResumedSettings:
         length = len(runner.train_dataloader) if self._by_epoch else None
         self._replays = bool(changes) or restart.get('iterations_per_epoch', length) != length
         self._changes = config_changes(meta.get('cfg'), runner.cfg.pretty_text)
-        if not any(change.startswith(COMPARED[:4]) for change in self._changes):
+        if not any(change.startswith(OF_OPTIMISER) for change in self._changes):
             self._changes += changes
         old, new = restart.get('precision'), getattr(wrapper, 'precision', None)
         if old is not None and new is not None and old != new:  # 'auto' on another machine
@@ -144,14 +124,9 @@ class ResumedSettings:
 
 
 def config_changes(saved: Any, now: str) -> list[str]:
-    """Compare two configs in the parts that change the training.
+    """List differences such as ``'train_cfg.max_epochs 2 -> 4'`` between the texts of two configs.
 
-    Args:
-        saved: Text of the checkpoint's config, which is parsed, not run.
-        now: Text of this run's config.
-
-    Returns:
-        Entries such as ``'train_cfg.max_epochs 2 -> 4'``; none if one of the two cannot be parsed.
+    The texts are parsed, not run; if one of them cannot be parsed, the list is empty.
     """
     before, after = _values(saved), _values(now)
     if not before or not after:
@@ -231,9 +206,10 @@ def _require_same_optimiser(
         if isinstance(value, Tensor) and value.ndim
     )
     if not fits:
+        shapes = ' with other shapes' if old == new else ''
         raise ValueError(
             f'{source} has an optimiser with parameter groups of {_sizes(old)} tensors, and this config '
-            f'makes groups of {_sizes(new)}{"" if old != new else " with other shapes"} '
+            f'makes groups of {_sizes(new)}{shapes} '
             f'(optim_wrapper.paramwise_cfg, or frozen layers): its moments belong to other parameters{advice}'
         )
     for key in ('amsgrad', 'centered'):

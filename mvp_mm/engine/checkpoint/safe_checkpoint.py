@@ -78,16 +78,8 @@ def _plain(value: Any, where: str, left_out: list[str]) -> Any:
 def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict:
     """Load a weight file or training checkpoint for MMEngine without running code from it.
 
-    Args:
-        source: Path or http(s) address.
-        map_location: As for ``torch.load``.
-
-    Returns:
-        The result of :func:`read_checkpoint`, with log histories as MMEngine's ``HistoryBuffer``.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a checkpoint.
+    As :func:`read_checkpoint`, but also from an http(s) address, and with log histories as MMEngine's
+    ``HistoryBuffer``.
     """
     checkpoint = read_checkpoint(local_path(str(source)), map_location)
     if not isinstance(checkpoint, dict):
@@ -110,16 +102,7 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict:
 
 
 def require_training_state(checkpoint: dict, wanted: Sequence[str], source: str | Path) -> None:
-    """Check that a checkpoint holds what a resumed run needs.
-
-    Args:
-        checkpoint: From :func:`load_checkpoint_file`.
-        wanted: Required entries.
-        source: The file, for the message.
-
-    Raises:
-        ValueError: If an entry is missing.
-    """
+    """Raise ValueError if a checkpoint lacks an entry that a resumed run needs."""
     missing = [key for key in wanted if not isinstance(checkpoint.get(key), dict)]
     if missing:
         raise ValueError(
@@ -133,11 +116,7 @@ def require_training_state(checkpoint: dict, wanted: Sequence[str], source: str 
 
 
 def verify_checkpoint(path: Path) -> None:
-    """Read a checkpoint in torch's safe mode and check every byte against its checksum.
-
-    Raises:
-        ValueError: If the file is missing or damaged.
-    """
+    """Raise ValueError if a checkpoint is missing, cannot be read, or fails its checksums."""
     if not path.is_file():
         raise ValueError(f'there is no file {path}')
     is_zip = zipfile.is_zipfile(path)  # false before torch 1.6, and where the end is cut off
@@ -157,17 +136,10 @@ def verify_checkpoint(path: Path) -> None:
 def atomic_write(path: Path, verify: Callable[[Path], None] | None = verify_checkpoint) -> Iterator[Path]:
     """Yield a temporary path to write to; on exit it is flushed, verified and renamed to ``path``.
 
-    Until then an existing file keeps its content. A failed attempt leaves nothing behind.
-
-    Args:
-        path: The final file.
-        verify: Raises ValueError if the written file is damaged. Default: it is a checkpoint.
-
-    Yields:
-        The temporary path, in the same folder.
+    Until then an existing file keeps its content, and a failed attempt leaves nothing behind.
 
     Raises:
-        OSError: If the file cannot be written or read back.
+        OSError: If the file cannot be written, or ``verify`` raises ValueError on it.
     """
     temporary = path.with_name(f'.{path.name}{PARTIAL}')
     try:

@@ -90,10 +90,6 @@ class SafeCheckpointHook(CheckpointHook):
 
         Where checkpoints count epochs it is ``iter_<iteration>.pth``, removed after the next regular one.
 
-        Args:
-            runner: The runner.
-            iteration: Completed iterations.
-
         Returns:
             Whether it was written; a failure is logged.
         """
@@ -104,9 +100,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._save_checkpoint_with_step(runner, iteration, meta)
         else:
             name = f'iter_{iteration}.pth'
-            outdated = self._extra(runner)
-            if self._save(runner, name, meta, extra_ckpt=name):
-                self._remove(runner, [other for other in outdated if other != name])
+            self._save(runner, name, meta, self._extra(runner) - {name}, extra_ckpt=name)
         return self._failure is None
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
@@ -117,23 +111,21 @@ class SafeCheckpointHook(CheckpointHook):
         outdated = self._extra(runner)
         if self.max_keep_ckpts > 0:
             kept = [number for number in self.keep_ckpt_ids if number != step] + [step]
-            outdated += [self.filename_tmpl.format(number) for number in kept[: -self.max_keep_ckpts]]
+            outdated |= {self.filename_tmpl.format(number) for number in kept[: -self.max_keep_ckpts]}
             info['keep_ckpt_ids'] = kept[-self.max_keep_ckpts :]
-        if self._save(runner, self.filename_tmpl.format(step), meta, **info):
-            if self.max_keep_ckpts > 0:
-                self.keep_ckpt_ids = deque(info['keep_ckpt_ids'], self.max_keep_ckpts)
-            self._remove(runner, outdated)
+        self._save(runner, self.filename_tmpl.format(step), meta, outdated, **info)
+        if self._failure is None and self.max_keep_ckpts > 0:
+            self.keep_ckpt_ids = deque(info['keep_ckpt_ids'], self.max_keep_ckpts)
 
     @staticmethod
-    def _extra(runner: Runner) -> list[str]:
+    def _extra(runner: Runner) -> set[str]:
         """Return the last checkpoint of :meth:`save_now`, if it is still there."""
-        name = runner.message_hub.get_info('extra_ckpt', None)
-        return [name] if name else []
+        return {runner.message_hub.get_info('extra_ckpt', None)} - {None}
 
-    def _save(self, runner: Runner, name: str, meta: dict, **info: Any) -> bool:
-        """Write a checkpoint and ``last_checkpoint``; ``info`` goes into the message hub.
+    def _save(self, runner: Runner, name: str, meta: dict, outdated: set[str], **info: Any) -> None:
+        """Write a checkpoint and ``last_checkpoint``, then remove outdated ones.
 
-        ``before_joint_checkpoint`` of the hooks is called first, in all processes.
+        Hooks get ``before_joint_checkpoint`` first, in all processes; ``info`` goes into the message hub.
         """
         runner.call_hook('before_joint_checkpoint')
         hub = runner.message_hub
@@ -164,7 +156,8 @@ class SafeCheckpointHook(CheckpointHook):
         if self._failure is None:
             self.last_ckpt = path
             self._saved_at = meta['iter']
-            return True
+            self._remove(runner, outdated)
+            return
         _restore(hub.runtime_info, before)
         self._failed_at = meta['iter']
         runner.logger.error(
@@ -172,12 +165,9 @@ class SafeCheckpointHook(CheckpointHook):
             f'{_last_good(runner)}, and it is tried again after {self.retry_interval} iterations. Make '
             'room, or make the folder writable'
         )
-        return False
 
-    def _remove(self, runner: Runner, names: list[str]) -> None:
-        if not is_main_process():
-            return
-        for name in names:
+    def _remove(self, runner: Runner, names: set[str]) -> None:
+        for name in sorted(names) if is_main_process() else ():
             path = self.file_backend.join_path(self.out_dir, name)
             try:
                 if self.file_backend.isfile(path):
@@ -213,7 +203,7 @@ class SafeCheckpointHook(CheckpointHook):
                 self.best_ckpt_path_dict = {key: info.get(f'best_ckpt_{key}') for key in self.key_indicators}
             runner.logger.error(f'The best checkpoint so far could not be written ({failure[0]})')
             return
-        self._remove(runner, [Path(path).name for path in _best(before) - _best(info)])
+        self._remove(runner, {Path(path).name for path in _best(before) - _best(info)})
         for step, meta in postponed:  # the last checkpoint, which now records the best one
             self._save_checkpoint_with_step(runner, step, meta)
 

@@ -37,14 +37,14 @@ UNKNOWN = Arguments({}, others=True)
 
 
 def registered(kind: Any, scope: str | None = None) -> Callable | None:
-    """Find the class or function that a config's ``type`` names.
+    """Find the class or function that MMEngine would build for a config's ``type``.
 
     Args:
         kind: ``'Name'``, ``'scope.Name'``, an import path such as ``'torch.nn.GELU'``, or the object itself.
         scope: Default scope, such as ``'mmpretrain'``.
 
     Returns:
-        What MMEngine would build; None if there is none, or two registries disagree.
+        None if there is none, or two registries disagree.
     """
     if not isinstance(kind, str):
         return kind if callable(kind) else None
@@ -178,10 +178,7 @@ def _named(node: ast.expr, known: dict[str, Any]) -> Any:
 def keys_in_source(classes: tuple[type, ...], name: str, attributes: bool = True) -> frozenset[str]:
     """Return the keys that the modules of some classes, and of their bases, take out of a dict.
 
-    Args:
-        classes: The classes.
-        name: What the dict is called there, a regular expression.
-        attributes: Whether ``name.key`` counts as well. Default True.
+    The regular expression ``name`` says what the dict is called there; ``name.key`` counts if ``attributes``.
     """
     quoted = r"\s*['\"](\w+)['\"]"
     patterns = [rf'\b{name}(?:\.get\(|\.pop\(|\[){quoted}', rf'{quoted} (?:not )?in (?:self\.)?{name}\b']

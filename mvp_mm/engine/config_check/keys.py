@@ -9,8 +9,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -29,44 +28,25 @@ from .walk import LOADERS, entries
 READ_PACKAGES = ('mmengine', 'mmpretrain', 'mmseg', 'mvp_mm', 'torch', 'abc', 'builtins')
 # Top-level keys of what is built by its `type`, with the type that the runner takes where there is none.
 BUILT = {
-    'model': None,
-    'data_preprocessor': None,
+    **dict.fromkeys(('model', 'data_preprocessor', 'val_evaluator', 'test_evaluator', 'evaluators')),
+    **dict.fromkeys(('param_scheduler', 'default_hooks', 'custom_hooks')),
+    **dict.fromkeys(('test_pipeline', 'tta_pipeline', 'tta_model')),  # mmseg's and mmpretrain's inference
     'train_cfg': 'EpochBasedTrainLoop',
     'val_cfg': 'ValLoop',
     'test_cfg': 'TestLoop',
-    'val_evaluator': None,
-    'test_evaluator': None,
-    'evaluators': None,
     'optim_wrapper': 'OptimWrapper',
-    'param_scheduler': None,
-    'default_hooks': None,
-    'custom_hooks': None,
     'log_processor': 'LogProcessor',
     'visualizer': 'Visualizer',
     'model_wrapper_cfg': 'MMDistributedDataParallel',
     'strategy': 'SingleDeviceStrategy',
-    'test_pipeline': None,  # mmseg's and mmpretrain's inference
-    'tta_pipeline': None,
-    'tta_model': None,
 }
 WITHOUT_TYPE = (*LOADERS, 'auto_scale_lr', 'env_cfg', 'randomness', 'compile')
-VALUES = (
-    'activation_checkpointing',
-    'bf16_gradients',
-    'default_scope',
-    'efficient_conv_bn_eval',
-    'experiment_name',
-    'find_unused_parameters',
-    'init_weights_for_test_or_val',
-    'launcher',
-    'load_from',
-    'log_level',
-    'resume',
-    'runner_type',
-    'sync_bn',
-    'work_dir',
-)
-TOP_LEVEL = dict.fromkeys((*BUILT, *WITHOUT_TYPE, *VALUES))
+VALUES = """
+    activation_checkpointing bf16_gradients default_scope efficient_conv_bn_eval experiment_name
+    find_unused_parameters init_weights_for_test_or_val launcher load_from log_level resume runner_type
+    sync_bn work_dir
+"""
+TOP_LEVEL = dict.fromkeys((*BUILT, *WITHOUT_TYPE, *VALUES.split()))
 # Arguments that the builder gives, not the config.
 GIVEN = {'runner', 'dataloader', 'evaluator', 'optimizer', 'params', 'module', 'dataset', 'data_batch'}
 # Keys beside the arguments that the builder of what stands at a key takes.
@@ -89,15 +69,8 @@ REPLACED = {
 LOADER_KEYS = ('dataset', 'disable_subprocess_warning', 'num_batch_per_epoch')
 
 
-@dataclass(frozen=True)
-class UnreadKey:
-    """A key that nothing reads.
-
-    Args:
-        path: Dotted path.
-        reader: What receives it, such as the class of the dict.
-        takes: The keys that the reader takes.
-    """
+class UnreadKey(NamedTuple):
+    """The dotted path of a key that nothing reads, the class that receives it, and the keys it takes."""
 
     path: str
     reader: str
@@ -116,20 +89,13 @@ class UnreadKey:
 def unread_keys(cfg: Config) -> tuple[list[UnreadKey], list[str]]:
     """Find keys below the top level that certainly nothing reads.
 
-    Args:
-        cfg: The whole config, with all options merged and its custom imports made.
-
     Returns:
         The keys in the config's order, and the paths of what is None but needs a value. A dict whose reader
         is unknown may hold any keys.
     """
     walk = _Walk(cfg.get('default_scope'))
     for key, value in cfg.items():
-        if key in VALUES and isinstance(value, Mapping):
-            walk.found += [UnreadKey(path, key, ()) for path, _ in entries(key, value)]
-        elif key in WITHOUT_TYPE:
-            walk.parameter(key, key, value)
-        elif key in BUILT:
+        if key in BUILT:
             default, is_dict = BUILT[key], isinstance(value, Mapping)
             if key == 'train_cfg' and is_dict and not value.get('by_epoch', True):
                 default = 'IterBasedTrainLoop'
@@ -141,6 +107,8 @@ def unread_keys(cfg: Config) -> tuple[list[UnreadKey], list[str]]:
                     if isinstance(hook, Mapping) and 'type' not in hook:
                         walk.report(f'{key}.{name}', key, typed)
             walk.typed(key, value, default, TAKEN_BY_BUILDER.get(key, ()))
+        elif key in TOP_LEVEL:
+            walk.parameter(key, key, value)
     return walk.found, walk.nones
 
 
@@ -234,6 +202,8 @@ class _Walk:
                 parts = {name: part for name, part in beside.items() if name != 'data_preprocessor'}
                 # segmentors hand it to their heads, which may call it cfg
                 return name, keys_in_source(tuple(self.classes_in(parts)), f'(?:{key}|cfg)')
+            case _ if key in VALUES.split() and owner is None:
+                return key, ()
             case _ if key.endswith('dataloader'):
                 return f'the loader {key}', {*arguments_of(DataLoader).names, *LOADER_KEYS}
         return None

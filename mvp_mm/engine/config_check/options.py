@@ -20,18 +20,18 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
     """
     for option in sorted(options, key=lambda option: not option.endswith('_delete_')):  # deletions first
         found = _find(cfg, option)
-        _open_nones(cfg, option)
         if found is not ABSENT and not option.endswith('_delete_'):
             _require_kind(option, options[option], found)
         cfg.merge_from_dict({option: options[option]})
 
 
 def _find(cfg: Config, option: str) -> Any:
-    """Return what an option replaces, or :data:`ABSENT`."""
+    """Return what an option replaces, or :data:`ABSENT`; a None on its path becomes a dict."""
     found: Any = cfg
     parts = option.split('.')
     for number, part in enumerate(parts):
         place = '.'.join(parts[:number])
+        key: Any = part
         if isinstance(found, tuple):
             raise ValueError(f'--cfg-options {option}: {place} is set as a whole, such as {place}="{found}"')
         if isinstance(found, list):
@@ -41,52 +41,40 @@ def _find(cfg: Config, option: str) -> Any:
                     f'--cfg-options {option}: {place} is a list of {len(found)}, and {part} is none of its '
                     f'places: {allowed}'
                 )
-            found = found[int(part)]
-        elif isinstance(found, Mapping | Config):
-            found = found.get(part, ABSENT)
-        elif found is None or found is ABSENT:
-            return ABSENT
-        else:
+            key = int(part)
+        elif not isinstance(found, Mapping | Config):
             raise ValueError(
                 f'--cfg-options {option}: {place} is {found!r}, which holds no keys: set {place} itself'
             )
-    return found
-
-
-def _open_nones(cfg: Config, option: str) -> None:
-    """Put a dict where an option's path goes through None."""
-    found: Any = cfg
-    for part in option.split('.')[:-1]:
-        key = int(part) if isinstance(found, list) else part
-        if isinstance(found, Mapping | Config) and key not in found:
-            return
-        if found[key] is None:
+        elif part not in found:
+            return ABSENT
+        if found[key] is None and number < len(parts) - 1:
             found[key] = dict(type='Pretrained') if part == 'init_cfg' else {}
         found = found[key]
+    return found
 
 
 def _require_kind(option: str, value: Any, found: Any) -> None:
     """Refuse a value of another kind than what it replaces, which would fail late and obscurely."""
-    expected = None
     is_word, is_dict, is_bool = (isinstance(value, kind) for kind in (str, Mapping, bool))
     is_list, is_number = isinstance(value, list | tuple), isinstance(value, int | float) and not is_bool
-    # neither a dict nor a list of dicts
-    is_plain = is_word or is_bool or is_number
+    is_plain = is_word or is_bool or is_number  # or a list of such
     is_plain |= is_list and any(not isinstance(entry, Mapping | list) for entry in value)
+    refused, expected = False, ''
     if isinstance(found, bool):
-        expected = 'True or False' if is_word or is_list or is_dict else None
+        refused, expected = is_word or is_list or is_dict, 'True or False'
     elif isinstance(found, int | float):
-        expected = f'a number, such as {found}' if is_word or is_bool or is_dict else None
+        refused, expected = is_word or is_bool or is_dict, f'a number, such as {found}'
     elif isinstance(found, str):
-        if is_number or (is_dict and not option.endswith('arch')):
-            expected = f'text, such as {found!r}' + f' (a file of this name: ./{value})' * is_number
-    elif isinstance(found, list | tuple) and found:
-        if any(isinstance(entry, Mapping) for entry in found) and is_plain:
-            expected = f'a list of dicts, as in the config; set one entry with {option}.0.KEY=VALUE'
-        elif all(isinstance(entry, int | float) for entry in found) and (is_word or is_bool or is_dict):
-            expected = f'numbers, such as "{found}"'
-    elif isinstance(found, Mapping) and is_plain:
-        named = option == 'compile' or (is_word and option.endswith('.arch'))
-        expected = None if named else f'a dict, as in the config; set one key with {option}.KEY=VALUE'
-    if expected is not None:
+        refused = is_number or (is_dict and not option.endswith('arch'))
+        expected = f'text, such as {found!r}' + f' (a file of this name: ./{value})' * is_number
+    elif isinstance(found, Mapping):
+        refused = is_plain and option != 'compile' and not (is_word and option.endswith('.arch'))
+        expected = f'a dict, as in the config; set one key with {option}.KEY=VALUE'
+    elif isinstance(found, list | tuple) and any(isinstance(entry, Mapping) for entry in found):
+        refused = is_plain
+        expected = f'a list of dicts, as in the config; set one entry with {option}.0.KEY=VALUE'
+    elif isinstance(found, list | tuple) and found and all(isinstance(entry, int | float) for entry in found):
+        refused, expected = is_word or is_bool or is_dict, f'numbers, such as "{found}"'
+    if refused:
         raise ValueError(f'--cfg-options {option}={value}: expected {expected}')

@@ -13,16 +13,8 @@ from mmengine.optim import AmpOptimWrapper
 from .arguments import arguments_of, registered
 from .walk import LOADERS, at, datasets, dicts, values
 
-# Packages that MMEngine's visualisation backends need.
-BACKEND_PACKAGES = {
-    'AimVisBackend': 'aim',
-    'ClearMLVisBackend': 'clearml',
-    'DVCLiveVisBackend': 'dvclive',
-    'MLflowVisBackend': 'mlflow',
-    'NeptuneVisBackend': 'neptune',
-    'TensorboardVisBackend': 'tensorboard',
-    'WandbVisBackend': 'wandb',
-}
+# MMEngine's visualisation backends, <name>VisBackend, that need a package of this name in lower case.
+BACKENDS = ('Aim', 'ClearML', 'DVCLive', 'MLflow', 'Neptune', 'Tensorboard', 'Wandb')
 LOG_LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 
 
@@ -36,21 +28,13 @@ def _whole(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be.
-
-    Args:
-        expected: In words.
-        sound: The test.
-        many: Whether a non-empty list or tuple of such values is allowed.
-        none: Whether None is allowed.
-        only_many: Whether a single value is refused.
-    """
+    """What a value must be, in words and as a test; whether a list of such, or None, is allowed too."""
 
     expected: str
     sound: Callable[[Any], bool]
     many: bool = False
     none: bool = False
-    only_many: bool = False
+    only_many: bool = False  # a single value is refused
 
     def allows(self, value: Any) -> bool:
         """Whether a value is sound."""
@@ -151,8 +135,9 @@ def require_sound_values(cfg: Config) -> None:
         if not (_number(end) and end > begin):
             raise ValueError(f'{path}.end={end}: expected a number above its begin={begin}')
     for path, key, value in values('visualizer', cfg.get('visualizer')):
-        package = BACKEND_PACKAGES.get(str(value).rpartition('.')[-1]) if key == 'type' else None
-        if package and importlib.util.find_spec(package) is None:
+        backend = str(value).rpartition('.')[-1].removesuffix('VisBackend')
+        package = backend.lower()
+        if key == 'type' and backend in BACKENDS and importlib.util.find_spec(package) is None:
             raise ValueError(
                 f'{path}={value} needs the package {package}, which is not installed: pip install {package}, '
                 'or leave this backend out of visualizer.vis_backends'

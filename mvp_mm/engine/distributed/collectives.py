@@ -21,10 +21,7 @@ def control_group(timeout: float | None = None) -> ProcessGroup:
     """Return the gloo group of all processes; the first call must be made by all of them.
 
     NCCL exchanges GPU tensors only, and reading one waits for all queued kernels. So beside NCCL this is a
-    second group; where the default group is gloo's, it is that one.
-
-    Args:
-        timeout: Limit of an exchange in seconds, where the group is made. Default: torch's.
+    second group, with a ``timeout`` in seconds; where the default group is gloo's, it is that one.
     """
     global _groups
     default = distributed.group.WORLD

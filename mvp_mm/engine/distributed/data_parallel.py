@@ -1,17 +1,19 @@
-"""Data-parallel training: DDP on GPUs and CPUs, gradients in bf16."""
+"""Data-parallel training: DDP on GPUs and CPUs, gradients in bf16, what FSDP shards."""
 
 import torch
+from mmengine.registry import FUNCTIONS
+from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
+
+from ...models.backbones.mvp_block import MVPBlock
 
 
 def ddp_config(find_unused_parameters: bool = False) -> dict:
     """Return the config of MMEngine's DDP wrapper, for a CPU too.
 
-    The GPU is the current one, which every launcher sets; mpirun sets no LOCAL_RANK.
-
-    Args:
-        find_unused_parameters: Default False: every parameter of this package's models gets a gradient.
+    The GPU is the current one, which every launcher sets; mpirun sets no LOCAL_RANK. Every parameter of this
+    package's models gets a gradient, so there are no unused ones to find.
     """
     return dict(
         type='MMDistributedDataParallel',
@@ -32,3 +34,9 @@ def compress_gradients(model: DistributedDataParallel) -> None:
     if backend != 'nccl':
         raise ValueError(f'bf16_gradients=True needs GPUs and NCCL, but the backend of this run is {backend}')
     model.register_comm_hook(None, bf16_compress_hook)
+
+
+@FUNCTIONS.register_module()
+def each_block(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
+    """FSDP ``auto_wrap_policy`` that shards each transformer block on its own (arguments are torch's)."""
+    return recurse or isinstance(module, MVPBlock)
