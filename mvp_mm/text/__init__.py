@@ -1,1 +1,5 @@
-"""From text to tokens."""
+"""From captions to token ids."""
+
+from .tokenize import tokenize
+
+__all__ = ['tokenize']

@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class WordTokenizer:
-    """Turns sentences of known words into what an open_clip text tower takes.
+    """Turns sentences of known words into token ids for an open_clip text tower.
 
-    Tokens: 0 is padding, 1 the start, the words follow in the order given, and the end of text has the
-    highest number, where open_clip's ``argmax`` pooling finds it.
+    Id 0 is padding, 1 the start; the words follow in the given order. The end of text has the highest id, where
+    open_clip's ``argmax`` pooling finds it.
 
     Args:
         words: The vocabulary.
-        context_length: Tokens a sentence, start and end included.
+        context_length: Tokens per sentence, start and end included.
 
     Raises:
         ValueError: If a word occurs twice.
@@ -25,15 +25,11 @@ class WordTokenizer:
             raise ValueError('a word of the vocabulary occurs twice')
         self.ids = {word: number for number, word in enumerate(words, start=2)}
         self.start, self.end = 1, 2 + len(words)
+        self.vocab_size = self.end + 1
         self.context_length = context_length
 
-    @property
-    def vocab_size(self) -> int:
-        """Words, padding, start and end."""
-        return self.end + 1
-
     def __call__(self, texts: str | Sequence[str]) -> Tensor:
-        """Tokens of one or several sentences, int64 ``(N, context_length)``.
+        """Return token ids, int64 ``(N, context_length)``.
 
         Raises:
             ValueError: If a word is unknown or a sentence too long.
@@ -41,15 +37,13 @@ class WordTokenizer:
         texts = [texts] if isinstance(texts, str) else list(texts)
         tokens = torch.zeros(len(texts), self.context_length, dtype=torch.long)
         for row, text in zip(tokens, texts, strict=True):
-            row_ids = [self.start, *map(self._id, text.split()), self.end]
-            if len(row_ids) > self.context_length:
+            unknown = next((word for word in text.split() if word not in self.ids), None)
+            if unknown is not None:
+                raise ValueError(f'{unknown!r} is not in the vocabulary: {" ".join(self.ids)}')
+            ids = [self.start, *(self.ids[word] for word in text.split()), self.end]
+            if len(ids) > self.context_length:
                 raise ValueError(
-                    f'{text!r} takes {len(row_ids)} tokens but the context has {self.context_length}'
+                    f'{text!r} takes {len(ids)} tokens but the context has {self.context_length}'
                 )
-            row[: len(row_ids)] = torch.tensor(row_ids)
+            row[: len(ids)] = torch.tensor(ids)
         return tokens
-
-    def _id(self, word: str) -> int:
-        if word not in self.ids:
-            raise ValueError(f'{word!r} is not in the vocabulary: {" ".join(self.ids)}')
-        return self.ids[word]

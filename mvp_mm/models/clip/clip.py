@@ -13,7 +13,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...text.word_tokenizer import WordTokenizer
+from ...text.tokenize import find_tokenizer
 from .text_encoder import TextEncoder
 
 MAX_LOGIT_SCALE = 100.0  # CLIP §2.5: the temperature is clipped so that no logit is scaled by more
@@ -29,7 +29,7 @@ class CLIP(BaseModel):
 
     Args:
         model_name: Path of an open_clip model config (``.json``). ``text_cfg.tokenizer_kwargs.words``
-            is the vocabulary of its :class:`WordTokenizer`.
+            is the vocabulary of its captions, by default CLIP's.
         prompts: For each attribute, one list of prompts per class, whose mean embedding is the class's.
             Default None: nothing to predict.
         data_preprocessor: Config. Default mmpretrain's ``SelfSupDataPreprocessor`` with open_clip's
@@ -62,13 +62,7 @@ class CLIP(BaseModel):
             raise FileNotFoundError(f'there is no open_clip model config {model_name}')
         config = json.loads(path.read_text())
         text = config['text_cfg']
-        words = (text.get('tokenizer_kwargs') or {}).get('words', ())
-        self.tokenizer = WordTokenizer(words, text['context_length'])
-        if text['vocab_size'] != self.tokenizer.vocab_size:
-            raise ValueError(
-                f'{model_name}: text_cfg.vocab_size is {text["vocab_size"]}, but the {len(words)} words of '
-                f'tokenizer_kwargs.words with padding, start and end are {self.tokenizer.vocab_size}'
-            )
+        self.tokenizer = find_tokenizer(str(path))
         self.quick_gelu = bool(config.get('quick_gelu', False))
         self.clip = open_clip.CLIP(
             config['embed_dim'], config['vision_cfg'], text, quick_gelu=self.quick_gelu

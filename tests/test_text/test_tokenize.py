@@ -1,0 +1,31 @@
+import json
+
+import open_clip
+import pytest
+import torch
+
+from mvp_mm.text import tokenize
+
+
+def model_config(tmp_path, **text):
+    path = tmp_path / 'model.json'
+    path.write_text(json.dumps(dict(text_cfg=dict(context_length=8, **text))))
+    return str(path)
+
+
+def test_words_of_a_model_config(tmp_path):
+    path = model_config(tmp_path, vocab_size=5, tokenizer_kwargs=dict(words=['a', 'square']))
+    assert tokenize('a square', path).tolist() == [[1, 2, 3, 4, 0, 0, 0, 0]]
+
+
+def test_clips_own(tmp_path):
+    captions = ['a photo of a cat', 'two dogs']
+    theirs = open_clip.get_tokenizer('ViT-B-32')(captions)
+    assert torch.equal(tokenize(captions, 'ViT-B-32'), theirs)
+    assert torch.equal(tokenize(captions, model_config(tmp_path, vocab_size=49408)), theirs[:, :8])
+
+
+def test_another_vocabulary(tmp_path):
+    path = model_config(tmp_path, vocab_size=7, tokenizer_kwargs=dict(words=['a', 'square']))
+    with pytest.raises(ValueError, match='vocab_size is 7, but the 2 words of .* are 5'):
+        tokenize('a', path)
