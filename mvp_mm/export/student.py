@@ -37,7 +37,7 @@ class ExportedStudent(nn.Module):
         config: Of an encoder (:class:`~mvp_mm.models.student.Student`): its registered ``type``, by default
             ``'MVPViT'``, and its arguments.
         head: Classifier of the pooled features, or None.
-        mean: Of the training images, RGB, 0-1.
+        mean: Of the training images, RGB, 0-1. Default ImageNet's.
         std: As ``mean``.
         classes: Names of the head's classes. Default None: not known.
     """
@@ -46,8 +46,8 @@ class ExportedStudent(nn.Module):
         self,
         config: dict[str, Any],
         head: nn.Linear | None = None,
-        mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
-        std: Sequence[float] = IMAGENET_DEFAULT_STD,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
         classes: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
@@ -59,7 +59,8 @@ class ExportedStudent(nn.Module):
         self.encoder: Any = student_of(build(**arguments))
         self.can_resize = 'img_size' in inspect.signature(build).parameters
         self.head = head
-        self.mean, self.std, self.classes = tuple(mean), tuple(std), classes
+        self.mean, self.std = tuple(mean) or IMAGENET_DEFAULT_MEAN, tuple(std) or IMAGENET_DEFAULT_STD
+        self.classes = classes
         self.eval().requires_grad_(False)
 
     @cached_property
@@ -222,12 +223,10 @@ def load_student(
         with quiet_stack_noise():  # a config may import mmseg
             cfg = Config.fromfile(config)
         preprocessor = cfg.model.get('data_preprocessor') or {}
-        given = {key: preprocessor[key] for key in ('mean', 'std') if key in preprocessor}
+        mean, std = [[value / 255 for value in preprocessor.get(key) or ()] for key in ('mean', 'std')]
         backbone = {key: value for key, value in cfg.model.backbone.to_dict().items() if key != 'init_cfg'}
         try:
-            student = ExportedStudent(
-                backbone, **{key: [value / 255 for value in values] for key, values in given.items()}
-            )
+            student = ExportedStudent(backbone, None, mean, std)
         except ValueError as error:
             raise ValueError(f'the backbone of {cfg.filename} is not exported: {error}') from error
     inside = {name.removeprefix(dotted(prefix)): value for name, value in weights.items()}

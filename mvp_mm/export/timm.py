@@ -5,7 +5,7 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..weights.names.beit import BEIT
 from ..weights.names.timm import VIT
@@ -118,7 +118,7 @@ def name_and_arguments(student: ExportedStudent) -> tuple[str, dict[str, Any]]:
     return NAMES[plain, large], {key: value for key, value in arguments.items() if value != known[key]}
 
 
-def outputs_of_timm(model: nn.Module, student: ExportedStudent) -> Outputs:
+def outputs_of_timm(model: Any, student: ExportedStudent) -> Outputs:
     """Return a function for the outputs of timm's model under the student's names."""
 
     def outputs(images: Tensor) -> dict[str, Tensor]:

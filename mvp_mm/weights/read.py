@@ -135,10 +135,8 @@ def recorded_grid(weights: Mapping[str, Tensor], prefix: str = '') -> Grid | Non
     return as_grid((metadata.get(prefix.removesuffix('.')) or {}).get('grid'))
 
 
-def record_grid(weights: Mapping[str, Tensor], grid: Grid, prefix: str = '') -> None:
-    """Record a grid for :func:`recorded_grid` unless there is one; ``weights`` takes attributes."""
-    if not hasattr(weights, '_metadata'):
-        weights._metadata = {}  # type: ignore[attr-defined]
+def record_grid(weights: collections.OrderedDict, grid: Grid, prefix: str = '') -> None:
+    """Record a grid for :func:`recorded_grid` unless there is one; ``weights`` come from :func:`renamed`."""
     weights._metadata.setdefault(prefix.removesuffix('.'), {}).setdefault('grid', grid)
 
 
