@@ -9,8 +9,8 @@ from torch import Tensor
 class WordTokenizer:
     """Turns sentences of known words into token ids for an open_clip text tower.
 
-    Id 0 is padding, 1 the start; the words follow in the given order. The end of text has the highest id, where
-    open_clip's ``argmax`` pooling finds it.
+    Id 0 is padding, 1 the start; the words follow in the given order. The end of text has the highest id,
+    where open_clip's ``argmax`` pooling finds it.
 
     Args:
         words: The vocabulary.
