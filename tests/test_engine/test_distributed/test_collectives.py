@@ -1,10 +1,16 @@
-import re
-import sys
-from pathlib import Path
+import time
 
-from torchrun_jobs import free_port, run
+from torch import distributed
+from torchrun_jobs import forked
 
-from mvp_mm.engine.distributed.collectives import DelayedAllReduce, all_gather, all_reduce
+from mvp_mm.engine.distributed import collectives
+from mvp_mm.engine.distributed.collectives import (
+    DelayedAllReduce,
+    all_gather,
+    all_reduce,
+    control_group,
+    forget_control_group,
+)
 
 
 def test_one_process_knows_at_once():
@@ -14,16 +20,36 @@ def test_one_process_knows_at_once():
     assert all_reduce(5, 'min') == 5 and all_gather('a') == ['a']
 
 
+def exchanges():
+    distributed.init_process_group('gloo')
+    rank = distributed.get_rank()
+    found = {'gloo is the default group': control_group() is distributed.group.WORLD}
+    forget_control_group()
+    collectives.distributed.get_backend = lambda: 'nccl'  # as if on GPUs
+    own = control_group(timeout=60)
+    assert own is control_group()
+    found['a group of its own'] = own is not distributed.group.WORLD
+    found['now'] = all_reduce(3 + rank, 'min'), all_reduce(3 + rank, 'max'), all_gather('ab'[rank])
+    agreement = DelayedAllReduce('max')
+    found['late'] = [agreement.exchange(number) for number in ((0, 0, 0, 7, 7), (0, 5, 5, 5, 5))[rank]]
+    found['settled'] = agreement.settle(), agreement.settle()
+    if rank == 1:
+        time.sleep(2)
+    begin = time.monotonic()
+    agreement.exchange(1)
+    found['waited'] = time.monotonic() - begin > 1
+    found['after waiting'] = agreement.settle()
+    return found
+
+
 def test_two_processes_know_a_step_later_and_do_not_wait():
-    script = Path(__file__).with_name('collectives_run.py')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2']
-    status, output, _ = run([*command, f'--master-port={free_port()}', script])
-    assert status == 0, output
-
-    def told(word):
-        return [re.findall(rf'{word} rank={rank} (.*)', output) for rank in (0, 1)]
-
-    assert told('GROUPS') == [['default=True own=True']] * 2
-    assert told('NOW') == [["3 4 ['a', 'b']"]] * 2
-    assert told('LATE') == [['[0, 0, 5, 5, 7] 7 0']] * 2
-    assert told('WAITED') == [['False 1']] * 2
+    for found in forked(exchanges):
+        assert found == {
+            'gloo is the default group': True,
+            'a group of its own': True,
+            'now': (3, 4, ['a', 'b']),
+            'late': [0, 0, 5, 5, 7],
+            'settled': (7, 0),
+            'waited': False,
+            'after waiting': 1,
+        }
