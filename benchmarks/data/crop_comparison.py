@@ -15,10 +15,10 @@ from torchvision.transforms import (
     RandomResizedCrop,
 )
 
-from mvp_mm.datasets.transforms.reference_crop import beit_order_crop
-from mvp_mm.datasets.transforms.fast_crop import FastCrop, cropped
-from mvp_mm.datasets.transforms.decode_image import read_rgb
 from mvp_mm.datasets.samplers.sample_index import seeded_draws
+from mvp_mm.datasets.transforms.decode_image import decode_image
+from mvp_mm.datasets.transforms.fast_crop import FastCrop, fast_crop
+from mvp_mm.datasets.transforms.reference_crop import reference_crop
 
 # Differences of more grey levels than these are counted.
 LEVELS = (1, 2, 4, 8)
@@ -109,13 +109,13 @@ def compare_crops(
     worst = 0.0
     found: dict[str, tuple[list, list]] = {name: ([], []) for name in STATISTICS}
     for number, path in enumerate(paths):
-        pixels = read_rgb(str(path))
+        pixels = decode_image(str(path))
         for turn in range(rounds):
             with seeded_draws(seed, turn, number):
                 draw = fast.draw(*pixels.shape[:2])
                 own_of_beit = np.asarray(beit(Image.fromarray(pixels))).astype(np.float32)
-            ours = cropped(pixels, fast.size, draw).astype(int)
-            difference = ours - beit_order_crop(pixels, fast.size, draw)
+            ours = fast_crop(pixels, fast.size, draw).astype(int)
+            difference = ours - reference_crop(pixels, fast.size, draw)
             counts += np.bincount(difference.ravel() + 255, minlength=511)
             worst = max(worst, float(np.abs(difference).mean()))
             for name, statistic in STATISTICS.items():
@@ -149,11 +149,11 @@ def write_sheet(paths: Sequence[str | Path], file: str | Path, size: int = 224, 
     fast = FastCrop(size)
     columns = []
     for number, path in enumerate(paths):
-        pixels = read_rgb(str(path))
+        pixels = decode_image(str(path))
         with seeded_draws(seed, 0, number):
             draw = fast.draw(*pixels.shape[:2])
-        ours = cropped(pixels, fast.size, draw)
-        beits = beit_order_crop(pixels, fast.size, draw)
+        ours = fast_crop(pixels, fast.size, draw)
+        beits = reference_crop(pixels, fast.size, draw)
         difference = np.clip(16 * np.abs(ours.astype(int) - beits), 0, 255).astype(np.uint8)
         columns.append(np.concatenate([ours, beits, difference]))
     Image.fromarray(np.concatenate(columns, axis=1)).save(file)

@@ -16,25 +16,25 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset, Compose, default_collate
 from mmengine.hub import get_config
 from mmpretrain.registry import TRANSFORMS
+from PIL import Image
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision.transforms import ColorJitter, InterpolationMode, v2
 from torchvision.transforms import functional as tvf
 
-from mvp_mm.datasets.transforms.reference_crop import ADJUST
 from mvp_mm.datasets.samplers.epoch_sampler import EpochSampler
-from mvp_mm.datasets.transforms.fast_crop import jittered, resized
-from mvp_mm.datasets.transforms.load_rgb_image import LoadRGBImage
-from mvp_mm.datasets.transforms.pack import channels_first
-from mvp_mm.datasets.transforms.decode_image import read_rgb
 from mvp_mm.datasets.samplers.sample_index import seeded_draws
 from mvp_mm.datasets.sources.image_folder import UnlabelledImages
+from mvp_mm.datasets.transforms.decode_image import decode_image
+from mvp_mm.datasets.transforms.fast_crop import jitter, resize
+from mvp_mm.datasets.transforms.pack import channels_first
+from mvp_mm.datasets.transforms.reference_crop import ADJUST
 
 CHUNK = 10  # images of one variant before the next has its turn
 OURS = 'this package'
 MMPRETRAIN = 'mmpretrain, BEiT'
 MMPRETRAIN_ONE = "mmpretrain, BEiT, without its tokenizer's picture"
 TORCHVISION = 'torchvision v2, tensors'
-PLAIN = "this package, plain=True (BEiT's order, Pillow)"
+REFERENCE = "this package, reference=True (BEiT's order, Pillow)"
 # The config whose pipeline is the peer's.
 PEER_CONFIG = 'mmpretrain::beit/beit_beit-base-p16_8xb256-amp-coslr-300e_in1k.py'
 Variant = Callable[[int], object]  # of an image's number
@@ -99,15 +99,15 @@ def measure_pipelines(paths: Sequence[str], config: Config, rounds: int = 5) -> 
     Returns:
         By name; ours includes what seeds a sample's draws, and the peers have no such thing.
     """
-    ours, plain = config.train_pipeline, [dict(step) for step in config.train_pipeline]
-    plain[0]['plain'] = True
+    ours, reference = config.train_pipeline, [dict(step) for step in config.train_pipeline]
+    reference[0]['reference'] = True
     peer = peer_pipeline()
     variants = {
         OURS: partial(_seeded, build(ours), paths),
         MMPRETRAIN: partial(_unseeded, build(peer), paths),
         MMPRETRAIN_ONE: partial(_unseeded, build(without_second_picture(peer)), paths),
         TORCHVISION: partial(_unseeded, build([TensorCrop(), *ours[1:]]), paths),
-        PLAIN: partial(_seeded, build(plain), paths),
+        REFERENCE: partial(_seeded, build(reference), paths),
     }
     return interleaved(variants, len(paths), rounds)
 
@@ -152,7 +152,7 @@ def decoded_tensor(path: str) -> torch.Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', DeprecationWarning)  # since 0.29; to be removed
             return torchvision.io.decode_image(path, torchvision.io.ImageReadMode.RGB)
-    return tvf.pil_to_tensor(LoadRGBImage()(dict(img_path=path))['img'])
+    return torch.from_numpy(decode_image(path, fast=False)).permute(2, 0, 1).contiguous()
 
 
 def _seeded(pipeline: Compose, paths: Sequence[str], number: int) -> dict:
@@ -179,10 +179,10 @@ def measure_stages(paths: Sequence[str], config: Config, rounds: int = 5) -> dic
     load_peer, jitter_peer, _, crop_peer, mask_peer, _ = build(
         without_second_picture(peer_pipeline())
     ).transforms
-    load_plain = LoadRGBImage()
+    by_pillow = partial(decode_image, fast=False)
     jitter_plain, jitter_tensor = ColorJitter(0.4, 0.4, 0.4), v2.ColorJitter(0.4, 0.4, 0.4)
-    images = [read_rgb(path) for path in paths]
-    pictures = [load_plain(dict(img_path=path))['img'] for path in paths]
+    images = [decode_image(path) for path in paths]
+    pictures = [Image.fromarray(by_pillow(path)) for path in paths]
     tensors = [channels_first(image) for image in images]
     draws = [crop.draw(*image.shape[:2]) for image in images]
     boxes = [draw.box for draw in draws]
@@ -190,12 +190,12 @@ def measure_stages(paths: Sequence[str], config: Config, rounds: int = 5) -> dic
         np.ascontiguousarray(image[top : top + rows, left : left + cols])
         for image, (top, left, rows, cols) in zip(images, boxes, strict=True)
     ]
-    crops = [resized(region, crop.size) for region in regions]
+    crops = [resize(region, crop.size) for region in regions]
     size = list(crop.size)
 
     def jitter_ours(number: int) -> np.ndarray:
         image, (top, left, rows, cols) = images[number], boxes[number]
-        return jittered(image[top : top + rows, left : left + cols], image, draws[number].steps)
+        return jitter(image[top : top + rows, left : left + cols], image, draws[number].steps)
 
     def pillow_jitter(number: int) -> object:
         image = pictures[number]
@@ -209,8 +209,8 @@ def measure_stages(paths: Sequence[str], config: Config, rounds: int = 5) -> dic
 
     stages: dict[str, dict[str, Variant]] = {
         'file to pixels': {
-            f'{OURS}: simplejpeg': lambda number: read_rgb(paths[number]),
-            'Pillow': lambda number: load_plain(dict(img_path=paths[number])),
+            f'{OURS}: simplejpeg': lambda number: decode_image(paths[number]),
+            'Pillow': lambda number: by_pillow(paths[number]),
             'mmpretrain: OpenCV': lambda number: load_peer(dict(img_path=paths[number])),
             'torchvision.io': lambda number: decoded_tensor(paths[number]),
         },
@@ -221,7 +221,7 @@ def measure_stages(paths: Sequence[str], config: Config, rounds: int = 5) -> dic
             'torchvision v2, tensors: of the whole image': lambda number: jitter_tensor(tensors[number]),
         },
         'crop to 224, bicubic': {
-            f'{OURS}: torch on pixels as they lie': lambda number: resized(regions[number], crop.size),
+            f'{OURS}: torch on pixels as they lie': lambda number: resize(regions[number], crop.size),
             'torchvision, Pillow': lambda number: tvf.resized_crop(
                 pictures[number], *boxes[number], size, InterpolationMode.BICUBIC
             ),

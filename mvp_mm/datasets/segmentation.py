@@ -1,7 +1,6 @@
 """What the segmentation configs need of this package, registered with mmseg.
 
-They import this module (``custom_imports``), and ``import mvp_mm`` does not: mmseg is needed for segmentation
-only.
+Configs import this module (``custom_imports``); ``import mvp_mm`` does not, as only segmentation needs mmseg.
 """
 
 from mmseg.datasets.transforms import LoadAnnotations, LoadImageFromNDArray
@@ -24,7 +23,7 @@ __all__ = [
 ]
 
 # mmseg's inference takes away the step whose type is exactly `LoadAnnotations`, and puts one of the other two
-# in the place of `LoadImageFromFile`, so these names have no prefix. That step, and what is inherited from
+# in the place of `LoadImageFromFile`, so these names have no prefix. That step, and what configs inherit from
 # `mvp_mm::...`, have the scope mvp_mm, where the names would mean mmcv's classes, or none.
 for step in (LoadAnnotations, LoadImageFromNDArray, InferencerLoader):
     REGISTRIES['TRANSFORMS'].register_module(module=step, force=True)

@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from ..datasets.sources.image_files import find_images
-from ..datasets.transforms.load_rgb_image import UNREADABLE
+from ..datasets.transforms.decode_image import UNREADABLE
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:

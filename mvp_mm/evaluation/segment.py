@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from torch import nn
 
-from ..datasets.transforms.decode_image import read_rgb
+from ..datasets.transforms.decode_image import decode_image
 from ..models.from_config import build_from_config
 from ..stack import quiet_stack_noise
 
@@ -48,7 +48,7 @@ def segment_image(model: nn.Module, path: Path) -> tuple[np.ndarray, np.ndarray]
     """
     from mmseg.apis import inference_model
 
-    image = read_rgb(str(path))
+    image = decode_image(str(path))
     result = inference_model(model, np.ascontiguousarray(image[..., ::-1]))
     # of a head with one channel, mmseg gives the classes in the dtype of the logits
     return image, result.pred_sem_seg.data[0].long().cpu().numpy()

@@ -34,7 +34,7 @@ def test_pipeline_is_beits(config):
     assert crop.size == (224, 224)
     assert crop.scale == (0.08, 1.0)
     assert crop.ratio == (3 / 4, 4 / 3)
-    assert not crop.plain
+    assert not crop.reference
 
     assert type(mask) is BlockwiseMask
     assert (mask.rows, mask.cols, mask.num_masking_patches, mask.min_num_patches) == (14, 14, 75, 16)

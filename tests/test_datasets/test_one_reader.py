@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 import mvp_mm.datasets.segmentation  # noqa: F401
 from mvp_mm.datasets import FastCrop
-from mvp_mm.datasets.transforms.decode_image import read_rgb
+from mvp_mm.datasets.transforms.decode_image import decode_image
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('[!_]*/*.py'))
@@ -115,7 +115,9 @@ def is_reader(step: dict) -> bool:
 def loaded(step: object, path: str) -> np.ndarray:
     """RGB pixels that a built first step reads."""
     if isinstance(step, FastCrop):  # its crop of a whole image is what it has read
-        crop = FastCrop(1, scale=(1, 1), flip=0, brightness=0, contrast=0, saturation=0, plain=step.plain)
+        crop = FastCrop(
+            1, scale=(1, 1), flip=0, brightness=0, contrast=0, saturation=0, reference=step.reference
+        )
         pixels = []
         crop.augment = lambda image: pixels.append(image) or image
         crop(dict(img_path=path))
@@ -129,7 +131,7 @@ def loaded(step: object, path: str) -> np.ndarray:
 @pytest.fixture(scope='module')
 def require_the_pixels(awkward):
     """Check a built first step, once for each class and its arguments."""
-    expected = {path: read_rgb(path) for path in awkward.values()}
+    expected = {path: decode_image(path) for path in awkward.values()}
     checked = set()
 
     def require(step: object) -> None:

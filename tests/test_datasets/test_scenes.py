@@ -132,7 +132,7 @@ def test_captions_name_what_is_visible():
         labels = label_map(scene, render_scene(scene, 64)[1])
         assert items, 'every scene shows something'
         for item in items:
-            words = f'{item.colour} {item.shape}' if item.says_colour else item.shape
+            words = f'{item.colour} {item.shape}' if item.names_colour else item.shape
             assert words in caption
             assert (labels == item.label).sum() > 0
         assert sum(caption.split().count(shape) for shape in SHAPES) == len(items)
@@ -148,7 +148,7 @@ def test_hidden_objects_are_not_named():
     assert visible_objects(replace(scene, objects=(star, cover))) == [cover]
     assert visible_objects(replace(scene, objects=(star, beside))) == [beside, star]
     words = caption_of([beside, star])
-    assert caption_of([replace(star, shape='arrow', says_colour=False)]) == 'an arrow'
+    assert caption_of([replace(star, shape='arrow', names_colour=False)]) == 'an arrow'
     assert words == 'a red circle right of a red star'
     assert caption_of([replace(star, y=3000, colour='orange'), star]) == ('an orange star below a red star')
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mvp_mm.datasets.transforms.load_rgb_image import BACKGROUND
+from mvp_mm.datasets.transforms.decode_image import BACKGROUND
 from mvp_mm.engine import build_runner, load_config, use_test_time_augmentation
 from mvp_mm.evaluation.segment import load_segmentor, segment_image
 from mvp_mm.visualization import draw_overlay

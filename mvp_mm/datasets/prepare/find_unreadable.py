@@ -3,6 +3,7 @@
 import os
 import warnings
 from dataclasses import dataclass
+from io import BytesIO
 
 from mmcv.transforms import LoadAnnotations
 from mmcv.transforms import LoadImageFromFile as LoadByMMCV
@@ -14,12 +15,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...hardware import usable_cores
 from ..transforms.check_label_map import CheckLabelMap
+from ..transforms.decode_image import UNREADABLE, UnreadableImageError, decode_image
 from ..transforms.load_image_from_file import LoadImageFromFile
-from ..transforms.load_rgb_image import UNREADABLE, LoadRGBImage, UnreadableImageError
 
 # Pipeline steps that read files, or check what was read.
 LOADING = (LoadByMMCV, LoadImageFromFile, LoadAnnotations, CheckLabelMap)
-# What is odd about an image, and what LoadRGBImage does with it.
+# What is odd about an image, and what decode_image does with it.
 ODDITIES = {
     'animated': 'the first frame is read',
     'CMYK': 'converted to RGB',
@@ -45,16 +46,17 @@ class CheckedSample:
     oddities: tuple[str, ...] = ()
 
 
-def check_image(path: str) -> CheckedSample:
-    """Read an image file as pre-training does."""
+def check_image(path: str, content: bytes | None = None) -> CheckedSample:
+    """Read an image file, or its bytes, as pre-training does."""
+    source = path if content is None else content
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
-            LoadRGBImage()(dict(img_path=path))
-        with Image.open(path) as image:
+            decode_image(source, key=path)
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             found = _oddities(image, path)
     except UnreadableImageError as error:
-        return CheckedSample(path, _one_line(error))
+        return CheckedSample(path, _one_line(error.reason))
     except UNREADABLE as error:  # gone in between
         return CheckedSample(path, f'{type(error).__name__}: {_one_line(error)}')
     if any(issubclass(warning.category, Image.DecompressionBombWarning) for warning in caught):
@@ -116,7 +118,7 @@ class _CheckedDataset(Dataset):
 
     def __getitem__(self, index: int) -> CheckedSample:
         info = self.dataset.get_data_info(index)
-        found = check_image(info['img_path'])
+        found = check_image(info['img_path'], info.get('img_bytes'))
         if found.fault is not None:
             return found
         try:
@@ -127,5 +129,5 @@ class _CheckedDataset(Dataset):
         return found
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | str) -> str:
     return ' '.join(str(error).split()) or type(error).__name__

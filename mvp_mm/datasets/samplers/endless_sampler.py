@@ -1,4 +1,4 @@
-"""The order of samples where iterations are counted, not epochs."""
+"""The order of samples where training counts iterations, not epochs."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -14,9 +14,7 @@ from .sample_index import SampleIndex
 class EndlessSampler(InfiniteSampler):
     """MMEngine's ``InfiniteSampler``, with its arguments, whose indices carry epoch and seed.
 
-    One pass over the dataset after another, each in the order that :class:`EpochSampler` has in that epoch,
-    dealt out to the ranks. Datasets derive every random draw of a sample from the index
-    (:class:`SampleIndex`), so that neither restarts nor the number of workers change it.
+    Each pass over the dataset has the order of that epoch in :class:`EpochSampler`, dealt out to the ranks.
     """
 
     def _infinite_indices(self) -> Iterator[SampleIndex]:

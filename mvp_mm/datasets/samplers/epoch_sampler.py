@@ -17,13 +17,13 @@ class EpochSampler(Sampler):
 
     The k-th total batch of an epoch holds the same images however many processes, images a process and
     accumulation steps it is made of. Indices carry epoch and seed (:class:`SampleIndex`), from which
-    the dataset derives every random draw of a sample.
+    datasets derive every random draw of a sample.
 
     Args:
-        dataset: What to sample from.
+        dataset: Dataset to sample from.
         total_batch: Images an optimiser step; the epoch is cut to whole multiples of it (BEiT's
             ``drop_last``: 625 steps of 2048 on ImageNet-1K), unless the dataset is smaller. Default
-            None: nothing is cut but what does not divide by the number of processes.
+            None: cut only what does not divide by the number of processes.
         shuffle: Default True.
         seed: Default None: drawn, and shared by all processes.
 
@@ -32,11 +32,7 @@ class EpochSampler(Sampler):
     """
 
     def __init__(
-        self,
-        dataset: Sized,
-        total_batch: int | None = None,
-        shuffle: bool = True,
-        seed: int | None = None,
+        self, dataset: Sized, total_batch: int | None = None, shuffle: bool = True, seed: int | None = None
     ) -> None:
         self.rank, self.world_size = get_dist_info()
         self.shuffle = shuffle
@@ -60,24 +56,14 @@ class EpochSampler(Sampler):
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the epoch, from 0; MMEngine's ``DistSamplerSeedHook`` calls it."""
+        """Set the epoch, from 0; MMEngine's ``DistSamplerSeedHook`` calls it."""
         self.epoch = epoch
 
 
 def epoch_order(size: int, shuffle: bool, seed: int, epoch: int) -> list[int]:
-    """The indices of all samples in the order of an epoch.
-
-    Args:
-        size: Number of samples.
-        shuffle: Whether to shuffle them, by (seed, epoch).
-        seed: The run's seed.
-        epoch: Epoch, from 0.
-
-    Returns:
-        Each index below ``size``, once.
-    """
+    """Return each index below ``size`` once, in the order of an epoch: shuffled by (seed, epoch) if asked."""
     if not shuffle:
         return list(range(size))
     entropy = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]
-    generator = torch.Generator().manual_seed(int(entropy >> 1))
+    generator = torch.Generator().manual_seed(int(entropy >> np.uint64(1)))
     return torch.randperm(size, generator=generator).tolist()

@@ -2,11 +2,12 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.random import MT19937
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
 # Lent to NumPy for the length of a block; one is enough unless blocks are nested.
 _spare_generators: list[MT19937] = []
@@ -15,14 +16,16 @@ _spare_generators: list[MT19937] = []
 class SampleIndex(int):
     """A dataset index that carries the epoch and the seed to the worker that reads the sample.
 
-    An ``int`` in every other respect, so datasets and loaders take it as one. Workers that outlive an
-    epoch learn the epoch from it, and nothing about a sample depends on which worker reads it.
+    Workers that outlive an epoch learn the epoch from it, so no sample depends on which worker reads it.
 
     Args:
         index: Position in the dataset.
         epoch: Epoch, from 0.
         seed: The run's seed.
     """
+
+    epoch: int
+    seed: int
 
     def __new__(cls, index: int, epoch: int, seed: int) -> 'SampleIndex':
         self = super().__new__(cls, index)
@@ -34,42 +37,48 @@ class SampleIndex(int):
         return SampleIndex, (int(self), self.epoch, self.seed)
 
 
-@contextmanager
-def seeded_draws(*entropy: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's CPU generators for a block, then put them back as they were.
-
-    Transforms of any library draw from one of these three, so all of them become functions of
-    ``entropy``; and the training process, which may read samples itself, keeps its own random state
-    (but for the second normal value that ``np.random.randn`` may have in store).
+def sample_entropy(index: int, fixed: bool = False) -> tuple[int, ...]:
+    """Return what seeds the draws of a sample, for :func:`seeded_draws`.
 
     Args:
-        entropy: Non-negative integers.
+        index: Index that the dataset was asked for.
+        fixed: Use the same draws in every epoch, and for a plain integer too. Default False.
+
+    Returns:
+        ``(seed, epoch, index)``, or ``()`` for a plain integer: draw from the process's random state.
     """
+    if isinstance(index, SampleIndex):
+        return index.seed, 0 if fixed else index.epoch, int(index)
+    return (0, 0, int(index)) if fixed else ()
+
+
+@contextmanager
+def seeded_draws(*entropy: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's CPU generators for a block, then restore them.
+
+    Transforms of any library draw from one of these three, so all become functions of ``entropy``; a
+    training process that reads samples itself keeps its own random state (but for the second normal
+    value that ``np.random.randn`` may hold in store).
+
+    Args:
+        entropy: Non-negative integers. None at all: nothing is seeded.
+    """
+    if not entropy:
+        yield
+        return
     python_state, torch_state = random.getstate(), torch.get_rng_state()
-    # Another generator in NumPy's place: reading and writing back its state takes 30 times as long.
-    numpy_generator = np.random.get_bit_generator()
+    # Swap NumPy's generator: reading and writing back its state takes 30 times as long.
+    numpy_generator = get_bit_generator()
     generator = _spare_generators.pop() if _spare_generators else MT19937(0)
     seeds = np.random.SeedSequence(entropy).generate_state(3)
-    np.random.set_bit_generator(generator)
+    set_bit_generator(generator)
     try:
         random.seed(int(seeds[0]))
         np.random.seed(seeds[1])
         torch.default_generator.manual_seed(int(seeds[2]))
         yield
     finally:
-        np.random.set_bit_generator(numpy_generator)
+        set_bit_generator(numpy_generator)
         _spare_generators.append(generator)
         random.setstate(python_state)
         torch.set_rng_state(torch_state)
-
-
-def sample_draws(index: int, fixed: bool = False) -> AbstractContextManager[None]:
-    """The draws of one sample: seeded by its :class:`SampleIndex`, or the process's own for a plain integer.
-
-    Args:
-        index: Index that the dataset was asked for.
-        fixed: The same draws in every epoch, for a plain integer too. Default False.
-    """
-    if isinstance(index, SampleIndex):
-        return seeded_draws(index.seed, 0 if fixed else index.epoch, int(index))
-    return seeded_draws(0, 0, int(index)) if fixed else nullcontext()

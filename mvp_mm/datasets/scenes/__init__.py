@@ -2,8 +2,7 @@
 
 from .caption import caption_of, visible_objects
 from .collection import SceneCollection, SceneDescription
-from .compose import SPLITS, Scene, SceneObject, compose_scene
-from .difficulty import DIFFICULTIES, Difficulty, named_difficulty
+from .compose import DIFFICULTIES, SPLITS, Difficulty, Scene, SceneObject, compose_scene
 from .render import label_map, render_scene
 from .vocabulary import CLASSES, COLOURS, PALETTE, SHAPES
 
@@ -22,7 +21,6 @@ __all__ = [
     'caption_of',
     'compose_scene',
     'label_map',
-    'named_difficulty',
     'render_scene',
     'visible_objects',
 ]

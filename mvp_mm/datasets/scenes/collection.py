@@ -1,40 +1,30 @@
-"""A numbered collection of scenes, rendered when asked for, or once and then read from a file."""
+"""A numbered collection of scenes, rendered on the fly, or once and then read from a file."""
 
-import json
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from mmengine.logging import print_log
 
 from .caption import caption_of, visible_objects
-from .compose import Scene, compose_scene
-from .difficulty import named_difficulty
+from .compose import DIFFICULTIES, Scene, compose_scene
 from .render import label_map, render_scene
 from .vocabulary import COLOURS, SHAPES
 
 RENDERING = 1  # raised whenever the same index would look different, so that old caches are left alone
 
 
-@dataclass(frozen=True)
-class SceneDescription:
-    """What a scene shows.
-
-    Args:
-        caption: In words.
-        shape: Index in ``SHAPES`` of the object with most visible pixels.
-        colour: Index in ``COLOURS`` of the same object.
-    """
+class SceneDescription(NamedTuple):
+    """A scene in words, and as labels of the object with most visible pixels."""
 
     caption: str
-    shape: int
-    colour: int
+    shape: int  # index in SHAPES
+    colour: int  # index in COLOURS
 
 
-class SceneCollection(Sequence):
+class SceneCollection:
     """Scenes 0 to count - 1 of a split.
 
     Args:
@@ -61,13 +51,14 @@ class SceneCollection(Sequence):
     ) -> None:
         if count < 1:
             raise ValueError(f'count={count}: a collection has one scene or more')
+        if difficulty not in DIFFICULTIES:
+            raise ValueError(f'difficulty={difficulty!r} is none of {", ".join(DIFFICULTIES)}')
         self.split = split
         self.count = count
         self.size = size
         self.seed = seed
-        self.difficulty_name = difficulty
-        self.difficulty = named_difficulty(difficulty)
-        self.scene(0)  # raises what is wrong with the rest
+        self.difficulty = difficulty
+        self.scene(0)  # raises if the split or the seed is wrong
         self._pixels = None if cache_dir is None else self._cached(Path(cache_dir).expanduser())
 
     def __len__(self) -> int:
@@ -77,22 +68,20 @@ class SceneCollection(Sequence):
         """Image, uint8 RGB ``(size, size, 3)``, and label map, uint8 ``(size, size)``."""
         if not 0 <= index < self.count:
             raise IndexError(f'scene {index} of {self.count}')
-        if self._pixels is not None:
-            pixels = np.array(self._pixels[index])
-            return pixels[..., :3], pixels[..., 3]
-        return self._render(index)
+        if self._pixels is None:
+            return self._render(index)
+        pixels = np.array(self._pixels[index])
+        return pixels[..., :3], pixels[..., 3]
 
     def scene(self, index: int) -> Scene:
-        """What stands where."""
-        return compose_scene(self.seed, self.split, index, self.difficulty)
+        """Compose a scene: what stands where."""
+        return compose_scene(self.seed, self.split, index, DIFFICULTIES[self.difficulty])
 
     def describe(self, index: int) -> SceneDescription:
-        """What it shows, in words and as labels."""
+        """Describe a scene in words and as labels."""
         items = visible_objects(self.scene(index))
-        main = items[0]
-        return SceneDescription(
-            caption_of(items), SHAPES.index(main.shape), tuple(COLOURS).index(main.colour)
-        )
+        shape, colour = SHAPES.index(items[0].shape), tuple(COLOURS).index(items[0].colour)
+        return SceneDescription(caption_of(items), shape, colour)
 
     def _render(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         scene = self.scene(index)
@@ -100,23 +89,16 @@ class SceneCollection(Sequence):
         return image, label_map(scene, owners)
 
     def _cached(self, folder: Path) -> np.ndarray:
-        about = dict(
-            rendering=RENDERING,
-            split=self.split,
-            count=self.count,
-            size=self.size,
-            seed=self.seed,
-            difficulty=self.difficulty_name,
-        )
-        path = folder / ('_'.join(['scenes', *map(str, about.values())]) + '.npy')
+        about = (RENDERING, self.split, self.count, self.size, self.seed, self.difficulty)
+        path = folder / f'scenes_{"_".join(map(str, about))}.npy'
         if not path.is_file():
-            print_log(f'Rendering {self.count} scenes into {path} ({json.dumps(about)})', 'current')
+            print_log(f'Rendering {self.count} scenes into {path}', 'current')
             folder.mkdir(parents=True, exist_ok=True)
             self._write(path)
         return np.load(path, mmap_mode='r')
 
     def _write(self, path: Path) -> None:
-        # Under a name of its own until it is whole: a killed run leaves no half cache, and of several
+        # Under a temporary name until it is whole: a killed run leaves no half cache, and of several
         # processes each writes the same bytes.
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix='.scenes_', suffix='.npy')
         os.close(handle)

@@ -1,45 +1,58 @@
 """What stands where in a scene: every draw from (seed, split, index), before any pixel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .difficulty import Difficulty
 from .vocabulary import COLOURS, SHAPES, TEXTURES, UNNAMED_SHAPES
 
 SIDE = 4096  # coordinates are whole numbers of 1/4096 of the image's side
 TURN = 64  # steps of a full rotation
 SPLITS = ('train', 'val', 'test')
 PLACEMENT_ATTEMPTS = 8
+NUM_DRAWS = 320  # more than any scene takes
 
-_NUM_DRAWS = 320  # more than any scene takes
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """The ranges that a scene's draws come from, ends included."""
+
+    others: Range  # named objects beside the main one
+    clutter: Range  # unnamed shapes below the objects
+    occluders: Range  # small unnamed shapes above the objects
+    main_radius: Range  # circumradius of the main object, in 1/1000 of the image's side
+    other_radius: Range  # circumradius of the other named objects, same unit
+    turn: int  # largest rotation of any shape to either side, in 1/64 of a full turn; 32 is every angle
+    background_amplitude: Range  # contrast of the background's pattern, in grey levels
+    noise: int  # largest deviation of a pixel by noise, in grey levels (triangular distribution)
+    light: int  # largest relative change of brightness from the centre to an edge, in percent
+    colour_jitter: int  # largest deviation of an object's colour from its name's, in grey levels
+
+
+DIFFICULTIES = {
+    'easy': Difficulty((0, 1), (0, 1), (0, 0), (300, 400), (150, 220), 4, (0, 15), 10, 10, 15),
+    # The setting of every figure in docs and benchmarks.
+    'standard': Difficulty((0, 2), (1, 4), (0, 1), (260, 370), (140, 210), 8, (5, 30), 25, 20, 30),
+    'hard': Difficulty((2, 4), (4, 9), (1, 3), (150, 240), (100, 160), 32, (15, 60), 50, 40, 45),
+}
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One shape of a scene.
+    """One shape of a scene."""
 
-    Args:
-        shape: A name of ``SHAPES`` or ``UNNAMED_SHAPES``.
-        colour: The name of its colour; '' for clutter.
-        rgb: The colour itself, 0–255.
-        texture: A name of ``TEXTURES``.
-        x: Centre, in 1/4096 of the side.
-        y: See ``x``.
-        radius: Circumradius, same unit.
-        angle: Rotation in 1/64 of a turn.
-        says_colour: Whether a caption names its colour.
-    """
-
-    shape: str
-    colour: str
-    rgb: tuple[int, int, int]
-    texture: str
-    x: int
+    shape: str  # a name of SHAPES or UNNAMED_SHAPES
+    colour: str  # the name of its colour; '' for clutter
+    rgb: tuple[int, ...]  # the colour itself, 0-255
+    texture: str  # a name of TEXTURES
+    x: int  # centre, in 1/4096 of the side
     y: int
-    radius: int
-    angle: int
-    says_colour: bool = True
+    radius: int  # circumradius, same unit
+    angle: int  # rotation in 1/64 of a turn
+    names_colour: bool = True  # whether a caption names its colour
 
     @property
     def label(self) -> int:
@@ -49,24 +62,14 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene's description.
+    """A scene's description."""
 
-    Args:
-        objects: From the lowest to the topmost.
-        background: Colours of a coarse grid, uint8 ``(n, n, 3)``.
-        pattern: Direction (x, y in steps), period shift and amplitude of the background's stripes.
-        light: Change of brightness to the right and downwards, in 1/256 for half the side.
-        gain: Brightness of the channels, in 1/256.
-        noise: Largest noise in grey levels.
-        noise_seed: Seed of the noise.
-    """
-
-    objects: tuple[SceneObject, ...]
-    background: np.ndarray
-    pattern: tuple[int, int, int, int]
-    light: tuple[int, int]
-    gain: tuple[int, int, int]
-    noise: int
+    objects: tuple[SceneObject, ...]  # from the lowest to the topmost
+    background: np.ndarray  # colours of a coarse grid, uint8 (n, n, 3)
+    pattern: tuple[int, ...]  # direction (x, y in steps), period shift, amplitude of the background's stripes
+    light: tuple[int, int]  # change of brightness to the right and downwards, in 1/256 for half the side
+    gain: tuple[int, ...]  # brightness of the channels, in 1/256
+    noise: int  # largest noise in grey levels
     noise_seed: int
 
 
@@ -76,23 +79,22 @@ class _Draws:
     def __init__(self, *entropy: int) -> None:
         words = [word for value in entropy for word in (value & 0xFFFFFFFF, value >> 32)]
         self.state = np.random.RandomState(np.array(words, dtype=np.uint32))
-        self._values = iter(self.state.randint(0, 1 << 31, _NUM_DRAWS).tolist())
+        self._values = iter(self.state.randint(0, 1 << 31, NUM_DRAWS).tolist())
 
     def between(self, low: int, high: int) -> int:
         """Uniform in low..high, ends included."""
         return low + next(self._values) % (high - low + 1)
 
-    def of(self, values: tuple) -> object:
-        return values[next(self._values) % len(values)]
+    def of(self, names: Sequence[str]) -> str:
+        return names[next(self._values) % len(names)]
 
 
 def compose_scene(seed: int, split: str, index: int, difficulty: Difficulty) -> Scene:
-    """The scene of an index.
+    """Compose the scene of an index.
 
     Args:
         seed: Seed of the collection, 0 to 2**64 - 1.
-        split: ``'train'``, ``'val'`` or ``'test'``: streams of their own, so that no index of one is an
-            index of another.
+        split: ``'train'``, ``'val'`` or ``'test'``: separate streams, which share no scene.
         index: Number in the split, 0 to 2**64 - 1.
         difficulty: Ranges to draw from.
 
@@ -105,20 +107,17 @@ def compose_scene(seed: int, split: str, index: int, difficulty: Difficulty) -> 
         if not 0 <= value < 1 << 64:
             raise ValueError(f'{name}={value} is not within 0 and 2**64 - 1')
     draws = _Draws(seed, SPLITS.index(split), index)
-    objects = [
-        *_clutter(draws, difficulty.clutter, 60, 220, difficulty.turn),
-        *_named_objects(draws, difficulty),
-        *_clutter(draws, difficulty.occluders, 40, 80, difficulty.turn),
-    ]
     spread = difficulty.light * 256 // 100
+    # Arguments are drawn in the order in which they are written: changing it changes every scene.
     return Scene(
-        objects=tuple(objects),
+        objects=(
+            *_clutter(draws, difficulty.clutter, (60, 220), difficulty.turn),
+            *_named_objects(draws, difficulty),
+            *_clutter(draws, difficulty.occluders, (40, 80), difficulty.turn),
+        ),
         background=draws.state.randint(30, 226, (5, 5, 3)).astype(np.uint8),
-        pattern=(
-            draws.between(-3, 3),
-            draws.between(1, 3),
-            draws.between(9, 11),
-            draws.between(*difficulty.background_amplitude),
+        pattern=tuple(
+            draws.between(*ends) for ends in ((-3, 3), (1, 3), (9, 11), difficulty.background_amplitude)
         ),
         light=(draws.between(-spread, spread), draws.between(-spread, spread)),
         gain=tuple(draws.between(208, 304) for _ in range(3)),
@@ -129,6 +128,7 @@ def compose_scene(seed: int, split: str, index: int, difficulty: Difficulty) -> 
 
 def _named_objects(draws: _Draws, difficulty: Difficulty) -> list[SceneObject]:
     placed: list[SceneObject] = []
+    jitter = difficulty.colour_jitter
     for number in range(1 + draws.between(*difficulty.others)):
         main = number == 0
         radius = draws.between(*(difficulty.main_radius if main else difficulty.other_radius)) * SIDE // 1000
@@ -138,10 +138,8 @@ def _named_objects(draws: _Draws, difficulty: Difficulty) -> list[SceneObject]:
             if all(_apart(x, y, radius, other) for other in placed):
                 break
         else:
-            if not main:
-                continue  # no room
+            continue  # no room; the main object, placed first, always has it
         colour = draws.of(tuple(COLOURS))
-        jitter = difficulty.colour_jitter
         placed.append(
             SceneObject(
                 shape=draws.of(SHAPES),
@@ -152,7 +150,7 @@ def _named_objects(draws: _Draws, difficulty: Difficulty) -> list[SceneObject]:
                 y=y,
                 radius=radius,
                 angle=draws.between(-difficulty.turn, difficulty.turn) % TURN,
-                says_colour=draws.between(1, 3) > 1,
+                names_colour=draws.between(1, 3) > 1,
             )
         )
     first = draws.between(0, len(placed) - 1)  # which of them lies lowest
@@ -165,18 +163,16 @@ def _apart(x: int, y: int, radius: int, other: SceneObject) -> bool:
     return (x - other.x) ** 2 + (y - other.y) ** 2 >= reach * reach
 
 
-def _clutter(
-    draws: _Draws, count: tuple[int, int], smallest: int, largest: int, turn: int
-) -> list[SceneObject]:
+def _clutter(draws: _Draws, count: Range, radius: Range, turn: int) -> list[SceneObject]:
     return [
         SceneObject(
             shape=draws.of(UNNAMED_SHAPES),
             colour='',
-            rgb=(draws.between(20, 235), draws.between(20, 235), draws.between(20, 235)),
+            rgb=tuple(draws.between(20, 235) for _ in range(3)),
             texture=draws.of(TEXTURES),
             x=draws.between(0, SIDE),
             y=draws.between(0, SIDE),
-            radius=draws.between(smallest, largest) * SIDE // 1000,
+            radius=draws.between(*radius) * SIDE // 1000,
             angle=draws.between(-turn, turn) % TURN,
         )
         for _ in range(draws.between(*count))

@@ -4,8 +4,9 @@ All arithmetic is in whole numbers: a scene has the same bytes on every platform
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,21 +15,26 @@ from .shapes import OUTLINES, UNIT
 
 SUBPIXELS = 2  # outlines are sampled at 2 x 2 points a pixel
 HALF = 2  # of these points: from here on an object has the pixel
-_SHIFT = 14
-_COSINES = tuple(round(math.cos(2 * math.pi * step / TURN) * (1 << _SHIFT)) for step in range(TURN))
+SHIFT = 14
+COSINES = tuple(round(math.cos(2 * math.pi * step / TURN) * (1 << SHIFT)) for step in range(TURN))
+
+
+class Footprint(NamedTuple):
+    """Where an object lies on the pixel grid."""
+
+    box: tuple[slice, slice]  # pixel rows and columns of its surroundings
+    covered: np.ndarray  # how many of a pixel's four points it covers, uint8 (rows, columns)
+    u: np.ndarray  # its own coordinates (see shapes.py) at the first of the four points, int32, same shape
+    v: np.ndarray
 
 
 def render_scene(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a scene.
-
-    Args:
-        scene: Its description.
-        size: Side in pixels.
+    """Draw a scene, ``size`` pixels a side.
 
     Returns:
-        The image, uint8 ``(size, size, 3)`` RGB, and for every pixel the number of the object seen
-        there, uint8 ``(size, size)``: 0 for the background, i + 1 for ``scene.objects[i]``. An object
-        has a pixel of which it covers half or more, unless one above it has it.
+        The image, uint8 ``(size, size, 3)`` RGB, and for every pixel the number of the object seen there,
+        uint8 ``(size, size)``: 0 for the background, i + 1 for ``scene.objects[i]``. An object has a pixel of
+        which it covers half or more, unless one above it has it.
 
     Raises:
         ValueError: If ``size`` is below 8.
@@ -37,17 +43,46 @@ def render_scene(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f'size={size}: a scene needs 8 pixels a side or more')
     image = _background(scene, size)
     owners = np.zeros((size, size), dtype=np.uint8)
-    for number, item in enumerate(scene.objects, start=1):
-        place = footprint(item, size)
-        if place is not None:
-            _paint(image, item, place)
-            owners[place.rows, place.columns][place.covered >= HALF] = number
+    for number, item, place in footprints(scene, size):
+        _paint(image[place.box], item, place)
+        owners[place.box][place.covered >= HALF] = number
     return _photograph(image, scene, size), owners
 
 
 def label_map(scene: Scene, owners: np.ndarray) -> np.ndarray:
-    """The class of every pixel, uint8, from the second result of :func:`render_scene`."""
+    """Return the class of every pixel, uint8, from the second result of :func:`render_scene`."""
     return np.array([0, *(item.label for item in scene.objects)], dtype=np.uint8)[owners]
+
+
+def footprints(scene: Scene, size: int) -> Iterator[tuple[int, SceneObject, Footprint]]:
+    """Yield number (from 1), object and footprint of all objects within a grid of ``size`` pixels a side."""
+    for number, item in enumerate(scene.objects, start=1):
+        place = footprint(item, size)
+        if place is not None:
+            yield number, item, place
+
+
+def footprint(item: SceneObject, size: int) -> Footprint | None:
+    """Lay an object on a grid of ``size`` pixels a side; None if it lies outside."""
+    left, right = _span(item.x, item.radius, size)
+    top, bottom = _span(item.y, item.radius, size)
+    if left >= right or top >= bottom:
+        return None
+    cosine = COSINES[item.angle] * UNIT // item.radius
+    sine = COSINES[(item.angle - TURN // 4) % TURN] * UNIT // item.radius
+    line = _centres(SUBPIXELS * size)
+    dx = line[SUBPIXELS * left : SUBPIXELS * right] - item.x
+    dy = line[SUBPIXELS * top : SUBPIXELS * bottom] - item.y
+    u = ((dx * cosine)[None, :] + (dy * sine)[:, None]) >> SHIFT
+    v = ((dy * cosine)[:, None] - (dx * sine)[None, :]) >> SHIFT
+    inside = OUTLINES[item.shape](u, v).view(np.uint8)
+    covered = inside[::2, ::2] + inside[1::2, ::2] + inside[::2, 1::2] + inside[1::2, 1::2]
+    return Footprint((slice(top, bottom), slice(left, right)), covered, u[::2, ::2], v[::2, ::2])
+
+
+def _span(centre: int, radius: int, size: int) -> tuple[int, int]:
+    first = (centre - radius) * size // SIDE
+    return max(0, first), min(size, (centre + radius) * size // SIDE + 1)
 
 
 @lru_cache(maxsize=16)
@@ -80,55 +115,12 @@ def _background(scene: Scene, size: int) -> np.ndarray:
     return image
 
 
-@dataclass(frozen=True)
-class Footprint:
-    """Where an object lies on the pixel grid.
-
-    Args:
-        rows: Pixel rows of its surroundings.
-        columns: Pixel columns.
-        covered: How many of a pixel's four points it covers, uint8 ``(rows, columns)``.
-        u: Its own coordinates (see shapes.py) at the first of the four points, int32, same shape.
-        v: See ``u``.
-    """
-
-    rows: slice
-    columns: slice
-    covered: np.ndarray
-    u: np.ndarray
-    v: np.ndarray
-
-
-def footprint(item: SceneObject, size: int) -> Footprint | None:
-    """An object on a grid of ``size`` pixels a side; None if it lies outside."""
-    left, right = _span(item.x, item.radius, size)
-    top, bottom = _span(item.y, item.radius, size)
-    if left >= right or top >= bottom:
-        return None
-    cosine = _COSINES[item.angle] * UNIT // item.radius
-    sine = _COSINES[(item.angle - TURN // 4) % TURN] * UNIT // item.radius
-    line = _centres(SUBPIXELS * size)
-    dx = line[SUBPIXELS * left : SUBPIXELS * right] - item.x
-    dy = line[SUBPIXELS * top : SUBPIXELS * bottom] - item.y
-    u = ((dx * cosine)[None, :] + (dy * sine)[:, None]) >> _SHIFT
-    v = ((dy * cosine)[:, None] - (dx * sine)[None, :]) >> _SHIFT
-    inside = OUTLINES[item.shape](u, v).view(np.uint8)
-    covered = inside[::2, ::2] + inside[1::2, ::2] + inside[::2, 1::2] + inside[1::2, 1::2]
-    return Footprint(slice(top, bottom), slice(left, right), covered, u[::2, ::2], v[::2, ::2])
-
-
-def _paint(image: np.ndarray, item: SceneObject, place: Footprint) -> None:
-    region = image[place.rows, place.columns]
+def _paint(region: np.ndarray, item: SceneObject, place: Footprint) -> None:
     painted = np.array(item.rgb, dtype=np.int32)
     if item.texture != 'plain':
         dark = _texture(item.texture, place.u, place.v)
         painted = np.where(dark[..., None], painted * 7 // 16, painted)
     region += ((painted - region) * place.covered[..., None].astype(np.int32)) >> 2
-
-
-def _span(centre: int, radius: int, size: int) -> tuple[int, int]:
-    first = (centre - radius) * size // SIDE
-    return max(0, first), min(size, (centre + radius) * size // SIDE + 1)
 
 
 def _texture(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -141,14 +133,14 @@ def _texture(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _photograph(image: np.ndarray, scene: Scene, size: int) -> np.ndarray:
-    """Light, colour cast and noise."""
+    """Apply light, colour cast and noise."""
     offset = _centres(size) - SIDE // 2
     across, down = scene.light
     light = 256 + ((across * offset[None, :] + down * offset[:, None]) >> 11)
     # one product a pixel and channel, in 1/65536
     image = (image * (light[..., None] * np.array(scene.gain, dtype=np.int32))) >> 16
     if scene.noise:
-        grains = np.frombuffer(np.random.RandomState(scene.noise_seed).bytes(2 * image.size), dtype=np.uint8)
-        grains = grains.astype(np.int32).reshape(2, *image.shape)
+        noise = np.random.RandomState(scene.noise_seed).bytes(2 * image.size)
+        grains = np.frombuffer(noise, np.uint8).astype(np.int32).reshape(2, *image.shape)
         image += ((grains[0] - grains[1]) * scene.noise) >> 8
     return image.clip(0, 255).astype(np.uint8)

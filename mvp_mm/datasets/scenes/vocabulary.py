@@ -2,7 +2,7 @@
 
 # A label map holds 0 for the background and i + 1 for SHAPES[i].
 SHAPES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring', 'crescent', 'arrow')
-# Clutter that no caption names and no label map marks; some of it resembles what is named.
+# Clutter that no caption names and no label map marks; some of it resembles named shapes.
 UNNAMED_SHAPES = ('half disc', 'bar', 'corner', 'lens')
 COLOURS = {
     'red': (205, 45, 45),

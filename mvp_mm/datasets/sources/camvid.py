@@ -4,32 +4,21 @@ from mmseg.registry import DATASETS
 
 from .segmentation_folder import SegmentationFolder
 
-CLASSES = (
-    'sky',
-    'building',
-    'pole',
-    'road',
-    'pavement',
-    'tree',
-    'sign',
-    'fence',
-    'car',
-    'pedestrian',
-    'bicyclist',
-)
-PALETTE = (
-    (128, 128, 128),
-    (128, 0, 0),
-    (192, 192, 128),
-    (128, 64, 128),
-    (60, 40, 222),
-    (128, 128, 0),
-    (192, 128, 128),
-    (64, 64, 128),
-    (64, 0, 128),
-    (64, 64, 0),
-    (0, 128, 192),
-)
+PALETTE = {
+    'sky': (128, 128, 128),
+    'building': (128, 0, 0),
+    'pole': (192, 192, 128),
+    'road': (128, 64, 128),
+    'pavement': (60, 40, 222),
+    'tree': (128, 128, 0),
+    'sign': (192, 128, 128),
+    'fence': (64, 64, 128),
+    'car': (64, 0, 128),
+    'pedestrian': (64, 64, 0),
+    'bicyclist': (0, 128, 192),
+    'unlabelled': (0, 0, 0),
+}
+CLASSES = tuple(PALETTE)[:-1]
 
 
 @DATASETS.register_module()
@@ -42,13 +31,10 @@ class CamVidDataset(SegmentationFolder):
     Args:
         **kwargs: Arguments of :class:`SegmentationFolder`. Classes that ``metainfo`` does not ask for are
             ignored; default: all of ``CLASSES``.
-
-    Raises:
-        FileNotFoundError: If files are missing.
     """
 
     # mmseg maps the classes of METAINFO that a dataset does not ask for to the ignored label.
-    METAINFO = dict(classes=(*CLASSES, 'unlabelled'), palette=[*map(list, PALETTE), [0, 0, 0]])
+    METAINFO = dict(classes=tuple(PALETTE), palette=[list(colour) for colour in PALETTE.values()])
 
     def __init__(self, **kwargs) -> None:
         kwargs.setdefault('metainfo', dict(classes=CLASSES))

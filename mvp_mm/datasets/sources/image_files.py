@@ -1,47 +1,41 @@
-"""Which files below a folder are images: the one search of every dataset and tool."""
+"""Which files below a folder are images: the one search of every dataset and command."""
 
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mmengine.logging import print_log
 from PIL import features
 
-# Endings of names, in lower case: what Pillow reads and people keep photographs in.
-ENDINGS = ('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp', '.gif', '.bmp', '.dib', '.tif')
-ENDINGS += ('.tiff', '.jp2', '.j2k', '.jpx', '.ppm', '.pgm', '.pbm', '.pnm', '.tga')
-if 'avif' in features.modules and features.check('avif'):  # since Pillow 11.3
-    ENDINGS += ('.avif',)
+# Lower-case endings of the formats that Pillow reads and people keep photographs in.
+ENDINGS: tuple[str, ...] = (
+    *('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp', '.gif', '.bmp', '.dib', '.tif'),
+    *('.tiff', '.jp2', '.j2k', '.jpx', '.ppm', '.pgm', '.pbm', '.pnm', '.tga'),
+    *(('.avif',) if 'avif' in features.modules and features.check('avif') else ()),  # since Pillow 11.3
+)
 # Folders that systems make beside images, with copies of them: macOS in archives, Synology for thumbnails,
-# Windows for what was deleted.
+# Windows for deleted files.
 SKIPPED = ('__macosx', '@eadir', '$recycle.bin')
 
 
 @dataclass
 class FoundImages:
-    """What :func:`find_images` has found below a folder.
+    """Result of :func:`find_images`."""
 
-    Args:
-        paths: The images, relative to the folder, sorted. Links that lead nowhere are among them.
-        broken_links: Those that lead nowhere.
-        left_out: Other files, by the ending of their names in lower case.
-        unreadable_folders: By path: why what is in them is missing.
-    """
-
-    paths: list[str] = field(default_factory=list)
-    broken_links: list[str] = field(default_factory=list)
-    left_out: Counter = field(default_factory=Counter)
-    unreadable_folders: dict[str, str] = field(default_factory=dict)
+    paths: list[str] = field(default_factory=list)  # relative to the folder, sorted
+    broken_links: list[str] = field(default_factory=list)  # those that are links that lead nowhere
+    left_out: Counter = field(default_factory=Counter)  # number of other files, by lower-case ending
+    unreadable_folders: dict[str, str] = field(default_factory=dict)  # by path: why its files are missing
 
     @property
     def note(self) -> str:
-        """For a line of the log, such as ``'; left out: 3 .txt, 1 .heic'``, or empty."""
-        counted = [
+        """End of a line of the log, such as ``'; left out: 3 .txt, 1 .heic'``, or empty."""
+        counted = (
             f'{count} {ending or "without an ending"}' for ending, count in self.left_out.most_common()
-        ]
-        return f'; left out: {", ".join(counted)}' if counted else ''
+        )
+        return f'; left out: {", ".join(counted)}' if self.left_out else ''
 
     def require_links(self, folder: str | os.PathLike) -> None:
         """Raise FileNotFoundError if a link leads nowhere: for datasets that cannot replace an image."""
@@ -60,17 +54,15 @@ def find_images(folder: str | os.PathLike, endings: Sequence[str] = ENDINGS) -> 
 
     Args:
         folder: Where to search; it may itself be hidden or a link.
-        endings: File names that count end with one of these, in capitals or not. Default ``ENDINGS``.
-
-    Returns:
-        What was found.
+        endings: Endings of file names that count, in capitals or not.
 
     Raises:
         OSError: If the folder itself cannot be listed; one below it is left out with a warning.
     """
     folder, endings = os.fspath(folder), tuple(ending.lower() for ending in endings)
-    found, seen, root = FoundImages(), set(), os.path.realpath(folder)
-    folders, links = [''], []
+    found, root = FoundImages(), os.path.realpath(folder)
+    seen: set[str] = set()
+    folders, links = [''], list[str]()
     while folders or links:
         place = folders.pop() if folders else links.pop(0)
         path = os.path.join(folder, place)
@@ -79,7 +71,7 @@ def find_images(folder: str | os.PathLike, endings: Sequence[str] = ENDINGS) -> 
             continue
         seen.add(real)
         try:
-            entries = list(_visible(path))
+            entries = _visible(path)
         except OSError as error:
             if not place:
                 raise
@@ -105,7 +97,7 @@ def find_images(folder: str | os.PathLike, endings: Sequence[str] = ENDINGS) -> 
 
 def sub_folders(folder: str | os.PathLike) -> list[str]:
     """Names of the folders directly below a folder, sorted, by the rules of :func:`find_images`."""
-    root, names = os.path.realpath(folder), {}
+    root, names = os.path.realpath(folder), dict[str, str]()
     for entry in sorted(filter(_is_folder, _visible(folder)), key=os.DirEntry.is_symlink):  # real ones first
         real = os.path.realpath(entry.path)
         if not _is_above(real, root):
@@ -118,14 +110,13 @@ def is_hidden(name: str) -> bool:
     return name.startswith('.') or name.lower() in SKIPPED
 
 
-def _visible(folder: str | os.PathLike) -> Iterator[os.DirEntry]:
-    with os.scandir(folder) as entries:
-        yield from sorted(
-            (entry for entry in entries if not is_hidden(entry.name)), key=lambda each: each.name
-        )
+def _visible(folder: str | os.PathLike) -> list[os.DirEntry[str]]:
+    with os.scandir(os.fspath(folder)) as entries:
+        visible = [entry for entry in entries if not is_hidden(entry.name)]
+    return sorted(visible, key=lambda entry: entry.name)
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself

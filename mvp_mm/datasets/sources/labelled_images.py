@@ -1,9 +1,9 @@
-"""Labelled image folders whose augmentation does not depend on who reads them."""
+"""Folders of labelled images, a sub-folder a class."""
 
 import os
 import os.path as osp
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet
@@ -11,22 +11,17 @@ from mmpretrain.registry import DATASETS
 
 from .image_files import ENDINGS, find_images, sub_folders
 from .name_list import read_lines, require_listed
-from .seeded_files import SeededFiles
+from .sample_source import SeededSamples
 
-IMAGENET_FOLDER = re.compile(r'n\d{8}')  # WordNet's number of a class
+WORDNET_FOLDER = re.compile(r'n\d{8}')
 
 
 @DATASETS.register_module()
-class LabelledImages(SeededFiles, ImageNet):
-    """mmpretrain's ``ImageNet``, for any folder of classes, with every random draw of a sample taken from
-    (seed, epoch, index).
+class LabelledImages(SeededSamples, ImageNet):
+    """mmpretrain's ``ImageNet`` for any folder of classes, with the seeded draws of :class:`.SeededSamples`.
 
-    The sub-folders of ``<data_root>/train``, sorted, are the classes of every split; where there is no
-    such folder, those of the split that is read. ImageNet-1K's thousand have its class names.
-
-    Draws depend on (seed, epoch, index) alone when the loader uses :class:`EpochSampler`; then restarts,
-    workers and processes change nothing about a sample. A plain integer index draws from the process's
-    random state.
+    The sorted sub-folders of ``<data_root>/train`` are the classes of every split; without ``train``, those
+    of the split that is read. ImageNet-1K's thousand have its class names.
 
     Args:
         data_root: Folder with ``<split>/<class>/*``.
@@ -42,7 +37,7 @@ class LabelledImages(SeededFiles, ImageNet):
             (default: those of :mod:`.image_files`), ...
 
     Raises:
-        FileNotFoundError: If there is no such folder, or no image in it, or one is a link that leads nowhere.
+        FileNotFoundError: If there is no such folder, no image in it, or a link that leads nowhere.
         ValueError: If the folders of the split are not those of ``train``, or not as many as ``classes``, or
             one alone; or if a line of ``ann_file`` is none.
     """
@@ -58,33 +53,31 @@ class LabelledImages(SeededFiles, ImageNet):
         **kwargs,
     ) -> None:
         self._split = split if data_prefix == '' else ''
-        kwargs = {'extensions': ENDINGS, **kwargs}
         self._names_are_given = classes is not None or 'classes' in (metainfo or {})
-        super().__init__(
-            osp.expanduser(data_root), split, data_prefix, ann_file, metainfo, classes=classes, **kwargs
-        )
+        kwargs = {'extensions': ENDINGS, **kwargs}
+        root = osp.expanduser(data_root)
+        super().__init__(root, split, data_prefix, ann_file, metainfo, classes=classes, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Paths and labels."""
-        if not self.ann_file:
-            data_list = super().load_data_list()
-        else:
-            samples = [self._sample(line) for line in read_lines(self.ann_file)]
+        """List paths and labels."""
+        if self.ann_file:
+            samples = [self._parsed(line) for line in read_lines(self.ann_file)]
             if not samples:
                 raise FileNotFoundError(f'{self.ann_file} names no image')
-            data_list = [
-                dict(sample, img_path=osp.join(self.img_prefix, sample['img_path'])) for sample in samples
-            ]
-            require_listed(self.ann_file, [sample['img_path'] for sample in data_list], self.img_prefix)
+        else:
+            samples = self._found()
+        infos = [dict(sample, img_path=osp.join(self.img_prefix, sample['img_path'])) for sample in samples]
+        if self.ann_file:
+            require_listed(self.ann_file, [info['img_path'] for info in infos], self.img_prefix)
         if self.with_label and len(self.CLASSES) < 2:
             raise ValueError(
                 f'{self.ann_file or self.img_prefix} has one class alone, {self.CLASSES[0]!r}: expected a '
                 'folder for each of two classes or more (images without labels are for pre-training)'
             )
-        return data_list
+        return infos
 
-    def _sample(self, line: str) -> dict:
-        """A line of ``ann_file``."""
+    def _parsed(self, line: str) -> dict:
+        """Parse a line of ``ann_file``."""
         if not self.with_label:
             return dict(img_path=line)
         match = re.fullmatch(r'(.*\S)\s+(\d+)', line)
@@ -95,8 +88,8 @@ class LabelledImages(SeededFiles, ImageNet):
             )
         return dict(img_path=match[1], gt_label=int(match[2]))
 
-    def _find_samples(self) -> list[tuple[str, int]]:
-        """Files below the folder read, each with the number of its class."""
+    def _found(self) -> list[dict]:
+        """Search the folder, by class."""
         folder = self.img_prefix
         if not osp.isdir(folder):
             loaders = ('train',) if self._split == 'train' else ('val', 'test')
@@ -105,46 +98,40 @@ class LabelledImages(SeededFiles, ImageNet):
                 f'there is no image folder {folder}. Give the folder above it with --cfg-options '
                 f'{options}: a folder with train/<class>/* and val/<class>/* in it'
             )
-        folders = self._class_folders() if self.with_label else []
-        self.folder_to_idx = {name: number for number, name in enumerate(folders)}
+        classes = self._class_folders() if self.with_label else []
+        self.folder_to_idx = {name: number for number, name in enumerate(classes)}
         found = find_images(folder, self.extensions)
         self.unreadable_folders, self.left_out = found.unreadable_folders, found.left_out
+        samples: list[dict] = [dict(img_path=path) for path in found.paths]
+        described = f'{len(samples)} images'
         if self.with_label:
             # by class and then by path, the order of mmpretrain's search: seeds depend on it
             parts = sorted(path.split(os.sep, 1) for path in found.paths)
+            inside = [part for part in parts if len(part) == 2 and part[0] in self.folder_to_idx]
             samples = [
-                (osp.join(*part), self.folder_to_idx[part[0]])
-                for part in parts
-                if len(part) == 2 and part[0] in self.folder_to_idx
+                dict(img_path=osp.join(*part), gt_label=self.folder_to_idx[part[0]]) for part in inside
             ]
-        else:
-            samples = found.paths
+            empty = self.folder_to_idx.keys() - {part[0] for part in inside}
+            note = f' (no image of {_listed(empty)})' if empty else ''
+            described = f'{len(samples)} images of {len(classes)} classes{note}'
         if not samples:
             raise FileNotFoundError(
                 f'no image found in the sub-folders of {folder} (looked for '
                 f'{", ".join(sorted(self.extensions))}{found.note})'
             )
         found.require_links(folder)
-        print_log(f'{type(self).__name__}: {self._described(samples)} in {folder}{found.note}', 'current')
+        print_log(f'{type(self).__name__}: {described} in {folder}{found.note}', 'current')
         return samples
 
-    def _described(self, samples: list) -> str:
-        if not self.with_label:
-            return f'{len(samples)} images'
-        present = {number for _, number in samples}
-        empty = [name for name, number in self.folder_to_idx.items() if number not in present]
-        note = f' (no image of {_listed(empty)})' if empty else ''
-        return f'{len(samples)} images of {len(self.folder_to_idx)} classes{note}'
-
     def _class_folders(self) -> list[str]:
-        """The checked folders of the classes; names the classes."""
+        """Check the folders of the classes, and name the classes."""
         folders = sub_folders(self.img_prefix)
         if not folders:
             raise FileNotFoundError(f'{self.img_prefix} has no sub-folder: expected one for each class')
         train = osp.join(self.data_root, 'train')
         if self._split and osp.isdir(train):
             expected = set(sub_folders(train))
-            unknown, missing = sorted(set(folders) - expected), sorted(expected - set(folders))
+            unknown, missing = set(folders) - expected, expected - set(folders)
             if unknown or missing:
                 differences = [f'has {_listed(unknown)}, which {train} lacks'] if unknown else []
                 differences += [f'lacks {_listed(missing)}, which {train} has'] if missing else []
@@ -158,11 +145,11 @@ class LabelledImages(SeededFiles, ImageNet):
                     f'{len(self.CLASSES)} classes are given, and {self.img_prefix} has {len(folders)} class '
                     'folders: give as many names, or none to take those of the folders'
                 )
-        elif len(folders) != len(self.CLASSES) or not all(map(IMAGENET_FOLDER.fullmatch, folders)):
+        elif len(folders) != len(self.CLASSES) or not all(map(WORDNET_FOLDER.fullmatch, folders)):
             self._metainfo['classes'] = tuple(folders)
         return folders
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ', '.join(sorted(names)[:5])
-    return shown if len(names) <= 5 else f'{shown}, ... ({len(names)})'
+def _listed(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ', '.join(names[:5]) + (f', ... ({len(names)})' if len(names) > 5 else '')

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-LOOKED_AT = 8  # of the paths in a list, to see whether they lead anywhere
+LOOKED_AT = 8  # paths of a list, to see whether they lead anywhere
 
 
 def read_lines(path: str | os.PathLike) -> list[str]:
-    """The lines of a text file, without white space around them; empty ones are left out.
-
-    Args:
-        path: UTF-8, with or without a byte-order mark; lines end as on any system.
+    """Read the stripped, non-empty lines of a UTF-8 file, with or without byte-order mark and any line ends.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -36,7 +33,7 @@ def require_listed(listing: str | os.PathLike, paths: Sequence[str], folder: str
 
     Args:
         listing: The list.
-        paths: Of its files, joined with the folder.
+        paths: Its paths, joined with the folder.
         folder: What relative paths are relative to.
 
     Raises:
@@ -48,8 +45,8 @@ def require_listed(listing: str | os.PathLike, paths: Sequence[str], folder: str
                 f'there is no file {path}, which {listing} names: write paths with / in between, not '
                 'backslashes'
             )
-    places = sorted({*np.linspace(0, len(paths) - 1, LOOKED_AT).astype(int)}) if paths else []
-    if places and not any(os.path.lexists(paths[place]) for place in places):
+    places = np.unique(np.linspace(0, len(paths) - 1, LOOKED_AT).astype(int))
+    if paths and not any(os.path.lexists(paths[place]) for place in places):
         raise FileNotFoundError(
             f'there is no file {paths[0]}, which {listing} names, nor any other that was looked at: '
             f'expected paths relative to {folder}, or absolute ones'

@@ -1,25 +1,22 @@
 """The embedded scenes as images with labels and captions, for pre-training, probing and CLIP."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from mmengine.dataset import BaseDataset
-from mmpretrain.registry import DATASETS, TRANSFORMS
+from mmpretrain.registry import DATASETS
 from PIL import Image
 
-from ..samplers.sample_index import sample_draws
 from ..scenes import COLOURS, SHAPES, SceneCollection
+from .sample_source import SampleSource
 
 LABELS = {'shape': SHAPES, 'colour': tuple(COLOURS)}
 
 
 @DATASETS.register_module()
-class SceneImages(BaseDataset):
+class SceneImages(SampleSource):
     """Rendered scenes (see :class:`SceneCollection`), nothing on disk.
 
-    A sample enters the pipeline with ``img`` (PIL, RGB), ``img_shape``, ``ori_shape``, ``sample_idx``
-    and, where labels or captions are asked for, ``caption``, ``shape``, ``colour`` and ``gt_label``.
-    Every random draw of a sample derives from (seed, epoch, index) when the loader uses
-    :class:`EpochSampler`.
+    A sample enters the pipeline with ``img`` (PIL, RGB), ``img_shape``, ``ori_shape`` and, where labels or
+    captions are asked for, ``caption``, ``shape``, ``colour`` and ``gt_label``.
 
     Args:
         count: Number of scenes.
@@ -31,14 +28,12 @@ class SceneImages(BaseDataset):
         fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
         size: Side in pixels. Default 64.
         scene_seed: Which collection. Default 0.
-        difficulty: Default ``'standard'``.
-        cache_dir: Folder for rendered pixels. Default None: rendered on the fly.
+        difficulty: ``'easy'``, ``'standard'`` (default) or ``'hard'``.
+        cache_dir: Folder for rendered pixels. Default None: render on the fly.
 
     Raises:
-        ValueError: If an argument is outside of what is listed above.
+        ValueError: If there is no such split, label or difficulty.
     """
-
-    METAINFO: dict = dict()
 
     def __init__(
         self,
@@ -46,7 +41,7 @@ class SceneImages(BaseDataset):
         split: str = 'train',
         label: str | None = None,
         captions: bool = False,
-        pipeline: Sequence = (),
+        pipeline: Sequence[dict | Callable] = (),
         fixed_draws: bool = False,
         size: int = 64,
         scene_seed: int = 0,
@@ -57,39 +52,19 @@ class SceneImages(BaseDataset):
             raise ValueError(f"label={label!r} is none of 'shape', 'colour', None")
         self.label = label
         self.captions = captions
-        self.fixed_draws = fixed_draws
         self.collection = SceneCollection(split, count, size, scene_seed, difficulty, cache_dir)
-        super().__init__(
-            metainfo=None if label is None else dict(classes=LABELS[label]),
-            # built here, because MMEngine would look for names in its own registry only
-            pipeline=[TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline],
-            serialize_data=False,
-            lazy_init=True,  # there is no list to load
-        )
-        self._fully_initialized = True
+        super().__init__(pipeline, None if label is None else dict(classes=LABELS[label]), fixed_draws)
 
     def __len__(self) -> int:
         return len(self.collection)
 
-    def get_data_info(self, idx: int) -> dict:
-        """The sample before the pipeline."""
-        image, _ = self.collection[idx]
-        info = dict(
-            img=Image.fromarray(image), sample_idx=idx, ori_shape=image.shape[:2], img_shape=image.shape[:2]
-        )
+    def sample(self, index: int) -> tuple[str, None, dict]:
+        """Return the rendered scene, its labels and caption."""
+        image, _ = self.collection[index]
+        shape = image.shape[:2]
+        fields = dict(img=Image.fromarray(image), ori_shape=shape, img_shape=shape)
         if self.label is not None or self.captions:
-            description = self.collection.describe(idx)
-            info.update(vars(description))
-            if self.label is not None:
-                info['gt_label'] = info[self.label]
-        return info
-
-    def get_cat_ids(self, idx: int) -> list[int]:
-        """The label of an index, for samplers that balance classes."""
-        return [getattr(self.collection.describe(idx), self.label)]
-
-    def __getitem__(self, idx: int) -> dict:
-        """The packed sample of an index (:class:`SampleIndex` or int)."""
-        info = self.get_data_info(int(idx))
-        with sample_draws(idx, self.fixed_draws):
-            return self.pipeline(info)
+            fields |= self.collection.describe(index)._asdict()
+        if self.label is not None:
+            fields['gt_label'] = fields[self.label]
+        return f'scene-{self.collection.split}-{index}', None, fields

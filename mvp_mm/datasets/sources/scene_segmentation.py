@@ -6,32 +6,24 @@ import numpy as np
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from ..samplers.sample_index import sample_draws
 from ..scenes import CLASSES, PALETTE, SceneCollection
+from .sample_source import SeededSamples
 
 LOADING = ('LoadImageFromFile', 'LoadAnnotations')
 
 
 @DATASETS.register_module()
-class SceneSegmentation(BaseSegDataset):
+class SceneSegmentation(SeededSamples, BaseSegDataset):
     """Rendered scenes (see :class:`SceneCollection`) with a class for every pixel, nothing on disk.
 
-    Nine classes: the background and eight shapes. A sample enters the pipeline with ``img`` (uint8,
-    BGR as mmcv loads), ``gt_seg_map``, ``img_shape`` and ``ori_shape``: the steps that would load them are
-    passed over.
+    Nine classes: the background and eight shapes. A sample enters the pipeline with ``img`` (uint8, BGR as
+    mmcv loads), ``gt_seg_map``, ``img_shape`` and ``ori_shape``: the steps that would load them are skipped.
 
     Args:
-        count: Number of scenes: the labels there are to learn from.
-        split: ``'train'`` (default), ``'val'`` or ``'test'``; no two share a scene.
+        count: As in :class:`SceneImages`, like ``split``, ``size``, ``scene_seed``, ``difficulty`` and
+            ``cache_dir``.
         pipeline: Transforms of mmcv and mmseg. ``LoadImageFromFile`` and ``LoadAnnotations`` may be among
             them, for mmseg's inference on a photograph.
-        size: Side in pixels. Default 64.
-        scene_seed: Which collection. Default 0.
-        difficulty: Default ``'standard'``.
-        cache_dir: Folder for rendered pixels. Default None: rendered on the fly.
-
-    Raises:
-        ValueError: If an argument is outside of what is listed above.
     """
 
     METAINFO = dict(classes=CLASSES, palette=[list(colour) for colour in PALETTE])
@@ -40,7 +32,7 @@ class SceneSegmentation(BaseSegDataset):
         self,
         count: int,
         split: str = 'train',
-        pipeline: Sequence = (),
+        pipeline: Sequence[dict] = (),
         size: int = 64,
         scene_seed: int = 0,
         difficulty: str = 'standard',
@@ -55,7 +47,7 @@ class SceneSegmentation(BaseSegDataset):
         return len(self.collection)
 
     def get_data_info(self, idx: int) -> dict:
-        """The sample before the pipeline."""
+        """Return the sample before the pipeline."""
         image, labels = self.collection[idx]
         return dict(
             img=np.ascontiguousarray(image[..., ::-1]),
@@ -69,9 +61,3 @@ class SceneSegmentation(BaseSegDataset):
             img_path=f'scene-{self.collection.split}-{idx}',
             seg_map_path=None,
         )
-
-    def __getitem__(self, idx: int) -> dict:
-        """The packed sample of an index (:class:`SampleIndex` or int)."""
-        info = self.get_data_info(int(idx))
-        with sample_draws(idx):
-            return self.pipeline(info)

@@ -3,10 +3,9 @@
 import logging
 import os.path as osp
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
-from mmengine.fileio import isdir
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
@@ -15,65 +14,101 @@ from PIL import Image
 
 from ..transforms.check_label_map import CheckLabelMap, LabelMapError
 from .image_files import ENDINGS, find_images
-from .segmentation_files import SegmentationFiles
-from .unreadable_file import unreadable_files_named
+from .name_list import read_lines
+from .sample_source import SeededSamples, unreadable_files_named
 
 LISTED = 5
 SAMPLE = 8  # label maps decoded before a run begins
-LARGE_SAMPLE = 1000  # where these leave doubts
+LARGE_SAMPLE = 1000  # if these leave doubts
+
+
+class SegmentationFiles(SeededSamples, BaseSegDataset):
+    """A mixin for mmseg's datasets of files: find them by :func:`.find_images`, seed the draws of samples.
+
+    ``img_suffix`` and ``seg_map_suffix`` match in capitals or not. ``ann_file`` lists names without suffix,
+    one a line.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """List the samples, sorted by image, or in the order of ``ann_file``."""
+        images, label_maps = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
+        note = ''
+        if self.ann_file:
+            names = [
+                line.removesuffix(self.img_suffix) + self.img_suffix for line in read_lines(self.ann_file)
+            ]
+            for name in names:
+                if not osp.isfile(path := osp.join(images, name)):
+                    hint = ': write paths with / in between, not backslashes' if '\\' in name else ''
+                    raise FileNotFoundError(f'there is no image {path}, which {self.ann_file} names{hint}')
+        else:
+            found = find_images(images, (self.img_suffix,))
+            found.require_links(images)
+            self.left_out, self.unreadable_folders = found.left_out, found.unreadable_folders
+            names, note = found.paths, found.note
+        print_log(f'{type(self).__name__}: {len(names)} images in {images}{note}', 'current')
+        common = dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
+        samples = [dict(img_path=osp.join(images, name), **common, seg_fields=[]) for name in names]
+        if label_maps is not None:
+            end = -len(self.seg_map_suffix) or None
+            maps = {name[:end]: name for name in find_images(label_maps, (self.seg_map_suffix,)).paths}
+            for sample, name in zip(samples, names, strict=True):
+                stem = name[: len(name) - len(self.img_suffix)]
+                sample['seg_map_path'] = osp.join(label_maps, maps.get(stem, stem + self.seg_map_suffix))
+        return samples
 
 
 @DATASETS.register_module()
-class SegmentationFolder(SegmentationFiles, BaseSegDataset):
-    """mmseg's ``BaseSegDataset``, with a word about what is wrong with the files.
+class SegmentationFolder(SegmentationFiles):
+    """mmseg's ``BaseSegDataset`` that says what is wrong with the files.
 
-    Layout: ``images/<split>/**`` and ``annotations/<split>/**`` below ``data_root``, or what
-    ``data_prefix`` says; a label map has the name of its image. Its pixels are class numbers from 0, and
-    255 is ignored. Put ``CheckLabelMap`` behind ``LoadAnnotations`` in the pipeline: a few label maps are
-    decoded when the dataset is built, the others are checked when they are read.
+    Layout: ``images/<split>/**`` and ``annotations/<split>/**`` below ``data_root``, or as in
+    ``data_prefix``; a label map has the name of its image. Its pixels are class numbers from 0, and 255 is
+    ignored. Put ``CheckLabelMap`` behind ``LoadAnnotations`` in the pipeline: a few label maps are decoded
+    when the dataset is built, the others are checked when they are read.
 
     Args:
         metainfo: ``classes``, the names in the order of the numbers, and ``palette``, RGB colours for
             pictures (default: drawn at random).
         data_root: The folder above.
-        **kwargs: Arguments of mmseg's ``BaseSegDataset``: ``data_root``, ``data_prefix``, ``img_suffix``
-            (default ``'.jpg'``), ``seg_map_suffix`` (default ``'.png'``), ``pipeline``, ...
+        **kwargs: Arguments of mmseg's ``BaseSegDataset``: ``data_prefix``, ``img_suffix`` (default
+            ``'.jpg'``), ``seg_map_suffix`` (default ``'.png'``), ``pipeline``, ...
 
     Raises:
         FileNotFoundError: If a folder, or the label map of an image, is missing, or no image has the
             suffix.
-        ValueError: If there are no two classes, or not a colour for each, or images of another suffix would
-            be left out.
-        LabelMapError: If one of the label maps that are looked at is none, or all of them label nothing, or
-            only the first class beside the ignored pixels.
+        ValueError: If there are fewer than two classes, or not a colour for each, or images of another
+            suffix would be left out.
+        LabelMapError: If one of the label maps looked at is none, or all of them label nothing, or only the
+            first class beside the ignored pixels.
     """
 
     def __init__(self, metainfo: dict | None = None, data_root: str | None = None, **kwargs) -> None:
         meta = {**self.METAINFO, **(metainfo or {})}
-        if not meta.get('classes'):
+        classes, palette = meta.get('classes'), meta.get('palette')
+        if not classes:
             raise ValueError(
                 f"{type(self).__name__} needs metainfo=dict(classes=(...)): the classes' names, in the order "
                 'of their numbers'
             )
-        if len(meta['classes']) < 2:
+        if len(classes) < 2:
             raise ValueError(
-                f'metainfo names one class alone, {meta["classes"][0]!r}: segmentation needs two or more, '
-                'and the background counts as one'
+                f'metainfo names one class alone, {classes[0]!r}: segmentation needs two or more, and the '
+                'background counts as one'
             )
-        if meta.get('palette') and len(meta['palette']) < len(meta['classes']):
+        if palette and len(palette) < len(classes):
             raise ValueError(
-                f'metainfo has {len(meta["palette"])} colours for {len(meta["classes"])} classes: give one '
-                'for each, or no palette'
+                f'metainfo has {len(palette)} colours for {len(classes)} classes: give one for each, or no '
+                'palette'
             )
         root = None if data_root is None else osp.expanduser(data_root)
         super().__init__(metainfo=metainfo, data_root=root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """The samples, after a look at the files."""
-        images = self.data_prefix['img_path']
-        annotations = self.data_prefix.get('seg_map_path')
+        """List the samples, after a look at the files."""
+        images, annotations = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
         for folder, key in ((images, 'img_path'), (annotations, 'seg_map_path')):
-            if folder is not None and not isdir(folder):
+            if folder is not None and not osp.isdir(folder):
                 raise FileNotFoundError(
                     f'there is no folder {folder} (data_root={self.data_root!r}, data_prefix.{key}). Give '
                     'the folder above with --cfg-options train_dataloader.dataset.data_root=DIR '
@@ -88,29 +123,26 @@ class SegmentationFolder(SegmentationFiles, BaseSegDataset):
         if annotations is not None:
             self._require_pairs(samples, images, annotations)
             self._require_label_maps(samples)
-        for sample in samples:
-            sample['num_classes'] = len(self._metainfo['classes'])
-        return samples
+        return [dict(sample, num_classes=len(self._metainfo['classes'])) for sample in samples]
 
     def _raise_no_images(self, folder: str) -> None:
         if self.ann_file:
             raise FileNotFoundError(f'{self.ann_file} names no image')
-        others = _suffixes(_files(folder))
+        others = _suffixes(_files(folder)).most_common()
         if not others:
             raise FileNotFoundError(f'{folder} has no image in it')
-        suffix = max(others, key=others.get)
-        found = ', '.join(f'{count} *{name}' for name, count in others.most_common(LISTED))
+        found = ', '.join(f'{count} *{name}' for name, count in others[:LISTED])
         raise FileNotFoundError(
             f'{folder} has no image *{self.img_suffix}, but {found}: set img_suffix (--cfg-options '
-            f'train_dataloader.dataset.img_suffix={suffix}, and the same for val_dataloader and '
+            f'train_dataloader.dataset.img_suffix={others[0][0]}, and the same for val_dataloader and '
             'test_dataloader)'
         )
 
     def _require_pairs(self, samples: list[dict], images: str, annotations: str) -> None:
-        """Every image has its label map, and no label map belongs to an image that would not be read."""
+        """Require a label map for each image, and none that belongs to an image of another suffix."""
         present = _files(annotations)
         expected = {osp.relpath(sample['seg_map_path'], annotations) for sample in samples}
-        missing = sorted(expected.difference(present))
+        missing = sorted(expected - present)
         if missing:
             others = _suffixes(name for name in present if not name.endswith(self.seg_map_suffix))
             hint = f'. There are *{", *".join(others)}: is seg_map_suffix right?' if others else ''
@@ -122,7 +154,7 @@ class SegmentationFolder(SegmentationFiles, BaseSegDataset):
             )
         if self.ann_file:
             return
-        stems = {name.removesuffix(self.seg_map_suffix) for name in present.difference(expected)}
+        stems = {name.removesuffix(self.seg_map_suffix) for name in present - expected}
         unread = sorted(name for name in _files(images) if osp.splitext(name)[0] in stems)
         if unread:
             raise ValueError(
@@ -131,16 +163,13 @@ class SegmentationFolder(SegmentationFiles, BaseSegDataset):
             )
 
     def _require_label_maps(self, samples: list[dict]) -> None:
-        """Decode a few label maps, so that mistakes made in all of them come to light at once.
-
-        More are decoded until there are two classes in them.
-        """
+        """Decode a few label maps, more until there are two classes, to find mistakes made in all of them."""
         few, many = (np.linspace(0, len(samples) - 1, count).astype(int) for count in (SAMPLE, LARGE_SAMPLE))
         places = dict.fromkeys([*few, *many])
         found: set[int] = set()
         for number, place in enumerate(places):
             if number >= SAMPLE and len(found - {self.ignore_index}) > 1:
-                break
+                return
             found |= self._labels(samples[place])
         if len(found - {self.ignore_index}) < 2:
             self._judge(found, f'{len(places)} label maps in {self.data_prefix["seg_map_path"]}')
@@ -176,13 +205,13 @@ class SegmentationFolder(SegmentationFiles, BaseSegDataset):
 
     def _labels(self, sample: dict) -> set[int]:
         """The labels in a sample's label map, as the model gets them."""
-        sample = {**sample, 'seg_fields': [], 'num_classes': len(self._metainfo['classes'])}
-        label_map = sample['seg_map_path']
-        with unreadable_files_named(sample['img_path'], label_map):
-            with Image.open(label_map) as opened:
+        sample = dict(sample, seg_fields=[], num_classes=len(self._metainfo['classes']))
+        path = sample['seg_map_path']
+        with unreadable_files_named(sample['img_path'], path):
+            with Image.open(path) as opened:
                 if opened.mode.startswith('I'):
                     raise LabelMapError(
-                        f'{label_map} has more than 8 bits a pixel, which mmseg cuts off: save it with 8'
+                        f'{path} has more than 8 bits a pixel, which mmseg cuts off: save it with 8'
                     )
                 sample['ori_shape'] = opened.size[::-1]  # its image's size is compared when it is read
             checked = CheckLabelMap(self.ignore_index)(LoadAnnotations()(sample))
@@ -193,11 +222,11 @@ def _files(folder: str) -> set[str]:
     return set(find_images(folder, ('',)).paths)
 
 
-def _suffixes(names: Sequence[str]) -> Counter:
-    """How many image files end how."""
+def _suffixes(names: Iterable[str]) -> Counter[str]:
+    """Count image files by ending."""
     endings = (osp.splitext(name)[1] for name in names)
     return Counter(ending for ending in endings if ending.lower() in ENDINGS)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: list[str]) -> str:
     return ', '.join(names[:LISTED]) + (', ...' if len(names) > LISTED else '')

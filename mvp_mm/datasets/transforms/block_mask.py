@@ -8,8 +8,8 @@ from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
 
 ATTEMPTS_PER_BLOCK = 10  # BEiT masking_generator.py
-# BEiT's own rule gives up short of the wanted number in about a third of the draws (at 75 of 196). Such
-# a draw is thrown away, which leaves exactly BEiT's distribution given the full number.
+# BEiT's own rule gives up short of the wanted number in about a third of the draws (at 75 of 196). Such a
+# draw is thrown away, which leaves exactly BEiT's distribution given the full number.
 MAX_RESTARTS = 50
 
 
@@ -17,10 +17,10 @@ MAX_RESTARTS = 50
 class BlockwiseMask(BaseTransform):
     """Mask rectangular blocks of patches until exactly the wanted number is masked.
 
-    A block's area is drawn uniformly between ``min_num_patches`` and what is still to mask, its aspect
-    ratio log-uniformly; it is kept if it adds at least one patch and no more than is still to mask.
-    Blocks reach every row and column. It takes the arguments of mmpretrain's ``BEiTMaskGenerator``,
-    which never masks the last row and column. Draws come from Python's ``random``.
+    A block's area is uniform between ``min_num_patches`` and the number still to mask, its aspect ratio
+    log-uniform; it is kept if it adds at least one patch and no more than are still to mask. Blocks reach
+    every row and column; mmpretrain's ``BEiTMaskGenerator``, with the same arguments, never masks the last
+    ones. Draws come from Python's ``random``.
 
     Added key: ``mask``, bool ``(rows, columns)``, True = masked.
 
@@ -28,7 +28,7 @@ class BlockwiseMask(BaseTransform):
         input_size: Patch grid, int or ``(rows, columns)``; 14 for 224 pixels and patch 16.
         num_masking_patches: Patches to mask; 75 in the paper (§3.3).
         min_num_patches: Smallest target area of a block. Default 4, as in mmpretrain; BEiT's recipe 16.
-        max_num_patches: Largest one. Default None: what is still to mask.
+        max_num_patches: Largest one. Default None: the number still to mask.
         min_aspect: Smallest aspect ratio. Default 0.3 (BEiT recipe).
         max_aspect: Largest one. Default None: ``1 / min_aspect``.
 
@@ -45,9 +45,7 @@ class BlockwiseMask(BaseTransform):
         min_aspect: float = 0.3,
         max_aspect: float | None = None,
     ) -> None:
-        if isinstance(input_size, int):
-            input_size = (input_size, input_size)
-        self.rows, self.cols = input_size
+        self.rows, self.cols = (input_size, input_size) if isinstance(input_size, int) else input_size
         if not 0 <= num_masking_patches <= self.rows * self.cols:
             raise ValueError(
                 f'cannot mask {num_masking_patches} patches of a {self.rows}x{self.cols} grid, which has '
@@ -61,8 +59,7 @@ class BlockwiseMask(BaseTransform):
         self.min_num_patches = min_num_patches
         self.max_num_patches = num_masking_patches if max_num_patches is None else max_num_patches
         self.log_aspect = (math.log(min_aspect), math.log(max_aspect or 1 / min_aspect))
-        self._num_bytes = -(-self.rows * self.cols // 8)
-        # [height][width]: the block in the grid's first corner; a shift puts it anywhere.
+        # [height][width]: the block in the grid's first corner, as bits; a shift puts it anywhere.
         self._shapes = [
             [
                 sum(((1 << width) - 1) << row * self.cols for row in range(height))
@@ -77,21 +74,22 @@ class BlockwiseMask(BaseTransform):
         return results
 
     def draw(self) -> np.ndarray:
-        """One mask: bool ``(rows, columns)``."""
+        """Draw one mask: bool ``(rows, columns)``."""
         for _ in range(MAX_RESTARTS):
             grid, count = self._blocks()
             if count == self.num_masking_patches:
                 break
-        else:
-            # Only where the wanted number is near the whole grid: single patches fill the rest.
-            grid = self._filled(grid, self.num_masking_patches - count)
-        packed = np.frombuffer(grid.to_bytes(self._num_bytes, 'little'), np.uint8)
+        else:  # only where the wanted number is near the whole grid: single patches fill the rest
+            free = [patch for patch in range(self.rows * self.cols) if not grid >> patch & 1]
+            for patch in random.sample(free, self.num_masking_patches - count):
+                grid |= 1 << patch
+        packed = np.frombuffer(grid.to_bytes(-(-self.rows * self.cols // 8), 'little'), np.uint8)
         bits = np.unpackbits(packed, count=self.rows * self.cols, bitorder='little')
         return bits.view(bool).reshape(self.rows, self.cols)
 
     def _blocks(self) -> tuple[int, int]:
-        """BEiT's rule: a grid as one integer (a patch is a bit, row after row), and how many it masks."""
-        # A pre-training sample needs about 24 tries, so what a try looks up is looked up here once, and
+        """Apply BEiT's rule: a grid as one integer (a bit a patch, row after row), and how many it masks."""
+        # A pre-training sample needs about 24 tries, so everything a try looks up is looked up once, and
         # ``random.uniform`` and ``random.randint`` are written out (the same draws in the same order).
         random_, getrandbits, exp, sqrt = random.random, random.getrandbits, math.exp, math.sqrt
         rows, cols, shapes = self.rows, self.cols, self._shapes
@@ -127,12 +125,6 @@ class BlockwiseMask(BaseTransform):
                 count += added
                 tries = ATTEMPTS_PER_BLOCK
         return grid, count
-
-    def _filled(self, grid: int, missing: int) -> int:
-        free = [patch for patch in range(self.rows * self.cols) if not grid >> patch & 1]
-        for patch in random.sample(free, missing):
-            grid |= 1 << patch
-        return grid
 
     def __repr__(self) -> str:
         return (

@@ -1,4 +1,4 @@
-"""A label map holds classes of its dataset and covers its image, or the file is named."""
+"""Check that a label map holds classes of its dataset and covers its image."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -19,18 +19,18 @@ class CheckLabelMap(BaseTransform):
     ``reduce_zero_label``. A sample without ``gt_seg_map``, such as a user's photograph, passes.
 
     Args:
-        ignore_index: Value of the pixels that count for nothing. Default 255, as mmseg's heads have it.
+        ignore_index: Value of ignored pixels. Default 255, as in mmseg's heads.
 
     Raises:
-        LabelMapError: If the map holds colours, is of another size than its image, or has a label that is
-            no class.
+        LabelMapError: If the map holds colours, differs from its image in size, or has a label that is no
+            class.
     """
 
     def __init__(self, ignore_index: int = 255) -> None:
         self.ignore_index = ignore_index
 
     def transform(self, results: dict) -> dict:
-        """Give the sample back as it is."""
+        """Return the sample as it is."""
         labels = results.get('gt_seg_map')
         if labels is None:
             return results
@@ -40,29 +40,24 @@ class CheckLabelMap(BaseTransform):
                 f'{path} holds colours ({labels.shape[-1]} channels): expected a PNG of one channel whose '
                 'values are class numbers. Convert each colour to its number'
             )
-        if labels.shape != tuple(results['ori_shape']):
+        height, width = results['ori_shape']
+        if labels.shape != (height, width):
             raise LabelMapError(
-                f'{path} has {_size(labels.shape)} pixels, its image {_size(results["ori_shape"])}: make '
+                f'{path} has {labels.shape[1]}x{labels.shape[0]} pixels, its image {width}x{height}: make '
                 'both of one size (resize label maps without interpolation)'
             )
         num_classes = results['num_classes']
         wrong = labels[(labels >= num_classes) & (labels != self.ignore_index)]
         if wrong.size:
             first = int(results['reduce_zero_label'])  # these label maps count from 1
-            found = np.unique(wrong) + first
-            shown = ', '.join(map(str, found[:LISTED])) + (
-                f', ..., {found[-1]}' if len(found) > LISTED else ''
-            )
+            found = [str(label) for label in np.unique(wrong) + first]
+            last = ['...', found[-1]] if len(found) > LISTED else []
             ignored = f'{self.ignore_index}, which is ignored'
             if first:
                 ignored = f'0 and {self.ignore_index}, which are ignored (reduce_zero_label=True)'
             raise LabelMapError(
-                f'{path} has the label{"s" * (len(found) > 1)} {shown}, and the dataset has {num_classes} '
-                f'classes: allowed are {first} to {num_classes - 1 + first}, and {ignored}. Name all classes '
-                '(in the config, or by --classes of mvp-mm), or change the label maps'
+                f'{path} has the label{"s" * (len(found) > 1)} {", ".join(found[:LISTED] + last)}, and the '
+                f'dataset has {num_classes} classes: allowed are {first} to {num_classes - 1 + first}, and '
+                f'{ignored}. Name all classes (in the config, or by --classes of mvp-mm), or change the maps'
             )
         return results
-
-
-def _size(shape: tuple[int, int]) -> str:
-    return f'{shape[1]}x{shape[0]}'

@@ -1,34 +1,75 @@
-"""Read photographs as arrays, ordinary JPEG files by a faster library than Pillow."""
+"""Decode any photograph to upright 8-bit RGB: the one decoder of every pipeline and command.
 
+simplejpeg decodes ordinary JPEGs (grey or three colours, upright, not so large that Pillow warns, without
+any complaint of the decoder). Pillow decodes everything else, and decides what is unreadable. Both stand
+on libjpeg-turbo and yield the same pixels.
+"""
+
+import struct
+import warnings
+from functools import cache
 from io import BytesIO
+from os import PathLike
 
 import numpy as np
-from PIL import Image
-
-from .load_rgb_image import ORIENTATION, UNREADABLE, UPRIGHT_BY, LoadRGBImage
+from PIL import Image, ImageCms
 
 try:
-    import simplejpeg  # a wheel of libjpeg-turbo: the library that Pillow decodes with, and the same pixels
+    import simplejpeg
 except ImportError:
     simplejpeg = None
 
-START_OF_IMAGE = b'\xff\xd8\xff'
-# JPEG markers (ITU-T T.81, table B.1).
-APP1, START_OF_SCAN = 0xE1, 0xDA  # APP1: Exif or XMP
-ORDINARY_COLORS = ('YCbCr', 'Gray', 'RGB')  # simplejpeg's words; not CMYK
+BACKGROUND = (124, 116, 104)  # shows through transparent pixels: ImageNet's mean, which normalises to zero
+# Pillow's errors on a file that it cannot decode.
+UNREADABLE = (
+    OSError,  # missing, no permission, truncated, not an image
+    SyntaxError,  # a broken PNG
+    ValueError,
+    EOFError,
+    struct.error,
+    TypeError,  # these three: broken metadata, TIFF's above all
+    LookupError,
+    ArithmeticError,
+    Image.DecompressionBombError,
+)
+ORIENTATION = 0x0112  # Exif's tag
+UPRIGHT_BY = {  # by the tag's value; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ALPHA_MODES = ('RGBA', 'LA', 'PA', 'La', 'RGBa')
+JPEG_START = b'\xff\xd8\xff'
+ORIENTATION_HEADERS = (b'Exif\0', b'http://ns.adobe.com/xap/')  # segments that may hold one: Exif, XMP
 
 
-def read_rgb(path: str, fast: bool = True, order: str = 'RGB') -> np.ndarray:
-    """Read an image as :class:`LoadRGBImage` does, to the same pixels and with the same errors.
+class UnreadableImageError(ValueError):
+    """An image that cannot be opened or decoded; ``reason`` says why without naming the image."""
 
-    simplejpeg decodes what has nothing special: JPEG files, grey or of three colours, upright by their
-    Exif, not of a size that Pillow warns of, and without any error or warning on the way. Pillow reads all
-    others, and decides what is unreadable.
+    reason = ''
+
+    @classmethod
+    def of(cls, key: str, reason: str) -> 'UnreadableImageError':
+        """Name an image and say what to do."""
+        error = cls(f'{key} cannot be read ({reason}): replace the file, or delete it')
+        error.reason = reason
+        return error
+
+
+def decode_image(
+    source: str | PathLike | bytes, fast: bool = True, order: str = 'RGB', key: str | None = None
+) -> np.ndarray:
+    """Decode an image file; of an animation, the first frame.
 
     Args:
-        path: Of the file.
-        fast: Default True; False: everything by Pillow.
+        source: Path, or the file's bytes.
+        fast: Decode ordinary JPEGs by simplejpeg. Default True; False: everything by Pillow.
         order: Of the channels: ``'RGB'`` (default) or ``'BGR'``, for OpenCV and mmcv.
+        key: Name of the image in errors. Default: its path.
 
     Returns:
         uint8 ``(height, width, 3)``, contiguous and writeable.
@@ -36,42 +77,86 @@ def read_rgb(path: str, fast: bool = True, order: str = 'RGB') -> np.ndarray:
     Raises:
         UnreadableImageError: If the file is missing, truncated, no image, or a decompression bomb.
     """
-    pixels = _decoded(path, order) if fast and simplejpeg is not None else None
+    pixels = _by_simplejpeg(source, order) if fast and simplejpeg is not None else None
     if pixels is None:
-        pixels = np.array(LoadRGBImage().transform(dict(img_path=path))['img'])
+        pixels = np.array(_by_pillow(source, key))
         if order == 'BGR':
             pixels = np.ascontiguousarray(pixels[..., ::-1])
     return pixels
 
 
-def _decoded(path: str, order: str = 'RGB') -> np.ndarray | None:
-    """The pixels of an ordinary JPEG file, else None."""
+def decode_sample(results: dict, fast: bool = True, order: str = 'RGB') -> np.ndarray:
+    """Decode ``img_bytes`` or else ``img_path`` of a pipeline's sample; add ``ori_shape`` and ``img_shape``.
+
+    Errors name the sample's ``key``, or else its path.
+    """
+    source = results['img_bytes'] if 'img_bytes' in results else results['img_path']
+    pixels = decode_image(source, fast, order, results.get('key', results.get('img_path')))
+    results['ori_shape'] = results['img_shape'] = pixels.shape[:2]
+    return pixels
+
+
+def read_rgb(path: str, fast: bool = True, order: str = 'RGB') -> np.ndarray:
+    """Deprecated name of :func:`decode_image`."""
+    warnings.warn('read_rgb is now decode_image', DeprecationWarning, stacklevel=2)
+    return decode_image(path, fast, order)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Convert an opened image of any mode (grey, palette, CMYK, LAB, alpha, 16-bit, float) to RGB.
+
+    Returns:
+        8-bit RGB, turned upright by its EXIF tag if that can be read; alpha is composited over ImageNet's
+        mean colour, and values beyond 8 bits are scaled, not clipped.
+    """
+    image = _upright(image)
+    if image.mode == 'RGB':
+        return image
+    if image.mode.startswith('I') or image.mode == 'F':
+        return _scaled_grey(image)
+    if 'transparency' in image.info or image.mode in ALPHA_MODES:
+        image = image.convert('RGBA')
+        flat = Image.new('RGB', image.size, BACKGROUND)
+        flat.paste(image, mask=image.getchannel('A'))
+        return flat
+    if image.mode == 'LAB':
+        return _lab_to_srgb().apply(image)
+    return image.convert('RGB')
+
+
+def _by_pillow(source: str | PathLike | bytes, key: str | None) -> Image.Image:
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    key = key or ('an image' if isinstance(source, bytes) else str(source))
     try:
-        with open(path, 'rb') as file:
-            data = file.read()
-    except OSError:
-        return None
-    if not data.startswith(START_OF_IMAGE):
-        return None
+        with Image.open(file) as image:
+            return as_rgb(image)
+    except UNREADABLE as error:
+        reason = f'{type(error).__name__}: {error}'.replace(repr(file), repr(key))
+        raise UnreadableImageError.of(key, reason) from error
+
+
+def _by_simplejpeg(source: str | PathLike | bytes, order: str = 'RGB') -> np.ndarray | None:
+    """Return the pixels of an ordinary JPEG, else None."""
     try:
+        data = source if isinstance(source, bytes) else _jpeg_bytes(source)
+        if not data.startswith(JPEG_START):
+            return None
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         limit = Image.MAX_IMAGE_PIXELS
-        if colors not in ORDINARY_COLORS or (limit is not None and height * width > limit):
+        if colors not in ('YCbCr', 'Gray', 'RGB') or (limit is not None and height * width > limit):
             return None
-        if _has_app1(data) and not _is_upright(data):
+        if any(header in data for header in ORIENTATION_HEADERS) and not _is_upright(data):
             return None
         return simplejpeg.decode_jpeg(data, order)
-    except (ValueError, IndexError):  # whatever libjpeg-turbo complains of, were it only a warning
+    except (OSError, ValueError):  # anything libjpeg-turbo complains of, even a mere warning
         return None
 
 
-def _has_app1(data: bytes) -> bool:
-    position = 2
-    while (marker := data[position + 1]) != START_OF_SCAN:
-        if marker == APP1:
-            return True
-        position += 2 + (data[position + 2] << 8 | data[position + 3])
-    return False
+def _jpeg_bytes(path: str | PathLike) -> bytes:
+    """Read a file whole if it begins like a JPEG."""
+    with open(path, 'rb') as file:
+        start = file.read(len(JPEG_START))
+        return start + file.read() if start == JPEG_START else start
 
 
 def _is_upright(data: bytes) -> bool:
@@ -80,3 +165,31 @@ def _is_upright(data: bytes) -> bool:
             return image.getexif().get(ORIENTATION) not in UPRIGHT_BY
     except UNREADABLE:
         return False
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # not ImageOps.exif_transpose, which also writes the tags anew and fails where one of them is damaged
+    image.load()
+    try:
+        method = UPRIGHT_BY.get(image.getexif().get(ORIENTATION, 1))
+    except UNREADABLE:  # damaged metadata say nothing about the pixels, which are there by now
+        method = None
+    return image if method is None else image.transpose(method)
+
+
+@cache
+def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
+    profiles = ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB')
+    return ImageCms.buildTransform(*profiles, 'LAB', 'RGB')
+
+
+def _scaled_grey(image: Image.Image) -> Image.Image:
+    values = np.nan_to_num(np.asarray(image).astype(np.float32))
+    peak = float(values.max())
+    if image.mode.startswith('I;16'):
+        full_scale = 65535.0
+    else:  # 32-bit integers or floats do not tell their range: take the smallest common one that holds them
+        ranges = (1.0, 255.0, 65535.0) if image.mode == 'F' else (255.0, 65535.0)
+        full_scale = next((limit for limit in ranges if peak <= limit), peak)
+    grey = (values * (255 / full_scale)).clip(0, 255).round().astype(np.uint8)
+    return Image.fromarray(grey).convert('RGB')

@@ -1,9 +1,10 @@
-"""BEiT's augmentation from file to crop, in the time that decoding leaves."""
+"""BEiT's augmentation from file to crop, in little more time than decoding takes."""
 
 import logging
 import math
 import operator
 import random
+import warnings
 from collections.abc import Sequence
 
 import cv2
@@ -15,31 +16,29 @@ from mmpretrain.registry import TRANSFORMS
 from torch.nn import functional
 from torchvision.transforms import ColorJitter
 
-from . import decode_image as reading
-from .reference_crop import BRIGHTNESS, CONTRAST, SATURATION, CropDraw, beit_order_crop
+from . import decode_image
+from .reference_crop import BRIGHTNESS, CONTRAST, SATURATION, CropDraw, reference_crop
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's grey
-FIXED_POINT = 1024  # OpenCV's transform of 8-bit pixels counts in parts of this
-# Pillow cuts off the fraction after every step of the jitter, OpenCV rounds. Not -0.5: a value without a
-# fraction must stay.
+FIXED_POINT = 1024  # OpenCV's transform of 8-bit pixels computes in units of 1/1024
+# Pillow truncates after every step of the jitter, OpenCV rounds. Not -0.5: a whole number must stay.
 TO_FLOOR = -0.49
-# Rows of the image from which the grey mean is taken. What it costs in accuracy: docs/performance.md.
-MEAN_ROWS = 128
+MEAN_ROWS = 128  # rows of the image that the grey mean is taken from; its accuracy: docs/performance.md
 ATTEMPTS = 10  # to draw a box inside the image; torchvision's number, as BEiT's
 
 
 @TRANSFORMS.register_module()
 class FastCrop(BaseTransform):
-    """Read an image, jitter its colours, flip it, and cut a random crop: BEiT's augmentation, made fast.
+    """Decode an image, jitter its colours, flip it, and cut a random crop: BEiT's augmentation, made fast.
 
-    It stands for ``LoadRGBImage``, torchvision's ``ColorJitter``, ``RandomHorizontalFlip`` and
-    ``RandomResizedCrop`` (antialiased bicubic): the draws are distributed alike, and equal draws give equal
-    crops, to within the rounding of 8-bit arithmetic. What is different is the work: of the image only the
-    box of the crop is jittered, before it is resized, and the rest is looked at no more than to know
-    the mean grey, around which contrast is changed. Draws come from Python's ``random``.
+    Replaces ``LoadRGBImage`` and torchvision's ``ColorJitter``, ``RandomHorizontalFlip`` and
+    ``RandomResizedCrop`` (antialiased bicubic): draws have the same distribution, and equal draws give equal
+    crops, to within the rounding of 8-bit arithmetic. Only the box of the crop is jittered, before it is
+    resized; the rest of the image only contributes its mean grey, around which contrast changes. Draws come
+    from Python's ``random``.
 
-    Required keys: ``img_path``. Added keys: ``img`` (RGB, uint8 ``(height, width, 3)``), ``ori_shape`` and
-    ``img_shape`` (height, width).
+    Required keys: ``img_bytes`` or ``img_path``. Added keys: ``img`` (RGB, uint8 ``(height, width, 3)``),
+    ``ori_shape`` and ``img_shape`` (height, width).
 
     Args:
         size: Of the crop, int or ``(height, width)``; 224 in the paper (§3.3.3).
@@ -50,12 +49,13 @@ class FastCrop(BaseTransform):
             (BEiT recipe).
         contrast: Likewise. Default 0.4 (BEiT recipe).
         saturation: Likewise. Default 0.4 (BEiT recipe). BEiT leaves the hue alone.
-        plain: Work in BEiT's order with Pillow and torchvision, as :mod:`.beit_order` does: three times as
-            slow, to compare with. Default False.
+        reference: Work in BEiT's order by Pillow and torchvision (:func:`.reference_crop`): three times as
+            slow, for comparison. Default False.
+        plain: Deprecated name of ``reference``.
 
     Raises:
         ValueError: If a bound is out of range.
-        UnreadableImageError: On a file that :class:`LoadRGBImage` cannot read either.
+        UnreadableImageError: As :class:`LoadRGBImage`.
     """
 
     def __init__(
@@ -67,9 +67,14 @@ class FastCrop(BaseTransform):
         brightness: float | Sequence[float] = 0.4,
         contrast: float | Sequence[float] = 0.4,
         saturation: float | Sequence[float] = 0.4,
-        plain: bool = False,
+        reference: bool = False,
+        plain: bool | None = None,
     ) -> None:
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        if plain is not None:
+            warnings.warn('FastCrop(plain=) is now reference=', DeprecationWarning, stacklevel=2)
+            reference = plain
+        height, width = (size, size) if isinstance(size, int) else size
+        self.size = height, width
         self.scale, self.ratio = tuple(scale), tuple(ratio)
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(
@@ -84,8 +89,8 @@ class FastCrop(BaseTransform):
         checked = ColorJitter(brightness, contrast, saturation)  # raises on bad bounds
         # By step: two bounds, or None for no change.
         self.jitter = (checked.brightness, checked.contrast, checked.saturation)
-        self.plain = plain
-        if reading.simplejpeg is None and not plain:
+        self.reference = reference
+        if decode_image.simplejpeg is None and not reference:
             print_log(
                 'simplejpeg is not installed: Pillow decodes the JPEG files, to the same pixels but slower',
                 'current',
@@ -94,36 +99,18 @@ class FastCrop(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Add the crop."""
-        image = reading.read_rgb(results['img_path'], fast=not self.plain)
-        results['ori_shape'] = image.shape[:2]
+        results['img'] = self.augment(decode_image.decode_sample(results, fast=not self.reference))
         results['img_shape'] = self.size
-        results['img'] = self.augment(image)
         return results
 
     def augment(self, image: np.ndarray) -> np.ndarray:
-        """Draw, and make the crop.
-
-        Args:
-            image: RGB, uint8 ``(height, width, 3)``.
-
-        Returns:
-            uint8 ``(*size, 3)``.
-        """
-        draw = self.draw(*image.shape[:2])
-        return beit_order_crop(image, self.size, draw) if self.plain else cropped(image, self.size, draw)
+        """Draw and cut a crop, uint8 ``(*size, 3)``, of an RGB image, uint8 ``(height, width, 3)``."""
+        crop = reference_crop if self.reference else fast_crop
+        return crop(image, self.size, self.draw(*image.shape[:2]))
 
     def draw(self, height: int, width: int) -> CropDraw:
-        """What is random about a crop.
-
-        Args:
-            height: Of the image, pixels.
-            width: Of the image, pixels.
-
-        Returns:
-            The draws, which are distributed as those of torchvision's three transforms.
-        """
-        # From Python's generator: the dozen calls of torch that torchvision makes take 0.1 ms, which is
-        # a twentieth of everything else.
+        """Draw a crop of an image of so many pixels, distributed as by torchvision's three transforms."""
+        # Python's generator: torchvision's dozen calls of torch take a twentieth of everything else.
         steps = [(step, random.uniform(*bounds)) for step, bounds in enumerate(self.jitter) if bounds]
         random.shuffle(steps)
         flipped = random.random() < self.flip
@@ -136,67 +123,53 @@ class FastCrop(BaseTransform):
             cols, rows = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < cols <= width and 0 < rows <= height:
                 return random.randint(0, height - rows), random.randint(0, width - cols), rows, cols
-        # The largest box in the middle, of the ratio that is allowed and nearest to the image's.
+        # The largest box in the middle, of the allowed ratio that is nearest to the image's.
         ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
-        if ratio > width / height:
-            rows, cols = round(width / ratio), width
-        elif ratio < width / height:
-            rows, cols = height, round(height * ratio)
-        else:
-            rows, cols = height, width
+        rows, cols = min(height, round(width / ratio)), min(width, round(height * ratio))
         return (height - rows) // 2, (width - cols) // 2, rows, cols
 
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(size={self.size}, scale={self.scale}, ratio={self.ratio}, '
             f'flip={self.flip}, brightness={self.jitter[BRIGHTNESS]}, contrast={self.jitter[CONTRAST]}, '
-            f'saturation={self.jitter[SATURATION]}, plain={self.plain})'
+            f'saturation={self.jitter[SATURATION]}, reference={self.reference})'
         )
 
 
-def cropped(image: np.ndarray, size: tuple[int, int], draw: CropDraw) -> np.ndarray:
-    """The crop of an image that belongs to a draw.
-
-    Args:
-        image: RGB, uint8 ``(height, width, 3)``.
-        size: ``(height, width)`` of the crop.
-        draw: From :meth:`FastCrop.draw`.
-
-    Returns:
-        uint8 ``(*size, 3)``.
-    """
+def fast_crop(image: np.ndarray, size: tuple[int, int], draw: CropDraw) -> np.ndarray:
+    """Cut the crop of a draw, uint8 ``(*size, 3)``, out of an RGB image, uint8 ``(height, width, 3)``."""
     top, left, rows, cols = draw.box
     if draw.flipped:  # the box is one of the flipped image
         left = image.shape[1] - left - cols
-    region = jittered(image[top : top + rows, left : left + cols], image, draw.steps)
-    crop = resized(region, size)
+    region = jitter(image[top : top + rows, left : left + cols], image, draw.steps)
+    crop = resize(region, size)
     return cv2.flip(crop, 1) if draw.flipped else crop
 
 
-def jittered(region: np.ndarray, image: np.ndarray, steps: Sequence[tuple[int, float]]) -> np.ndarray:
-    """Change brightness, contrast and saturation of a part as if the whole image were changed.
+def jitter(region: np.ndarray, image: np.ndarray, steps: Sequence[tuple[int, float]]) -> np.ndarray:
+    """Change brightness, contrast and saturation of a region as if the whole image were changed.
 
-    Each step blends a pixel with something (black, the image's mean grey, its own grey), so each is
-    affine in pixel and pixel's grey, and so are several: they are applied together, as one 3x4 matrix, up
-    to a step that can pass 255 and must be clipped (a factor above 1).
+    Each step blends a pixel with something (black, the image's mean grey, its own grey), so each is affine
+    in pixel and pixel's grey, and so are several: they are applied together, as one 3x4 matrix, up to a
+    step that can pass 255 and must be clipped (a factor above 1).
 
     Args:
-        region: Of the image; uint8 ``(h, w, 3)``.
+        region: Part of the image; uint8 ``(h, w, 3)``.
         image: uint8 ``(height, width, 3)``.
         steps: ``(BRIGHTNESS | CONTRAST | SATURATION, factor)`` in their order.
 
     Returns:
         A new array of the region's shape.
     """
-    # Of the image; changed like the region for as long as a contrast is still to come.
+    # Rows of the image, changed like the region for as long as a contrast is still to come.
     sample = image[:: max(1, len(image) // MEAN_ROWS)] if any(step == CONTRAST for step, _ in steps) else None
-    own, grey, constant = 1.0, 0.0, 0.0  # what is pending: own * pixel + grey * the pixel's grey + constant
+    own, grey, constant = 1.0, 0.0, 0.0  # pending: own * pixel + grey * the pixel's grey + constant
     for number, (step, factor) in enumerate(steps, start=1):
         if step == SATURATION:
             own, grey = factor * own, factor * grey + (1 - factor) * (own + grey)
         else:
             blended_with = 0  # black
-            if step == CONTRAST:
+            if step == CONTRAST and sample is not None:
                 mean = (own + grey) * sum(map(operator.mul, LUMA, cv2.mean(sample))) + constant
                 blended_with, sample = math.floor(mean + 0.5), None
             own, grey = factor * own, factor * grey
@@ -211,7 +184,7 @@ def jittered(region: np.ndarray, image: np.ndarray, steps: Sequence[tuple[int, f
 
 
 def _matrix(own: float, grey: float, constant: float) -> np.ndarray:
-    """The pending steps for OpenCV, ``(3, 4)``.
+    """Return the pending steps for OpenCV, ``(3, 4)``.
 
     OpenCV rounds each entry. Rounded here, with equal sums in the three rows, grey pixels stay grey.
     """
@@ -226,16 +199,8 @@ def _matrix(own: float, grey: float, constant: float) -> np.ndarray:
     return np.array(rows) / FIXED_POINT
 
 
-def resized(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Antialiased bicubic resizing, as Pillow's and torchvision's.
-
-    Args:
-        region: uint8 ``(h, w, 3)``.
-        size: ``(height, width)``.
-
-    Returns:
-        uint8 ``(height, width, 3)``.
-    """
+def resize(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 ``(h, w, 3)`` to ``(*size, 3)``, antialiased bicubic as Pillow's and torchvision's."""
     height, width = region.shape[:2]
     # With the strides of a batch of one in channels_last, which a permuted array does not get by itself:
     # torch's kernel then goes over the pixels as they lie, in two thirds of the time.

@@ -1,6 +1,7 @@
-"""The last step of the pre-training pipeline."""
+"""The last step of a pre-training pipeline."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,40 +15,58 @@ from PIL import Image
 
 @TRANSFORMS.register_module()
 class PackMaskedInputs(BaseTransform):
-    """Pack crop and mask so that a batch of either is one tensor.
+    """Pack the fields of a sample so that the loader's ``default_collate`` makes one tensor of each.
 
-    mmpretrain's ``PackInputs`` hides each mask in its data sample, and a batch of 256 then crosses from
-    worker to trainer as 256 tensors; here the loader's workers stack them.
+    mmpretrain's ``PackInputs`` hides masks and labels in the data sample, and a batch of 256 then crosses
+    from worker to trainer as 256 tensors; here the loader's workers stack them.
 
-    Required keys: ``img``, ``mask``. The result has ``inputs`` (uint8 ``(3, H, W)``), ``mask`` (bool
-    ``(h, w)``) and ``data_samples`` with the meta keys.
+    Required keys: ``img`` and ``fields``. The result has ``inputs`` (uint8 ``(3, H, W)``), ``mask`` (bool
+    ``(h, w)``) if the sample has one, each of ``fields`` under its name, and ``data_samples`` with the meta
+    keys.
 
     Args:
-        meta_keys: What to keep of the results. Default ``('sample_idx', 'img_path')``.
+        meta_keys: Entries to keep in ``data_samples``. Default ``('sample_idx', 'img_path')``.
+        fields: Further entries to pack, such as caption tokens, a label or a second crop: images become
+            ``(3, H, W)``, text stays text, everything else a tensor. Default ``()``.
+
+    Raises:
+        ValueError: If a sample lacks one of ``fields``.
     """
 
-    def __init__(self, meta_keys: Sequence[str] = ('sample_idx', 'img_path')) -> None:
+    def __init__(
+        self, meta_keys: Sequence[str] = ('sample_idx', 'img_path'), fields: Sequence[str] = ()
+    ) -> None:
         self.meta_keys = tuple(meta_keys)
+        self.fields = tuple(fields)
 
     def transform(self, results: dict) -> dict:
         """Pack one sample."""
+        missing = [field for field in self.fields if field not in results]
+        if missing:
+            raise ValueError(
+                f'PackMaskedInputs(fields={self.fields}): the sample has no {", ".join(missing)}, but '
+                f'{", ".join(results)}'
+            )
         metainfo = {key: results[key] for key in self.meta_keys if key in results}
+        fields = (('mask',) if 'mask' in results else ()) + self.fields
         return dict(
             inputs=channels_first(results['img']),
-            mask=torch.from_numpy(results['mask']),
+            **{field: _packed(results[field]) for field in fields},
             data_samples=DataSample(metainfo=metainfo),
         )
 
 
+def _packed(value: Any) -> torch.Tensor | str:
+    if isinstance(value, str):
+        return value
+    is_array_image = isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3
+    return (
+        channels_first(value) if is_array_image or isinstance(value, Image.Image) else torch.as_tensor(value)
+    )
+
+
 def channels_first(image: Image.Image | np.ndarray | torch.Tensor) -> torch.Tensor:
-    """An image as ``(3, H, W)``.
-
-    Args:
-        image: PIL image, array ``(H, W, 3)`` or tensor ``(3, H, W)``.
-
-    Returns:
-        Contiguous tensor of the image's dtype.
-    """
+    """Convert a PIL image, an array ``(H, W, 3)`` or a tensor ``(3, H, W)`` to a contiguous ``(3, H, W)``."""
     if not (isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3):
         return PackInputs.format_input(image)
     planes = np.empty((3, *image.shape[:2]), image.dtype)

@@ -9,38 +9,19 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tvf
 
 BRIGHTNESS, CONTRAST, SATURATION = range(3)  # torchvision's numbers
-ADJUST = {
-    BRIGHTNESS: tvf.adjust_brightness,
-    CONTRAST: tvf.adjust_contrast,
-    SATURATION: tvf.adjust_saturation,
-}
+ADJUST = (tvf.adjust_brightness, tvf.adjust_contrast, tvf.adjust_saturation)
 
 
 class CropDraw(NamedTuple):
-    """What is random about a crop.
+    """The random draws of a crop."""
 
-    Args:
-        box: Top, left, height and width, pixels, in the image after the flip.
-        flipped: Whether left and right are swapped.
-        steps: ``(BRIGHTNESS | CONTRAST | SATURATION, factor)``, in the order in which they are applied.
-    """
-
-    box: tuple[int, int, int, int]
-    flipped: bool
-    steps: Sequence[tuple[int, float]]
+    box: tuple[int, int, int, int]  # top, left, height and width, pixels, in the image after the flip
+    flipped: bool  # whether left and right are swapped
+    steps: Sequence[tuple[int, float]]  # (BRIGHTNESS | CONTRAST | SATURATION, factor), in their order
 
 
-def beit_order_crop(pixels: np.ndarray, size: tuple[int, int], draw: CropDraw) -> np.ndarray:
-    """Jitter an image, flip it, cut the crop and resize it: what :class:`FastCrop` has to give.
-
-    Args:
-        pixels: RGB, uint8 ``(height, width, 3)``.
-        size: ``(height, width)`` of the crop.
-        draw: From :meth:`FastCrop.draw`.
-
-    Returns:
-        uint8 ``(*size, 3)``.
-    """
+def reference_crop(pixels: np.ndarray, size: tuple[int, int], draw: CropDraw) -> np.ndarray:
+    """Jitter an image, flip it, cut the crop and resize it, with the arguments of :func:`.fast_crop`."""
     image = Image.fromarray(pixels)
     for step, factor in draw.steps:
         image = ADJUST[step](image, factor)

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...datasets.transforms.load_rgb_image import UnreadableImageError
+from ...datasets.transforms.decode_image import UnreadableImageError
 from ..checkpoint.safe_checkpoint import atomic_write_text
 from ..distributed.collectives import DelayedAllReduce, all_gather
 

@@ -1,3 +1,4 @@
+import pickle
 import random
 import warnings
 
@@ -5,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvp_mm.datasets import LoadRGBImage, UnlabelledImages, UnreadableImageError
+from mvp_mm.datasets import LoadImageFromFile, LoadRGBImage, UnlabelledImages, UnreadableImageError
 from mvp_mm.datasets.transforms import decode_image as reading
-from mvp_mm.datasets.transforms.decode_image import read_rgb
+from mvp_mm.datasets.transforms.decode_image import decode_image, read_rgb
 
 simplejpeg = pytest.importorskip('simplejpeg', reason='simplejpeg has no wheel for this platform')
 rng = np.random.default_rng(0)
@@ -27,11 +28,11 @@ def outcome(read, path):
 
 
 def by_pillow(path):
-    return np.asarray(LoadRGBImage()(dict(img_path=str(path)))['img'])
+    return decode_image(path, fast=False)
 
 
 def assert_same(path):
-    ours, pillows = outcome(read_rgb, str(path)), outcome(by_pillow, path)
+    ours, pillows = outcome(decode_image, str(path)), outcome(by_pillow, str(path))
     if isinstance(pillows, str):
         assert ours == pillows
     else:
@@ -43,7 +44,7 @@ def assert_same(path):
 
 
 def is_fast(path):
-    return reading._decoded(str(path)) is not None
+    return reading._by_simplejpeg(str(path)) is not None
 
 
 def test_photographs_have_the_same_pixels(photographs):
@@ -140,7 +141,7 @@ def test_bad_files_have_pillows_words(tmp_path, monkeypatch):
     assert 'DecompressionBombError' in assert_same(tmp_path / 'a.jpg')
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 5000)
     with pytest.warns(Image.DecompressionBombWarning):
-        read_rgb(str(tmp_path / 'a.jpg'))
+        decode_image(tmp_path / 'a.jpg')
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
     assert is_fast(tmp_path / 'a.jpg')
 
@@ -172,5 +173,44 @@ def test_without_simplejpeg(tmp_path, monkeypatch):
 
 def test_by_pillow_if_asked_for(tmp_path, monkeypatch):
     Image.fromarray(PIXELS).save(tmp_path / 'a.jpg')
-    monkeypatch.setattr(reading, '_decoded', lambda path: pytest.fail('decoded by simplejpeg'))
-    assert (read_rgb(str(tmp_path / 'a.jpg'), fast=False) == by_pillow(tmp_path / 'a.jpg')).all()
+    monkeypatch.setattr(reading, '_by_simplejpeg', lambda *_: pytest.fail('decoded by simplejpeg'))
+    assert by_pillow(tmp_path / 'a.jpg').shape == PIXELS.shape
+
+
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png', 'turned.jpg'])
+@pytest.mark.parametrize('fast', [True, False])
+def test_bytes_have_the_pixels_of_their_file(name, fast, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(PIXELS).save(tmp_path / name, exif=exif if name == 'turned.jpg' else None)
+    content = (tmp_path / name).read_bytes()
+    for order in ('RGB', 'BGR'):
+        expected = decode_image(tmp_path / name, fast, order)
+        assert (decode_image(content, fast, order) == expected).all()
+        assert expected.shape == ((90, 70, 3) if name == 'turned.jpg' else (70, 90, 3))
+
+
+def test_bad_bytes_are_named_by_their_key(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / 'a.jpg')
+    content = (tmp_path / 'a.jpg').read_bytes()
+    for loader in (LoadRGBImage(), LoadImageFromFile()):
+        with pytest.raises(
+            UnreadableImageError, match=r'^7.tar/3 cannot be read \(UnidentifiedImageError'
+        ) as caught:
+            loader(dict(img_bytes=b'<html>', key='7.tar/3'))
+        assert caught.value.reason == "UnidentifiedImageError: cannot identify image file '7.tar/3'"
+        with pytest.raises(UnreadableImageError, match='^x.jpg cannot be read .*runcated'):
+            loader(dict(img_bytes=content[:300], img_path='x.jpg'))
+
+
+def test_an_error_keeps_its_reason_between_processes():
+    error = UnreadableImageError.of('a.jpg', 'OSError: Truncated File Read')
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == 'a.jpg cannot be read (OSError: Truncated File Read): replace the file, or delete it'
+    assert again.reason == 'OSError: Truncated File Read'
+
+
+def test_the_former_name(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / 'a.png')
+    with pytest.warns(DeprecationWarning, match='read_rgb is now decode_image'):
+        assert (read_rgb(str(tmp_path / 'a.png'), order='BGR') == PIXELS[..., ::-1]).all()

@@ -12,14 +12,14 @@ from torchvision.transforms import ColorJitter, RandomResizedCrop
 from mvp_mm.datasets import FastCrop, PackMaskedInputs, UnlabelledImages
 from mvp_mm.datasets.transforms import decode_image as reading
 from mvp_mm.datasets.transforms import fast_crop
-from mvp_mm.datasets.transforms.decode_image import read_rgb
-from mvp_mm.datasets.transforms.fast_crop import cropped, jittered, resized
+from mvp_mm.datasets.transforms.decode_image import decode_image
+from mvp_mm.datasets.transforms.fast_crop import jitter, resize
 from mvp_mm.datasets.transforms.reference_crop import (
     BRIGHTNESS,
     CONTRAST,
     SATURATION,
     CropDraw,
-    beit_order_crop,
+    reference_crop,
 )
 
 
@@ -33,10 +33,10 @@ def noise(height, width, seed=0):
 
 
 def difference(image, size, draw):
-    ours = cropped(image, size, draw)
+    ours = fast_crop.fast_crop(image, size, draw)
     assert ours.dtype == np.uint8
     assert ours.shape == (*size, 3)
-    return ours.astype(int) - beit_order_crop(image, size, draw)
+    return ours.astype(int) - reference_crop(image, size, draw)
 
 
 @pytest.mark.parametrize('order', list(itertools.permutations(range(3))))
@@ -68,7 +68,7 @@ def test_contrast_is_around_the_whole_images_grey():
     image = np.full((200, 100, 3), 40, np.uint8)
     image[:, 50:] = 200
     draw = CropDraw((20, 60, 30, 30), False, [(CONTRAST, 0.5)])
-    assert (cropped(image, (8, 8), draw) == 160).all()  # half-way to 120, not to 200
+    assert (fast_crop.fast_crop(image, (8, 8), draw) == 160).all()  # half-way to 120, not to 200
     assert (difference(image, (8, 8), draw) == 0).all()
 
 
@@ -77,7 +77,7 @@ def test_contrast_after_clipped_brightness():
     image = np.full((64, 64, 3), 100, np.uint8)
     image[:, 32:] = 200
     draw = CropDraw((0, 0, 16, 16), False, [(BRIGHTNESS, 1.4), (CONTRAST, 0.6)])
-    assert (cropped(image, (4, 4), draw) == int(198 + 0.6 * (140 - 198))).all()
+    assert (fast_crop.fast_crop(image, (4, 4), draw) == int(198 + 0.6 * (140 - 198))).all()
     assert (difference(image, (4, 4), draw) == 0).all()
 
 
@@ -94,7 +94,7 @@ def test_grey_images_stay_grey():
 def test_resizing_is_pillows(box):
     region = smooth(*box)
     expected = np.asarray(Image.fromarray(region).resize((224, 200), Image.Resampling.BICUBIC)).astype(int)
-    found = resized(region, (200, 224))
+    found = resize(region, (200, 224))
     assert found.shape == (200, 224, 3)
     assert np.abs(found - expected).max() <= 2
     assert np.abs(found - expected).mean() < 0.1
@@ -103,7 +103,7 @@ def test_resizing_is_pillows(box):
 def test_large_images_are_antialiased():
     lines = np.zeros((900, 900, 3), np.uint8)
     lines[:, ::2] = 255
-    crop = resized(lines, (90, 90)).astype(int)
+    crop = resize(lines, (90, 90)).astype(int)
     assert np.abs(crop - 127).max() <= 4  # without it, stripes of 0 and 255
 
 
@@ -121,7 +121,7 @@ def test_photographs(photographs):
     random.seed(0)
     means, shares = [], []
     for index in range(0, 400, 10):
-        image = read_rgb(dataset.get_data_info(index)['img_path'])
+        image = decode_image(dataset.get_data_info(index)['img_path'])
         found = difference(image, fast.size, fast.draw(*image.shape[:2]))
         means.append(np.abs(found).mean())
         shares.append((np.abs(found) > 2).mean())
@@ -165,13 +165,15 @@ def test_box_of_a_narrow_image_is_torchvisions(height, width):
     assert fast.draw(height, width).box == RandomResizedCrop.get_params(shape, (0.9, 1.0), (3 / 4, 4 / 3))
 
 
-def test_plain_gives_the_same_crops(image_folder):
+def test_reference_gives_the_same_crops(image_folder):
     paths = [str(path) for path in sorted(image_folder.rglob('*.jpg'))]
     for number, path in enumerate(paths):
         crops = []
-        for plain in (False, True):
+        for reference in (False, True):
             random.seed(number)
-            results = TRANSFORMS.build(dict(type='FastCrop', size=(48, 64), plain=plain))(dict(img_path=path))
+            results = TRANSFORMS.build(dict(type='FastCrop', size=(48, 64), reference=reference))(
+                dict(img_path=path)
+            )
             assert results['img_shape'] == (48, 64)
             assert results['ori_shape'] == (96, 80)
             crops.append(results['img'].astype(int))
@@ -214,7 +216,7 @@ def test_the_image_is_left_alone():
     image = smooth(64, 64)
     before = image.copy()
     steps = [(BRIGHTNESS, 1.3), (CONTRAST, 1.2), (SATURATION, 0.7)]
-    region = jittered(image[10:40, 5:50], image, steps)
+    region = jitter(image[10:40, 5:50], image, steps)
     assert region.shape == (30, 45, 3)
     assert (image == before).all()
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from mvp_mm.datasets import LoadRGBImage, UnreadableImageError
-from mvp_mm.datasets.transforms.load_rgb_image import BACKGROUND
+from mvp_mm.datasets.transforms.decode_image import BACKGROUND
 
 # Red, green / blue, white: four 16x16 squares, which JPEG keeps inside and blurs at their borders.
 CORNERS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)

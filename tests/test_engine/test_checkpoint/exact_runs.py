@@ -1,9 +1,8 @@
-"""Small runs that are stopped and gone on with; run as a script, by torchrun in two processes."""
+"""Small runs that are stopped and resumed."""
 
 import os
 import random
 import signal
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
 
-from mvp_mm.datasets.samplers.sample_index import sample_draws
+from mvp_mm.datasets.samplers.sample_index import sample_entropy, seeded_draws
 from mvp_mm.engine import MVPRunner, StopOnSignalHook
 
 
@@ -35,7 +34,7 @@ class Numbers(Dataset):
         return self.size
 
     def __getitem__(self, index):
-        with sample_draws(index):
+        with seeded_draws(*sample_entropy(index)):
             draws = torch.tensor([torch.rand(()).item(), np.random.rand(), random.random()])
         return dict(inputs=draws + int(index) / self.size)
 
@@ -175,43 +174,37 @@ def finish(runner, watch):
     return watch.losses, {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def main():
-    """Whole run, stopped run and resumed run in each of two processes; print what differs."""
-    folder = Path(sys.argv[1])
+def processes_of_a_job(folder):
+    """Whole, stopped and resumed run in each of two processes, then runs of which one is told to stop."""
     more = dict(launcher='pytorch', size=48, saved_by_epoch=False, interval=4)
     watch = Watch()
     losses, state = finish(build(folder / 'whole', watch, **more), watch)
-    stopped = Watch(kill_after=5)
     with suppress(Killed):
-        build(folder / 'cut', stopped, **more).train()
+        build(folder / 'cut', Watch(kill_after=5), **more).train()
     watch = Watch()
-    resumed = build(folder / 'cut', watch, resume=True, **more)
-    rest, state_after = finish(resumed, watch)
+    rest, state_after = finish(build(folder / 'cut', watch, resume=True, **more), watch)
     rank = torch.distributed.get_rank()
-    # A checkpoint holds the first process's running statistics, and all validate with these.
+    # a checkpoint holds the first process's running statistics, and all validate with these
     names = [name for name in state if rank == 0 or 'running' not in name]
-    same = all(torch.equal(state[name], state_after[name]) for name in names)
-    say(f'RESULT rank={rank} losses={rest == losses[4:]} number={len(rest)} weights={same}')
-    say(f'LOSS rank={rank} {losses[0][2]}')
-    # One of the two is told to stop, in the last step too, then torchrun is.
-    for name, after, victim in (
-        ('one', 3, os.getpid()),
-        ('last', 12, os.getpid()),
-        ('torchrun', 3, os.getppid()),
-    ):
-        stop = StopOnSignalHook()
-        hooks = [Signal(stop, after=after, victim=victim if rank == 1 else None), stop]
-        try:
-            build(folder / name, Watch(), hooks=hooks, **more).train()
-        except SystemExit as error:
-            saved = (folder / name / 'last_checkpoint').read_text()
-            say(f'STOPPED {name} rank={rank} status={error.code} {Path(saved).name}')
+    found = dict(
+        losses=rest == losses[4:],
+        number=len(rest),
+        weights=all(torch.equal(state[name], state_after[name]) for name in names),
+    )
+    # one of the two is told to stop, in the last step too
+    for name, after in (('early', 3), ('late', 12)):
+        found[name] = stopped(folder / name, after, os.getpid() if rank == 1 else None, **more)
+    return found, losses[0][2]
 
 
-def say(line):
-    """Print a line in one write: torchrun's processes are unbuffered, and share their output."""
-    sys.stdout.write(f'{line}\n')
-    sys.stdout.flush()
+def stopped(folder, after, victim, **more):
+    """A run in which a process gets SIGTERM after so many iterations: exit status and last checkpoint."""
+    stop = StopOnSignalHook()
+    hooks = [Signal(stop, after=after, victim=victim), stop]
+    try:
+        build(folder, Watch(), hooks=hooks, **more).train()
+    except SystemExit as error:
+        return error.code, Path((folder / 'last_checkpoint').read_text()).name
 
 
 class Signal(Hook):
@@ -230,7 +223,3 @@ class Signal(Hook):
             os.kill(self.victim, self.number)
             while not self.stop._received:
                 time.sleep(0.01)
-
-
-if __name__ == '__main__':
-    main()
