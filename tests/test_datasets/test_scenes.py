@@ -85,7 +85,7 @@ def test_label_map_follows_the_drawing_order():
         for item in scene.objects:
             place = footprint(item, 64)
             if place is not None:
-                expected[place.rows, place.columns][place.covered >= 2] = item.label
+                expected[place.box][place.covered >= 2] = item.label
         assert (label_map(scene, owners) == expected).all()
 
 

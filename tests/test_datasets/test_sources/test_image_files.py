@@ -94,8 +94,10 @@ def test_every_ending_in_capitals_or_not(kind, tmp_path):
 @pytest.mark.parametrize('kind', ['unlabelled', 'labelled', 'segmentation', 'ade20k'])
 def test_what_is_left_out_is_counted_in_one_line(kind, tmp_path, monkeypatch):
     lines = []
-    for module in ('unlabelled_images', 'labelled_images', 'segmentation_files'):
-        monkeypatch.setattr(f'mvp_mm.datasets.{module}.print_log', lambda line, *_: lines.append(line))
+    for module in ('image_folder', 'labelled_images', 'segmentation_folder'):
+        monkeypatch.setattr(
+            f'mvp_mm.datasets.sources.{module}.print_log', lambda line, *_: lines.append(line)
+        )
     below = put(folder_of(kind, tmp_path), '1.jpg', *CLUTTER)
     for name in ('a.txt', 'b.TXT', 'c.heic', 'd'):
         (below / name).touch()

@@ -182,7 +182,7 @@ def test_by_pillow_if_asked_for(tmp_path, monkeypatch):
 def test_bytes_have_the_pixels_of_their_file(name, fast, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(PIXELS).save(tmp_path / name, exif=exif if name == 'turned.jpg' else None)
+    Image.fromarray(PIXELS).save(tmp_path / name, **(dict(exif=exif) if name == 'turned.jpg' else {}))
     content = (tmp_path / name).read_bytes()
     for order in ('RGB', 'BGR'):
         expected = decode_image(tmp_path / name, fast, order)
@@ -194,9 +194,7 @@ def test_bad_bytes_are_named_by_their_key(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / 'a.jpg')
     content = (tmp_path / 'a.jpg').read_bytes()
     for loader in (LoadRGBImage(), LoadImageFromFile()):
-        with pytest.raises(
-            UnreadableImageError, match=r'^7.tar/3 cannot be read \(UnidentifiedImageError'
-        ) as caught:
+        with pytest.raises(UnreadableImageError, match='^7.tar/3 cannot be read .Unidentified') as caught:
             loader(dict(img_bytes=b'<html>', key='7.tar/3'))
         assert caught.value.reason == "UnidentifiedImageError: cannot identify image file '7.tar/3'"
         with pytest.raises(UnreadableImageError, match='^x.jpg cannot be read .*runcated'):
