@@ -69,7 +69,7 @@ class MVPDataPreprocessor(BaseDataPreprocessor):
         samples = data.get('data_samples')
         if data.get('mask') is None and samples and 'mask' in samples[0]:
             data = dict(data, mask=[sample.mask for sample in samples])
-        batch = dict.fromkeys(('inputs', 'mask', 'data_samples'))
+        batch: dict[str, Any] = dict.fromkeys(('inputs', 'mask', 'data_samples'))
         batch |= {name: self._moved(name, value) for name, value in data.items()}
         for name in self.image_keys:
             batch[name] = self._normalised(batch[name])

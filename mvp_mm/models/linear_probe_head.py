@@ -1,9 +1,11 @@
-"""Many linear classifiers on one frozen backbone, trained side by side.
+"""Many linear classifiers on one frozen backbone, trained at once.
 
 Shape legend: B batch, L tokens with CLS first, C width, N blocks, R learning rates, K classes.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import cast
 
 import torch
 from mmengine.model import BaseModule
@@ -12,33 +14,28 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-POOLINGS = ('both', 'cls', 'mean')
 MAX_TOPK = 5
 
 
 @MODELS.register_module()
 class LinearProbeHead(BaseModule):
-    """One linear classifier for each block and learning rate, as BEiT probes its models.
+    """One linear classifier for each block and learning rate (BEiT run_linear_eval.py, as all defaults).
 
-    The losses are summed, no classifier sees another's features, and AdamW works element by element, so
-    each learns exactly what it would learn alone. Use it with a frozen ``MVPViT`` of
-    ``out_type='raw'``, ``LinearProbeOptimWrapperConstructor`` and ``LinearProbeAccuracy``.
+    Losses are summed and AdamW works element by element, so each classifier learns exactly as if alone. Use
+    it with a frozen ``MVPViT`` of ``out_type='raw'``, ``LinearProbeOptimWrapperConstructor`` and
+    ``LinearProbeAccuracy``.
 
     Args:
         num_classes: K.
         in_channels: Width C of the backbone.
-        blocks: Numbers of the N blocks that are probed, ascending: the backbone's ``out_indices``.
-        lr_multipliers: The R learning rates, as factors on the optimiser's. Default ``(1.0,)``
-            (BEiT run_linear_eval.py).
-        pooling: ``'both'`` joins CLS and the mean of the patch tokens (BEiT run_linear_eval.py),
-            ``'cls'`` and ``'mean'`` take one of them. Default ``'both'``.
-        init_std: Weights start as normal(0, init_std), biases at 0. Default 0.01
-            (BEiT run_linear_eval.py).
+        blocks: Indices of the N probed blocks, ascending: the backbone's ``out_indices``.
+        lr_multipliers: R factors on the optimiser's learning rate. Default ``(1.0,)``.
+        pooling: ``'both'`` (default) concatenates CLS and the mean patch token; or ``'cls'``, ``'mean'``.
+        init_std: Weights start as normal(0, init_std), biases at 0. Default 0.01.
         init_cfg: See MMEngine's ``BaseModule``.
 
     Raises:
-        ValueError: If an argument is outside of what is listed above, or the backbone gives something
-            else than N outputs of tokens.
+        ValueError: If an argument is none of the above, or the backbone does not return N outputs of tokens.
     """
 
     def __init__(
@@ -52,8 +49,8 @@ class LinearProbeHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if pooling not in POOLINGS:
-            raise ValueError(f'pooling={pooling!r} is not one of {POOLINGS}')
+        if pooling not in ('both', 'cls', 'mean'):
+            raise ValueError(f"pooling={pooling!r} is none of 'both', 'cls', 'mean'")
         self.blocks = tuple(blocks)
         if not self.blocks or any(block < 0 for block in self.blocks) or not _ascend(self.blocks):
             raise ValueError(f'blocks={self.blocks}: expected block numbers from 0, each once, ascending')
@@ -75,11 +72,11 @@ class LinearProbeHead(BaseModule):
                 nn.init.zeros_(parameter)
 
     def lr_multiplier_of(self, param_name: str) -> float:
-        """Factor on the learning rate of a parameter, by its name in this head."""
+        """Return a parameter's factor on the learning rate, by its name in this head."""
         return self.lr_multipliers[int(param_name.split('.')[2])]  # classifiers.<block>.<rate>.weight
 
     def pooled(self, tokens: Tensor) -> Tensor:
-        """A block's output ``(B, L, C)`` to float32 features ``(B, C)`` or ``(B, 2C)``, without a graph."""
+        """Pool a block's tokens ``(B, L, C)`` to float32 features ``(B, C)`` or ``(B, 2C)``, detached."""
         tokens = tokens.detach()
         if self.pooling == 'cls':
             return tokens[:, 0].float()
@@ -87,14 +84,7 @@ class LinearProbeHead(BaseModule):
         return mean if self.pooling == 'mean' else torch.cat([tokens[:, 0].float(), mean], dim=1)
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
-        """Scores of all classifiers.
-
-        Args:
-            feats: The N blocks' outputs, each ``(B, L, C)``.
-
-        Returns:
-            ``(B, N, R, K)``, float32 also under autocast.
-        """
+        """Score N blocks' tokens ``(B, L, C)``: ``(B, N, R, K)``, float32 also under autocast."""
         if len(feats) != len(self.blocks) or any(tokens.ndim != 3 for tokens in feats):
             raise ValueError(
                 f'expected the tokens (B, L, C) of the {len(self.blocks)} blocks {self.blocks}, got '
@@ -102,14 +92,16 @@ class LinearProbeHead(BaseModule):
                 "model.head.blocks, and model.backbone.out_type='raw'"
             )
         scores = []
-        with torch.autocast(feats[0].device.type, enabled=False):
-            for tokens, classifiers in zip(feats, self.classifiers, strict=True):
+        device = feats[0].device.type
+        with nullcontext() if device == 'meta' else torch.autocast(device, enabled=False):
+            for tokens, row in zip(feats, self.classifiers, strict=True):
                 features = self.pooled(tokens)
+                classifiers = cast(nn.ModuleList, row)
                 scores.append(torch.stack([classifier(features) for classifier in classifiers], dim=1))
         return torch.stack(scores, dim=1)
 
     def loss(self, feats: tuple[Tensor, ...], data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """The sum of the classifiers' mean cross-entropies, and the lowest of them for the log."""
+        """Sum the classifiers' mean cross-entropies; the lowest is logged."""
         scores = self(feats)
         labels = torch.cat([sample.gt_label for sample in data_samples])
         each = F.cross_entropy(
@@ -122,10 +114,7 @@ class LinearProbeHead(BaseModule):
     def predict(
         self, feats: tuple[Tensor, ...], data_samples: list[DataSample] | None = None
     ) -> list[DataSample]:
-        """Samples with ``probe_labels``, the classes each classifier ranks first: ``(N, R, 5)``.
-
-        Of five classes or fewer the first one only, because any answer would be among the first five.
-        """
+        """Add ``probe_labels``, each classifier's top 5 ``(N, R, 5)``, or its top 1 of at most 5 classes."""
         ranked = self(feats).topk(MAX_TOPK if self.num_classes > MAX_TOPK else 1, dim=-1).indices
         if data_samples is None:
             data_samples = [DataSample() for _ in range(len(ranked))]

@@ -1,4 +1,4 @@
-"""A tokenizer for BEiT-style pre-training that needs no training of its own: k-means over patches."""
+"""A tokenizer for BEiT-style pre-training without training: k-means over patches."""
 
 import numpy as np
 import torch
@@ -12,17 +12,17 @@ from ...datasets.scenes import SceneCollection
 
 @MODELS.register_module()
 class PatchCodebook(nn.Module):
-    """Which of K typical patches each patch of an image is, in the place of BEiT's d-VAE.
-
-    The codebook is found once, when the model is built, by k-means over patches of embedded scenes.
+    """Codebook of K patches in place of BEiT's d-VAE, clustered from embedded scenes when it is built.
 
     Args:
         num_tokens: K. Default 256 (BEiT's d-VAE: 8192, for photographs).
         patch_size: Side of a patch in pixels. Default 8.
-        scenes: Scenes whose patches are clustered. Default 200.
-        scene_seed: Their collection. Default 0.
+        scenes: Number of scenes to cluster. Default 200.
+        scene_seed: Seed of the scenes and of k-means. Default 0.
         iterations: Of k-means. Default 20.
     """
+
+    codebook: Tensor
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class PatchCodebook(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Negative distances as BEiTV1Head wants them: ``(B, 3, H, W)`` in 0 to 1 to ``(B, K, h, w)``."""
+        """Return BEiTV1Head's logits, negative distances: ``(B, 3, H, W)`` in [0, 1] to ``(B, K, h, w)``."""
         height, width = (side // self.patch_size for side in images.shape[-2:])
         distances = torch.cdist(self._patches(images.float()), self.codebook.float())
         return -distances.transpose(1, 2).unflatten(2, (height, width))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class TokenMap(nn.Module):
-    """``(B, 1 + h * w, C)``, CLS first, to ``(B, C, h, w)``.
+    """Arrange tokens ``(B, 1 + h * w, C)``, CLS first, as ``(B, C, h, w)``.
 
     Args:
         height: h, in patches.
@@ -18,5 +18,5 @@ class TokenMap(nn.Module):
         self.grid = height, width or height
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """The patches' map, without CLS."""
+        """Drop CLS and arrange the patches."""
         return tokens[:, 1:].transpose(1, 2).unflatten(2, self.grid)

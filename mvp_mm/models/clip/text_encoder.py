@@ -1,5 +1,7 @@
 """open_clip's text tower, from tokens or from embeddings of one's own."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +23,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()
-        tower = getattr(clip, 'text', clip)  # CLIP itself holds the parts of its text tower
+        tower: Any = getattr(clip, 'text', clip)  # CLIP itself holds the parts of its text tower
         missing = [name for name in PARTS if not hasattr(tower, name)]
         pool_type = getattr(clip, 'text_pool_type', getattr(tower, 'pool_type', None))
         if missing:
@@ -82,5 +84,5 @@ class TextEncoder(nn.Module):
         if self.pool_type == 'argmax':  # the end of text has the highest number
             return tokens.argmax(dim=-1)
         if self.pool_type == 'eos':
-            return (tokens == self.end_token).int().argmax(dim=-1)
+            return tokens.eq(self.end_token).int().argmax(dim=-1)
         return torch.full_like(tokens[:, 0], 0 if self.pool_type == 'first' else tokens.shape[1] - 1)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import timm
 import torch
@@ -92,7 +92,7 @@ class DINO(BaseModel):
         )
         if not torch.cuda.is_available():
             for network in (self.student, self.teacher):
-                for block in cast(Iterable[timm.models.vision_transformer.Block], network.blocks):
+                for block in cast(Iterable[Any], network.blocks):
                     # torch's fused attention takes half of the step's time on a CPU
                     block.attn.fused_attn = False
         width = self.student.num_features

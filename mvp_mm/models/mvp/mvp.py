@@ -1,5 +1,7 @@
 """The algorithm: paper §3.3, Eq. 7 to 9."""
 
+from typing import Any
+
 import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
@@ -15,10 +17,11 @@ class MVP(BaseSelfSupervisor):
     """Multimodality-guided visual pre-training.
 
     A student sees a masked crop and predicts, for CLS and every patch, the token that a frozen teacher
-    makes of the whole crop.
+    computes from the whole crop.
 
     Args:
-        backbone: The student, an :class:`MVPViT` with a mask token and a final norm.
+        backbone: The student, with a mask token and a final norm, for example :class:`MVPViT`; its
+            ``forward(images, mask)`` returns tokens ``(B, 1+M, C)`` last.
         neck: Projection into the teacher's space, an :class:`MVPNeck`.
         target_generator: The teacher, for example :class:`CLIPTargetGenerator`.
         loss: Config or module. Default :class:`MVPLoss`, Eq. 9.
@@ -29,9 +32,11 @@ class MVP(BaseSelfSupervisor):
         init_cfg: MMEngine initialisation. Default None.
 
     Raises:
-        ValueError: If the parts do not fit each other: patch sizes, token widths, or the statistics by
-            which the crop is normalised.
+        ValueError: If patch sizes, token widths or normalisation statistics of the parts differ.
     """
+
+    task = 'pretraining'
+    batch_coupled = False  # every token is compared with its own target only
 
     def __init__(
         self,
@@ -58,7 +63,7 @@ class MVP(BaseSelfSupervisor):
             init_cfg=init_cfg,
         )
         loss = dict(type='MVPLoss') if loss is None else loss
-        self.loss_module = loss if isinstance(loss, nn.Module) else MODELS.build(loss)
+        self.loss_module: Any = loss if isinstance(loss, nn.Module) else MODELS.build(loss)
         self.compile_loss = compile_loss
         self._check_fit()
 
@@ -88,6 +93,10 @@ class MVP(BaseSelfSupervisor):
                 'model.target_generator.student_mean/student_std to the same values'
             )
 
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor]:
+        """Zero images ``(batch, 3, H, W)`` of the student's size, on its device."""
+        return self.backbone.example_inputs(batch)
+
     def forward(
         self,
         inputs: Tensor,
@@ -101,7 +110,7 @@ class MVP(BaseSelfSupervisor):
             inputs: ``(B, 3, H, W)``, normalised for the student.
             data_samples: Not used.
             mask: ``(B, h, w)`` bool, True = masked.
-            mode: ``'loss'``, ``'predict'`` or ``'tensor'`` (the student's features of whole images).
+            mode: ``'loss'``, ``'predict'`` or ``'tensor'`` (the student's features of unmasked images).
         """
         if mode == 'loss':
             return self.loss(inputs, data_samples, mask)
@@ -117,12 +126,7 @@ class MVP(BaseSelfSupervisor):
         data_samples: list[DataSample] | None = None,
         mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The training loss and the cosines to log.
-
-        Args:
-            inputs: ``(B, 3, H, W)``, normalised for the student.
-            data_samples: Not used.
-            mask: ``(B, h, w)`` bool, True = masked.
+        """Compute the training loss and the cosines to log; arguments as for :meth:`forward`.
 
         Returns:
             ``loss`` (Eq. 9) and, without gradient, ``cosine_cls``, ``cosine_visible``,
@@ -132,7 +136,8 @@ class MVP(BaseSelfSupervisor):
             ValueError: If there is no mask.
         """
         targets = self.extract_targets(inputs)  # Eq. 7
-        predictions = self.predict_tokens(inputs, mask)  # Eq. 8
+        predictions = self.predict_tokens(inputs, mask)  # Eq. 8, which checks the mask
+        assert mask is not None
         compile_now = compiles(self.compile_loss, predictions, self.training)
         compare = compiled(MVP.compare_tokens) if compile_now else MVP.compare_tokens
         return compare(self, predictions, targets, mask)
@@ -150,29 +155,18 @@ class MVP(BaseSelfSupervisor):
         return self.neck(self.backbone(inputs, mask)[-1])
 
     def compare_tokens(self, predictions: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Eq. 9 and the cosines to log, as :meth:`loss` returns them.
-
-        Args:
-            predictions: F, ``(B, 1+M, D)``.
-            targets: G, ``(B, 1+M, D)``.
-            mask: ``(B, h, w)`` bool, True = masked.
-        """
+        """Eq. 9 and the cosines to log, as :meth:`loss` returns them, from F and G ``(B, 1+M, D)``."""
         cosines = token_cosines(predictions, targets)
         loss = self.loss_module.average(cosines, mask)  # Eq. 9
-        return dict(loss=loss, **self.cosine_summary(cosines.detach(), mask))
-
-    @staticmethod
-    def cosine_summary(cosines: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Mean cosine of CLS, of the visible and of the masked patches, from ``(B, 1+M)``."""
-        masked = mask.flatten(1).to(cosines.dtype)
-        patches = cosines[:, 1:]
-        num_masked = masked.sum()
+        cosines, masked = cosines.detach(), mask.flatten(1).to(cosines.dtype)
+        patches, num_masked = cosines[:, 1:], masked.sum()
         return dict(
+            loss=loss,
             cosine_cls=cosines[:, 0].mean(),
             cosine_visible=(patches * (1 - masked)).sum() / (masked.numel() - num_masked).clamp(min=1),
             cosine_masked=(patches * masked).sum() / num_masked.clamp(min=1),
         )
 
     def predict(self, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The predicted tokens F and the targets G, both ``(B, 1+M, D)``, for evaluators."""
+        """Return the predicted tokens F and the targets G, both ``(B, 1+M, D)``, for evaluators."""
         return self.predict_tokens(inputs, mask), self.extract_targets(inputs)

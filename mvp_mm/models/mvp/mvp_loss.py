@@ -7,14 +7,7 @@ from torch.nn import functional as F
 
 
 def token_cosines(pred: Tensor, target: Tensor) -> Tensor:
-    """Cosine of every token, in float32 whatever the inputs' dtype and the autocast state.
-
-    Args:
-        pred: ``(B, 1+M, D)``.
-        target: ``(B, 1+M, D)``.
-
-    Returns:
-        float32 ``(B, 1+M)``.
+    """Compute each token's cosine ``(B, 1+M)`` from two ``(B, 1+M, D)``, in float32 also under autocast.
 
     Raises:
         ValueError: If the shapes differ.
@@ -33,12 +26,12 @@ class MVPLoss(nn.Module):
     """``-(cos(F_cls, G_cls) + sum_m cos(F_m, G_m)) / (M + 1)`` (paper Eq. 9), averaged over the batch.
 
     Args:
-        tokens: Patch tokens that count: ``'all'`` (default, the paper's) or ``'masked'`` (ablation).
-        cls_weight: Weight of the CLS token against 1 for a patch token. Default 1 (Eq. 9); 0 leaves
-            CLS out. The denominator is the sum of the weights.
+        tokens: Patch tokens to average: ``'all'`` (default, the paper's) or ``'masked'`` (ablation).
+        cls_weight: Weight of the CLS token; a patch token has 1, and the denominator is the sum of the
+            weights. Default 1 (Eq. 9).
 
     Raises:
-        ValueError: If an argument is outside of what is listed above.
+        ValueError: If an argument is none of the above.
     """
 
     def __init__(self, tokens: str = 'all', cls_weight: float = 1.0) -> None:
@@ -67,7 +60,7 @@ class MVPLoss(nn.Module):
         return self.average(token_cosines(pred, target), mask)
 
     def average(self, cosines: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss from the cosines ``(B, 1+M)`` of :func:`token_cosines`."""
+        """Average the cosines ``(B, 1+M)`` of :func:`token_cosines` to the loss."""
         weights = torch.ones_like(cosines)
         if self.tokens == 'masked':
             if mask is None:

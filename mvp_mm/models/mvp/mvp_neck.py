@@ -13,8 +13,8 @@ class MVPNeck(BaseModule):
     Args:
         in_channels: Student width C.
         out_channels: Target width D; 512 for CLIP ViT-B/16.
-        init_cfg: MMEngine initialisation. Default None: weights normal(0, 0.02) cut at ±0.02 and zero
-            bias, as BEiT's prediction head.
+        init_cfg: MMEngine initialisation. Default None: weights normal(0, 0.02) cut at ±0.02, zero bias, as
+            BEiT's prediction head.
     """
 
     def __init__(self, in_channels: int, out_channels: int, init_cfg: dict | None = None) -> None:
@@ -26,5 +26,5 @@ class MVPNeck(BaseModule):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """``(B, 1+M, C)`` to ``(B, 1+M, D)``, CLS first."""
+        """Project ``(B, 1+M, C)`` to ``(B, 1+M, D)``, CLS first."""
         return self.fc(tokens)

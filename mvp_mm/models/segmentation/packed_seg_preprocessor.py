@@ -1,4 +1,8 @@
-"""mmseg's preprocessing, with one copy to the GPU for a batch."""
+"""mmseg's preprocessing, with one copy to the GPU per batch."""
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -13,97 +17,69 @@ ALIGNMENT = 16  # bytes, as of the largest dtype
 class PackedSegPreprocessor(SegDataPreProcessor):
     """mmseg's ``SegDataPreProcessor``, with its arguments and outputs.
 
-    mmseg copies image after image and label map after label map from memory that is not pinned, and an index
-    for each image whose channels it swaps; the CPU waits for the GPU in every one of these copies. Here all
-    tensors of a batch, of any sizes, travel in one pinned buffer, and nobody waits.
+    mmseg copies each image and label map from unpinned memory, and an index for each channel swap; the CPU
+    waits for the GPU in every copy. Here a batch travels in one pinned buffer, without waiting.
     """
+
+    _channel_conversion: bool
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._swaps_channels, self._channel_conversion = self._channel_conversion, False
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Prepare a batch.
-
-        Args:
-            data: ``inputs``: images ``(3, H, W)``, a list or one tensor of them; ``data_samples``.
-            training: Whether images and label maps are padded to ``size``, else images as by ``test_cfg``.
-
-        Returns:
-            Dict with ``inputs`` (float32 ``(N, 3, H, W)``, normalised) and ``data_samples``.
-        """
+        """Prepare a batch; see mmseg's ``SegDataPreProcessor``."""
         data = self.cast_data(data)
         if self._swaps_channels:
             data = dict(data, inputs=[x.flip(0) if len(x) == 3 else x for x in data['inputs']])
         return super().forward(data, training)
 
     def cast_data(self, data: dict) -> dict:
-        """The batch on this module's device."""
+        """Move the batch to this module's device."""
         return super().cast_data(data) if self.device.type == 'cpu' else moved_packed(data, self.device)
 
 
 def moved_packed(data: dict, device: torch.device) -> dict:
-    """Copy a batch to a device, all of it in one copy.
+    """Copy all CPU tensors in nested dicts, lists and OpenMMLab samples to a device, in one copy."""
+    tensors: list[Tensor] = []
 
-    Args:
-        data: Dicts, lists, OpenMMLab's samples and tensors in one another.
-        device: Where to.
+    def collect(tensor: Tensor) -> Tensor:
+        tensors.append(tensor)
+        return tensor
 
-    Returns:
-        The same there.
-    """
-    return _with_tensors(data, iter(move_packed(_tensors(data), device)))
+    _with_tensors(data, collect)
+    moved = iter(move_packed(tensors, device))
+    return _with_tensors(data, lambda _: next(moved))
 
 
 def move_packed(tensors: list[Tensor], device: torch.device) -> list[Tensor]:
-    """Copy tensors of the CPU to a device, all in one.
+    """Copy CPU tensors of any shapes and dtypes to a device; return them as views of one buffer."""
+    sizes = [-(-tensor.nbytes // ALIGNMENT) * ALIGNMENT for tensor in tensors]
+    starts = [0, *accumulate(sizes)]
+    packed = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=device.type == 'cuda')
 
-    Args:
-        tensors: Of any shapes and dtypes.
-        device: Where to.
+    def views(buffer: Tensor) -> list[Tensor]:
+        return [
+            buffer[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+            for start, tensor in zip(starts, tensors, strict=False)
+        ]
 
-    Returns:
-        The same tensors there, as views of one buffer.
-    """
-    places = [0]
-    for tensor in tensors:
-        size = tensor.numel() * tensor.element_size()
-        places.append(places[-1] + -(-size // ALIGNMENT) * ALIGNMENT)
-    packed = torch.empty(places[-1], dtype=torch.uint8, pin_memory=device.type == 'cuda')
-    for tensor, view in zip(tensors, _views(packed, tensors, places), strict=True):
+    for view, tensor in zip(views(packed), tensors, strict=True):
         view.copy_(tensor)
-    return _views(packed.to(device, non_blocking=True), tensors, places)
+    return views(packed.to(device, non_blocking=True))
 
 
-def _views(packed: Tensor, like: list[Tensor], places: list[int]) -> list[Tensor]:
-    return [
-        packed[place : place + one.numel() * one.element_size()].view(one.dtype).view(one.shape)
-        for one, place in zip(like, places, strict=False)
-    ]
-
-
-def _tensors(value: object) -> list[Tensor]:
-    """The CPU's tensors in a batch, in the order of :func:`_with_tensors`."""
+def _with_tensors(value: Any, replace: Callable[[Tensor], Tensor]) -> Any:
+    """Copy nested dicts, lists and samples with every CPU tensor replaced."""
     if isinstance(value, Tensor):
-        return [value] if value.device.type == 'cpu' else []
-    if isinstance(value, BaseDataElement):
-        value = dict(value.items())
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, list | tuple) else []
-
-
-def _with_tensors(value: object, moved: object) -> object:
-    """The batch with these in the place of the CPU's tensors."""
-    if isinstance(value, Tensor):
-        return next(moved) if value.device.type == 'cpu' else value
+        return replace(value) if value.device.type == 'cpu' else value
     if isinstance(value, BaseDataElement):
         element = value.new()
         for name, part in value.items():
-            element.set_data({name: _with_tensors(part, moved)})
+            element.set_data({name: _with_tensors(part, replace)})
         return element
     if isinstance(value, dict):
-        return {key: _with_tensors(part, moved) for key, part in value.items()}
+        return {key: _with_tensors(part, replace) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)([_with_tensors(part, moved) for part in value])
+        return type(value)([_with_tensors(part, replace) for part in value])
     return value

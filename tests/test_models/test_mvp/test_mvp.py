@@ -78,7 +78,8 @@ def test_modes(model):
     (tokens,) = model(data['inputs'], mode='tensor')
     assert tokens.shape == (4, 17, 48)
     assert model(**data, mode='loss')['loss'].requires_grad
-    assert len(model(**data, mode='predict')) == 4
+    predictions, targets = model(**data, mode='predict')
+    assert predictions.shape == targets.shape == (4, 17, 24)
     with pytest.raises(ValueError, match="mode='train'"):
         model(**data, mode='train')
     with pytest.raises(ValueError, match='needs a mask'):
