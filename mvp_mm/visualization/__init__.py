@@ -7,7 +7,7 @@ from .paper_figure import save_figure
 from .segmentation_overlay import draw_overlay, save_overlay
 from .shown_image import Point, ShownImage, read_image
 from .training_curves import draw_curves
-from .viewed_model import ViewedModel, view_model, view_models
+from .viewed_model import ViewedModel, view_models
 
 __all__ = [
     'Point',
@@ -27,7 +27,6 @@ __all__ = [
     'save_figure',
     'save_overlay',
     'token_colours',
-    'view_model',
     'view_models',
     'view_student',
     'view_teacher',

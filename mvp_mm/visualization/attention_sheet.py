@@ -54,21 +54,13 @@ class SheetStyle:
 
 @dataclass(frozen=True)
 class _Panel:
-    """One cell of a sheet.
-
-    Args:
-        image: Drawn below.
-        values: Map ``(h, w)`` or colours ``(h, w, 3)``, or None for the image alone.
-        limits: Values of the lowest and the highest colour of a map.
-        note: Small text below.
-        mark: ``(row, column)`` of a patch to frame.
-    """
+    """One cell of a sheet."""
 
     image: ShownImage
-    values: np.ndarray | None = None
-    limits: tuple[float, float] = (0.0, 1.0)
-    note: str = ''
-    mark: tuple[int, int] | None = None
+    values: np.ndarray | None = None  # map (h, w) or colours (h, w, 3) over the image
+    limits: tuple[float, float] = (0.0, 1.0)  # of a map's colours
+    note: str = ''  # small text below
+    mark: tuple[int, int] | None = None  # row and column of a patch to frame
 
 
 def draw_attention_sheet(
@@ -239,10 +231,6 @@ def _draw_panel(axes: Axes, panel: _Panel, style: SheetStyle) -> None:
         interpolation=style.interpolation,
     )
     if panel.mark is not None:
-        rows, columns = panel.values.shape
-        row, column = panel.mark
-        corner = (column * width / columns - 0.5, row * height / rows - 0.5)
-        frame = Rectangle(
-            corner, width / columns, height / rows, fill=False, edgecolor='white', linewidth=0.8
-        )
-        axes.add_patch(frame)
+        step_y, step_x = height / panel.values.shape[0], width / panel.values.shape[1]
+        corner = (panel.mark[1] * step_x - 0.5, panel.mark[0] * step_y - 0.5)
+        axes.add_patch(Rectangle(corner, step_x, step_y, fill=False, edgecolor='white', linewidth=0.8))

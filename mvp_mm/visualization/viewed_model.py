@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..engine import apply_options
 from ..models import TargetGenerator
@@ -32,7 +31,7 @@ class ViewedModel:
         mean: Channel means its images are normalised by, RGB, 0–255 scale.
         std: Their standard deviations.
         teacher: The target generator, or None.
-        teacher_title: The teacher's name in the pictures.
+        teacher_title: The teacher's name.
     """
 
     title: str
@@ -90,43 +89,19 @@ def view_models(
         student = as_student(MODELS.build({**copy.deepcopy(cfg.model.backbone), 'init_cfg': None}))
         if checkpoint != RANDOM:
             load(student, checkpoint, init_cfg.get('prefix'), init_cfg.get('grid'))
-        config = cfg.model.get('target_generator')
-        teacher = None
-        if with_teachers and config is not None and config not in teachers:
-            teachers.append(config)
-            teacher = MODELS.build(copy.deepcopy(config))
-        viewed.append(_viewed(cfg, student, teacher, title, device))
+        preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+        mean, std = preprocessor.get('mean') or IMAGENET_MEAN, preprocessor.get('std') or IMAGENET_STD
+        student = student.to(device).eval().requires_grad_(False)
+        model = ViewedModel(title, student, tuple(mean), tuple(std))
+        teacher = cfg.model.get('target_generator')
+        if with_teachers and teacher is not None and teacher not in teachers:
+            teachers.append(teacher)
+            name = Path(teacher.get('model_name', teacher.type)).name.removesuffix('.json')
+            model.teacher_title = f'teacher {name}'
+            model.teacher = MODELS.build(copy.deepcopy(teacher)).to(device)
+        viewed.append(model)
     if with_teachers and not teachers:
         raise ValueError(f'{viewed[0].title} has no teacher: only the pre-training configs of MVP have one')
-    return viewed
-
-
-def view_model(model: Any, title: str, device: str | torch.device = 'cpu') -> ViewedModel:
-    """Look into a model that is built and filled, such as one of ``mvp_mm.get_model``.
-
-    Args:
-        model: With ``backbone``, its config as ``cfg``, and maybe a teacher as ``target_generator``.
-        title: Its name in the pictures.
-        device: Where it runs.
-
-    Raises:
-        ValueError: If its backbone is no student.
-    """
-    teacher = getattr(model, 'target_generator', None)
-    return _viewed(model.cfg, as_student(model.backbone), teacher, title, device)
-
-
-def _viewed(
-    cfg: Config, student: nn.Module, teacher: Any, title: str, device: str | torch.device
-) -> ViewedModel:
-    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    mean, std = preprocessor.get('mean') or IMAGENET_MEAN, preprocessor.get('std') or IMAGENET_STD
-    student = student.to(device).eval().requires_grad_(False)
-    viewed = ViewedModel(title, student, tuple(mean), tuple(std))
-    if teacher is not None:
-        config = cfg.model.target_generator
-        name = Path(config.get('model_name', config.type)).name.removesuffix('.json')
-        viewed.teacher, viewed.teacher_title = teacher.to(device), f'teacher {name}'
     return viewed
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
-import mvp_mm
-from mvp_mm.visualization.viewed_model import view_model, view_models
+from mvp_mm.visualization.viewed_model import view_models
 from mvp_mm.zoo.hub import model_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -31,13 +30,6 @@ def test_a_pretraining_checkpoint_as_it_is(tmp_path):
     attentions = ([attention for attention, _ in view.student.blockwise(images)] for view in (same, other))
     for one, another in zip(*attentions, strict=True):
         assert torch.allclose(one, another, atol=1e-6)
-
-
-def test_a_model_that_is_built():
-    model = mvp_mm.get_model('finetune_vittiny_debug')
-    view = view_model(model, 'mine')
-    assert view.student is model.backbone and view.teacher is None and view.title == 'mine'
-    assert view.mean == (123.675, 116.28, 103.53) and view.side == 64
 
 
 def test_titles_and_shared_teachers():

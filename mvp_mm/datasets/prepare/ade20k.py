@@ -1,9 +1,7 @@
 """ADE20K, the scene parsing benchmark of 150 classes (ADEChallengeData2016).
 
-The address and the counts are from the benchmark's page (sceneparsing.csail.mit.edu), the checksums from
-other projects' downloaders (SHA-1 in GluonCV and Segmenter). This project could not download the archive and
-has confirmed none of them: they are compared and reported, and only the user's own checksum is enforced. The
-content is verified after unpacking in any case.
+Address and counts are from the benchmark's page (sceneparsing.csail.mit.edu), the checksums from other
+projects' downloaders (GluonCV, Segmenter). This project could not download the archive to confirm them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
+from tqdm import tqdm
 
 from ...hardware import usable_cores
 from ..sources.image_files import find_images
-from .download import ChecksumError, DownloadError, download_file, file_digests
+from .download import download_file, file_digests, require_sha256
 from .unpack import require_archive, unpack_archive
 
 URL = 'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'
@@ -57,9 +54,7 @@ def prepare_ade20k(
         The folder.
 
     Raises:
-        FileNotFoundError: If ``archive`` does not exist.
-        NotADirectoryError: If ``root`` is a file.
-        DownloadError: If no address gave the archive.
+        OSError: If no address gave the archive, ``archive`` does not exist, or ``root`` is a file.
         ValueError: If the checksum differs, the archive is unsafe or damaged, or the content is not all of
             ADE20K; lists what is wrong.
     """
@@ -69,20 +64,24 @@ def prepare_ade20k(
 
     def require_complete(folder: Path, advice: str) -> None:
         if problems := verify_ade20k(folder, thorough, counts, progress):
-            listed = '\n'.join(f'  {problem}' for problem in problems)
-            raise ValueError(f'this is not all of ADE20K as expected:\n{listed}\n{advice}')
+            listed = '\n  '.join(problems)
+            raise ValueError(f'this is not all of ADE20K as expected:\n  {listed}\n{advice}')
 
     if folder.exists():
         report(f'{folder} exists: nothing to download')
         require_complete(folder, 'Move it away to download it again')
     else:
+        note = f'{archive} was left as it is'
         if archive is None:
-            archive = _download(root, mirrors, sha256, progress)
+            archive = root / f'{FOLDER}.zip'
+            download_file([*mirrors, URL], archive, sha256, require_archive, progress)
             note = f'{archive} was kept: delete it to download it again'
-        else:
-            require_archive(archive)
-            note = f'{archive} was left as it is'
-        _compare(archive, sha256, note, report)
+        require_archive(archive)
+        require_sha256(archive, sha256, f'Nothing was unpacked; {note}')
+        digests = file_digests(archive, 'sha256', *PUBLISHED)
+        same = 'equal' if all(digests[name] == PUBLISHED[name] for name in PUBLISHED) else 'differ from'
+        report(f'sha256 of {archive}: {digests["sha256"]}')
+        report(f'Its md5 and sha1 {same} those that other projects publish; what is inside is verified next')
         unpack_archive(
             archive,
             folder,
@@ -100,16 +99,10 @@ def prepare_ade20k(
 def verify_ade20k(
     folder: Path, thorough: bool = False, counts: Mapping[str, int] = COUNTS, progress: bool = False
 ) -> list[str]:
-    """Find what is missing or wrong in an unpacked ADE20K.
+    """Find what is missing or wrong in an unpacked ADE20K; arguments as for :func:`prepare_ade20k`.
 
-    Every file is looked up by name. For 256 images per split, spread evenly, image and annotation are decoded
-    and their sizes, modes and labels checked.
-
-    Args:
-        folder: The folder ``ADEChallengeData2016``.
-        thorough: Decode all images. Takes minutes.
-        counts: Number of images by split. Default: the data set's.
-        progress: Show a progress bar on the error stream.
+    Every file is looked up by name. For 256 images per split, spread evenly, or all, image and annotation are
+    decoded and their sizes, modes and labels checked.
 
     Returns:
         One line for each kind of fault; empty if all is well.
@@ -136,26 +129,20 @@ def verify_ade20k(
         if not thorough and len(present) > SAMPLE:
             present = [present[int(place)] for place in np.linspace(0, len(present) - 1, SAMPLE)]
         pairs = [(images / f'{stem}.jpg', annotations / f'{stem}.png') for stem in present]
-        faults: dict[str, list[str]] = {}
+        faults: dict[tuple[Path, str], list[str]] = {}
         with ThreadPoolExecutor(min(8, usable_cores())) as pool:  # Pillow decodes outside Python's lock
-            checked = track(
-                pool.map(_fault, pairs),
-                f'Verifying {split}',
-                total=len(pairs),
-                console=Console(stderr=True),
-                disable=not progress,
-                transient=True,
-            )
-            for path, fault in filter(None, checked):
-                where = path.parent.relative_to(folder)
-                faults.setdefault(f'{where}: {{}} of {len(pairs):,} looked at: {fault}', []).append(path.name)
-        problems += [f'{line.format(f"{len(names):,}")}: {_first(names)}' for line, names in faults.items()]
+            checked = pool.map(_fault, pairs)
+            for fault in tqdm(checked, f'Verifying {split}', len(pairs), leave=False, disable=not progress):
+                if fault is not None:
+                    path, reason = fault
+                    faults.setdefault((path.parent.relative_to(folder), reason), []).append(path.name)
+        for (where, reason), names in faults.items():
+            problems.append(f'{where}: {len(names):,} of {len(pairs):,} looked at: {reason}: {_first(names)}')
     return problems
 
 
 def _fault(pair: tuple[Path, Path]) -> tuple[Path, str] | None:
     """Return the bad file of an image and its annotation, with the reason."""
-    image, annotation = pair
     opened = []
     for path in pair:
         try:
@@ -167,40 +154,10 @@ def _fault(pair: tuple[Path, Path]) -> tuple[Path, str] | None:
     if labels.format != 'PNG' or labels.mode not in ('L', 'P'):
         # In other modes the pixels are colours, which the loader would take for labels.
         found = f'{labels.format} of mode {labels.mode}'
-        return annotation, f'{found}, expected PNG of mode L or P with labels as pixels'
+        return pair[1], f'{found}, expected PNG of mode L or P with labels as pixels'
     if np.asarray(labels).max() > LARGEST_LABEL:
-        return annotation, f'labels above {LARGEST_LABEL}'
-    return None if labels.size == photograph.size else (annotation, 'another size than its image')
-
-
-def _download(root: Path, mirrors: Sequence[str], sha256: str | None, progress: bool) -> Path:
-    try:
-        return download_file([*mirrors, URL], root / f'{FOLDER}.zip', sha256, require_archive, progress)
-    except DownloadError as error:
-        raise DownloadError(
-            f'{error}\nOr download it by other means and give it with --archive FILE'
-        ) from error
-
-
-def _compare(archive: Path, sha256: str | None, note: str, report: Callable[[str], None]) -> None:
-    """Report an archive's checksums, and refuse another SHA-256 than the user's."""
-    digests = file_digests(archive, 'sha256', *PUBLISHED)
-    found = digests.pop('sha256')
-    if sha256 and found != sha256.strip().lower():
-        raise ChecksumError(
-            f'the sha256 of {archive} is {found}, expected {sha256}. Nothing was unpacked; {note}'
-        )
-    report(f'sha256 of {archive}: {found}' + (' (as expected)' if sha256 else ''))
-    if sha256:
-        return
-    if digests == PUBLISHED:
-        report(f'Its {" and ".join(digests)} equal those that other projects publish')
-        return
-    other = [name for name in PUBLISHED if digests[name] != PUBLISHED[name]]
-    report(
-        f'Note: its {" and ".join(other)} differ from what other projects publish, which this project could '
-        'not confirm. What is inside is verified next'
-    )
+        return pair[1], f'labels above {LARGEST_LABEL}'
+    return None if labels.size == photograph.size else (pair[1], 'another size than its image')
 
 
 def _first(names: Sequence[str]) -> str:

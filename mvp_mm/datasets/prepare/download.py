@@ -36,13 +36,10 @@ def download_file(
         check: Called with the whole file before it gets its name; raises ValueError to refuse it.
         progress: Show a progress bar on the error stream.
 
-    Returns:
-        The target.
-
     Raises:
         ChecksumError: If no address gave the expected file, or the target exists with another checksum.
-        DownloadError: If no address gave the file. With ``sha256`` or ``check``, ``FILE.part`` is kept for
-            the next call.
+        DownloadError: If no address gave the file. With ``sha256`` or ``check``, what came is kept in
+            ``FILE.part`` for the next call.
         OSError: If the disk is full; the unfinished file is deleted.
         ValueError: If an address is not http(s), or the checksum is malformed.
     """
@@ -94,7 +91,7 @@ def download_file(
     note = f' {kept:,} bytes are kept in {part}; the next call resumes there' if kept else ''
     raise DownloadError(
         f'{target.name} could not be downloaded:\n{listed}\nCheck the network and the proxy settings '
-        f'(http_proxy, https_proxy), or give another address.{note}'
+        f'(http_proxy, https_proxy), give another address, or download it by other means.{note}'
     )
 
 

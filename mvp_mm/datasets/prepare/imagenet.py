@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
+from tqdm import tqdm
 
 from ..sources.image_files import ENDINGS, is_hidden
 
@@ -15,10 +14,7 @@ CLASSES = 1_000
 COUNTS = dict(train=1_281_167, val=50_000)
 WNID = re.compile(r'n\d{8}')
 LISTED = 5
-UNPACK = (
-    'torchvision.datasets.ImageNet(ROOT, SPLIT) unpacks and sorts the archives of image-net.org with their '
-    'development kit'
-)
+UNPACK = 'torchvision.datasets.ImageNet(ROOT, SPLIT) unpacks and sorts the archives of image-net.org'
 
 
 def check_imagenet(
@@ -48,22 +44,16 @@ def check_imagenet(
             problems.append(f'{folder} is missing. {UNPACK}')
             continue
         entries = [path for path in folder.iterdir() if not is_hidden(path.name)]
-        classes_here = [path for path in entries if WNID.fullmatch(path.name) and path.is_dir()]
-        if others := [path.name for path in entries if path not in set(classes_here)]:
+        folders = [path for path in entries if WNID.fullmatch(path.name) and path.is_dir()]
+        if others := {path.name for path in entries} - {path.name for path in folders}:
             problems.append(
                 f'{folder} holds {len(others):,} others than folders named by a wnid, such as n01440764: '
                 f'{_first(others)}; such a folder would be taken for a class. {UNPACK}'
             )
         with ThreadPoolExecutor(16) as pool:  # on network storage, the time goes into waiting
-            counted = track(
-                pool.map(_count, classes_here),
-                f'Counting {split}',
-                len(classes_here),
-                console=Console(stderr=True),
-                disable=not progress,
-                transient=True,
-            )
-            images = dict(zip((path.name for path in classes_here), counted, strict=True))
+            counts_here = pool.map(_count, folders)
+            counted = tqdm(counts_here, f'Counting {split}', len(folders), leave=False, disable=not progress)
+            images = dict(zip((path.name for path in folders), counted, strict=True))
         found[split] = set(images)
         problems += _difference(f'{split}: {len(images):,} class folders', len(images), classes)
         smallest = min(images, key=lambda wnid: (images[wnid], wnid), default='none')

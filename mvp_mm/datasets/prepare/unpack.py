@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import track
+from tqdm import tqdm
 
 MAX_RATIO = 100  # of unpacked to packed: photographs hardly shrink, a bomb starts at about 1,000
 BLOCK = 4096  # bytes that any file takes on a disk, so that a million empty ones count
@@ -31,29 +30,23 @@ def unpack_archive(
     max_bytes: int = 64 << 30,
     check: Callable[[Path], None] | None = None,
     progress: bool = True,
-) -> Path:
+) -> None:
     """Unpack a zip or tar file into a new folder.
 
-    Everything goes into ``.NAME.unpacking`` beside the target first, which gets the target's name in one step
-    and is deleted if anything goes wrong.
+    It goes into ``.NAME.unpacking`` first, which gets the target's name in one step, or is deleted.
 
     Args:
         archive: zip, or tar with any compression that Python knows.
         target: Folder to make; must not exist.
         inside: Folder of the archive that becomes the target; the rest is dropped. Default ``''``: all.
-        max_bytes: Most bytes to write. Never more than 100 times the archive's size.
+        max_bytes: Largest unpacked size, which is never more than 100 times the archive's either.
         check: Called with the unpacked folder before it gets its name; raises to refuse it.
         progress: Show a progress bar on the error stream.
 
-    Returns:
-        The target.
-
     Raises:
-        FileNotFoundError: If there is no such archive.
-        FileExistsError: If the target exists.
+        OSError: If there is no such archive, the target exists, or the disk is full.
         ValueError: If the archive is none, is damaged or too large, or has an entry that leads out of its
             folder or is a link or a device; names the entry.
-        OSError: If the disk is full.
     """
     require_archive(archive)
     if target.exists() or target.is_symlink():
@@ -81,16 +74,10 @@ def unpack_archive(
         raise OSError(error.errno, reason) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return target
 
 
 def require_archive(path: Path) -> None:
-    """Check that a file is a whole zip or a tar file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is neither; says what it looks like instead.
-    """
+    """Raise ValueError unless a file is a whole zip or a tar file, saying what it looks like instead."""
     if not path.is_file():
         raise FileNotFoundError(f'there is no archive {path}')
     if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
@@ -106,20 +93,18 @@ def require_archive(path: Path) -> None:
 
 
 def _extract(archive: Path, folder: Path, max_bytes: float, progress: bool) -> None:
-    def shown(members: Iterable[Member]) -> Iterable[Member]:
-        console = Console(stderr=True)
-        return track(members, f'Unpacking {archive.name}', console=console, disable=not progress)
-
+    title = f'Unpacking {archive.name}'
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, shown(_admitted(archive, tar, max_bytes)), filter='data')
+            members = tqdm(_admitted(archive, tar, max_bytes), title, disable=not progress)
+            tar.extractall(folder, members, filter='data')
         return
     with zipfile.ZipFile(archive) as zip_file:
         entries = list(_admitted(archive, zip_file.infolist(), max_bytes))
         needed, free = sum(entry.file_size for entry in entries), shutil.disk_usage(folder).free
         if needed > free:
             raise OSError(errno.ENOSPC, f'{needed:,} bytes needed, {free:,} free')
-        zip_file.extractall(folder, shown(entries))
+        zip_file.extractall(folder, tqdm(entries, title, disable=not progress))
 
 
 def _admitted(archive: Path, members: Iterable[Member], max_bytes: float) -> Iterator[Member]:

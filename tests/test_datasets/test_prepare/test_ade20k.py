@@ -86,7 +86,7 @@ def test_ade20k_known_archive_is_recognised(tmp_path, ade_zip, monkeypatch):
     known = {name: hashlib.new(name, data).hexdigest() for name in ('md5', 'sha1')}
     monkeypatch.setattr(ade20k_module, 'PUBLISHED', known)
     prepare(tmp_path / 'ade', archive=ade_zip, report=lines.append)
-    assert lines[1] == 'Its md5 and sha1 equal those that other projects publish'
+    assert lines[1].startswith('Its md5 and sha1 equal those that other projects publish')
 
 
 def test_ade20k_web_page_instead_of_the_archive(tmp_path, monkeypatch, serve, names):

@@ -44,9 +44,7 @@ def test_unpacks(tmp_path, names, kind):
         folder = ('./top', tarfile.DIRTYPE, b'', '')
         nested = ('./top/sub/b', tarfile.REGTYPE, DATA, '')
         write_tar(path, folder, GOOD, nested, mode='w:' + kind.partition('.')[2])
-    assert (
-        unpack_archive(path, tmp_path / 'out' / 'x', inside='top', progress=False) == tmp_path / 'out' / 'x'
-    )
+    unpack_archive(path, tmp_path / 'out' / 'x', inside='top', progress=False)
     assert names(tmp_path / 'out') == ['x']
     assert names(tmp_path / 'out/x') == ['good.txt', 'sub']
     assert (tmp_path / 'out/x/sub/b').read_bytes() == DATA
