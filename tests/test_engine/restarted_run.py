@@ -1,4 +1,4 @@
-"""Run by torchrun in two processes: one of them is killed, and the next attempt goes on."""
+"""Run by torchrun in two processes: one is killed, the next attempt resumes, then torchrun gets SIGTERM."""
 
 import atexit
 import os
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from exact_runs import Watch, build, finish
+from exact_runs import Watch, build, finish, stopped
 from mmengine.hooks import Hook
 
 
@@ -37,9 +37,11 @@ def main():
     watch = Watch()
     losses, state = finish(build(folder / 'whole', watch, **more), watch)
     rank = torch.distributed.get_rank()
-    names = [name for name in state if rank == 0 or 'running' not in name]  # see exact_runs.main
+    names = [name for name in state if rank == 0 or 'running' not in name]  # see exact_runs
     same = all(torch.equal(state[name], state_after[name]) for name in names)
     print(f'RESULT rank={rank} number={len(rest)} losses={rest == losses[4:]} weights={same}', flush=True)
+    ended = stopped(folder / 'stopped', 3, os.getppid() if rank == 1 else None, **more)
+    print(f'STOPPED rank={rank} {ended}', flush=True)
 
 
 if __name__ == '__main__':

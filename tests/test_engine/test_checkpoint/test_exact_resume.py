@@ -1,17 +1,13 @@
 """A run that was stopped and gone on with is the run that was never stopped, bit for bit."""
 
-import os
 import random
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from exact_runs import Killed, Watch, build, finish
+from exact_runs import Killed, Watch, build, finish, processes_of_a_job
 from torch.utils.data import BatchSampler, DataLoader
+from torchrun_jobs import forked
 
 from mvp_mm.engine.checkpoint.exact_resume import random_state, set_random_state
 from mvp_mm.engine.loops.exact_epoch_loop import ExactEpochLoop
@@ -66,12 +62,12 @@ def whole(tmp_path):
     ids=lambda more: '-'.join(map(str, more.values())) or 'plain',
 )
 def test_in_the_middle(more, whole, tmp_path):
-    first, expected = whole(**more)
     often = dict(more, saved_by_epoch=False, interval=2)
+    first, expected = whole(**often)
+    cut(tmp_path / 'cut', 3, **often)
     for done in (2, 6, 8):  # in the first epoch, between the two, in the second
-        folder = tmp_path / f'cut-{done}'
-        cut(folder, done + 1, **often)
-        runner, *rest, _ = resumed(folder, **often)
+        source = {} if done == 2 else dict(load_from=str(tmp_path / f'whole/iter_{done}.pth'))
+        runner, *rest, _ = resumed(tmp_path / ('cut' if done == 2 else f'from-{done}'), **often, **source)
         assert_same(expected, rest, done)
         assert runner.optim_wrapper.get_lr() == first.optim_wrapper.get_lr()
         assert runner.optim_wrapper.inner_count == first.optim_wrapper.inner_count == 12
@@ -179,25 +175,10 @@ def test_a_loader_that_cannot_begin_in_the_middle():
 
 
 def test_two_processes(tmp_path):
-    script = Path(__file__).with_name('exact_runs.py')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', '--standalone']
-    env = {
-        **os.environ,
-        'OMP_NUM_THREADS': '1',
-        'CUDA_VISIBLE_DEVICES': '',
-        'PYTHONPATH': str(script.parents[2]),
-    }
-    done = subprocess.run(
-        [*command, str(script), str(tmp_path)], env=env, capture_output=True, text=True, timeout=500
-    )
-    found = sorted(re.findall(r'RESULT (.*)', done.stdout))
-    same = [f'rank={rank} losses=True number=8 weights=True' for rank in (0, 1)]
-    assert found == same, done.stdout + done.stderr
-    assert len(set(re.findall(r'LOSS rank=\d (.*)', done.stdout))) == 2  # each has images of its own
-    stopped = sorted(re.findall(r'STOPPED (.*)', done.stdout))
+    (first, loss), (second, other_loss) = forked(processes_of_a_job, tmp_path)
     # all act a step after the signal, or in the last one at once
-    names = [('last', 'iter_12'), ('one', 'iter_4'), ('torchrun', 'iter_4')]
-    expected = [f'{name} rank={rank} status=143 {saved}.pth' for name, saved in names for rank in (0, 1)]
-    assert stopped == expected, done.stdout + done.stderr
-    assert (done.stdout + done.stderr).count('Stopped by SIGTERM after 4 iterations: ') == 2  # once for both
-    assert done.returncode != 0
+    expected = dict(losses=True, number=8, weights=True, early=(143, 'iter_4.pth'), late=(143, 'iter_12.pth'))
+    assert first == second == expected
+    assert loss != other_loss  # each has images of its own
+    logs = ''.join(path.read_text() for path in (tmp_path / 'early').rglob('*.log'))
+    assert logs.count('Stopped by SIGTERM after 4 iterations: ') == 1  # once for both
