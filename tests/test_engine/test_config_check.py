@@ -140,7 +140,7 @@ def test_in_other_configs(config, option, taken):
         (PRETRAIN, 'optim_wrapper.clip_grad.max_norm=inf'),
         (PRETRAIN, 'randomness.seed=None'),
         (PRETRAIN, 'env_cfg.dist_cfg.timeout=60'),
-        (PRETRAIN, 'train_dataloader.dataset.pipeline.0.plain=True'),
+        (PRETRAIN, 'train_dataloader.dataset.pipeline.0.reference=True'),
         (CLASSIFY, 'model.backbone.init_cfg=None'),
         (CLASSIFY, 'model.backbone.arch=base'),
         (CLASSIFY, 'val_evaluator.topk=1'),

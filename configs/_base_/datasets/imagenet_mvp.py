@@ -13,7 +13,7 @@ mask = dict(
     min_aspect=0.3,  # BEiT recipe; the largest is 1 / 0.3
 )
 # The same draws in BEiT's order of work, by torchvision on the whole image, three times as slow:
-# `--cfg-options train_dataloader.dataset.pipeline.0.plain=True`.
+# `--cfg-options train_dataloader.dataset.pipeline.0.reference=True`.
 train_pipeline = [
     dict(
         type='FastCrop',  # reads the file as well

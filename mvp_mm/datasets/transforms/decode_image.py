@@ -131,8 +131,9 @@ def _by_pillow(source: str | PathLike | bytes, key: str | None) -> Image.Image:
         with Image.open(file) as image:
             return as_rgb(image)
     except UNREADABLE as error:
-        reason = f'{type(error).__name__}: {error}'.replace(repr(file), repr(key))
-        raise UnreadableImageError.of(key, reason) from error
+        # Pillow names a file by its path, and bytes by the address of their buffer.
+        words = str(error).replace(repr(file), repr(key)) if isinstance(source, bytes) else str(error)
+        raise UnreadableImageError.of(key, f'{type(error).__name__}: {words}') from error
 
 
 def _by_simplejpeg(source: str | PathLike | bytes, order: str = 'RGB') -> np.ndarray | None:

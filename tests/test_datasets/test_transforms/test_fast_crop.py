@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
-from mvp_mm.datasets import FastCrop, PackMaskedInputs, UnlabelledImages
+from mvp_mm.datasets import FastCrop, UnlabelledImages
 from mvp_mm.datasets.transforms import decode_image as reading
 from mvp_mm.datasets.transforms import fast_crop
 from mvp_mm.datasets.transforms.decode_image import decode_image
@@ -221,13 +221,22 @@ def test_the_image_is_left_alone():
     assert (image == before).all()
 
 
-def test_packing_an_array():
-    image = noise(20, 30)
-    packed = PackMaskedInputs()(dict(img=image, mask=np.zeros((2, 3), bool)))['inputs']
-    assert packed.shape == (3, 20, 30)
-    assert packed.dtype == torch.uint8
-    assert packed.is_contiguous()
-    assert (packed.numpy() == image.transpose(2, 0, 1)).all()
+def test_plain_is_the_former_name_of_reference():
+    with pytest.warns(DeprecationWarning, match='plain=. is now reference='):
+        assert FastCrop(32, plain=True).reference
+    with pytest.warns(DeprecationWarning):
+        assert not FastCrop(32, plain=False).reference
+
+
+def test_bytes_have_the_crop_of_their_file(image_folder):
+    path = next(image_folder.rglob('*.jpg'))
+    crops = []
+    for sample in (dict(img_path=str(path)), dict(img_bytes=path.read_bytes(), img_path='a.tar/0')):
+        random.seed(0)
+        found = FastCrop(32)(sample)
+        assert found['ori_shape'] == (96, 80) and found['img_shape'] == (32, 32)
+        crops.append(found['img'])
+    assert (crops[0] == crops[1]).all()
 
 
 @pytest.mark.parametrize(
