@@ -157,7 +157,7 @@ def test_any_student_is_evaluated():
 def test_two_processes_give_the_result_of_one(data, tmp_path):
     """Each holds half of the training images; the votes are those of all."""
     torch.save(data, tmp_path / 'data.pt')
-    context = torch.multiprocessing.get_context('spawn')
+    context = torch.multiprocessing.get_context('fork')  # by name a test's module cannot be imported
     jobs = [context.Process(target=knn_of_a_share, args=(rank, tmp_path)) for rank in range(2)]
     for job in jobs:
         job.start()
