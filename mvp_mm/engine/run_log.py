@@ -12,29 +12,15 @@ TIMES = ('time', 'data_time')
 
 @dataclass
 class Run:
-    """The numbers of one run.
+    """The numbers of one run."""
 
-    Args:
-        title: Name of its work dir.
-        curves: Points of each key: iteration, ascending, and value.
-        validation_keys: Keys that only validations log.
-    """
-
-    title: str
-    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-    validation_keys: set[str] = field(default_factory=set)
+    title: str  # name of its work dir
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # iteration and value, by key
+    validation_keys: set[str] = field(default_factory=set)  # what only validations log
 
 
 def read_runs(paths: Sequence[str | Path], titles: Sequence[str] = ()) -> list[Run]:
-    """Read several runs; see :func:`read_run`.
-
-    Args:
-        paths: One per run.
-        titles: One per run. Default: names of the work dirs, or the paths where two have the same name.
-
-    Raises:
-        ValueError: If there are not as many titles as paths.
-    """
+    """Read several runs by :func:`read_run`; two of the same name are titled by their paths."""
     if titles and len(titles) != len(paths):
         raise ValueError(f'{len(titles)} titles for {len(paths)} runs')
     runs = [read_run(path) for path in paths]
@@ -86,11 +72,7 @@ def read_run(path: str | Path) -> Run:
 
 
 def find_logs(path: Path) -> list[Path]:
-    """Return the log files of a run, the earliest first.
-
-    Raises:
-        FileNotFoundError: If there are none.
-    """
+    """Return the log files of a run, the earliest first; raise FileNotFoundError if there are none."""
     if path.is_file():
         return [path]
     if not path.is_dir():

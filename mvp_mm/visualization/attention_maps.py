@@ -24,8 +24,8 @@ class TokenView:
     Args:
         patches: Patch tokens ``(M, C)``.
         grid: Their patch grid.
-        attention: From CLS to each patch, ``(heads, M')``; None if there is none.
-        attention_grid: The grid of the attention, which may be a teacher's own.
+        attention: From CLS to each patch, ``(heads, M')``, or None.
+        attention_grid: Patch grid of the attention: a teacher has its own.
         rollout: Attention of all layers together ``(M',)``, or None.
     """
 
@@ -38,13 +38,13 @@ class TokenView:
 
 @torch.no_grad()
 def view_student(model: ViewedModel, pixels: Tensor, layer: int = -1) -> TokenView:
-    """Look into the student.
+    """Look into a model's student; without ``blockwise`` it has its last layer only, and no attention.
 
     Args:
-        model: Holds the student. Without ``blockwise`` it has no attention, and its last layer only.
+        model: Holds the student.
         pixels: ``(1, 3, H, W)`` on the 0–255 scale, whole patches.
-        layer: Block whose attention and tokens are wanted; negative counts from the end. Default: the last
-            (the paper does not say which; DINO's figures show the last).
+        layer: Block to look at; negative counts from the end. Default: the last (the paper does not say
+            which; DINO's figures show the last).
 
     Raises:
         ValueError: If there is no such block.
@@ -71,12 +71,7 @@ def view_student(model: ViewedModel, pixels: Tensor, layer: int = -1) -> TokenVi
 
 @torch.no_grad()
 def view_teacher(model: ViewedModel, pixels: Tensor, with_attention: bool = False) -> TokenView:
-    """Look at the teacher's targets, on the student's grid.
-
-    Args:
-        model: Holds the teacher.
-        pixels: As for :func:`view_student`.
-        with_attention: Add the attention of its last layer; there is no rollout.
+    """Look at a teacher's targets on the student's grid, and if wanted at its last layer's attention.
 
     Raises:
         ValueError: If there is no teacher, or its attention cannot be had.
@@ -94,15 +89,9 @@ def view_teacher(model: ViewedModel, pixels: Tensor, with_attention: bool = Fals
 
 
 def roll_out(attention: Tensor, below: Tensor | None) -> Tensor:
-    """Add one block to the attention rollout (Abnar and Zuidema 2020).
+    """Add a block's attention ``(B, heads, L, L)`` to the rollout ``(B, L, L)`` of the blocks below it.
 
-    Args:
-        attention: Probabilities of the block ``(B, heads, L, L)``. Heads are averaged; the skip connection
-            counts as much as the attention.
-        below: Rollout of the blocks below ``(B, L, L)``, or None for the first.
-
-    Returns:
-        ``(B, L, L)``: how much of each input token is in each token; rows sum to one.
+    As in Abnar and Zuidema (2020), heads are averaged; the skip connection counts as much as they do.
     """
     mixing = attention.mean(dim=1)
     mixing = (mixing + torch.eye(mixing.shape[-1], device=mixing.device)) / 2
@@ -116,11 +105,10 @@ def patch_similarity(patches: Tensor, index: int) -> Tensor:
 
 
 def token_colours(patches: Sequence[Tensor]) -> list[Tensor]:
-    """Colour patches by the three principal components of their tokens.
+    """Colour patches by the first three principal components of their tokens.
 
     Args:
-        patches: Tokens ``(M, C)``, one entry per image. The components are those of all images together, so
-            like patches of two images get like colours.
+        patches: Tokens ``(M, C)``, one entry per image; the components are common to all images.
 
     Returns:
         RGB from 0 to 1, ``(M, 3)`` per image.

@@ -24,14 +24,11 @@ def draw_overlay(
     """Colour every pixel by its class and list the classes seen, largest first.
 
     Args:
-        image: RGB uint8 ``(H, W, 3)``.
+        image: RGB uint8 ``(H, W, 3)``; it keeps its pixels in the figure.
         labels: Class of every pixel, int ``(H, W)``; other values stay uncoloured.
         classes: Class names.
         palette: RGB colours on the 0–255 scale, one per class.
         opacity: Of the colours, 0 to 1. Default 0.55.
-
-    Returns:
-        A matplotlib figure; the image keeps its pixels.
 
     Raises:
         ValueError: If the label map is not of the image's size.

@@ -19,28 +19,16 @@ MAX_PATCHES = 4096  # one layer's attention of 12 heads then takes 0.8 GB
 
 @dataclass(frozen=True)
 class ShownImage:
-    """The part of an image that is shown.
-
-    Args:
-        name: Where it comes from.
-        pixels: RGB uint8 ``(H, W, 3)``.
-        offset: Left and upper border of the part, in pixels of the whole image.
-    """
+    """The part of an image that is shown."""
 
     name: str
-    pixels: np.ndarray
-    offset: tuple[int, int] = (0, 0)
+    pixels: np.ndarray  # RGB uint8 (H, W, 3)
+    offset: tuple[int, int] = (0, 0)  # of its left and upper border, in pixels of the whole image
 
 
 @dataclass(frozen=True)
 class Point:
-    """A place in an image: pixels of the whole image, or fractions of the shown part.
-
-    Args:
-        x: To the right.
-        y: Downwards.
-        in_pixels: Whether they are pixels.
-    """
+    """A place in an image: pixels of the whole image, or fractions of the shown part."""
 
     x: float
     y: float
@@ -111,13 +99,7 @@ def read_image(source: str, scene_side: int = 64, fit: str = 'crop') -> ShownIma
 
 
 def patch_grid(height: int, width: int, short_side: int, patch_size: int) -> Grid:
-    """Choose the patch grid nearest to an image's shape, which changes by half a patch at most.
-
-    Args:
-        height: Of the image, in pixels.
-        width: Of the image.
-        short_side: What its shorter side becomes, in pixels.
-        patch_size: Patch side in pixels.
+    """Choose the patch grid nearest to an image's shape when its shorter side becomes ``short_side`` pixels.
 
     Raises:
         ValueError: If the short side holds no patch, or there are more than ``MAX_PATCHES``.

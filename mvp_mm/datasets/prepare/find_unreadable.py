@@ -9,9 +9,8 @@ from mmcv.transforms import LoadAnnotations
 from mmcv.transforms import LoadImageFromFile as LoadByMMCV
 from mmengine.dataset import BaseDataset
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from ...hardware import usable_cores
 from ..transforms.check_label_map import CheckLabelMap
@@ -33,17 +32,11 @@ ODDITIES = {
 
 @dataclass(frozen=True)
 class CheckedSample:
-    """Result for one sample.
+    """Result for one sample."""
 
-    Args:
-        path: Its image, or whichever of its files is bad.
-        fault: Why training cannot read it; None if it can.
-        oddities: Names in ``ODDITIES``.
-    """
-
-    path: str
-    fault: str | None = None
-    oddities: tuple[str, ...] = ()
+    path: str  # of its image, or of whichever of its files is bad
+    fault: str | None = None  # why training cannot read it
+    oddities: tuple[str, ...] = ()  # names in ODDITIES
 
 
 def check_image(path: str, content: bytes | None = None) -> CheckedSample:
@@ -81,7 +74,7 @@ def _oddities(image: Image.Image, path: str) -> list[str]:
 def check_dataset(
     dataset: BaseDataset, workers: int | None = None, progress: bool = False
 ) -> list[CheckedSample]:
-    """Read every sample of a dataset as training does, without augmentation.
+    """Read every sample of a dataset as training does, without augmentation; one result per sample, in order.
 
     Images have to pass :func:`check_image`, which is stricter than some loaders (OpenCV fills what is missing
     of a truncated JPEG with grey), and then the loading steps of the dataset's own pipeline.
@@ -91,20 +84,15 @@ def check_dataset(
         workers: Processes. Default None: one per core.
         progress: Show a progress bar on the error stream.
 
-    Returns:
-        One result per sample, in order.
-
     Raises:
         ValueError: If the dataset has no files.
     """
     if len(dataset) and ('img' in (first := dataset.get_data_info(0)) or 'img_path' not in first):
         raise ValueError(f'{type(dataset).__name__} reads no image files: there is nothing to check')
-    loader = DataLoader(
-        _CheckedDataset(dataset), batch_size=16, collate_fn=list, num_workers=workers or usable_cores()
-    )
-    console = Console(stderr=True)
-    shown = track(loader, 'Reading', len(loader), console=console, disable=not progress, transient=True)
-    return [sample for batch in shown for sample in batch]
+    checks = _CheckedDataset(dataset)
+    loader = DataLoader(checks, batch_size=16, collate_fn=list, num_workers=workers or usable_cores())
+    batches = tqdm(loader, 'Reading', leave=False, disable=not progress)
+    return [sample for batch in batches for sample in batch]
 
 
 class _CheckedDataset(Dataset):
