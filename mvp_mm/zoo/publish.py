@@ -1,45 +1,46 @@
-"""A work dir or a checkpoint into an entry that others load by its name."""
+"""Publish a work dir or a checkpoint as an entry that others load by its name."""
 
-import dataclasses
 import hashlib
 import json
 import os
 import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from safetensors import torch as safetensors
 from torch import Tensor
 
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..engine.run_log import Run, read_run
 from ..version import __version__
-from ..weights.bias_tables import INDEX, TABLE, Grid
+from ..weights.bias_tables import INDEX, TABLE
 from ..weights.fit_positions import grid_of_positions, indices_of, times
 from ..weights.read import BACKBONE, read_checkpoint, recorded_grid, tensors_by_name
-from .complexity import complexity
+from .complexity import complexity, is_pretraining
 from .custom_zoos import INDEX as INDEX_FILE
 from .custom_zoos import config_of
 from .entries import entry_of, rows_of
 from .hub import build_published
 
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')
-# Of a log, what tells about the machine and not about the model.
+# Scalars of a log that describe the machine, not the model.
 NO_METRICS = ('time', 'data_time', 'memory', 'host_memory', 'images_per_second')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Published:
-    """An entry, written.
+    """A written entry.
 
     Args:
         weights: safetensors file.
         config: The whole config as plain data.
-        metrics: What is known of the run: JSON.
+        metrics: JSON file of what is known about the run.
         index: The zoo's metafile, which has the row.
         row: The row.
     """
@@ -51,7 +52,7 @@ class Published:
     row: dict[str, Any]
 
     def row_as_yaml(self) -> str:
-        """The row as it can be pasted into a metafile."""
+        """Format the row for pasting into a metafile."""
         return yaml.safe_dump([self.row], sort_keys=False, allow_unicode=True)
 
 
@@ -66,25 +67,22 @@ def publish(
     """Write a model into a zoo that :func:`~mvp_mm.zoo.add_zoo` reads.
 
     The weights are tensors only (no optimiser, no log), as safetensors with the first digits of their sha256
-    in the name. What is written is loaded once, as a user will load it, before anything gets its name; the
-    index comes last. A failed call leaves nothing.
+    in the name. Everything is loaded once, as a user will load it, before it gets its name; the index is
+    written last. A failed call leaves nothing behind.
 
     Args:
-        source: Work dir (then its last checkpoint), or checkpoint.
-        zoo: Folder, made if it is not there. A row of the same name in its ``metafile.yml`` is replaced.
-        name: Of the model. Default None: the work dir's.
-        config: Config file. Default None: the one that the run has left in the work dir.
-        metrics: JSON file of ``tools/test.py --out`` with the figures for the row. Default None: those of the
-            last validation before the checkpoint, where the work dir has a log.
-        note: A word for the row.
-
-    Returns:
-        What was written.
+        source: Work dir (its last checkpoint), or checkpoint.
+        zoo: Folder, created if missing. A row of the same name in its ``metafile.yml`` is replaced.
+        name: Name of the model. Default None: the work dir's.
+        config: Config file. Default None: the one that the run left in the work dir.
+        metrics: JSON file of ``tools/test.py --out`` with the row's figures. Default None: those of the
+            last validation before the checkpoint, if the work dir has a log.
+        note: A note for the row.
 
     Raises:
         FileNotFoundError: If there is no checkpoint, or no config.
-        ValueError: If the checkpoint does not fill the config's model, the config cannot be published
-            (it has parts that no config of this package has), or the name is no file name.
+        ValueError: If the checkpoint does not fill the config's model, the config has parts that no config
+            of this package has, or the name is not a file name.
     """
     checkpoint = _checkpoint(Path(source).expanduser())
     work_dir = checkpoint.parent
@@ -98,9 +96,8 @@ def publish(
     meta = meta if isinstance(meta, dict) else {}
     done = {key: meta[key] for key in ('epoch', 'iter') if isinstance(meta.get(key), int)}
     figures = _figures(work_dir, done.get('iter'), metrics)
-    about = dict(name=name, checkpoint=checkpoint.name, mvp_mm=__version__, **done)
-    weights, grid = _plain_weights(tensors_by_name(content, checkpoint))
-    about |= {} if grid is None else {'grid': times(grid)}
+    about: dict[str, Any] = dict(name=name, checkpoint=checkpoint.name, mvp_mm=__version__, **done)
+    weights = _plain_weights(tensors_by_name(content, checkpoint), about)
     blob = safetensors.save(weights, metadata={'format': 'pt', **{k: str(v) for k, v in about.items()}})
     digest = hashlib.sha256(blob).hexdigest()
     settings = _as_json(cfg.to_dict(), path)
@@ -110,8 +107,7 @@ def publish(
         f'{stem}.json': settings,
         f'{stem}.metrics.json': _as_json({**about, **figures}, checkpoint),
     }
-    row = _row(name, cfg, done, figures['validation'], note)
-    row |= {
+    row = _row(name, cfg, done, figures['validation'], note) | {
         'Weights': f'{stem}.safetensors',
         'SHA256': digest,
         'Config': f'{stem}.json',
@@ -119,17 +115,22 @@ def publish(
     }
     zoo = Path(zoo).expanduser()
     zoo.mkdir(parents=True, exist_ok=True)
+    index = zoo / INDEX_FILE
     with tempfile.TemporaryDirectory(prefix='.publish-', dir=zoo) as scratch:
         for file, data in files.items():
             _write(Path(scratch) / file, data)
-        _require_that_it_loads(row, Path(scratch))
+        entry = entry_of(row, Path(scratch), scratch)
+        try:
+            build_published(config_of(entry), entry.weights, whole=True)
+        except ValueError as error:
+            raise ValueError(f'{name} would not load, so it is not published: {error}') from error
         for file in files:
             os.replace(Path(scratch) / file, zoo / file)
-        index = zoo / INDEX_FILE
         with FileLock(zoo / f'.{INDEX_FILE}.lock'):
             _write(Path(scratch) / INDEX_FILE, _index_with(row, index))
             os.replace(Path(scratch) / INDEX_FILE, index)
-    return Published(*(zoo / file for file in files), index, row)
+    weights_file, config_file, metrics_file = (zoo / file for file in files)
+    return Published(weights_file, config_file, metrics_file, index, row)
 
 
 def _checkpoint(source: Path) -> Path:
@@ -151,19 +152,21 @@ def _config_in(work_dir: Path) -> Path:
     return found[0]
 
 
-def _plain_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], Grid | None]:
-    """Weights without the position indices, which can be large, and the patch grid that tells them."""
+def _plain_weights(weights: dict[str, Tensor], about: dict[str, Any]) -> dict[str, Tensor]:
+    """Drop the position indices, which can be large, and record the patch grid they follow from."""
     grid = recorded_grid(weights, BACKBONE)
     tables = {name: table for name, table in weights.items() if name.endswith(TABLE)}
     if grid is None and tables:
         grid = grid_of_positions(tables, indices_of(weights))
-    kept = {name: value for name, value in weights.items() if grid is None or not name.endswith(INDEX)}
+    if grid is not None:
+        about['grid'] = times(grid)
+        weights = {name: value for name, value in weights.items() if not name.endswith(INDEX)}
     # Cloned, because safetensors refuses two names for one memory.
-    return {name: value.detach().clone().contiguous() for name, value in kept.items()}, grid
+    return {name: value.detach().clone().contiguous() for name, value in weights.items()}
 
 
 def _figures(work_dir: Path, iteration: int | None, metrics: str | Path | None) -> dict[str, Any]:
-    """What is known of a run at a checkpoint: the last values logged until then, and the validation's."""
+    """Collect the last values logged up to a checkpoint, and the validation's."""
     try:
         run = read_run(work_dir)
     except FileNotFoundError:
@@ -173,14 +176,13 @@ def _figures(work_dir: Path, iteration: int | None, metrics: str | Path | None) 
         past = [value for at, value in points if iteration is None or at <= iteration]
         if past and key not in NO_METRICS:
             logged[key] = past[-1]
+    validation = {key: value for key, value in logged.items() if key in run.validation_keys}
     if metrics is not None:
         try:
-            given = json.loads(Path(metrics).read_text())
+            validation = json.loads(Path(metrics).read_text())
         except ValueError as error:
             raise ValueError(f'{metrics} is no JSON file of metrics: {error}') from error
-    else:
-        given = {key: value for key, value in logged.items() if key in run.validation_keys}
-    return dict(logged=logged, validation=given)
+    return dict(logged=logged, validation=validation)
 
 
 def _as_json(content: dict[str, Any], source: Path) -> bytes:
@@ -197,7 +199,7 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _row(name: str, cfg: Config, done: dict[str, int], validation: dict[str, float], note: str) -> dict:
+def _row(name: str, cfg: Config, done: dict[str, int], validation: dict[str, Any], note: str) -> dict:
     task, counts, loader = _task(cfg), complexity(cfg), cfg.get('train_dataloader') or {}
     dataset = (loader.get('dataset') or {}).get('type', 'not known')
     about: dict[str, Any] = dict(Task=task, Parameters=counts.parameters, FLOPs=counts.flops)
@@ -215,23 +217,16 @@ def _row(name: str, cfg: Config, done: dict[str, int], validation: dict[str, flo
 
 
 def _task(cfg: Config) -> str:
-    if 'decode_head' in cfg.model:
-        return 'Semantic Segmentation'
     if 'backbone' not in cfg.model:
         return 'Teacher'
-    return 'Image Classification' if cfg.model.type.split('.')[-1] == 'ImageClassifier' else 'Pre-training'
-
-
-def _require_that_it_loads(row: dict[str, Any], folder: Path) -> None:
-    entry = entry_of(row, folder, str(folder))
-    try:
-        build_published(config_of(entry), entry.weights, whole=True)
-    except ValueError as error:
-        raise ValueError(f'{row["Name"]} would not load, so it is not published: {error}') from error
+    if 'decode_head' in cfg.model:
+        return 'Semantic Segmentation'
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
+        return 'Pre-training' if is_pretraining(cfg.model) else 'Image Classification'
 
 
 def _index_with(row: dict[str, Any], index: Path) -> bytes:
-    """The index with a row added, or in the place of the one of its name."""
+    """Return the index with a row added, or replaced if there is one of its name."""
     rows = rows_of(index.read_text(encoding='utf-8'), str(index)) if index.is_file() else []
     names = [known.get('Name') for known in rows]
     if row['Name'] in names:
