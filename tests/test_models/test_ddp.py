@@ -1,22 +1,38 @@
+import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_two_processes_average_to_the_joined_batch(tiny_clip):
-    """Two gloo processes with half a batch each have the gradients of one process with all of it."""
+
+@pytest.fixture(scope='module')
+def differences(tmp_path_factory):
+    """Two gloo processes with half a batch each, beside one process with all of it, by method."""
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', '--standalone']
     script = Path(__file__).with_name('ddp_gradients.py')
-    root = str(script.parents[2])
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': root}
+    env = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    folder = str(tmp_path_factory.mktemp('models'))
     done = subprocess.run(
-        [*command, str(script), tiny_clip('ddp')], env=env, capture_output=True, text=True, timeout=240
+        [*command, str(script), folder], env=env, capture_output=True, text=True, timeout=240
     )
-    results = re.findall(r'RESULT rank=(\d) worst=(\S+) scale=(\S+) teacher_parameters=(\d+)', done.stdout)
+    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
     assert len(results) == 2, done.stdout + done.stderr
-    for _, worst, scale, teacher_parameters in results:
-        assert float(scale) > 1e-2
-        assert float(worst) < 1e-6
-        assert teacher_parameters == '0'
+    return {method: [result[method] for result in results] for method in ('MVP', 'CLIP')}
+
+
+@pytest.mark.parametrize('method', ['MVP', 'CLIP'])
+def test_two_processes_average_to_the_joined_batch(differences, method):
+    for found in differences[method]:
+        assert found['scale'] > 1e-2 and found['gradient'] < 1e-6
+
+
+def test_the_teacher_is_off_ddps_list(differences):
+    assert [found['teacher_parameters'] for found in differences['MVP']] == [0, 0]
+
+
+def test_clip_compares_the_samples_of_both_processes(differences):
+    """Each process has the joined batch's loss, which is not that of its half."""
+    for found in differences['CLIP']:
+        assert found['loss'] < 1e-6 and found['loss_of_half'] > 1e-2

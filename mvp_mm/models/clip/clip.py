@@ -51,7 +51,7 @@ class CLIP(BaseModel):
     ) -> None:
         if data_preprocessor is None:
             data_preprocessor = dict(
-                type='SelfSupDataPreprocessor',
+                type='mmpretrain.SelfSupDataPreprocessor',
                 mean=[255 * value for value in open_clip.OPENAI_DATASET_MEAN],
                 std=[255 * value for value in open_clip.OPENAI_DATASET_STD],
                 to_rgb=False,

@@ -79,7 +79,7 @@ class DINO(BaseModel):
             ) from None
         if data_preprocessor is None:
             data_preprocessor = dict(
-                type='SelfSupDataPreprocessor',
+                type='mmpretrain.SelfSupDataPreprocessor',
                 mean=[123.675, 116.28, 103.53],
                 std=[58.395, 57.12, 57.375],
                 to_rgb=False,
