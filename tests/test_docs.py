@@ -211,6 +211,7 @@ CHECKPOINTS = {
     'work_dirs/vittiny_camvid/iter_400.pth': 'camvid',
     'work_dirs/vittiny_custom/iter_400.pth': 'custom',
     'work_dirs/overfit/epoch_600.pth': 'overfit',
+    'work_dirs/segmentor/iter_400.pth': 'custom',
     'work_dirs/my_run/epoch_1.pth': 'student',
     'work_dirs/mine/epoch_300.pth': 'student',
     'work_dirs/first/epoch_2.pth': 'student',
@@ -237,6 +238,7 @@ def reader(pictures, students, tmp_path, monkeypatch):
         path.symlink_to(students / f'{student}.pth')
     for run, config in (('first', 'pretrain'), ('mine', 'pretrain'), ('my_run', 'config')):
         (tmp_path / f'work_dirs/{run}/{config}.py').write_text("_base_ = 'mvp_mm::mvp/vittiny_scenes.py'\n")
+    copy_template(ROOT / 'configs/upernet/vittiny_custom.py', tmp_path / 'work_dirs/segmentor/segment.py')
     copy_template(ROOT / 'configs/upernet/vittiny_custom.py', tmp_path / 'vittiny_custom.py')
     write_logs(tmp_path / 'work_dirs')
     monkeypatch.chdir(tmp_path)
@@ -468,7 +470,8 @@ def run_mvp_mm(words, block, reader, monkeypatch):
     except SystemExit as ended:
         assert ended.code in (None, 0), f'{shlex.join(arguments)}: {ended.code}'
     if command in ('pretrain', 'finetune', 'probe'):
-        assert Path(f'runs/{command}/{command}.py').is_file()
+        written = 'segment' if 'segmentation' in arguments else command
+        assert Path(f'runs/{command}/{written}.py').is_file()
 
 
 def run_launcher(words, block, monkeypatch):

@@ -275,7 +275,8 @@ class Job:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
         self.display.say(f'  config   {path}, from {source}')
         self.display.say(f'  batch    {step}')
-        self.display.say(f'  machine  {device}, {precision}, {loader.num_workers} loader workers')
+        workers = f'{loader.num_workers} loader worker{"s" * (loader.num_workers != 1)}'
+        self.display.say(f'  machine  {device}, {precision}, {workers}')
         if (gpus := torch.cuda.device_count()) > 1:
             command = f'bash tools/dist_train.sh {path} {gpus} --work-dir {self.out} --resume'
             self.display.say(f'This runs on one GPU. On all {gpus}: {command}')
