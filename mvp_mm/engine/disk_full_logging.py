@@ -20,7 +20,7 @@ def survive_full_disk(logger: logging.Logger, visualizer: Visualizer) -> None:
     """
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.handleError = _report_once(handler)  # type: ignore[method-assign]
+            handler.handleError = _report_once(handler)  # type: ignore[assignment]
     for backend in getattr(visualizer, '_vis_backends', {}).values():
         for name in WRITERS:
             if hasattr(backend, name):

@@ -108,7 +108,7 @@ class MVPRunner(ResumableRunner):
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Build a message hub that does not wait for every loss."""
-        return DeferredMessageHub.as_instance((message_hub or {}).get('name', self._experiment_name))
+        return DeferredMessageHub.as_instance((message_hub or {}).get('name') or self.experiment_name)
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
         """Build the visualizer; neither its files nor the log's end a training on a full disk."""

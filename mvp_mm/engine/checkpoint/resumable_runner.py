@@ -39,6 +39,8 @@ class ResumableRunner(Runner):
     _required_entries: tuple[str, ...] = ()
     # Random states of the checkpoint that was loaded last.
     _restart_state: dict | None = None
+    _load_from: str | None
+    _resume: bool
     _resumed_settings: ResumedSettings | None = None
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
@@ -49,34 +51,18 @@ class ResumableRunner(Runner):
 
     @master_only
     def save_checkpoint(
-        self,
-        out_dir: str,
-        filename: str,
-        file_client_args: dict | None = None,
-        save_optimizer: bool = True,
-        save_param_scheduler: bool = True,
-        meta: dict | None = None,
-        by_epoch: bool = True,
-        backend_args: dict | None = None,
+        self, out_dir: str, filename: str, file_client_args: dict | None = None, *args: Any, **kwargs: Any
     ) -> None:
-        """Write a checkpoint under a temporary name, verify it, and rename it.
-
-        Arguments are MMEngine's. Remote storage keeps MMEngine's own way of writing.
+        """Write a checkpoint under a temporary name, verify it, and rename it; to remote storage as MMEngine.
 
         Raises:
             OSError: If it cannot be written; an older file of this name is then unchanged.
         """
-        content = dict(
-            save_optimizer=save_optimizer,
-            save_param_scheduler=save_param_scheduler,
-            meta=meta,
-            by_epoch=by_epoch,
-        )
-        if file_client_args is not None or backend_args is not None or '://' in str(out_dir):
-            super().save_checkpoint(out_dir, filename, file_client_args, backend_args=backend_args, **content)
+        if file_client_args is not None or kwargs.get('backend_args') is not None or '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, file_client_args, *args, **kwargs)
             return
         with atomic_write(Path(out_dir) / filename) as temporary:
-            super().save_checkpoint(str(out_dir), temporary.name, **content)
+            super().save_checkpoint(str(out_dir), temporary.name, None, *args, **kwargs)
 
     def load_checkpoint(
         self,
@@ -85,18 +71,12 @@ class ResumableRunner(Runner):
         strict: bool = False,
         revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''),),
     ) -> dict:
-        """Load a checkpoint without running code in it.
+        """Load a checkpoint without running code in it. Arguments are MMEngine's, except:
 
         Args:
-            filename: Path or http(s) URL.
-            map_location: As for ``torch.load``.
             strict: Whether it must fill the whole model, as it must for :meth:`test`, :meth:`val` and
                 :meth:`resume` in any case. Otherwise it must fill the backbone, and the log says what keeps
                 its initialisation.
-            revise_keys: Patterns in the names, and their replacements.
-
-        Returns:
-            The checkpoint.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -130,12 +110,8 @@ class ResumableRunner(Runner):
     ) -> None:
         """Resume from a checkpoint, by this run's settings where they differ (:class:`ResumedSettings`).
 
-        Args:
-            filename: Path or http(s) URL.
-            resume_optimizer: Whether to load the optimiser's state.
-            resume_param_scheduler: Whether to load the schedule's state.
-            map_location: Default: the CPU, from which model and optimiser copy to their devices. (MMEngine's
-                default puts the whole file on the GPU, where AdamW then waits for its step counters.)
+        It is read to the CPU by default: MMEngine's default puts the whole file on the GPU, where AdamW then
+        waits for its step counters.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -179,18 +155,17 @@ class ResumableRunner(Runner):
 
     def _last_good_checkpoint(self) -> str | None:
         """Find it in one process, so that all resume from the same one."""
-        path, damaged = None, []
+        found: list[Any] = [None, []]
         if is_main_process():
             for saved in saved_checkpoints(self.work_dir):
                 try:
                     verify_checkpoint(saved)
                 except ValueError as error:
-                    damaged.append(str(error))
+                    found[1].append(str(error))
                     self.logger.warning(f'{error}. It is passed over; the one before it is tried')
                 else:
-                    path = str(saved)
+                    found[0] = str(saved)
                     break
-        found = [path, damaged]
         broadcast_object_list(found)
         path, damaged = found
         if path is None and damaged:

@@ -1,5 +1,7 @@
 """Batch normalisation needs two values a channel, which a batch of one image may not have."""
 
+from collections.abc import Sized
+
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -55,9 +57,9 @@ class SingleImageHook(Hook):
 def single_value_message(loader: DataLoader) -> str:
     """Say what to do where batch normalisation gets one value a channel in training."""
     why = 'batch normalisation would have one value a channel, which has no variance'
-    if _leaves_one(loader):
+    if images := _leaves_one(loader):
         return (
-            f'the last batch of an epoch has one image ({len(loader.sampler)} images in batches of '
+            f'the last batch of an epoch has one image ({images} images in batches of '
             f'{loader.batch_size}), and {why}: set train_dataloader.drop_last=True, or another '
             'train_dataloader.batch_size'
         )
@@ -67,9 +69,10 @@ def single_value_message(loader: DataLoader) -> str:
     )
 
 
-def _leaves_one(loader: DataLoader) -> bool:
-    """Whether the last batch of an epoch has one image, and others have more."""
-    size = loader.batch_size
-    if size is None or isinstance(loader.sampler, InfiniteSampler):
-        return False
-    return size > 1 and not loader.drop_last and len(loader.sampler) % size == 1
+def _leaves_one(loader: DataLoader) -> int:
+    """Return the number of images if the last batch of an epoch has one and others have more, else 0."""
+    size, sampler = loader.batch_size or 1, loader.sampler
+    has_end = isinstance(sampler, Sized) and not isinstance(sampler, InfiniteSampler)
+    if size == 1 or loader.drop_last or not has_end or len(sampler) % size != 1:
+        return 0
+    return len(sampler)

@@ -32,7 +32,8 @@ class LinearProbeOptimWrapperConstructor(MVPOptimWrapperConstructor):
 
     def _lr_scale_of(self, model: nn.Module) -> Callable[[str], float]:
         head = getattr(model, 'head', None)
-        if not hasattr(head, 'lr_multiplier_of'):
+        multiplier_of = getattr(head, 'lr_multiplier_of', None)
+        if multiplier_of is None:
             raise ValueError(
                 f'{type(self).__name__} needs a model whose head is a LinearProbeHead, got '
                 f'{type(model).__name__} with a {type(head).__name__}'
@@ -44,7 +45,7 @@ class LinearProbeOptimWrapperConstructor(MVPOptimWrapperConstructor):
                     f'{name} would be trained, but a linear probe leaves the backbone as it is: set '
                     'model.backbone.frozen_stages to its number of blocks'
                 )
-            return head.lr_multiplier_of(name.removeprefix('head.'))
+            return multiplier_of(name.removeprefix('head.'))
 
         return lr_scale
 

@@ -88,11 +88,10 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if rate == 1:
             return lambda name: 1.0
         backbone = getattr(model, 'backbone', None)
-        if hasattr(model, 'get_layer_depth'):
-            depth_of = model.get_layer_depth
-        elif hasattr(backbone, 'get_layer_depth'):
-            depth_of = partial(backbone.get_layer_depth, prefix='backbone.')
-        else:
+        depth_of, depth_in_backbone = (getattr(m, 'get_layer_depth', None) for m in (model, backbone))
+        if depth_of is None and depth_in_backbone is not None:
+            depth_of = partial(depth_in_backbone, prefix='backbone.')
+        if depth_of is None:
             raise ValueError(
                 f'layer_decay_rate needs a model or backbone with get_layer_depth; {type(model).__name__} '
                 f'with a {type(backbone).__name__} has none. Use MVPViT'

@@ -30,11 +30,7 @@ class TotalBatchPlan:
 
 
 def plan_total_batch(
-    total: int,
-    processes: int,
-    batch: int,
-    iterations_per_epoch: int | None,
-    batch_coupled: bool = False,
+    total: int, processes: int, batch: int, iterations_per_epoch: int | None, batch_coupled: bool = False
 ) -> TotalBatchPlan:
     """Choose gradient accumulation so that processes x batch x accumulation is the recipe's total.
 
@@ -53,19 +49,15 @@ def plan_total_batch(
     product = f'{counted_processes(processes)} x {batch} images'
     if at_once == total:
         return TotalBatchPlan(1, 1.0, f'Total batch: {product} = {total}, as the recipe says.')
-    accumulation = total // at_once
-    divides = at_once * accumulation == total
-    advice = ''
+    accumulation, rest = divmod(total, at_once)
+    share = 0 if total % processes else total // processes
+    fitting = 0
     if batch_coupled and at_once < total:
         reason = 'the loss couples the samples of a batch, so it is not made up by accumulation'
-        if total % processes == 0:
-            advice = f' train_dataloader.batch_size={total // processes} would keep the recipe.'
-    elif not divides:
+        fitting = share
+    elif rest:
         reason = f'{total} is no multiple of that'
-        if total % processes == 0:
-            share = total // processes
-            fitting = max(size for size in range(1, min(batch, share) + 1) if share % size == 0)
-            advice = f' train_dataloader.batch_size={fitting} would keep the recipe.'
+        fitting = max((size for size in range(1, min(batch, share) + 1) if share % size == 0), default=0)
     elif iterations_per_epoch is not None and iterations_per_epoch < accumulation:
         reason = f'an epoch has only {iterations_per_epoch} iterations, less than {total} images'
     else:
@@ -74,6 +66,7 @@ def plan_total_batch(
             1.0,
             f'Total batch: {product} x {accumulation} accumulated iterations = {total}, as the recipe says.',
         )
+    advice = f' train_dataloader.batch_size={fitting} would keep the recipe.' if fitting else ''
     scale = at_once / total
     return TotalBatchPlan(
         1,
@@ -84,11 +77,11 @@ def plan_total_batch(
 
 
 def keep_total_batch(runner: Runner, optim_wrapper: OptimWrapper, total: int) -> None:
-    """Plan a run's total batch, log the plan and carry it out: accumulation, or the learning rate.
+    """Plan a run's total batch, log the plan, and accumulate or scale the learning rate by it.
 
     Args:
         runner: With its training loop built and its schedulers not yet.
-        optim_wrapper: Of the training.
+        optim_wrapper: Changed in place.
         total: The recipe's total batch.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from exact_runs import Killed, Watch, build
 from mmengine.hooks import Hook
 
-from mvp_mm.engine.loops.evaluation_loop import metrics_allowed
+from mvp_mm.engine.loops import evaluation_loop
+from mvp_mm.engine.loops.evaluation_loop import evaluation_arithmetic
 
 
 class Precision(Hook):
@@ -35,20 +38,9 @@ def build_watched(tmp_path):
 
 
 def with_cuda(monkeypatch, found=True):
-    from mvp_mm.engine.loops import evaluation_loop
-
-    class Cuda:
-        @staticmethod
-        def is_available():
-            return found
-
-    class Torch:
-        cuda = Cuda
-        get_float32_matmul_precision = staticmethod(torch.get_float32_matmul_precision)
-        set_float32_matmul_precision = staticmethod(torch.set_float32_matmul_precision)
-        are_deterministic_algorithms_enabled = staticmethod(torch.are_deterministic_algorithms_enabled)
-
-    monkeypatch.setattr(evaluation_loop, 'torch', Torch)
+    """Only the loop is told so."""
+    torch_there = vars(torch) | dict(cuda=SimpleNamespace(is_available=lambda: found))
+    monkeypatch.setattr(evaluation_loop, 'torch', SimpleNamespace(**torch_there))
 
 
 def test_validation_within_training(build_watched, monkeypatch):
@@ -96,11 +88,11 @@ def test_a_precision_of_the_user_stays(build_watched, monkeypatch):
 def test_metrics_are_warned_of_where_training_refuses():
     torch.use_deterministic_algorithms(True)
     try:
-        with metrics_allowed():
+        with evaluation_arithmetic():
             assert torch.is_deterministic_algorithms_warn_only_enabled()
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
-    with metrics_allowed():
+    with evaluation_arithmetic():
         assert not torch.are_deterministic_algorithms_enabled()

@@ -1,15 +1,15 @@
 import logging
-from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
+from exact_runs import Watch, build
 from mmengine.logging import MMLogger
-from PIL import Image
+from mmengine.model import BaseModel
+from torch import nn
 
-from mvp_mm.engine import build_runner, load_config, plan_total_batch
-
-CONFIGS = Path(__file__).parents[3] / 'configs' / 'mvp'
+from mvp_mm.engine import plan_total_batch
+from mvp_mm.engine.optim.total_batch import keep_total_batch
 
 
 @pytest.mark.parametrize(
@@ -67,46 +67,65 @@ def test_advice(total, processes, batch, advice):
     assert ('train_dataloader.batch_size' in message) == bool(advice)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Sixteen images."""
-    rng = np.random.default_rng(0)
-    (tmp_path / 'sixteen').mkdir()
-    for number in range(16):
-        pixels = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((80, 80)).save(tmp_path / 'sixteen' / f'{number:02d}.png')
-    return tmp_path / 'sixteen'
+@pytest.mark.parametrize(
+    ('total', 'processes', 'batch', 'scale', 'advice'),
+    [
+        (1024, 1, 64, 1 / 16, 1024),
+        (1024, 8, 64, 1 / 2, 128),
+        (2048, 3, 256, 3 / 8, None),
+        (16, 1, 4, 1 / 4, 16),
+    ],
+)
+def test_a_coupled_batch_is_not_accumulated(total, processes, batch, scale, advice):
+    plan = plan_total_batch(total, processes, batch, 10_000, batch_coupled=True)
+    assert (plan.accumulation, plan.lr_scale, plan.keeps_recipe) == (1, scale, False)
+    at_once = processes * batch
+    assert f'x {batch} images = {at_once} instead of the {total} of the recipe' in plan.message
+    assert '(the loss couples the samples of a batch, so it is not made up by accumulation)' in plan.message
+    expected = f'The learning rate is scaled by {at_once}/{total} = {scale:.4g}.'
+    if advice:
+        expected += f' train_dataloader.batch_size={advice} would keep the recipe.'
+    assert plan.message.endswith(expected)
+
+
+def test_a_coupled_batch_that_is_the_recipes_or_larger():
+    assert plan_total_batch(1024, 8, 128, 100, batch_coupled=True) == plan_total_batch(1024, 8, 128, 100)
+    assert plan_total_batch(1024, 16, 128, 100, batch_coupled=True) == plan_total_batch(1024, 16, 128, 100)
+
+
+class Regression(BaseModel):
+    """No draws and no batch normalisation: the gradient of a batch is the mean of its parts'."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, inputs, mode):
+        return dict(loss=(self.layers(inputs) - inputs.sum(1, keepdim=True)).square().mean())
+
+
+class Coupled(Regression):
+    batch_coupled = True
 
 
 @pytest.fixture
-def train(tmp_path):
-    """``train(root, **options)``: train the debug config, and give its runner and the log."""
+def train(tmp_path, monkeypatch):
+    """``train(batch, ...)``: train on 16 samples; the runner, and the lines about the batch."""
 
-    def run(root, auto_batch=True, total=8, base_lr=1e-3, **options):
-        cfg = load_config(
-            str(CONFIGS / 'vittiny_debug.py'),
-            work_dir=str(tmp_path / 'work'),
-            cfg_options={
-                'train_dataloader.dataset.data_root': str(root),
-                'train_dataloader.num_workers': 0,
-                'train_dataloader.sampler.total_batch': total,
-                'auto_scale_lr.base_batch_size': total,
-                'model.backbone.arch.num_layers': 1,
-                'model.backbone.drop_path_rate': 0.0,
-                'optim_wrapper.optimizer': dict(_delete_=True, type='SGD', lr=base_lr, weight_decay=0.05),
-                'optim_wrapper.precision': 'float32',
-                'train_cfg.max_epochs': 1,
-                'default_hooks.checkpoint': None,
-                'visualizer.vis_backends': [],
-                **options,
-            },
-        )
-        cfg.param_scheduler = None
-        runner = build_runner(cfg, auto_batch=auto_batch)
+    def run(batch, model=Regression, lr=1e-3, **options):
         lines = []
-        handler = logging.Handler(logging.INFO)
-        handler.emit = lambda record: lines.append((record.levelname, record.getMessage()))
-        MMLogger.get_current_instance().addHandler(handler)
+        monkeypatch.setattr(
+            MMLogger,
+            'callHandlers',
+            lambda self, record: lines.append((record.levelname, record.getMessage())),
+        )
+        monkeypatch.setattr('exact_runs.Model', model)
+        more = dict(batch=batch, size=16, epochs=1, optimizer=dict(type='SGD', lr=lr, weight_decay=0.05))
+        more |= dict(auto_scale_lr=dict(base_batch_size=8)) | options
+        runner = build(tmp_path / 'work', Watch(), **more)
+        runner.param_schedulers = None
+        runner.optim_wrapper['constructor'] = 'MVPOptimWrapperConstructor'
+        runner.logger.setLevel(logging.INFO)
         runner.train()
         return runner, [line for line in lines if line[1].startswith('Total batch')]
 
@@ -117,8 +136,8 @@ def learning_rates(runner):
     return sorted({group['lr'] for group in runner.optim_wrapper.optimizer.param_groups})
 
 
-def test_runner_accumulates(folder, train):
-    runner, ((level, message),) = train(folder, **{'train_dataloader.batch_size': 2})
+def test_runner_accumulates(train):
+    runner, ((level, message),) = train(2)
     assert runner.optim_wrapper._accumulative_counts == 4
     assert learning_rates(runner) == [1e-3]
     assert runner.iter == 8
@@ -126,65 +145,86 @@ def test_runner_accumulates(folder, train):
     assert message == 'Total batch: 1 process x 2 images x 4 accumulated iterations = 8, as the recipe says.'
 
 
-def test_runner_scales_the_learning_rate(folder, train):
-    runner, ((level, message),) = train(folder, **{'train_dataloader.batch_size': 3})
+def test_runner_does_not_accumulate_a_coupled_batch(train):
+    runner, ((level, message),) = train(2, Coupled)
+    assert runner.optim_wrapper._accumulative_counts == 1
+    assert learning_rates(runner) == pytest.approx([1e-3 / 4])
+    assert (
+        level == 'WARNING' and '= 2 instead of the 8 of the recipe (the loss couples the samples' in message
+    )
+
+
+def test_a_wrapped_model_is_asked_too():
+    model = Coupled()
+    wrapper = SimpleNamespace(
+        optimizer=torch.optim.SGD(model.parameters(), lr=1.0),
+        base_param_settings=None,
+        _accumulative_counts=1,
+    )
+    runner = SimpleNamespace(
+        model=nn.DataParallel(model),
+        world_size=2,
+        train_dataloader=torch.utils.data.DataLoader(range(64), batch_size=4),
+        _train_loop=None,
+        logger=logging.getLogger('wrapped'),
+    )
+    keep_total_batch(runner, wrapper, 32)
+    assert wrapper._accumulative_counts == 1 and wrapper.optimizer.param_groups[0]['lr'] == 8 / 32
+
+
+def test_runner_scales_the_learning_rate(train):
+    runner, ((level, message),) = train(3)
     assert runner.optim_wrapper._accumulative_counts == 1
     assert learning_rates(runner) == pytest.approx([1e-3 * 3 / 8])
     assert runner.optim_wrapper.get_lr()['base_lr'] == [pytest.approx(1e-3 * 3 / 8)]
-    assert runner.iter == 5
     assert level == 'WARNING'
     assert '= 3 instead of the 8 of the recipe (8 is no multiple of that)' in message
 
 
-def test_runner_with_fewer_images_than_a_total_batch(image_folder, train):
-    runner, ((level, message),) = train(image_folder, total=32, **{'train_dataloader.batch_size': 4})
+def test_runner_with_fewer_images_than_a_total_batch(train):
+    runner, ((level, message),) = train(4, auto_scale_lr=dict(base_batch_size=32))
     assert runner.optim_wrapper._accumulative_counts == 1
     assert learning_rates(runner) == pytest.approx([1e-3 / 8])
-    assert runner.iter == 2
+    assert runner.iter == 4
     assert level == 'WARNING'
-    assert 'only 2 iterations, less than 32 images' in message
+    assert 'only 4 iterations, less than 32 images' in message
 
 
-def test_config_as_it_stands(folder, train):
-    options = {'train_dataloader.batch_size': 2, 'optim_wrapper.accumulative_counts': 2}
-    runner, messages = train(folder, auto_batch=False, **options)
+def test_a_recipe_of_optimiser_steps_is_stretched(train):
+    """Accumulated iterations count once each: the length, and the intervals of checkpoints."""
+    runner, _ = train(2, by_epoch=False, iters=3, interval=1)
+    assert runner.iter == runner.max_iters == 12
+    assert [hook.interval for hook in runner.hooks if type(hook).__name__ == 'SafeCheckpointHook'] == [4]
+
+
+def test_config_as_it_stands(train):
+    runner, messages = train(2, auto_scale_lr=None, accumulation=2)
     assert runner.optim_wrapper._accumulative_counts == 2
     assert learning_rates(runner) == [1e-3]
     assert messages == []
 
 
-def test_mmengines_own_rule_on_request(folder, train):
-    options = {'train_dataloader.batch_size': 2, 'auto_scale_lr.enable': True}
-    runner, messages = train(folder, **options)
+def test_mmengines_own_rule_on_request(train):
+    runner, messages = train(2, auto_scale_lr=dict(base_batch_size=8, enable=True))
     assert runner.optim_wrapper._accumulative_counts == 1
     assert learning_rates(runner) == pytest.approx([1e-3 / 4])
     assert messages == []
 
 
-def test_too_few_images_for_one_batch(image_folder, train):
-    message = (
-        '8 images do not fill one iteration of 1 process x 16 images .*: lower train_dataloader.batch_size'
-    )
-    with pytest.raises(ValueError, match=message):
-        train(image_folder, **{'train_dataloader.batch_size': 16})
-
-
-def test_accumulated_step_equals_one_step_of_the_whole_batch(folder, train):
-    """Two steps of 8 images, as 1 x 8 and as 4 x 2; gradients are clipped in both."""
+def test_accumulated_step_equals_one_step_of_the_whole_batch(train):
+    """Two steps of 8 samples, as 1 x 8 and as 4 x 2; gradients are clipped in both."""
     weights, norms = [], []
     for batch in (8, 2):
-        options = {'train_dataloader.batch_size': batch, 'optim_wrapper.clip_grad.max_norm': 0.05}
-        runner, _ = train(folder, base_lr=1.0, **options)
+        runner, _ = train(batch, lr=1.0)
         assert runner.iter == 16 // batch
         weights.append({name: value.clone() for name, value in runner.model.state_dict().items()})
         norms.append(runner.message_hub.get_scalar('train/grad_norm').data[0])
     assert len(norms[0]) == len(norms[1]) == 2
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
-    assert min(norms[0]) > 0.05
+    assert min(norms[0]) > 1.0  # the limit
     whole, accumulated = weights
     for name, value in whole.items():
         torch.testing.assert_close(accumulated[name], value, rtol=0, atol=1e-5)
-
-    untrained, _ = train(folder, base_lr=0.0, **{'train_dataloader.batch_size': 8})
+    untrained, _ = train(8, lr=0.0)
     moved = max((value - whole[name]).abs().max() for name, value in untrained.model.state_dict().items())
     assert moved > 1e-3  # so that equality above says something

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 ITERATIONS = 1281167 // 2048  # an epoch of ImageNet-1K, last partial batch dropped
 
 

@@ -1,0 +1,37 @@
+import logging
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+
+from mvp_mm.engine import build_runner, load_config
+from mvp_mm.engine.build_runner import follow_num_classes
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+def test_nothing_to_resume(image_folder, tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        MMLogger, 'callHandlers', lambda self, record: lines.append((record.levelno, record.getMessage()))
+    )
+    cfg = load_config(str(CONFIGS / 'mvp/vittiny_debug.py'), str(tmp_path / 'run'))
+    cfg.train_dataloader.dataset.data_root = str(image_folder)
+    cfg.model.backbone.arch.num_layers = 1
+    cfg.resume = True
+    runner = build_runner(cfg)
+    runner.load_or_resume()
+    message = f'There is no checkpoint to resume in {runner.work_dir}: training starts at the beginning'
+    assert (logging.WARNING, message) in lines
+    assert not any('Auto resumed' in line for _, line in lines)
+
+
+def test_classes_follow_the_head():
+    cfg = Config.fromfile(CONFIGS / 'finetune/vitb16_in1k.py')
+    follow_num_classes(cfg)
+    assert cfg.model.data_preprocessor.num_classes == 1000 and cfg.val_evaluator.topk == [1, 5]
+    cfg.model.head.num_classes = 4
+    cfg.val_evaluator = [cfg.val_evaluator, dict(type='SingleLabelMetric')]
+    follow_num_classes(cfg)
+    assert cfg.model.data_preprocessor.num_classes == 4
+    assert cfg.val_evaluator[0].topk == cfg.test_evaluator.topk == [1]

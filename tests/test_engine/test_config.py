@@ -1,0 +1,59 @@
+"""Configs from files and options."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mvp_mm.engine import argument_parser, load_config
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+DEBUG = str(CONFIGS / 'mvp/vittiny_debug.py')
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'trian_cfg.max_epochs': 1}, 'nothing reads a key `trian_cfg`; did you mean train_cfg'),
+        (
+            {'data_root': 'x'},
+            '`data_root` is a variable of the config file.*train_dataloader.dataset.data_root',
+        ),
+        ({'nonsense': 1}, 'nothing reads a key `nonsense`$'),
+    ],
+)
+def test_options_that_nothing_reads(options, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(DEBUG, cfg_options=options)
+
+
+def test_options_that_something_reads():
+    options = ['load_from=x', 'resume=True', 'find_unused_parameters=True', 'tta_model.type=X']
+    arguments = argument_parser('').parse_args(['c.py', '--cfg-options', *options])
+    cfg = load_config(DEBUG, cfg_options=arguments.cfg_options)
+    assert (cfg.load_from, cfg.resume, cfg.tta_model.type) == ('x', True, 'X')
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'message'),
+    [
+        ('a.md', '# hello', 'cannot be read as a config: OSError: Only py/yml'),
+        ('a.py', 'model = dict(', 'cannot be read as a config: SyntaxError'),
+        ('a.py', "_base_ = 'mvpmm::mvp/vitb16_in1k.py'", 'cannot be read as a config: .*mvpmm'),
+        ('a.py', 'x = 1', 'no config to run: it has no `model`'),
+        ('a.json', '[1]', 'a.json'),
+    ],
+)
+def test_files_that_are_no_configs(name, text, message, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(str(tmp_path / name))
+
+
+def test_validations_are_logged_as_they_are():
+    """MMEngine averages what its pattern matches over the last values, which is for training only."""
+    pattern = load_config(str(CONFIGS / 'mvp/vittiny_scenes.py')).log_processor.mean_pattern
+    for key in ('loss', 'cosine_cls', 'cosine_masked', 'grad_norm', 'images_per_second'):
+        assert re.search(pattern, key)
+    for key in ('target_cosine/cosine', 'target_cosine/excess', 'target_cosine/cls', 'mIoU', 'accuracy/top1'):
+        assert not re.search(pattern, key)
