@@ -60,9 +60,11 @@ def _filled(config: dict[str, Any]) -> nn.Module:
 def _backbone(student: ExportedStudent, path: Path) -> dict[str, Any]:
     student = student.downstream()
     facts = student.arch
+    # Layer scale has the student's names in BEiTViT only, which holds a ViT as well.
+    plain = student.is_plain and not facts['layer_scale_init_value']
     pooled = {'avg': 'avg_featmap', 'token': 'cls_token', None: 'raw'}
     config = dict(
-        type='mmpretrain.VisionTransformer' if student.is_plain else 'mmpretrain.BEiTViT',
+        type='mmpretrain.VisionTransformer' if plain else 'mmpretrain.BEiTViT',
         arch=dict(student.encoder.arch_settings),
         img_size=student.img_size,
         patch_size=facts['patch_size'],
@@ -71,7 +73,7 @@ def _backbone(student: ExportedStudent, path: Path) -> dict[str, Any]:
         final_norm=facts['final_norm'],
         layer_scale_init_value=facts['layer_scale_init_value'],
     )
-    if student.is_plain:
+    if plain:
         config['qkv_bias'] = facts['bias']
     else:
         config |= {key: facts[key] for key in ('bias', 'use_rel_pos_bias', 'use_abs_pos_emb')}

@@ -119,11 +119,14 @@ def expected():
 
 
 def _flags(vit):
-    shared = vit.rel_pos_bias is not None
+    shared, block = vit.rel_pos_bias is not None, vit.layers[0]
     return dict(
         img_size=tuple(side * vit.patch_size for side in vit.window),
         use_shared_rel_pos_bias=shared,
-        use_rel_pos_bias=not shared,
+        use_rel_pos_bias=block.attn.window is not None,
         final_norm=vit.final_norm,
         use_abs_pos_emb=vit.pos_embed is not None,
+        with_mask_token=vit.mask_token is not None,
+        bias='qv_bias' if block.attn.has_qv_bias else True,
+        layer_scale_init_value=0 if block.gamma_1 is None else 0.1,
     )

@@ -11,11 +11,12 @@ from mmpretrain.models.utils import resize_pos_embed
 from mmpretrain.registry import MODELS
 from safetensors.torch import load_file
 
-from mvp_mm.export import TARGETS, ParityError, export, load_student
+from mvp_mm.export import TARGETS, ExportedStudent, ParityError, export, load_student
 from mvp_mm.export.parity import TOLERANCE
+from mvp_mm.export.timm import name_and_arguments
 from mvp_mm.models import MVPViT
+from mvp_mm.weights import load
 from mvp_mm.weights.bias_tables import TABLE, resize_table
-from mvp_mm.weights.load import load_pretrained
 
 STAGES = ('pretraining', 'classification', 'segmentation')  # of conftest.py
 SIZE, CLASSES = 40, 5
@@ -45,7 +46,7 @@ def opened_by_printed_code(target, report):
         import transformers
 
         model = eval(code, dict(transformers=transformers)).eval()
-        backbone = getattr(model, 'beit', model)
+        backbone = model.base_model
         return lambda images: {
             'tokens': backbone(images).last_hidden_state,
             'features': backbone(images).pooler_output,
@@ -74,14 +75,22 @@ def opened_by_printed_code(target, report):
     raise AssertionError(target)
 
 
-@pytest.mark.parametrize('stage', STAGES)
-@pytest.mark.parametrize('weights', ['random', 'trained'])
-@pytest.mark.parametrize('target', ['timm', 'transformers', 'mmpretrain', 'onnx'])
+OPENED = [
+    (target, weights, stage)
+    for target in ('timm', 'transformers', 'mmpretrain')
+    for weights, stage in (
+        ('trained', 'pretraining'),
+        ('random', 'classification'),
+        ('random', 'segmentation'),
+    )
+]
+OPENED += [('onnx', 'trained', 'classification')]  # by far the slowest exporter
+
+
+@pytest.mark.parametrize(('target', 'weights', 'stage'), OPENED)
 @torch.no_grad()
 def test_opened_elsewhere(target, weights, stage, checkpoint, expected, images, tmp_path):
     need(target)
-    if target == 'onnx' and weights == 'trained' and stage != 'pretraining':
-        pytest.skip('one trained student is enough for the slowest exporter')
     path, vit = checkpoint(stage, weights)
     out = place(target, tmp_path)
     report = export(target, path, out)
@@ -149,7 +158,7 @@ def test_and_back(target, stage, checkpoint, arguments, images, tmp_path):
     export(target, path, out)
     if target in ('transformers', 'safetensors', 'microsoft'):  # what pre-training needs is kept
         again, own = MVPViT(**arguments(stage)), vit.state_dict()
-        load_pretrained(again, str(out))
+        load(again, str(out))
         for name, value in again.state_dict().items():
             assert torch.equal(value, own[name]), name
     here, _ = load_student(path)
@@ -208,7 +217,7 @@ def test_a_file_tells_its_grid(target, stage, checkpoint, tmp_path):
     out = place(target, tmp_path)
     export(target, path, out)
     again = MVPViT(vit.arch_settings, (64, 24), 8, use_abs_pos_emb=True, out_type='raw')
-    report = load_pretrained(again, str(out))
+    report = load(again, str(out))
     assert f'layers.0.attn.{TABLE}: 3x8 -> 8x3' in report.resized
     source = vit.rel_pos_bias or vit.layers[2].attn
     expected = resize_table(source.relative_position_bias_table, (3, 8), (8, 3))
@@ -284,45 +293,97 @@ def test_how_timm_resizes(checkpoint, tmp_path):
     assert len(tables[0]) == 15**2 + 3 and torch.equal(*tables)
 
 
-@pytest.mark.parametrize('target', ['mmpretrain', 'safetensors'])
-def test_a_plain_vit(target, checkpoint, arguments, tmp_path):
-    """MAE's architecture, whose heads only a config tells, where the library has a place for it."""
-    flags = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, layer_scale_init_value=0)
-    path, _ = checkpoint('classification', **flags)
-    config = tmp_path / 'config.py'
-    config.write_text(
-        f"model = dict(backbone=dict(type='MVPViT', **{arguments('classification', **flags)!r}))"
-    )
-    report = export(target, path, place(target, tmp_path), config=str(config))
-    assert report.passed and {name for _, name, *_ in report.rows} >= {'tokens', 'logits'}
+PLAIN = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, use_shared_rel_pos_bias=False)
+PLAIN_STAGES = {
+    'pretraining': dict(layer_scale_init_value=0, with_mask_token=True),
+    'classification': dict(layer_scale_init_value=0),
+    'CLS classification': dict(layer_scale_init_value=0, final_norm=True, out_type='cls_token'),
+    'segmentation': dict(layer_scale_init_value=0),
+    'layer scale': dict(),
+}
 
 
-def test_timm_by_the_plain_name():
+@pytest.mark.parametrize(
+    ('target', 'stages'),
+    [
+        ('timm', 'pretraining, classification, segmentation, layer scale'),
+        ('transformers', 'pretraining, CLS classification'),
+        ('mmpretrain', 'pretraining, classification, layer scale'),
+        ('mmseg', 'pretraining, segmentation'),
+        ('safetensors', 'pretraining, classification'),
+    ],
+)
+@torch.no_grad()
+def test_a_plain_vit(target, stages, checkpoint, arguments, expected, images, tmp_path):
+    """MAE's and DINO's architecture, whose heads only a config tells, in each library that has it."""
+    need(target)
+    for number, name in enumerate(stages.split(', ')):
+        stage = name if name in STAGES else 'classification'
+        flags = PLAIN | PLAIN_STAGES[name]
+        path, vit = checkpoint(stage, **flags)
+        config = tmp_path / 'config.py'
+        config.write_text(f"model = dict(backbone=dict(type='MVPViT', **{arguments(stage, **flags)!r}))")
+        out = place(target, tmp_path / str(number))
+        report = export(target, path, out, config=str(config))
+        assert report.passed and {size for size, *_ in report.rows} == {(SIZE, SIZE), (24, 24)}
+        names = {row[1] for row in report.rows}
+        assert names >= ({'feature maps'} if target == 'mmseg' else {'tokens'})
+        assert 'logits' in names or stage != 'classification'
+        if target in ('timm', 'transformers', 'mmpretrain'):
+            ours, theirs = expected(vit, path, images), opened_by_printed_code(target, report)(images)
+            for key in {name for name, value in theirs.items() if value is not None} & set(ours):
+                assert (theirs[key] - ours[key]).abs().max() <= 1e-5 * ours[key].abs().max().clamp(min=1)
+        again = MVPViT(**arguments(stage, **flags))
+        load(again, str(out))
+        for key, value in again.state_dict().items():  # every scheme's way back
+            if not key.startswith('ln2') and key != 'mask_token':
+                assert torch.equal(value, vit.state_dict()[key]), key
+
+
+@pytest.mark.parametrize('arch', ['base', 'large'])
+@pytest.mark.parametrize('plain', [False, True])
+def test_timm_by_the_plain_name(plain, arch):
     """A ViT-B or ViT-L at 224 needs no argument beside its name, and has ImageNet's normalisation."""
-    from mvp_mm.export.timm import DEFAULT_NAME, NAMES, _arguments_to_give
+    flags = dict(PLAIN, layer_scale_init_value=0, final_norm=True, out_type='raw') if plain else {}
+    with torch.device('meta'):
+        student = ExportedStudent(dict(arch=arch, **flags))
+        if not plain:
+            student.head = torch.nn.Linear(student.encoder.embed_dims, 1000)
+        name, arguments = name_and_arguments(student)
+        model = timm.create_model(name, **arguments)
+    assert arguments == {} and len(model.blocks) == student.encoder.num_layers
+    assert model.pretrained_cfg['mean'] == timm.data.IMAGENET_DEFAULT_MEAN
 
-    class Shell:  # the arguments of a base-size student, without building one
-        pass
 
-    for name in (DEFAULT_NAME, *NAMES.values()):
-        with torch.device('meta'):
-            beit = timm.create_model(name)
-        assert beit.pretrained_cfg['mean'] == timm.data.IMAGENET_DEFAULT_MEAN
-        large = 'large' in name
-        student = Shell()
-        student.vit, student.head, student.img_size = Shell(), torch.nn.Linear(1, 1000), (224, 224)
-        student.vit.arch_settings = dict(MVPViT.arch_zoo['large' if large else 'base'])
-        student.vit.embed_dims = student.vit.arch_settings['embed_dims']
-        student.vit.patch_size, student.vit.final_norm = 16, False
-        student.vit.pos_embed = student.vit.rel_pos_bias = None
-        student.vit.patch_embed = Shell()
-        student.vit.patch_embed.projection = torch.nn.Conv2d(3, 1, 1)
-        block = Shell()
-        block.attn, block.gamma_1 = Shell(), torch.ones(1)
-        block.attn.window = (14, 14)
-        student.vit.layers = [block]
-        assert _arguments_to_give(student) == {}
-        assert len(beit.blocks) == student.vit.arch_settings['num_layers']
+@MODELS.register_module()
+class ConvStudent(torch.nn.Module):
+    """A student that is neither BEiT nor ViT: no CLS, its own names, one size."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.img_size, self.patch_size, self.embed_dims = (16, 24), 8, width
+        self.stem = torch.nn.Conv2d(3, width, 8, 8)
+
+    def encode_image(self, images, mask=None):
+        return None, self.stem(images).flatten(2).transpose(1, 2)
+
+
+@torch.no_grad()
+def test_any_student(images, tmp_path):
+    need('onnx')
+    config, path = tmp_path / 'config.py', str(tmp_path / 'a.pth')
+    config.write_text("model = dict(backbone=dict(type='ConvStudent', width=4))")
+    student = ConvStudent(4)
+    state = {f'backbone.{name}': value for name, value in student.state_dict().items()}
+    torch.save(dict(state_dict=state), path)
+    for target in ('onnx', 'safetensors'):
+        report = export(target, path, place(target, tmp_path), config=str(config))
+        assert report.passed and [row[:2] for row in report.rows] == [((16, 24), 'tokens')]
+    image = images[..., :16, :24]
+    theirs = opened_by_printed_code('onnx', export('onnx', path, tmp_path / 'b.onnx', str(config)))(image)
+    assert (theirs['tokens'] - student.encode_image(image)[1]).abs().max() < 1e-5
+    with pytest.raises(ValueError, match='timm cannot hold this student: its weights .* of a BEiT or ViT'):
+        export('timm', path, tmp_path / 'a.safetensors', config=str(config))
 
 
 def test_transformers_folder_normalises_as_the_config_says(checkpoint, arguments, tmp_path):
@@ -360,8 +421,6 @@ def test_a_config_decides_on_the_architecture(checkpoint, arguments, tmp_path):
 
 
 class TestRefused:
-    plain = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, use_shared_rel_pos_bias=False)
-
     @pytest.fixture(autouse=True)
     def _fixtures(self, checkpoint, arguments, tmp_path):
         self.checkpoint, self.arguments, self.folder = checkpoint, arguments, tmp_path
@@ -379,10 +438,18 @@ class TestRefused:
             export(target, path, place(target, self.folder), config=config and str(config))
         assert sorted(self.folder.iterdir()) == before  # nothing half-written, no scratch
 
-    @pytest.mark.parametrize('target', ['timm', 'transformers', 'microsoft', 'mmseg'])
-    def test_a_plain_vit(self, target):
+    def test_a_plain_vit(self):
         match = "bias on query, key and value, and BEiT's one on query and value"
-        self.refuse(target, match, True, layer_scale_init_value=0, **self.plain)
+        self.refuse('microsoft', match, True, layer_scale_init_value=0, **PLAIN)
+        self.refuse('transformers', 'no final norm .*it has layer scale, for which .* ViT has', True, **PLAIN)
+        self.refuse('mmseg', "layer scale, for which mmseg's ViT has no place", True, **PLAIN)
+        flags = PLAIN | dict(bias=False, layer_scale_init_value=0)
+        self.refuse('mmseg', 'its attention has no bias', True, **flags)
+
+    def test_key_bias_beside_tables(self):
+        match = "bias on query, key and value, and BEiT's one on query and value"
+        for target in ('timm', 'transformers', 'mmseg'):
+            self.refuse(target, match, True, bias=True)
 
     def test_absolute_positions_in_mmseg(self):
         match = 'mmseg cannot hold this student: it has absolute positions'
@@ -413,7 +480,7 @@ class TestRefused:
 
     def test_number_of_heads_unknown(self):
         match = 'cannot be read off its weights: it has no relative position bias table. Give the config'
-        self.refuse('timm', match, **self.plain)
+        self.refuse('timm', match, **PLAIN)
 
     def test_no_transformer(self, tmp_path):
         torch.save(timm.create_model('test_resnet').state_dict(), tmp_path / 'a.pth')
@@ -422,17 +489,15 @@ class TestRefused:
 
     def test_other_outputs(self, monkeypatch):
         """An exporter with a fault: bias tables mirrored."""
-        import mvp_mm.export.timm as module
+        right = ExportedStudent.weights
 
-        right = module.beit_names
-
-        def wrong(student):
+        def wrong(*arguments, **options):
+            weights = right(*arguments, **options)
             return {
-                name: value.flip(0) if name.endswith('table') else value
-                for name, value in right(student).items()
+                name: value.flip(0) if name.endswith('table') else value for name, value in weights.items()
             }
 
-        monkeypatch.setattr(module, 'beit_names', wrong)
+        monkeypatch.setattr(ExportedStudent, 'weights', wrong)
         match = '(?s)40x40  tokens .* FAILED.*timm computes something else: nothing was written'
         self.refuse('timm', match, error=ParityError)
 
