@@ -13,12 +13,12 @@ def differences(tmp_path_factory):
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', '--standalone']
     script = Path(__file__).with_name('ddp_gradients.py')
     env = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
-    folder = str(tmp_path_factory.mktemp('models'))
+    folder = tmp_path_factory.mktemp('models')
     done = subprocess.run(
-        [*command, str(script), folder], env=env, capture_output=True, text=True, timeout=240
+        [*command, str(script), str(folder)], env=env, capture_output=True, text=True, timeout=240
     )
-    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
-    assert len(results) == 2, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = [json.loads((folder / f'found{rank}.json').read_text()) for rank in range(2)]
     return {method: [result[method] for result in results] for method in ('MVP', 'CLIP')}
 
 
