@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from mvp_mm.datasets import UnlabelledImages
 from mvp_mm.evaluation import target_cosine
-from mvp_mm.models import MVPDataPreprocessor
 
 ROOT = Path(__file__).parents[3]
 
@@ -98,37 +97,6 @@ def test_parts_that_do_not_fit_are_refused(tiny_clip):
             MODELS.build(cfg)
     with pytest.raises(ValueError, match='target_generator.patch_size'):
         MODELS.build(tiny_config(tiny_clip, patch_size=16).model)
-
-
-class TestDataPreprocessor:
-    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
-
-    def test_normalises_once(self):
-        out = MVPDataPreprocessor()(dict(inputs=self.images))['inputs']
-        mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
-        assert torch.allclose(out, (self.images - mean.view(3, 1, 1)) / std.view(3, 1, 1))
-        assert dict(MVPDataPreprocessor().state_dict()) == {}
-
-    def test_takes_lists_and_bgr(self):
-        out = MVPDataPreprocessor()(dict(inputs=list(self.images)))['inputs']
-        swapped = MVPDataPreprocessor(bgr_to_rgb=True)(dict(inputs=self.images.flip(1)))['inputs']
-        assert torch.equal(out, swapped)
-
-    def test_masks_of_data_samples(self):
-        from mmpretrain.structures import DataSample
-
-        masks = torch.rand(2, 2, 2) < 0.5
-        samples = [DataSample().set_mask(mask) for mask in masks]
-        out = MVPDataPreprocessor()(dict(inputs=self.images, data_samples=samples))
-        assert torch.equal(out['mask'], masks) and out['mask'].dtype == torch.bool
-
-    def test_errors(self):
-        with pytest.raises(ValueError, match='must have one shape'):
-            MVPDataPreprocessor()(dict(inputs=[self.images[0], self.images[1, :, :8]]))
-        with pytest.raises(ValueError, match=r'\(B, 3, H, W\)'):
-            MVPDataPreprocessor()(dict(inputs=self.images[:, :1]))
-        with pytest.raises(ValueError, match='std positive'):
-            MVPDataPreprocessor(std=[1, 0, 1])
 
 
 def test_overfits_64_photographs(photographs, tiny_clip):

@@ -1,0 +1,94 @@
+import math
+
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+
+from mvp_mm.models import DINO
+from mvp_mm.models.student import task_of
+
+pytest.importorskip('lightly', reason='DINO needs lightly')
+SETTINGS = dict(
+    vit=dict(
+        model_name='vit_tiny_patch16_224', img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2
+    ),
+    num_prototypes=8,
+    head_width=16,
+    bottleneck_width=8,
+)
+
+
+def built(**settings):
+    torch.manual_seed(0)
+    return DINO(**SETTINGS, **settings)
+
+
+def views():
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(3, 3, size, size, generator=generator) for size in (32, 32, 16)]
+
+
+def test_loss_is_the_cross_entropy_of_global_views_with_the_others():
+    """DINO's equation, one pair of views at a time; the centre is still zero."""
+    model = built()
+    crops = views()
+    with torch.no_grad():
+        student = [model.head(model.student(view)) for view in crops]
+        teacher = [model.teacher_head(model.teacher(view)) for view in crops[:2]]
+        pairs = [
+            -((target / 0.04).softmax(-1) * (guess / 0.1).log_softmax(-1)).sum(-1).mean().item()
+            for i, target in enumerate(teacher)
+            for j, guess in enumerate(student)
+            if i != j
+        ]
+    losses = model.loss(crops)
+    assert losses.keys() == {'loss_view'}
+    assert losses['loss_view'].item() == pytest.approx(sum(pairs) / len(pairs), rel=1e-5)
+    losses['loss_view'].backward()
+    assert all(parameter.grad is None for parameter in model.teacher.parameters())
+    assert model.student.blocks[0].mlp.fc1.weight.grad.any()
+
+
+def test_koleo_is_the_mean_log_distance_to_the_nearest():
+    model = built(koleo_weight=0.5)
+    crops = views()
+    losses = model.loss(crops)
+    with torch.no_grad():
+        expected = 0
+        for view in crops[:2]:
+            tokens = torch.nn.functional.normalize(model.student(view), dim=-1)
+            distances = torch.cdist(tokens, tokens).fill_diagonal_(math.inf)
+            expected -= 0.5 * distances.min(1).values.log().mean().item()
+    assert losses['loss_koleo'].item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_teacher_follows_by_its_momentum():
+    model = built(momentum=0.9)
+    with torch.no_grad():
+        model.student.cls_token.add_(1)
+    before = model.teacher.cls_token.clone()
+    model.loss(views())
+    assert torch.allclose(model.teacher.cls_token, before + 0.1, atol=1e-6)
+
+
+def test_names_of_the_first_release_still_work():
+    with pytest.warns(DeprecationWarning, match='spread_weight is now koleo_weight'):
+        model = MODELS.build(dict(SETTINGS, type='DINOTeacher', spread_weight=0.1))
+    assert type(model) is DINO is MODELS.get('DINO') and model.koleo_weight == 0.1
+    state = model.state_dict()
+    old = {}
+    for name, value in state.items():
+        for new, former in (('student.', 'vit.'), ('teacher.', 'slow_vit.'), ('teacher_head.', 'slow_head.')):
+            if name.startswith(new):
+                name = former + name.removeprefix(new)
+        old[name] = value
+    assert not any(name.startswith(('student.', 'teacher')) for name in old)
+    built().load_state_dict(old)
+
+
+def test_what_it_is():
+    model = built()
+    assert task_of(model) == 'pretraining' and model.batch_coupled is True
+    (images,) = model.example_inputs(batch=2)
+    assert model(images).shape == (2, 16)
+    assert model.teacher_state().keys() == model.teacher.state_dict().keys()
