@@ -6,9 +6,10 @@ Command:  python tools/train.py configs/finetune/vittiny_debug.py \
           DIR: DIR/{train,val}/<class>/*, here with 3 classes and at least 8 images for training.
           FILE: a checkpoint of configs/mvp/vittiny_debug.py; from scratch: model.backbone.init_cfg=None
 Cost:     seconds an epoch on two CPU cores.
-Expected: the loss falls. The student was taught by a random teacher, so the accuracy says nothing.
+Expected: the loss falls. The student's teacher was random, so its accuracy means nothing.
+Measured: in tests only.
 
-Every part is that of configs/finetune/vitb16_in1k.py; only sizes differ.
+Same parts as configs/finetune/vitb16_in1k.py; only sizes differ.
 """
 
 _base_ = './vitb16_in1k.py'

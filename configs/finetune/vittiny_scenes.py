@@ -6,7 +6,7 @@ Command:  python tools/train.py configs/finetune/vittiny_scenes.py --cfg-options
           FILE: a checkpoint of configs/mvp/vittiny_scenes*.py as it is. The colour instead of the shape:
           train_dataloader.dataset.label=colour, and the same for val_dataloader and test_dataloader.
 Cost:     a minute or two on two CPU cores.
-Expected: above 12.5, what guessing scores.
+Expected: above 12.5 %, which is chance.
 Measured: k-NN in docs/miniature.md; fine-tuned only in tests, for two steps.
 """
 

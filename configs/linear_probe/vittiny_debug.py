@@ -6,9 +6,10 @@ Command:  python tools/train.py configs/linear_probe/vittiny_debug.py \
           DIR: DIR/{train,val}/<class>/*, here with 3 classes and at least 8 images for training.
           FILE: a checkpoint of configs/mvp/vittiny_debug.py, or of vittiny_scenes*.py.
 Cost:     seconds an epoch on two CPU cores.
-Expected: the loss falls. vittiny_debug's student was taught by a random teacher: its accuracy says nothing.
+Expected: the loss falls. vittiny_debug's teacher is random, so its student's accuracy means nothing.
+Measured: in tests only.
 
-Every part is that of configs/linear_probe/vitb16_in1k.py; only sizes differ.
+Same parts as configs/linear_probe/vitb16_in1k.py; only sizes differ.
 """
 
 _base_ = './vitb16_in1k.py'

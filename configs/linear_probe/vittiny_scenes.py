@@ -6,7 +6,7 @@ Command:  python tools/train.py configs/linear_probe/vittiny_scenes.py --cfg-opt
           train_dataloader.dataset.label=colour, and the same for val_dataloader and test_dataloader.
           k-NN, without training: configs/finetune/vittiny_scenes.py
 Cost:     a minute or two on two CPU cores.
-Expected: above 12.5, what guessing scores.
+Expected: above 12.5 %, which is chance.
 Measured: docs/miniature.md.
 """
 

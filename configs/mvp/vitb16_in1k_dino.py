@@ -2,7 +2,7 @@
 
 Command:  bash tools/dist_train.sh configs/mvp/vitb16_in1k_dino.py 8
 Cost:     as configs/mvp/vitb16_in1k.py.
-Expected: after fine-tuning, ImageNet-1K top-1 83.6, ADE20K mIoU 47.0 (paper): vision-only guidance.
+Expected: after fine-tuning, ImageNet-1K top-1 83.6, ADE20K mIoU 47.0 (paper): a vision-only teacher.
 Measured: not trained by this project.
 
 DINO has no language space, so the targets are its last-layer tokens after the final norm.

@@ -5,8 +5,8 @@ Cost:     187,500 steps of 2048 images. GPU-hours and memory: not measured by th
 Expected: not known; the paper has no ViT-H.
 Measured: not trained by this project. At debug size its losses on two CPU processes are those of DDP.
 
-MMEngine's FlexibleRunner and FSDPStrategy run it. When to take it, and what it lacks beside the other
-configs' runner: docs/reliability.md, "DDP or FSDP".
+MMEngine's FlexibleRunner and FSDPStrategy run it. When to use it, and what it lacks compared with the
+other configs' runner: docs/reliability.md, "DDP or FSDP".
 """
 
 _base_ = './vitb16_in1k.py'

@@ -3,10 +3,11 @@
 Command:  python tools/train.py configs/mvp/vittiny_debug.py \
               --cfg-options train_dataloader.dataset.data_root=DIR
 Cost:     seconds an epoch on two CPU cores.
-Expected: the loss falls. The weights are of no use: the teacher is random.
+Expected: the loss falls. The weights are useless: the teacher is random.
+Measured: in tests only.
 
-Every part is the real one; only sizes differ from configs/mvp/vitb16_in1k.py. It is the size in which
-tests run and the one to try a change of the code with.
+Same parts as configs/mvp/vitb16_in1k.py; only sizes differ. Tests run at this size; try a change of the code
+with it.
 """
 
 _base_ = './vitb16_in1k.py'

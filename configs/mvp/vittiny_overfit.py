@@ -1,4 +1,4 @@
-"""Proof that the machinery learns: over-fit 64 photographs with fixed crops and masks.
+"""Check that training works: over-fit 64 photographs with fixed crops and masks.
 
 Command:  python tools/train.py configs/mvp/vittiny_overfit.py --work-dir W \
               --cfg-options train_dataloader.dataset.data_root=DIR

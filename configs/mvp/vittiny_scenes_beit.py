@@ -1,12 +1,12 @@
 """BEiT-style pre-training on the embedded scenes, through mmpretrain's own classes: a baseline for MVP.
 
 Command:  python tools/train.py configs/mvp/vittiny_scenes_beit.py
-Cost:     as configs/mvp/vittiny_scenes.py, without the teacher's share.
-Expected: below CLIP's guidance downstream (paper Tables 1 and 2).
+Cost:     as configs/mvp/vittiny_scenes.py, less the teacher's forward pass.
+Expected: below CLIP as the teacher downstream (paper Tables 1 and 2).
 Measured: trained in tests only, for two steps.
 
 The student predicts which of 256 typical patches each masked patch is. BEiT's tokenizer is a d-VAE trained on
-250 million images; that of scenes is k-means over patches. The same scenes, crops, masks and steps.
+250 million images; here it is k-means over patches. The same scenes, crops, masks and steps.
 """
 
 _base_ = './vittiny_scenes_simmim.py'

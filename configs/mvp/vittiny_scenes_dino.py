@@ -1,8 +1,8 @@
-"""As configs/mvp/vittiny_scenes.py, guided by the embedded vision-only teacher (paper Table 5 in miniature).
+"""configs/mvp/vittiny_scenes.py with the embedded vision-only teacher (paper Table 5 in miniature).
 
 Command:  python tools/train.py configs/mvp/vittiny_scenes_dino.py
 Cost:     as configs/mvp/vittiny_scenes.py.
-Expected: below CLIP's guidance downstream (paper Table 5).
+Expected: below CLIP as the teacher downstream (paper Table 5).
 Measured: docs/miniature.md.
 """
 

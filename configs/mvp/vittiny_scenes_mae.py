@@ -2,12 +2,11 @@
 
 Command:  python tools/train.py configs/mvp/vittiny_scenes_mae.py
 Cost:     as configs/mvp/vittiny_scenes.py.
-Expected: below CLIP's guidance downstream (paper Tables 1 and 2).
+Expected: below CLIP as the teacher downstream (paper Tables 1 and 2).
 Measured: trained in tests only, for two steps.
 
 An encoder of the student's size, MAE's mask ratio and normalised pixels, the same scenes, crops and steps.
-Downstream
-it is an MVPViT with absolute positions, bias on query, key and value, and no layer scale.
+Downstream it is an MVPViT with absolute positions, bias on query, key and value, and no layer scale.
 """
 
 _base_ = './vittiny_scenes.py'

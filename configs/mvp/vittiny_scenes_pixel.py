@@ -1,8 +1,8 @@
-"""As configs/mvp/vittiny_scenes.py, guided by the pixels themselves: masked image modelling without a teacher.
+"""configs/mvp/vittiny_scenes.py with pixels as targets: masked image modelling without a teacher.
 
 Command:  python tools/train.py configs/mvp/vittiny_scenes_pixel.py
-Cost:     as configs/mvp/vittiny_scenes.py, without the teacher's share.
-Expected: below the guidance of either teacher downstream (paper Table 1).
+Cost:     as configs/mvp/vittiny_scenes.py, less the teacher's forward pass.
+Expected: below both teachers downstream (paper Table 1).
 Measured: docs/miniature.md.
 """
 

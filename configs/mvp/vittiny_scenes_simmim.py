@@ -1,11 +1,11 @@
 """SimMIM on the embedded scenes, through mmpretrain's own classes: a baseline for configs/mvp/vittiny_scenes.py.
 
 Command:  python tools/train.py configs/mvp/vittiny_scenes_simmim.py
-Cost:     as configs/mvp/vittiny_scenes.py, without the teacher's share.
-Expected: below CLIP's guidance downstream.
+Cost:     as configs/mvp/vittiny_scenes.py, less the teacher's forward pass.
+Expected: below CLIP as the teacher downstream.
 Measured: trained in tests only, for two steps.
 
-The student's own network (mmpretrain's class of it), SimMIM's mask ratio, one linear layer and L1 on masked
+The student's network in mmpretrain's class, SimMIM's mask ratio, one linear layer and L1 on masked
 pixels; the same scenes, crops and steps.
 """
 

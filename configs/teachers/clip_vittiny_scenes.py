@@ -1,13 +1,13 @@
 """The embedded teacher: a tiny CLIP (open_clip) from the captions of the embedded scenes.
 
 Command:  python tools/train_teacher.py configs/teachers/clip_vittiny_scenes.py --amp
-          (a CPU that has no native bf16 wants no --amp)
+          (leave out --amp on a CPU without native bf16)
 Cost:     3,120 steps of 128 scenes: about 40 core-minutes (one thread and a loader worker on an AMD EPYC).
 Expected: zero-shot shape and colour of the main object far above chance, 12.5 % each.
-Measured: 51.2 % and 94.1 % of 1,000 validation scenes, seed 0, torch 2.14.1, 2026-11-23. Made again by the same command
-          a day later, after changes to the code: 51.1 % and 94.1 %.
+Measured: 51.2 % and 94.1 % of 1,000 validation scenes, seed 0, torch 2.14.1, 2026-11-23. Repeated a day later, after
+          changes to the code: 51.1 % and 94.1 %.
 
-The weights of that run lie beside it: clip_vittiny_scenes.safetensors, sha256 edbc1b34...e55144.
+The weights of that run are beside this file: clip_vittiny_scenes.safetensors, sha256 edbc1b34...e55144.
 """
 
 _base_ = '../_base_/default_runtime.py'

@@ -1,15 +1,15 @@
 """The embedded vision-only teacher: DINO and iBOT on the embedded scenes, without their captions.
 
 Command:  python tools/train_teacher.py configs/teachers/dino_vittiny_scenes.py --amp
-          (a CPU that has no native bf16 wants no --amp)
+          (leave out --amp on a CPU without native bf16)
           It needs lightly: pip install 'mvp_mm[teachers]'
 Cost:     3,125 steps of 64 scenes in four views: about 45 minutes on one thread and a loader worker of an AMD EPYC.
 Expected: linear probes of shape and colour above chance, 12.5 % each.
 Measured: 18.6 % and 71.8 % of 2,000 test scenes (k-NN 14.7 % and 50.5 %), seed 0, torch 2.14.1, 2026-11-24. Shape after
           one epoch 15.0 %, after three 18.2 %; SimCLR's loss did no better in the time of one epoch (15.8 %).
-          Made again by the same command, after changes to the code: 16.3 % and 72.7 % (14.0 % and 52.2 %).
+          Repeated after changes to the code: 16.3 % and 72.7 % (14.0 % and 52.2 %).
 
-The weights of that run lie beside it: dino_vittiny_scenes.safetensors, sha256 e0c5feab...2ef1e8. Same network and scenes
+The weights of that run are beside this file: dino_vittiny_scenes.safetensors, sha256 e0c5feab...2ef1e8. Same network and scenes
 as configs/teachers/clip_vittiny_scenes.py, as many steps, and about the same core-minutes.
 """
 

@@ -5,10 +5,11 @@ Command:  python tools/train.py vittiny_custom.py [--cfg-options model.backbone.
           Then:  python tools/segment.py IMAGE --config vittiny_custom.py \
               --checkpoint work_dirs/vittiny_custom/iter_400.pth --out DIR
 Cost:     minutes on two CPU cores.
-Expected: the loss falls; it shows that the data are fit for configs/upernet/vitb16_custom_512x512.py.
+Expected: the loss falls, which shows that the data suit configs/upernet/vitb16_custom_512x512.py.
+Measured: in tests only.
 
-The folder is the one of that config. Every part is that of configs/upernet/vittiny_camvid.py: images are
-brought to 360x270 pixels, crops have 192x192.
+The folder is laid out as for that config. Same parts as configs/upernet/vittiny_camvid.py: images are
+resized to 360x270 pixels and cropped to 192x192.
 """
 
 _base_ = 'mvp_mm::upernet/vittiny_camvid.py'

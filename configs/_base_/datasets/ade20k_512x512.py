@@ -1,6 +1,6 @@
 """ADE20K at 512x512 (BEiT's segmentation recipe): resize, crop, flip, photometric distortion.
 
-`LoadAnnotations` stands without its scope: mmseg's inference leaves it out by this very name.
+`LoadAnnotations` has no scope: mmseg's inference removes it by exactly this name.
 """
 
 data_root = 'data/ade/ADEChallengeData2016'

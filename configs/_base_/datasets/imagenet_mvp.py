@@ -1,7 +1,7 @@
 """ImageNet-1K, or any folder of images, with BEiT's augmentation and block-wise masks.
 
-Override the folder with `--cfg-options train_dataloader.dataset.data_root=DIR`: it is read at any depth
-below DIR/train, or below DIR where there is no `train`. No label is used.
+Override the folder with `--cfg-options train_dataloader.dataset.data_root=DIR`. Images are read at any
+depth below DIR/train, or below DIR where there is no `train`. Labels are not used.
 """
 
 data_root = 'data/imagenet'

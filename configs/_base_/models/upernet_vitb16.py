@@ -1,6 +1,6 @@
 """UperNet on MVPViT-B/16 at 512x512 (SPEC: BEiT's segmentation recipe with the paper's numbers).
 
-Names are prefixed by their scope, so that the config means the same wherever it is inherited from.
+Types carry their scope, so that the config can be inherited from anywhere.
 """
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)  # BEiT recipe; BN on a CPU
