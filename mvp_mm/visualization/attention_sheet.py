@@ -185,6 +185,8 @@ def _on_grid(values: Tensor, grid: Grid) -> np.ndarray:
 
 
 def _draw(titles: Sequence[str], columns: Sequence[Sequence[_Panel]], style: SheetStyle) -> Figure:
+    width = max(8, round(style.panel * LETTERS_PER_INCH))
+    wrapped = ['\n'.join(textwrap.fill(line, width) for line in title.split('\n')) for title in titles]
     note_inches = TEXT_INCHES * any(panel.note for panels in columns for panel in panels)
     shapes = [panel.image.pixels.shape[:2] for panel in columns[0]]
     lines: Sequence[Sequence[_Panel]] = columns
@@ -194,13 +196,12 @@ def _draw(titles: Sequence[str], columns: Sequence[Sequence[_Panel]], style: She
         ratios = dict(width_ratios=lengths)
     else:
         lines, lengths = list(zip(*columns, strict=True)), [style.panel * h / w for h, w in shapes]
-        height = sum(lengths) + len(shapes) * note_inches + 3 * TEXT_INCHES
+        title_inches = 1.4 * TEXT_INCHES * max(title.count('\n') + 1 for title in wrapped)
+        height = sum(lengths) + len(shapes) * note_inches + title_inches
         figure = new_figure(len(columns) * style.panel, height)
         ratios = dict(height_ratios=lengths)
-    figure.set_layout_engine('constrained', w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    figure.set_layout_engine('compressed', w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     grid = figure.subplots(len(lines), len(lines[0]), squeeze=False, gridspec_kw=ratios)
-    width = max(8, round(style.panel * LETTERS_PER_INCH))
-    wrapped = ['\n'.join(textwrap.fill(line, width) for line in title.split('\n')) for title in titles]
     for row, panels in enumerate(lines):
         for axes, panel in zip(grid[row], panels, strict=True):
             _draw_panel(axes, panel, style)
