@@ -133,12 +133,12 @@ def test_architectures(name, width, depth, heads):
     assert sum(p.numel() for p in model.parameters()) == expected
 
 
-def test_recipe_of_the_base_student():
-    model = MVPViT('base', layer_scale_init_value=0.1, drop_path_rate=0.1, **PRETRAIN)
+def test_recipe_of_the_students():
+    model = MVPViT('tiny', layer_scale_init_value=0.1, drop_path_rate=0.1, **PRETRAIN)
     rates = [layer.drop_path.drop_prob for layer in model.layers]
     assert rates == pytest.approx([0.1 * i / 11 for i in range(12)])
     assert all(layer.ln1.eps == 1e-6 for layer in model.layers) and model.ln1.eps == 1e-6
-    assert model.rel_pos_bias.relative_position_bias_table.shape == (27 * 27 + 3, 12)
+    assert model.rel_pos_bias.relative_position_bias_table.shape == (27 * 27 + 3, 3)
     assert not model.rel_pos_bias.relative_position_bias_table.any()
     assert model.layers[0].gamma_1.unique().tolist() == pytest.approx([0.1])
     assert model.pos_embed is None and not hasattr(model.layers[0].attn.qkv, 'k_bias')

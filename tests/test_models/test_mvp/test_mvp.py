@@ -99,6 +99,7 @@ def test_parts_that_do_not_fit_are_refused(tiny_clip):
         MODELS.build(tiny_config(tiny_clip, patch_size=16).model)
 
 
+@pytest.mark.slow
 def test_overfits_64_photographs(photographs, tiny_clip):
     """Fixed crops and masks are memorised: far beyond what needs no look at the image."""
     cfg = tiny_config(tiny_clip)
