@@ -14,7 +14,7 @@ def main() -> None:
         '--out', type=Path, default=Path('scenes.png'), help='PNG or PDF (default scenes.png)'
     )
     parser.add_argument('--count', type=engine.positive_int, default=24, help='number of scenes (default 24)')
-    parser.add_argument('--columns', type=engine.positive_int, default=6, help='scenes a row (default 6)')
+    parser.add_argument('--columns', type=engine.positive_int, default=6, help='scenes per row (default 6)')
     parser.add_argument('--size', type=int, default=64, help='side in pixels (default 64)')
     parser.add_argument('--split', choices=SPLITS, default='train', help='default train')
     parser.add_argument('--seed', type=int, default=0, help='which collection (default 0)')

@@ -1,6 +1,6 @@
 """Find the images that training could not read: truncated, empty, no images, too large, not permitted, gone.
 
-A folder is read as pre-training reads it; of a config, the datasets for training and validation are.
+A folder is read as pre-training reads it; a config's training and validation datasets as their pipelines do.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main() -> None:
         default=Path('bad_images.txt'),
         help='list to write: path, tab, reason (default: %(default)s)',
     )
-    parser.add_argument('--workers', type=int, help='processes (default: one a core)')
+    parser.add_argument('--workers', type=int, help='processes (default: one per core)')
     parser.add_argument('--cfg-options', nargs='+', action=engine.OptionAction, help='override config values')
     args = parser.parse_args()
     if args.workers is not None and args.workers < 1:

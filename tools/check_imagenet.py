@@ -1,4 +1,4 @@
-"""Say whether a folder is ImageNet-1K as the configs read it, and if not, what to do."""
+"""Check by numbers whether a folder is ImageNet-1K as the configs read it."""
 
 import argparse
 from pathlib import Path

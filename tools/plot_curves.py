@@ -1,4 +1,4 @@
-"""Draw training curves of one or many runs from MMEngine's JSON logs, for a paper.
+"""Draw training curves of several runs side by side from MMEngine's JSON logs, for a paper.
 
     python tools/plot_curves.py work_dirs/clip work_dirs/pixel --keys loss 'cosine_*' --out curves.pdf
 
@@ -24,7 +24,7 @@ def main() -> None:
         nargs='+',
         default=[],
         metavar='PATTERN',
-        help=f'what to draw, with * as in a shell (default: of {" ".join(USUAL)} what there is)',
+        help=f'keys of the log, with * as in a shell (default: those of {" ".join(USUAL)} that there are)',
     )
     parser.add_argument('--out', type=Path, default=Path('curves.png'), help='default curves.png')
     parser.add_argument(
@@ -34,7 +34,7 @@ def main() -> None:
         '--smooth', type=float, default=0.0, help='weight of the past, 0 to below 1 (default 0)'
     )
     parser.add_argument('--log', nargs='+', default=[], metavar='PATTERN', help='keys on a logarithmic axis')
-    parser.add_argument('--columns', type=positive_int, default=3, help='panels a row (default 3)')
+    parser.add_argument('--columns', type=positive_int, default=3, help='panels per row (default 3)')
     parser.add_argument('--dpi', type=positive_int, default=DPI, help=f'default {DPI}')
     args = parser.parse_args()
     figure_path(args.out)

@@ -1,4 +1,4 @@
-"""Download, unpack and verify ADE20K (0.97 GB; an interrupted download goes on at the next call)."""
+"""Download, unpack and verify ADE20K (0.97 GB); the next call resumes an interrupted download."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ def main() -> None:
         action='append',
         default=[],
         metavar='URL',
-        help='another address of the zip, tried before the official one; may be given several times',
+        help='another address of the zip, tried before the official one; repeat for several',
     )
     parser.add_argument('--archive', type=Path, metavar='FILE', help='the zip, if you have it already')
     parser.add_argument('--sha256', help='refuse a zip with another SHA-256')
@@ -36,7 +36,7 @@ def main() -> None:
     except (OSError, ValueError) as error:
         parser.exit(1, f'{parser.prog}: {error}\n')
     except KeyboardInterrupt:
-        parser.exit(130, f'\n{parser.prog}: interrupted; the next call goes on with the download\n')
+        parser.exit(130, f'\n{parser.prog}: interrupted; the next call resumes the download\n')
 
 
 if __name__ == '__main__':

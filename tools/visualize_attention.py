@@ -32,8 +32,8 @@ def main() -> None:
         action='append',
         required=True,
         metavar='WORD',
-        help='NAME_OR_CONFIG [CHECKPOINT [TITLE]]; for several models, several times. A pre-training or '
-        "downstream checkpoint as it is; without one, the published weights; 'random' for none",
+        help='NAME_OR_CONFIG [CHECKPOINT [TITLE]]; repeat for several models. Any pre-training or downstream '
+        "checkpoint; default: the published weights; 'random': none",
     )
     parser.add_argument('--out', type=Path, default=Path('attention.png'), help='default attention.png')
     parser.add_argument('--show', nargs='+', choices=SHOWS, default=['attention'], help='default attention')
@@ -43,7 +43,7 @@ def main() -> None:
         default=[],
         metavar='X,Y',
         help='for similarity: the patch at this place, in pixels of the image (120,80) or fractions of what '
-        'is shown (0.25,0.5); for several, several times',
+        'is shown (0.25,0.5); repeat for several',
     )
     parser.add_argument('--teacher', action='store_true', help="the teacher's maps beside the student's")
     parser.add_argument('--layer', type=int, default=-1, help='block, counted from 0 (default: the last)')
@@ -51,9 +51,9 @@ def main() -> None:
         '--size', type=positive_int, help='short side in pixels (default: that of the training)'
     )
     parser.add_argument(
-        '--fit', choices=FITS, default='crop', help='show the middle square (default), or all'
+        '--fit', choices=FITS, default='crop', help='show the middle square (default), or the whole image'
     )
-    parser.add_argument('--images-across', action='store_true', help='one column an image, not one row')
+    parser.add_argument('--images-across', action='store_true', help='one column per image, not one row')
     parser.add_argument(
         '--opacity', type=float, default=style.opacity, help=f'of maps (default {style.opacity})'
     )
