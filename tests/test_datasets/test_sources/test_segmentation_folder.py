@@ -257,6 +257,7 @@ SMALL = dict(
 QUICK = ['train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'auto_scale_lr.base_batch_size=1']
 QUICK += ['train_dataloader.batch_size=2', 'default_hooks.checkpoint.interval=1', 'test_cfg=None']
 QUICK += ['test_dataloader=None', 'test_evaluator=None', 'val_dataloader.dataset.indices=1']
+QUICK += ['model.decode_head.channels=16', 'model.auxiliary_head.channels=16']
 QUICK += [f'{phase}_dataloader.num_workers=0' for phase in ('train', 'val')]
 QUICK += [f'{phase}_dataloader.persistent_workers=False' for phase in ('train', 'val')]
 
@@ -267,7 +268,7 @@ def train(monkeypatch, config, *options):
     runpy.run_path(str(ROOT / 'tools/train.py'), run_name='__main__')
 
 
-@pytest.mark.parametrize('name', TEMPLATES)
+@pytest.mark.parametrize('name', [TEMPLATES[0], pytest.param(TEMPLATES[1], marks=pytest.mark.slow)])
 def test_a_template_copied_out_of_the_clone(name, folder, monkeypatch):
     path = copied(name, folder)
     if 'vitb16' in name:
@@ -282,6 +283,7 @@ def test_a_template_copied_out_of_the_clone(name, folder, monkeypatch):
     assert saved['state_dict']['decode_head.conv_seg.weight'].shape[0] == 3
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line(folder, monkeypatch):
     config = copied(TEMPLATES[0], folder)
     heads = r'the images have 3 classes \(a, b, c\), and the head has 9: add --cfg-options model.decode_head'
