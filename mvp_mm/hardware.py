@@ -1,6 +1,6 @@
-"""Facts of the machine: native bf16, cores, memory, processor. Every part of the package asks here.
+"""Facts of the machine: native bf16, cores, memory, processor.
 
-torch is imported where it is needed, because the set-up scripts ask for cores before it is installed.
+torch is imported in the functions, because the set-up scripts ask for cores before it is installed.
 """
 
 import os
@@ -19,13 +19,10 @@ CGROUPS = Path('/sys/fs/cgroup')
 
 
 def has_native_bf16(device: 'torch.device | str | None' = None) -> bool:
-    """Whether a device has instructions for bf16 matrix products.
+    """Whether a device (default: the one training would use) has instructions for bf16 matrix products.
 
-    Without them torch computes the same numbers and says nothing: a product of a CPU that has AVX2 only takes
-    about twenty times as long in bf16 as in float32, one with plain AVX-512 gains nothing.
-
-    Args:
-        device: Default None: the device that training would use.
+    Without them torch silently emulates bf16: on a CPU with AVX2 only, a product takes about twenty times as
+    long as in float32; plain AVX-512 gains nothing.
     """
     import torch
     from mmengine.device import get_device
@@ -37,9 +34,9 @@ def has_native_bf16(device: 'torch.device | str | None' = None) -> bool:
 
 
 def _cpu_has_bf16() -> bool:
-    """By oneDNN, which obeys ``ONEDNN_MAX_CPU_ISA``, and on x86 by the CPU's own flags.
+    """Ask oneDNN, which obeys ``ONEDNN_MAX_CPU_ISA``, and on x86 the CPU's flags.
 
-    oneDNN says yes to plain AVX-512 as well, where it converts every factor.
+    oneDNN also says yes to plain AVX-512, where it converts every factor.
     """
     import torch
 
@@ -51,27 +48,18 @@ def _cpu_has_bf16() -> bool:
 
 
 def fast_precision(device: 'torch.device | str | None' = None) -> str:
-    """The faster of ``'bfloat16'`` and ``'float32'`` on a device (default: the one training would use)."""
+    """Return the faster of ``'bfloat16'`` and ``'float32'`` on a device."""
     return 'bfloat16' if has_native_bf16(device) else 'float32'
 
 
 def automatic_precision(device: 'torch.device | str') -> str:
-    """What ``precision='auto'`` means on a device.
-
-    On a CPU it is float32 whatever the processor, so that results do not depend on it.
-    """
+    """Return what ``precision='auto'`` means: on any CPU float32, so that results do not depend on it."""
     return 'float32' if str(device) == 'cpu' else fast_precision(device)
 
 
 @dataclass(frozen=True)
 class Cores:
-    """What a process sees of its machine.
-
-    Attributes:
-        host: The machine's name.
-        numbers: The cores that the process may run on.
-        quota: Cores' worth of time that its container may use, or None if any.
-    """
+    """What a process may use: core numbers of a host, and its container's quota in cores (None: no limit)."""
 
     host: str
     numbers: frozenset[int]
@@ -79,24 +67,22 @@ class Cores:
 
 
 def seen_cores() -> Cores:
-    """The cores that this process may use, by its affinity and its container's quota."""
+    """Read this process's affinity and its container's quota."""
     has_affinity = hasattr(os, 'sched_getaffinity')
     numbers = os.sched_getaffinity(0) if has_affinity else range(os.cpu_count() or 1)
     return Cores(socket.gethostname(), frozenset(numbers), cpu_quota())
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may use, whoever else uses them; at least 1."""
-    seen = seen_cores()
-    return max(1, fair_share([seen], 0))
+    """Return the number of cores that this process may use, whoever else uses them; at least 1."""
+    return max(1, fair_share([seen_cores()], 0))
 
 
 def core_share() -> int:
-    """Number of cores for this process alone, at least 1; called by all processes together the first time.
+    """Return the number of cores for this process alone, at least 1; first called by all processes together.
 
-    Launchers differ: torchrun lets every process of a machine run on all cores, Slurm and mpirun mostly bind
-    each to its own. So the processes compare what they see. Under Slurm no process takes more than its
-    ``--cpus-per-task``.
+    torchrun lets every process run on all cores of its machine, Slurm and mpirun mostly bind each to its own,
+    so the processes compare what they see. Under Slurm none takes more than its ``--cpus-per-task``.
     """
     from mmengine.dist import get_world_size
 
@@ -116,15 +102,7 @@ def _shared(processes: int) -> int:
 
 
 def fair_share(cores: list[Cores], rank: int) -> int:
-    """A process's part of the cores that it sees.
-
-    Args:
-        cores: What each process sees.
-        rank: Rank of the process.
-
-    Returns:
-        Number of cores: one that n processes of the machine may run on counts as 1/n.
-    """
+    """Return how many cores a rank gets: a core that n processes of its host may use counts as 1/n."""
     mine = cores[rank]
     beside = [other for other in cores if other.host == mine.host]
     users = Counter(number for other in beside for number in other.numbers)
@@ -135,11 +113,7 @@ def fair_share(cores: list[Cores], rank: int) -> int:
 
 
 def cpu_quota(root: Path = CGROUPS) -> float | None:
-    """Cores' worth of time that the container may use, or None without a limit.
-
-    Args:
-        root: Where control groups are mounted.
-    """
+    """Return the container's limit in cores, by the control groups below ``root``; None without a limit."""
     try:
         if (root / 'cpu.max').is_file():  # version 2
             quota, period = (root / 'cpu.max').read_text().split()
@@ -151,11 +125,7 @@ def cpu_quota(root: Path = CGROUPS) -> float | None:
 
 
 def usable_memory(root: Path = CGROUPS) -> int:
-    """Bytes of memory that this process may fill: the machine's, or less by its container's limit.
-
-    Args:
-        root: Where control groups are mounted.
-    """
+    """Return the bytes of memory that this process may use: the machine's, or its container's limit."""
     limits = [os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')]
     for name in ('memory.max', 'memory/memory.limit_in_bytes'):
         try:
@@ -166,13 +136,13 @@ def usable_memory(root: Path = CGROUPS) -> int:
 
 
 def cpu_name() -> str:
-    """The processor's name, as the system gives it."""
+    """Return the processor's name."""
     names = (line.partition(':')[2].strip() for line in _cpu_info() if line.startswith('model name'))
     return next(names, platform.processor() or 'unknown CPU')
 
 
 def cpu_instructions() -> str:
-    """The widest instructions that torch uses, and whether bf16 is native: ``'AVX2, no native bf16'``."""
+    """Return torch's widest instructions and whether bf16 is native, such as ``'AVX2, no native bf16'``."""
     import torch
 
     bf16 = 'native bf16' if _cpu_has_bf16() else 'no native bf16'

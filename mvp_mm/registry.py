@@ -1,8 +1,6 @@
-"""The scope ``mvp_mm``.
+"""Registries of the scope ``mvp_mm``, in which MMEngine looks up what a config inherits from ``mvp_mm::...``.
 
-MMEngine marks what a config inherits from ``mvp_mm::...`` with the scope ``mvp_mm`` and then looks names up
-in registries of that scope. The components themselves are registered with mmpretrain and MMEngine; these
-registries hold nothing and pass every look-up on to mmpretrain's, and through them to MMEngine's.
+They are empty and pass every look-up on to mmpretrain's, where the components are registered, and MMEngine's.
 """
 
 from mmengine.registry import Registry

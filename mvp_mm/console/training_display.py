@@ -14,6 +14,7 @@ from mmengine.logging import MMLogger, print_log
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.text import Text
 
 from ..stack import is_no_stack_noise
 
@@ -62,10 +63,10 @@ class TrainingDisplay(Hook):
             self._bar.stop()
         self._exit.close()
 
-    def say(self, text: str, style: str | None = None) -> None:
+    def say(self, text: str, style: str = '') -> None:
         """Print a line, above the bar if there is one."""
         if is_main_process():
-            self.console.print(text, style=style, markup=False)
+            self.console.print(Text(text, style))
 
     def before_train(self, runner: Runner) -> None:
         """Begin, and say where a resumed training goes on."""
