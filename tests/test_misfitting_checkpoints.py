@@ -13,7 +13,6 @@ from PIL import Image
 from torch import nn
 
 from mvp_mm.engine import build_runner, load_config
-from mvp_mm.weights.fill_model import fill_whole, start_from
 
 ROOT = Path(__file__).parents[1]
 PRETRAINING = ROOT / 'configs/mvp/vittiny_debug.py'
@@ -97,17 +96,19 @@ def test_evaluating_a_pretraining_checkpoint_as_a_classifier(pretrained, labelle
     assert 'it has no head: it is a pre-training checkpoint' in line
 
 
-@pytest.mark.parametrize('tool', ['test', 'resume', 'segment', 'knn', 'init_cfg', 'load_from'])
+CONTENTS = {
+    'hello, I am no checkpoint\n': "it is text that begins 'hello, I am no checkpoint'",
+    'eof': "it is text that begins 'eof'",
+    '': 'it is empty',
+    None: 'is a folder',
+}
+TOOLS = ('test', 'resume', 'segment', 'knn', 'init_cfg', 'load_from')
+
+
 @pytest.mark.parametrize(
-    ('content', 'message'),
-    [
-        ('hello, I am no checkpoint\n', "it is text that begins 'hello, I am no checkpoint'"),
-        ('eof', "it is text that begins 'eof'"),
-        ('', 'it is empty'),
-        (None, 'is a folder'),
-    ],
+    ('tool', 'content'), [(tool, 'eof') for tool in TOOLS] + [('test', c) for c in CONTENTS]
 )
-def test_no_checkpoint_at_all(tool, content, message, labelled, error_of, tmp_path):
+def test_no_checkpoint_at_all(tool, content, labelled, error_of, tmp_path):
     path = tmp_path / 'given'
     if content is None:
         path.mkdir()
@@ -130,7 +131,7 @@ def test_no_checkpoint_at_all(tool, content, message, labelled, error_of, tmp_pa
     else:
         key = 'load_from' if tool == 'load_from' else 'model.backbone.init_cfg.checkpoint'
         line = error_of('train.py', CLASSIFIER, '--cfg-options', *train, f'{key}={path}')
-    assert message in line and str(path) in line and '(101)' not in line
+    assert CONTENTS[content] in line and str(path) in line and '(101)' not in line
 
 
 def test_a_folder_with_checkpoints_names_the_last(error_of, tmp_path):
@@ -153,109 +154,19 @@ def test_weights_alone_are_not_gone_on_from(pretrained, labelled, error_of):
     assert 'has weights but no message_hub, no optimizer, so training cannot go on from it' in line
 
 
-def tiny_classifier(num_classes=2, **backbone):
-    arch = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
-    backbone = {**dict(type='MVPViT', arch=arch, img_size=32, patch_size=8), **backbone}
-    head = dict(type='LinearClsHead', num_classes=num_classes, in_channels=24)
-    return MODELS.build(dict(type='ImageClassifier', backbone=backbone, head=head))
-
-
-def student():
-    """What pre-training saves of the same size."""
-    shared = dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True, out_type='raw', final_norm=True)
-    vit = tiny_classifier(**shared).backbone
-    nn.init.normal_(vit.rel_pos_bias.relative_position_bias_table)
-    return {f'backbone.{name}': value for name, value in vit.state_dict().items()}
-
-
-class TestLoadFrom:
-    """``load_from`` before training: the backbone wholly or not at all, and no random tables."""
-
-    @pytest.mark.parametrize('prefix', ['backbone.', ''])
-    def test_a_pretraining_checkpoint(self, prefix):
-        weights = student()
-        model = tiny_classifier()
-        head = model.head.fc.weight.clone()
-        start_from(model, {name.replace('backbone.', prefix): v for name, v in weights.items()}, 'a.pth')
-        for layer in model.backbone.layers:
-            assert torch.equal(
-                layer.attn.relative_position_bias_table, weights[f'backbone.rel_pos_bias.{TABLE}']
-            )
-        assert torch.equal(model.head.fc.weight, head)
-
-    def test_a_classifier_of_other_classes(self):
-        source, model = tiny_classifier(5), tiny_classifier()
-        start_from(model, source.state_dict(), 'a.pth')
-        assert torch.equal(model.backbone.cls_token, source.backbone.cls_token)
-
-    def test_without_tables(self):
-        weights = tiny_classifier().state_dict()
-        del weights[f'backbone.layers.1.attn.{TABLE}']
-        with pytest.raises(ValueError, match=f'a.pth does not fit: it has no layers.1.attn.{TABLE}'):
-            start_from(tiny_classifier(), weights, 'a.pth')
-
-    def test_nothing_fits(self):
-        model = nn.Module()
-        model.backbone = nn.Linear(2, 2)
-        with pytest.raises(
-            ValueError, match='of 2 entries of the model, such as backbone.weight, it has none'
-        ):
-            start_from(model, {'other.weight': torch.zeros(2, 2)}, 'a.pth')
-
-    def test_in_a_run(self, pretrained, labelled, tmp_path):
-        """docs/downstream.md: ``load_from`` goes the same way as ``init_cfg``, which need not be given."""
-        path = tmp_path / 'a.pth'
-        torch.save(dict(state_dict=torch.load(pretrained, weights_only=True)['state_dict']), path)
-        options = {'load_from': str(path), 'model.head.num_classes': 2, 'train_cfg.max_epochs': 1}
-        for loader in ('train', 'val'):
-            options[f'{loader}_dataloader.dataset.data_root'] = str(labelled)
-            options[f'{loader}_dataloader.num_workers'] = 0
-        options |= {'train_dataloader.batch_size': 2, 'train_dataloader.sampler.total_batch': 2}
-        cfg = load_config(str(CLASSIFIER), str(tmp_path / 'run'), cfg_options=options)
-        cfg.optim_wrapper.optimizer.lr = 0.0
-        runner = build_runner(cfg)
-        runner.train()
-        table = torch.load(path, weights_only=True)['state_dict'][f'backbone.rel_pos_bias.{TABLE}']
-        for layer in runner.model.backbone.layers:
-            assert torch.allclose(layer.attn.relative_position_bias_table, table, atol=1e-3)
-
-
-class TestWhole:
-    """What evaluating and resuming ask of a checkpoint."""
-
-    def test_fits(self):
-        source, model = tiny_classifier(), tiny_classifier()
-        fill_whole(model, source.state_dict(), 'a.pth')
-        assert all(torch.equal(a, b) for a, b in zip(source.parameters(), model.parameters(), strict=True))
-
-    def test_other_classes(self):
-        with pytest.raises(
-            ValueError, match=r'a.pth does not fit: size mismatch for head.fc.weight.*\[5, 24\]'
-        ):
-            fill_whole(tiny_classifier(), tiny_classifier(5).state_dict(), 'a.pth')
-
-    def test_a_bare_backbone(self):
-        with pytest.raises(
-            ValueError, match='it has no backbone, no head: it is a bare backbone; train first'
-        ):
-            fill_whole(tiny_classifier(), tiny_classifier().backbone.state_dict(), 'a.pth')
-
-    def test_one_entry_less_and_one_more(self):
-        weights = tiny_classifier().state_dict()
-        fc = weights.pop('head.fc.bias')
-        with pytest.raises(ValueError, match=r'it has no head.fc.bias \(1 are missing\)'):
-            fill_whole(tiny_classifier(), weights, 'a.pth')
-        weights |= {'head.fc.bias': fc, 'backbone.layers.2.ln1.weight': torch.ones(24)}
-        with pytest.raises(
-            ValueError, match='it has backbone.layers.2.ln1.weight, for which the model has no'
-        ):
-            fill_whole(tiny_classifier(), weights, 'a.pth')
-
-    def test_something_else(self):
-        with pytest.raises(ValueError, match='no vision transformer; it holds conv, fc'):
-            fill_whole(tiny_classifier(), {'conv.weight': torch.ones(1), 'fc.bias': torch.ones(1)}, 'a.pth')
-
-    def test_another_grid(self):
-        source, larger = tiny_classifier(), tiny_classifier(img_size=64)
-        fill_whole(larger, source.state_dict(), 'a.pth')
-        assert torch.equal(larger.backbone.cls_token, source.backbone.cls_token)
+def test_load_from_in_a_run(pretrained, labelled, tmp_path):
+    """docs/downstream.md: ``load_from`` goes the same way as ``init_cfg``, which need not be given."""
+    path = tmp_path / 'a.pth'
+    torch.save(dict(state_dict=torch.load(pretrained, weights_only=True)['state_dict']), path)
+    options = {'load_from': str(path), 'model.head.num_classes': 2, 'train_cfg.max_epochs': 1}
+    for loader in ('train', 'val'):
+        options[f'{loader}_dataloader.dataset.data_root'] = str(labelled)
+        options[f'{loader}_dataloader.num_workers'] = 0
+    options |= {'train_dataloader.batch_size': 2, 'train_dataloader.sampler.total_batch': 2}
+    cfg = load_config(str(CLASSIFIER), str(tmp_path / 'run'), cfg_options=options)
+    cfg.optim_wrapper.optimizer.lr = 0.0
+    runner = build_runner(cfg)
+    runner.train()
+    table = torch.load(path, weights_only=True)['state_dict'][f'backbone.rel_pos_bias.{TABLE}']
+    for layer in runner.model.backbone.layers:
+        assert torch.allclose(layer.attn.relative_position_bias_table, table, atol=1e-3)

@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
-import torch
-
 WEIGHT_SUFFIXES = ('.safetensors', '.bin', '.pt', '.pth')
 # transformers' names of the weight file in a folder that it saves.
 FOLDER_FILES = ('model.safetensors', 'pytorch_model.bin')
@@ -32,6 +30,7 @@ def local_path(checkpoint: str | Path) -> Path:
     address = str(checkpoint)
     scheme = urlparse(address).scheme
     if scheme in ('http', 'https'):
+        assert _download is not None, '`import mvp_mm` sets it'
         return _download(address)
     if scheme == 'hf':
         return hub_file(address)
@@ -66,7 +65,11 @@ def hub_file(address: str) -> Path:
     try:
         return Path(hf_hub_download(repository, file, revision=revision or None, local_files_only=local_only))
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(_not_downloaded(address, error)) from error
+        reason = str(error).strip().partition('\n')[0]
+        raise FileNotFoundError(
+            f'{address} could not be downloaded ({reason}). Without a network, copy the file to this machine '
+            'and give its path'
+        ) from error
 
 
 def weights_in(folder: Path, names: Sequence[str]) -> Path:
@@ -90,25 +93,7 @@ def weights_in(folder: Path, names: Sequence[str]) -> Path:
     return found[0]
 
 
-def _not_downloaded(address: str, error: Exception) -> str:
-    return (
-        f'{address} could not be downloaded ({str(error).strip().partition(chr(10))[0]}). Without a network, '
-        'copy the file to this machine and give its path'
-    )
-
-
-def _by_torch_hub(address: str) -> Path:
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(address).path).name
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(address, str(path))
-        except OSError as error:
-            raise FileNotFoundError(_not_downloaded(address, error)) from error
-    return path
-
-
-_download: Callable[[str], Path] = _by_torch_hub
+_download: Callable[[str], Path] | None = None
 
 
 def set_downloader(download: Callable[[str], Path]) -> None:
