@@ -58,8 +58,8 @@ def read_run(path: str | Path) -> Run:
         start = next((row['iter'] for row in rows if 'iter' in row), None)
         if trained and start is None:
             continue
-        for points in run.curves.values():
-            points[:] = [point for point in points if point[0] < (start or 0)]
+        for points in run.curves.values() if trained else ():
+            points[:] = [point for point in points if point[0] < start]
         now = 0
         for row in rows:
             now = row['iter'] if 'iter' in row else max(now, row['step'])

@@ -64,6 +64,8 @@ def test_restarts_are_joined(tmp_path):
 def test_only_validations(tmp_path):
     log = write(tmp_path, '20260101_000000', dict(mIoU=3.0, time=1.0, step=5))
     assert read_run(log).curves == {'mIoU': [(5, 3.0)], 'time': [(5, 1.0)]}
+    write(tmp_path, '20260102_000000', dict(mIoU=4.0, step=5))
+    assert read_run(tmp_path).curves['mIoU'] == [(5, 3.0), (5, 4.0)]
 
 
 def test_a_killed_process_leaves_half_a_line(tmp_path):
