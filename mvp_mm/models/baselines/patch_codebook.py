@@ -2,12 +2,10 @@
 
 import numpy as np
 import torch
-from mmpretrain.registry import MODELS
+from mmpretrain.registry import DATASETS, MODELS
 from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from ...datasets.scenes import SceneCollection
 
 
 @MODELS.register_module()
@@ -34,8 +32,8 @@ class PatchCodebook(nn.Module):
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
-        collection = SceneCollection('train', scenes, seed=scene_seed)
-        images = torch.from_numpy(np.stack([collection[i][0] for i in range(scenes)]))
+        dataset = DATASETS.build(dict(type='mmpretrain.SceneImages', count=scenes, scene_seed=scene_seed))
+        images = torch.from_numpy(np.stack([np.asarray(sample['img']) for sample in dataset]))
         patches = self._patches(images.permute(0, 3, 1, 2).float() / 255).flatten(0, 1)
         centres, _ = kmeans2(patches.numpy(), num_tokens, iter=iterations, minit='points', seed=scene_seed)
         self.register_buffer('codebook', torch.from_numpy(centres))
