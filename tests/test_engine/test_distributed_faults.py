@@ -16,6 +16,7 @@ from mvp_mm.engine import run_command_line
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_started_again_and_a_signal_is_passed_on(tmp_path):
     script = Path(__file__).with_name('restarted_run.py')
     command = [sys.executable, ROOT / 'tools/torchrun.py', '--nproc-per-node=2', '--max-restarts=1']
@@ -30,6 +31,7 @@ def test_a_killed_process_is_started_again_and_a_signal_is_passed_on(tmp_path):
     assert sorted(re.findall(r'LEFT (rank=\d threads=\d+)', output)) == left, output
 
 
+@pytest.mark.slow
 def test_one_that_fails_ends_the_job_with_its_error(tmp_path):
     """Of twelve labelled images one is bad, and one of the two processes reads it."""
     rng = np.random.default_rng(0)
