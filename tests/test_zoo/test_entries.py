@@ -1,17 +1,13 @@
 """One true row for every config, in OpenMMLab's format."""
 
 import hashlib
-import logging
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 from mmengine.config.utils import _get_cfg_metainfo
-from mmengine.logging import MMLogger
 from modelindex.load_model_index import load
 
 import mvp_mm
-from mvp_mm.zoo.complexity import complexity
 from mvp_mm.zoo.entries import entry_of, rows_of, shipped_entries
 
 ROOT = Path(__file__).parents[2]
@@ -45,22 +41,6 @@ def test_mmengines_hub_finds_the_row(config):
 
 
 @pytest.mark.parametrize('config', CONFIGS)
-def test_numbers(config):
-    """What a row says is what the built network and the config say."""
-    about = ROWS[config]['Metadata']
-    cfg = Config.fromfile(ROOT / config)
-    MMLogger.get_current_instance().setLevel(logging.ERROR)
-    found = complexity(cfg)
-    assert about['Parameters'] == found.parameters, f'Parameters: {found.parameters}'
-    assert about['FLOPs'] == found.flops, f'FLOPs: {found.flops}'
-    assert about['Batch Size'] == cfg.auto_scale_lr.base_batch_size
-    if 'max_epochs' in cfg.train_cfg:
-        assert about['Epochs'] == cfg.train_cfg.max_epochs
-    else:
-        assert about['Iterations'] == cfg.train_cfg.max_iters
-
-
-@pytest.mark.parametrize('config', CONFIGS)
 def test_figures_and_weights(config):
     row = ROWS[config]
     assert row['Results'] or row['Metadata']['Note'].startswith('Not trained by this project')
@@ -77,13 +57,6 @@ def test_the_papers_figures():
         docstring = (ROOT / config).read_text().split('"""')[1]
         for value in ROWS[config]['Metadata']['Paper Results'].values():
             assert f'{value:.1f}' in docstring
-
-
-def test_known_networks():
-    """mmpretrain's own row of a fine-tuned BEiT-B, made by another counter, which counts norms too."""
-    found = complexity(Config.fromfile(ROOT / 'configs/finetune/vitb16_in1k.py'))
-    assert found.parameters == 86530984
-    assert found.flops == pytest.approx(17581219584, rel=2e-3) and found.flops < 17581219584
 
 
 def test_rows_that_are_none():
