@@ -55,11 +55,11 @@ def read_run(path: str | Path) -> Run:
     validated = {key for rows in logs for row in rows if 'iter' not in row for key in row}
     run.validation_keys = validated - trained - {*COUNTERS}
     for rows in logs:
-        start = next((row['iter'] for row in rows if 'iter' in row), None)
-        if trained and start is None:
+        iterations = [row['iter'] for row in rows if 'iter' in row]
+        if trained and not iterations:
             continue
         for points in run.curves.values() if trained else ():
-            points[:] = [point for point in points if point[0] < start]
+            points[:] = [point for point in points if point[0] < iterations[0]]
         now = 0
         for row in rows:
             now = row['iter'] if 'iter' in row else max(now, row['step'])
