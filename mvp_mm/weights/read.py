@@ -137,7 +137,7 @@ def recorded_grid(weights: Mapping[str, Tensor], prefix: str = '') -> Grid | Non
 
 def record_grid(weights: collections.OrderedDict, grid: Grid, prefix: str = '') -> None:
     """Record a grid for :func:`recorded_grid` unless there is one; ``weights`` come from :func:`renamed`."""
-    weights._metadata.setdefault(prefix.removesuffix('.'), {}).setdefault('grid', grid)
+    weights._metadata.setdefault(prefix.removesuffix('.'), {}).setdefault('grid', grid)  # type: ignore[attr-defined]
 
 
 def as_grid(value: Any) -> Grid | None:
