@@ -89,7 +89,7 @@ class _CPUAttention(torch.autograd.Function):
 def biased_attention(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0
 ) -> Tensor:
-    """Compute ``softmax(q k^T / sqrt(d) + bias) v`` by the device's fastest path.
+    """Compute ``softmax(q k^T / sqrt(d) + bias) v`` ``(B, heads, L, d)`` by the device's fastest path.
 
     Args:
         query: ``(B, heads, L, d)``, as ``key`` and ``value``; contiguous on a CPU for speed.
@@ -97,9 +97,6 @@ def biased_attention(
         value: See ``query``.
         bias: ``(heads, L, L)`` or None.
         dropout: Probability of dropping an attention weight. Default 0 (BEiT recipe).
-
-    Returns:
-        ``(B, heads, L, d)`` in the dtype of ``query``.
     """
     if bias is None:
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)

@@ -18,16 +18,7 @@ from .relative_position import RelativePositionBias
 
 
 class MVPAttention(RelativePositionBias):
-    """Multi-head self-attention with BEiT's relative position bias.
-
-    Args:
-        embed_dims: Width C.
-        num_heads: Heads; must divide C.
-        window: Patch grid of this block's own bias table, or None for no table of its own.
-        bias: ``'qv_bias'`` (BEiT: learnt for query and value, none for key), True or False.
-        attn_drop_rate: Dropout of the attention weights.
-        proj_drop_rate: Dropout of the output.
-    """
+    """Multi-head self-attention with BEiT's relative position bias; arguments as of :class:`MVPBlock`."""
 
     def __init__(
         self,
@@ -54,16 +45,7 @@ class MVPAttention(RelativePositionBias):
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def forward(self, tokens: Tensor, grid: Grid | None, shared_bias: Tensor | None = None) -> Tensor:
-        """Attend.
-
-        Args:
-            tokens: ``(B, L, C)``.
-            grid: Patch grid, or None if ``shared_bias`` is the whole bias (see :meth:`logit_bias`).
-            shared_bias: ``(heads, L, L)`` or None.
-
-        Returns:
-            ``(B, L, C)``.
-        """
+        """Attend: ``(B, L, C)`` to ``(B, L, C)``; without a grid ``shared_bias`` is the whole bias."""
         bias = shared_bias if grid is None else self.logit_bias(grid, shared_bias)
         dropout = self.attn_drop_rate if self.training else 0.0
         heads = self_attention(self._query_key_value(tokens), self.num_heads, bias, dropout)
@@ -75,7 +57,6 @@ class MVPAttention(RelativePositionBias):
         return attention_probabilities(query, key, self.logit_bias(grid, shared_bias))
 
     def _query_key_value(self, tokens: Tensor) -> Tensor:
-        """``(B, L, 3C)``."""
         bias = qkv_bias(self.q_bias, self.v_bias) if self.has_qv_bias else self.qkv.bias
         return F.linear(tokens, self.qkv.weight, bias)
 
@@ -95,14 +76,14 @@ class MVPBlock(nn.Module):
 
     Args:
         embed_dims: Width C.
-        num_heads: Attention heads.
+        num_heads: Attention heads; must divide C.
         feedforward_channels: Hidden width of the MLP.
         window: Patch grid of the block's own bias table, or None.
         layer_scale_init_value: Initial ``gamma_1`` and ``gamma_2``; 0 for no layer scale.
         drop_rate: Dropout of the MLP and of the attention output.
         attn_drop_rate: Dropout of the attention weights.
         drop_path_rate: Probability of dropping a sample's branch.
-        bias: See :class:`MVPAttention`.
+        bias: ``'qv_bias'`` (BEiT: learnt for query and value, none for key), True or False.
         act_cfg: Activation of the MLP.
         norm_cfg: Norm layers.
         compile: True, False (default), or ``'auto'`` (see :func:`compiles`).

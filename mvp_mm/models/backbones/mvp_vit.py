@@ -146,52 +146,42 @@ class MVPViT(BaseBackbone):
         self.frozen_stages = frozen_stages
 
         self.patch_size = patch_size
-        self.patch_embed = PatchEmbed(
-            **{
-                'in_channels': in_channels,
-                'input_size': img_size,
-                'embed_dims': self.embed_dims,
-                'kernel_size': patch_size,
-                'stride': patch_size,
-                **patch_cfg,
-            }
+        patches = dict(
+            in_channels=in_channels, input_size=img_size, kernel_size=patch_size, stride=patch_size
         )
+        self.patch_embed = PatchEmbed(**{**patches, 'embed_dims': self.embed_dims, **patch_cfg})
         self.window: Grid = self.patch_embed.init_out_size
         self.num_extra_tokens = int(with_cls_token)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
         if with_mask_token is None:
             with_mask_token = use_shared_rel_pos_bias
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_mask_token else None
         num_tokens = self.window[0] * self.window[1] + self.num_extra_tokens
-        self.pos_embed = (
-            nn.Parameter(torch.zeros(1, num_tokens, self.embed_dims)) if use_abs_pos_emb else None
+        self.cls_token, self.mask_token, self.pos_embed = (
+            nn.Parameter(torch.zeros(1, length, self.embed_dims)) if wanted else None
+            for length, wanted in ((1, with_cls_token), (1, with_mask_token), (num_tokens, use_abs_pos_emb))
         )
         self.drop_after_pos = nn.Dropout(drop_rate)
         self.rel_pos_bias = (
             SharedRelativePositionBias(self.window, num_heads) if use_shared_rel_pos_bias else None
         )
 
-        last = max(1, self.num_layers - 1)
-        drop_path = [drop_path_rate * index / last for index in range(self.num_layers)]
+        block = dict(
+            embed_dims=self.embed_dims,
+            num_heads=num_heads,
+            feedforward_channels=hidden_dims,
+            window=self.window if use_rel_pos_bias else None,
+            layer_scale_init_value=layer_scale_init_value,
+            drop_rate=drop_rate,
+            bias=bias,
+            norm_cfg=norm_cfg,
+            compile=compile_blocks,
+        )
         if isinstance(layer_cfgs, dict):
             layer_cfgs = [layer_cfgs] * self.num_layers
+        last = max(1, self.num_layers - 1)
+        rates = [drop_path_rate * index / last for index in range(self.num_layers)]
         self.layers = nn.ModuleList(
-            MVPBlock(
-                **{
-                    'embed_dims': self.embed_dims,
-                    'num_heads': num_heads,
-                    'feedforward_channels': hidden_dims,
-                    'window': self.window if use_rel_pos_bias else None,
-                    'layer_scale_init_value': layer_scale_init_value,
-                    'drop_rate': drop_rate,
-                    'drop_path_rate': rate,
-                    'bias': bias,
-                    'norm_cfg': norm_cfg,
-                    'compile': compile_blocks,
-                    **layer_cfg,
-                }
-            )
-            for rate, layer_cfg in zip(drop_path, layer_cfgs, strict=True)
+            MVPBlock(**{**block, 'drop_path_rate': rate, **layer_cfg})
+            for rate, layer_cfg in zip(rates, layer_cfgs, strict=True)
         )
         if final_norm:
             self.ln1 = build_norm_layer(norm_cfg, self.embed_dims)

@@ -32,8 +32,7 @@ class CLIP(BaseModel):
             is the vocabulary of its captions, by default CLIP's.
         prompts: For each attribute, one list of prompts per class, whose mean embedding is the class's.
             Default None: nothing to predict.
-        data_preprocessor: Config. Default mmpretrain's ``SelfSupDataPreprocessor`` with open_clip's
-            mean and std.
+        data_preprocessor: Config. Default ``SelfSupDataPreprocessor`` with open_clip's mean and std.
 
     Raises:
         FileNotFoundError: If there is no such model config.

@@ -37,8 +37,7 @@ class DINO(BaseModel):
         koleo_weight: Weight of the KoLeo term, which spreads the CLS tokens of a batch. Default 0
             (DINOv2: 0.1).
         num_global_views: Number of views that the teacher sees, the first ones. Default 2 (DINO).
-        data_preprocessor: Config. Default mmpretrain's ``SelfSupDataPreprocessor`` with ImageNet's mean
-            and std.
+        data_preprocessor: Config. Default ``SelfSupDataPreprocessor`` with ImageNet's mean and std.
         spread_weight: Old name of ``koleo_weight``.
 
     Raises:
