@@ -122,8 +122,10 @@ def _fetch(url: str, part: Path, verify: Callable[[Path], None], progress: bool)
             http_get(url, file, resume_size=resumed, displayed_filename=part.stem)
         verify(part)
     except Exception as error:
-        nothing_left = getattr(getattr(error, 'response', None), 'status_code', None) == 416
-        if isinstance(error, ValueError) or nothing_left or not _size(part):
+        status = getattr(getattr(error, 'response', None), 'status_code', None)
+        # huggingface_hub before 1.7 finds only by the size that a server has sent the whole file again.
+        unfit = isinstance(error, ValueError) or status == 416 or 'Consistency check' in str(error)
+        if unfit or not _size(part):
             part.unlink(missing_ok=True)
         if not resumed or part.exists():
             raise
