@@ -80,3 +80,12 @@ class TestTeacher:
         teacher = self.made()
         teacher.cls_attention(torch.zeros(1, 3, 160, 160, device='meta'))
         assert {value.device.type for value in teacher.teacher.parameters()} == {'meta'}
+
+
+def test_a_compiled_teacher_is_the_same():
+    arguments = dict(model_name='test_vit', pretrained=None, patch_size=16, model_args=dict(depth=2))
+    plain, compiled = (TimmTargetGenerator(**arguments, compile_blocks=flag) for flag in (False, True))
+    images = torch.randn(1, 3, 160, 160)
+    torch._dynamo.reset()
+    assert torch.allclose(plain(images), compiled(images), atol=1e-5)
+    assert torch._dynamo.utils.counters['stats']['unique_graphs'] >= 1

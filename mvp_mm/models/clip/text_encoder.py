@@ -49,7 +49,7 @@ class TextEncoder(nn.Module):
         self.attn_mask: Tensor | None
         self.register_buffer('attn_mask', tower.attn_mask, persistent=False)
         self.pool_type = pool_type
-        self.end_token = getattr(clip, 'text_eos_id', getattr(tower, 'eos_id', None))
+        self.end_token: Any = getattr(clip, 'text_eos_id', getattr(tower, 'eos_id', None))
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Encode tokens ``(N, L)`` as open_clip's ``encode_text``: ``(N, D)``, not normalised."""

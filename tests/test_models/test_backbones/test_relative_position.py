@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmpretrain.models.backbones.beit import RelativePositionBias
 
-from mvp_mm.models.backbones.relative_position import SharedRelativePositionBias
+from mvp_mm.models.backbones.relative_position import SharedRelativePositionBias, relative_position_bias
 from mvp_mm.weights.bias_tables import num_table_rows, relative_position_index, resize_table
 
 
@@ -59,3 +59,19 @@ def test_gradient_reaches_the_table():
 def test_wrong_rows_are_refused():
     with pytest.raises(ValueError, match='4x4 grid has 52 rows, but this one has 50'):
         resize_table(torch.zeros(50, 2), (4, 4), (5, 5))
+
+
+@pytest.mark.parametrize('grid', [(3, 3), (2, 4)])
+def test_bias_and_its_gradient_are_sums_over_the_index(grid):
+    length, rows = grid[0] * grid[1] + 1, num_table_rows(grid)
+    table = torch.randn(rows, 2, dtype=torch.float64, requires_grad=True)
+    index = relative_position_index(grid)
+    bias = relative_position_bias(table, index, grid, grid)
+    incoming = torch.randn(2, length, length, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(bias, table, incoming)
+    expected = torch.zeros_like(table)
+    for i in range(length):
+        for j in range(length):
+            assert torch.equal(bias[:, i, j], table[index[i, j]])
+            expected[index[i, j]] += incoming[:, i, j]
+    assert torch.allclose(gradient, expected, atol=1e-12)
