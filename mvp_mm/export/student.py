@@ -4,7 +4,6 @@ Shape legend: B batch, (H, W) image in pixels, (h, w) patch grid, L = h * w + 1 
 width.
 """
 
-import inspect
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from ..models.student import student_of
 from ..stack import quiet_stack_noise
 from ..weights.bias_tables import INDEX
+from ..weights.fit_positions import Positioned
 from ..weights.infer_arch import infer_arch
 from ..weights.load import fill
 from ..weights.locate import local_path
@@ -57,7 +57,7 @@ class ExportedStudent(nn.Module):
         if build is None:
             raise ValueError(f'there is no model {self.config["type"]!r} in the registry')
         self.encoder: Any = student_of(build(**arguments))
-        self.can_resize = 'img_size' in inspect.signature(build).parameters
+        self.can_resize = isinstance(self.encoder, Positioned)
         self.head = head
         self.mean, self.std = tuple(mean) or IMAGENET_DEFAULT_MEAN, tuple(std) or IMAGENET_DEFAULT_STD
         self.classes = classes
@@ -103,18 +103,13 @@ class ExportedStudent(nn.Module):
         """Epsilon of the norms."""
         return next(module.eps for module in self.encoder.modules() if isinstance(module, nn.LayerNorm))
 
-    def images(self, batch: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    def images(self, batch: int, size: tuple[int, int]) -> Tensor:
         """Return random images ``(batch, channels, H, W)``."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(0)
         return torch.randn(batch, self.arch.get('in_channels', 3), *size, generator=generator)
 
     def weights(self, prefix: str = '', index: bool = True) -> OrderedDict[str, Tensor]:
-        """Return a copy of the encoder's weights behind a prefix, which records their patch grid.
-
-        Args:
-            prefix: What each name begins with.
-            index: Keep the index buffers of bias tables.
-        """
+        """Return a copy of the encoder's weights that records their grid, with index buffers if ``index``."""
         state = self.encoder.state_dict()
         kept = {name: value.clone() for name, value in state.items() if index or not name.endswith(INDEX)}
         return self.with_grid({f'{prefix}{name}': value for name, value in kept.items()}, prefix)
@@ -130,11 +125,9 @@ class ExportedStudent(nn.Module):
         return {} if self.head is None else self.head.state_dict(prefix=prefix)
 
     def rebuilt(self, **changes: Any) -> 'ExportedStudent':
-        """Return the same weights in an encoder with other arguments, such as another ``img_size``.
-
-        Positions are resized and a shared table is expanded as the arguments ask; weights that the other
-        encoder has no place for are dropped.
-        """
+        """Return the weights in an encoder with other arguments; what that has no place for is dropped."""
+        if not self.can_resize:
+            raise ValueError('this student has one size: leave the image size out')
         other = ExportedStudent({**self.config, **changes}, self.head, self.mean, self.std, self.classes)
         keys = other.encoder.load_state_dict(self.encoder.state_dict(), strict=False)
         missing = [name for name in keys.missing_keys if not name.endswith(INDEX)]
@@ -149,15 +142,7 @@ class ExportedStudent(nn.Module):
         return self.rebuilt(with_mask_token=False) if self.arch['with_mask_token'] else self
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        """Compute what libraries are compared by.
-
-        Args:
-            images: ``(B, 3, H, W)`` normalised, of any size.
-            mask: As for ``encode_image``. Default None.
-
-        Returns:
-            ``'tokens'`` ``(B, L, C)``; if the student has them, ``'features'`` ``(B, C)`` and ``'logits'``.
-        """
+        """Return ``tokens`` ``(B, L, C)``, and ``features`` ``(B, C)`` and ``logits`` if it has them."""
         cls, patches = self.encoder.encode_image(images, mask)
         outs = {'tokens': patches if cls is None else torch.cat([cls[:, None], patches], dim=1)}
         if self.pooling == 'avg':

@@ -29,13 +29,7 @@ class Positioned(Protocol):
 
 
 class Fitted(NamedTuple):
-    """Weights with positions for a model's grid.
-
-    Args:
-        weights: By name.
-        expanded: Tables copied from the shared one.
-        resized: ``'name: from -> to'`` of tables and position embeddings.
-    """
+    """Weights with positions for a model's grid; the names are those of :class:`LoadReport`."""
 
     weights: dict[str, Tensor]
     expanded: list[str]
@@ -55,8 +49,7 @@ def fit_positions(
         weights: mmpretrain names behind ``prefix``; not changed.
         vit: The model to be filled.
         prefix: What its names start with.
-        recorded: See :func:`grid_of_positions`.
-        given: See :func:`grid_of_positions`.
+        recorded, given: See :func:`grid_of_positions`.
 
     Returns:
         The weights, with positions that fit, and the model's own index of each table.

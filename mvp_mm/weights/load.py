@@ -90,15 +90,7 @@ def fill(
     prefix: str | None = None,
     grid: Grid | None = None,
 ) -> LoadReport:
-    """Fill a module from weights that have been read; everything else as :func:`load`.
-
-    Args:
-        module: Filled in place.
-        weights: Tensors by name.
-        source: Where they come from, for messages.
-        prefix: See :func:`load`.
-        grid: See :func:`load`.
-    """
+    """Fill a module as :func:`load`, from weights by name that were read from ``source``."""
     if grid is not None and as_grid(grid) is None:
         raise ValueError(f'init_cfg.grid={grid!r} is no patch grid: expected rows and columns, such as 8,12')
     if isinstance(module, Positioned):
@@ -155,15 +147,10 @@ def _is_optional(name: str) -> bool:
 def find_backbone(
     weights: dict[str, Tensor], source: str, prefix: str | None = None
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    """Find the transformer in a file and give its entries mmpretrain's names.
-
-    Args:
-        weights: Everything the file holds.
-        source: The file, for messages.
-        prefix: As for :func:`load`.
+    """Find the transformer in the weights of a file.
 
     Returns:
-        Its entries, and a report that says where they were found.
+        Its entries under mmpretrain's names, and a report that says where they were found.
 
     Raises:
         ValueError: If there is no vision transformer in it, or there are several.
