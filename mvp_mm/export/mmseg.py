@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from ..stack import quiet_stack_noise
-from ..weights.fit_positions import times
 from ..weights.names.mmseg import VIT
 from .student import ExportedStudent
 from .target import ExportTarget, Outputs, unlike_beit, unlike_timm_vit
@@ -23,26 +22,24 @@ class MMSegTarget(ExportTarget):
     suffixes = ('.pth',)
 
     def lacks(self, student: ExportedStudent) -> list[str]:
-        facts, plain = student.arch, student.is_plain
-        lacking = (unlike_timm_vit if plain else unlike_beit)(student)
+        facts, plain, beit = student.arch, student.is_plain, not student.is_plain
         hidden, width = (facts['arch'][key] for key in ('feedforward_channels', 'embed_dims'))
-        if hidden % width:
-            lacking.append(f'its MLP is {hidden} wide, which is no whole multiple of {width}')
-        if plain and facts['layer_scale_init_value']:
-            lacking.append("it has layer scale, for which mmseg's ViT has no place")
-        if plain and not facts['bias']:
-            lacking.append("its attention has no bias, and mmseg's would have none on its output either")
-        if plain:
-            return lacking
-        if facts['use_abs_pos_emb']:
-            lacking.append("it has absolute positions, for which mmseg's BEiT has no place")
-        if not (facts['use_rel_pos_bias'] or facts['use_shared_rel_pos_bias']):
-            lacking.append("it has no relative position bias, which mmseg's BEiT always has")
-        if not facts['layer_scale_init_value']:
-            lacking.append("it has no layer scale, which mmseg's BEiT always has")
-        if student.grid[0] != student.grid[1]:
-            lacking.append(f"its grid is {times(student.grid)}, and mmseg's BEiT loads squares only")
-        return lacking
+        tables = facts['use_rel_pos_bias'] or facts['use_shared_rel_pos_bias']
+        scale, (rows, cols) = facts['layer_scale_init_value'], student.grid
+        reasons = {
+            f'its MLP is {hidden} wide, which is no whole multiple of {width}': hidden % width,
+            "it has layer scale, for which mmseg's ViT has no place": plain and scale,
+            "its attention has no bias, and mmseg's would have none on its output either": (
+                plain and not facts['bias']
+            ),
+            "it has absolute positions, for which mmseg's BEiT has no place": beit
+            and facts['use_abs_pos_emb'],
+            "it has no relative position bias, which mmseg's BEiT always has": beit and not tables,
+            "it has no layer scale, which mmseg's BEiT always has": beit and not scale,
+            f"its grid is {rows}x{cols}, and mmseg's BEiT loads squares only": beit and rows != cols,
+        }
+        unlike = unlike_timm_vit if plain else unlike_beit
+        return unlike(student) + [reason for reason, holds in reasons.items() if holds]
 
     def write(self, student: ExportedStudent, path: Path) -> None:
         weights = dict(student.downstream().weights())

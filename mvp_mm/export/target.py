@@ -85,22 +85,26 @@ def write_safetensors(weights: Mapping[str, Tensor], path: Path, student: Export
 
 def unlike_timm_vit(student: ExportedStudent) -> list[str]:
     """Return in what a student differs from the architecture that BEiT and ViT share, in words."""
-    encoder = student.encoder
-    differences = [] if student.arch['with_cls_token'] else ['it has no CLS token']
-    norms = [norm for layer in encoder.layers for norm in (layer.ln1, layer.ln2)]
+    encoder, layers = student.encoder, student.encoder.layers
+    norms = [norm for layer in layers for norm in (layer.ln1, layer.ln2)]
     norms += [getattr(encoder, name) for name in ('ln1', 'ln2') if hasattr(encoder, name)]
-    if any(type(norm) is not nn.LayerNorm or norm.eps != student.eps for norm in norms):
-        differences.append("its norms are not all LayerNorm with one eps, as BEiT's")
-    activations = {type(layer.ffn.layers[0][1]) for layer in encoder.layers}
-    if not activations <= {nn.GELU, GELU}:
-        names = ', '.join(sorted(activation.__name__ for activation in activations))
-        differences.append(f"its activation is {names}, and BEiT's is GELU")
+    activations = {type(layer.ffn.layers[0][1]) for layer in layers}
+    names = ', '.join(sorted(activation.__name__ for activation in activations))
     projection = encoder.patch_embed.projection
-    if projection.kernel_size != projection.stride or encoder.patch_embed.norm is not None:
-        differences.append('its patches overlap or are normalised')
-    if student.arch['final_norm'] and student.pooling == 'avg':
-        differences.append('it norms its tokens and their mean (ln1 and ln2), and BEiT one of both')
-    return differences
+    reasons = {
+        'it has no CLS token': not student.arch['with_cls_token'],
+        "its norms are not all LayerNorm with one eps, as BEiT's": any(
+            type(norm) is not nn.LayerNorm or norm.eps != student.eps for norm in norms
+        ),
+        f"its activation is {names}, and BEiT's is GELU": not activations <= {nn.GELU, GELU},
+        'its patches overlap or are normalised': (
+            projection.kernel_size != projection.stride or encoder.patch_embed.norm is not None
+        ),
+        'it norms its tokens and their mean (ln1 and ln2), and BEiT one of both': (
+            student.arch['final_norm'] and student.pooling == 'avg'
+        ),
+    }
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 def unlike_beit(student: ExportedStudent) -> list[str]:
