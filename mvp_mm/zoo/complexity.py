@@ -11,15 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class Complexity(NamedTuple):
-    """A metafile's figures of a network.
+    """A metafile's figures of a network."""
 
-    Args:
-        parameters: Entries of its parameters, frozen ones included.
-        flops: Multiply-adds of a forward pass of one image, as OpenMMLab's metafiles count them.
-    """
-
-    parameters: int
-    flops: int
+    parameters: int  # entries of its parameters, frozen ones included
+    flops: int  # multiply-adds of a forward pass of one image, as OpenMMLab's metafiles count them
 
 
 def complexity(cfg: Config) -> Complexity:
@@ -29,12 +24,7 @@ def complexity(cfg: Config) -> Complexity:
     a multiply-add as two; norms and activations are not. For pre-training it is the student, on a whole
     image, without neck and teacher. The auxiliary head of a segmentor and the text branch of a CLIP have
     parameters, but do not run.
-
-    Args:
-        cfg: Any config of this package; not changed.
-
-    Returns:
-        The counts, at the image size of the config.
+    The image has the config's size; the config is not changed.
     """
     model = Config(cfg.to_dict()).model
     scope = cfg.get('default_scope', 'mmpretrain')

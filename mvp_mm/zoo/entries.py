@@ -16,46 +16,25 @@ SHA256 = re.compile('[0-9a-f]{64}')
 
 @dataclass(frozen=True)
 class Entry:
-    """One row.
-
-    Args:
-        name: Name of the model.
-        config: Config file: a path of this machine, or an address.
-        zoo: The row's zoo: ``'mvp_mm'``, or the place of a custom zoo.
-        task: Such as ``'Pre-training'`` or ``'Semantic Segmentation'``.
-        parameters: See :func:`~mvp_mm.zoo.complexity.complexity`; None if not known.
-        flops: Likewise.
-        weights: Path or address of the weights, if there are any.
-        sha256: Checksum of the weights, hexadecimal.
-        config_sha256: Checksum of a custom zoo's config.
-        mirrors: More addresses of the weights.
-        results: Measured results, ``{'task / dataset / metric': value}``.
-        paper: The paper's results by metric.
-        note: Where the weights or the results come from.
-    """
+    """One row. A place is a path of this machine or an address."""
 
     name: str
-    config: str
-    zoo: str = 'mvp_mm'
-    task: str = ''
-    parameters: int | None = None
+    config: str  # place of the config file
+    zoo: str = 'mvp_mm'  # or the place of a custom zoo
+    task: str = ''  # such as 'Pre-training'
+    parameters: int | None = None  # see zoo.complexity
     flops: int | None = None
-    weights: str | None = None
+    weights: str | None = None  # place of the weights, if there are any
     sha256: str | None = None
     config_sha256: str | None = None
-    mirrors: tuple[str, ...] = ()
-    results: dict[str, float] = field(default_factory=dict)
-    paper: dict[str, float] = field(default_factory=dict)
-    note: str = ''
+    mirrors: tuple[str, ...] = ()  # more places of the weights
+    results: dict[str, float] = field(default_factory=dict)  # measured, by 'task / dataset / metric'
+    paper: dict[str, float] = field(default_factory=dict)  # the paper's, by metric
+    note: str = ''  # where weights or results come from
 
 
 def entry_of(row: dict[str, Any], base: str | Path, zoo: str = 'mvp_mm') -> Entry:
-    """Convert a row of a metafile; docs/model_zoo.md explains its keys.
-
-    Args:
-        row: The row.
-        base: Folder, or address ending with ``/``, that the row's paths are relative to.
-        zoo: The row's zoo.
+    """Convert a row (docs/model_zoo.md), whose paths are relative to a folder or an address ``base/``.
 
     Raises:
         ValueError: If a key is missing or its value invalid.

@@ -37,14 +37,7 @@ def list_models(pattern: str = '*', task: str | None = None, pretrained: bool = 
 
 
 def find_entry(name: str) -> Entry:
-    """Return a model's entry.
-
-    Args:
-        name: One of :func:`list_models`.
-
-    Raises:
-        ValueError: If the name is unknown.
-    """
+    """Return the entry of one of :func:`list_models`; ValueError suggests near names for an unknown one."""
     entries = all_entries()
     if name in entries:
         return entries[name]

@@ -35,19 +35,11 @@ NO_METRICS = ('time', 'data_time', 'memory', 'host_memory', 'images_per_second')
 
 @dataclass(frozen=True)
 class Published:
-    """A written entry.
+    """A written entry: three files, the zoo's metafile and its new row."""
 
-    Args:
-        weights: safetensors file.
-        config: The whole config as plain data.
-        metrics: JSON file of what is known about the run.
-        index: The zoo's metafile, which has the row.
-        row: The row.
-    """
-
-    weights: Path
-    config: Path
-    metrics: Path
+    weights: Path  # safetensors
+    config: Path  # JSON
+    metrics: Path  # JSON
     index: Path
     row: dict[str, Any]
 

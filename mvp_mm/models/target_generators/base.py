@@ -178,14 +178,15 @@ class TargetGenerator(BaseModule):
         with torch.autocast(images.device.type, enabled=False):
             images, run_grid, grid = self._as_the_teacher_sees(images)
             tokens = self.encode(teacher, images.to(dtype), run_grid)
-            return tokens if run_grid == grid else self._resized_tokens(tokens, run_grid, grid)
+            if run_grid == grid:
+                return tokens
+            patches = tokens[:, 1:].transpose(1, 2).unflatten(2, run_grid).float()
+            patches = F.interpolate(patches, grid, mode='bilinear', antialias=True)
+            return torch.cat([tokens[:, :1], patches.flatten(2).transpose(1, 2).to(tokens.dtype)], dim=1)
 
     @torch.no_grad()
     def cls_attention(self, images: Tensor) -> tuple[Tensor, Grid]:
-        """Compute the attention of the teacher's last layer from CLS to the patches, to look at it.
-
-        Args:
-            images: See :meth:`forward`.
+        """Compute the last layer's attention from CLS to the patches of images as for :meth:`forward`.
 
         Returns:
             Probabilities ``(B, heads, h * w)``, float32, which sum to one together with those from CLS to
@@ -272,13 +273,6 @@ class TargetGenerator(BaseModule):
             )
         return run_size, run_grid
 
-    @staticmethod
-    def _resized_tokens(tokens: Tensor, grid: Grid, wanted: Grid) -> Tensor:
-        cls, patches = tokens[:, :1], tokens[:, 1:]
-        patches = patches.transpose(1, 2).unflatten(2, grid).float()
-        patches = F.interpolate(patches, wanted, mode='bilinear', antialias=True)
-        return torch.cat([cls, patches.flatten(2).transpose(1, 2).to(cls.dtype)], dim=1)
-
 
 @torch.no_grad()
 def probe(
@@ -288,20 +282,10 @@ def probe(
     image_size: Sequence[int],
     name: str,
 ) -> tuple[Tensor, Tensor]:
-    """Encode one random image of the teacher's own size.
-
-    Args:
-        encode: As :meth:`TargetGenerator.encode`.
-        teacher: The network; on the meta device only shapes are computed.
-        patch_size: Side of its patches in pixels.
-        image_size: ``(H, W)`` it was trained at.
-        name: The model, for the message.
-
-    Returns:
-        The image ``(1, 3, h * patch_size, w * patch_size)`` and its tokens ``(1, 1 + h * w, D)``.
+    """Encode one random image of the teacher's size; return it and its tokens ``(1, 1 + h * w, D)``.
 
     Raises:
-        ValueError: If it does not return one token for CLS and one for each patch, or fails.
+        ValueError: If the network does not return one token for CLS and one for each patch, or fails.
     """
     grid = (image_size[0] // patch_size, image_size[1] // patch_size)
     size = (grid[0] * patch_size, grid[1] * patch_size)

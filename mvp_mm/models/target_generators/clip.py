@@ -42,10 +42,9 @@ class CLIPTargetGenerator(TargetGenerator):
             file lies beside it, or if it is OpenAI's own or from ``tools/train_teacher.py``.
         space: ``'joint'`` (default, the paper's: after the projection) or ``'hidden'`` (before it).
         cache_dir: Where downloads go. Default None: open_clip's own cache.
-        teacher_mean: Channel means of the teacher's training images, 0–1 scale. Default None: as open_clip
-            lists for the tag; for a weight file, ``preprocess_cfg`` of ``open_clip_config.json`` beside it,
-            of the model config, or what open_clip lists for the model's tags; else OpenAI's.
-        teacher_std: Channel standard deviations of the same images; found likewise.
+        teacher_mean: Channel means of the teacher's training images, 0–1 scale. Default None: the tag's;
+            for a weight file those of a config beside it, of the model, or of its tags; else OpenAI's.
+        teacher_std: Channel standard deviations of the same images.
         **kwargs: ``patch_size``, ``grid_matching``, ``dtype``, ``student_mean``, ``student_std``: see
             :class:`TargetGenerator`.
 

@@ -1,6 +1,5 @@
 """Find an open_clip model by its name: built in, a config file, a folder, or a repository of the hub."""
 
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import open_clip
 from torch import nn
 
 from ...weights.read import first_line
-from .teacher_weights import read_json, require_statistics
+from .teacher_weights import no_repository, read_json, require_statistics, unknown_model
 
 HUB = 'hf-hub:'
 LOCAL = 'local-dir:'
@@ -28,23 +27,14 @@ NO_TEXT = dict(context_length=1, vocab_size=1, width=8, heads=1, layers=1)
 
 @dataclass(frozen=True)
 class CLIPSource:
-    """An open_clip model and where it comes from.
+    """An open_clip model and where it comes from."""
 
-    Args:
-        name: open_clip's name, or the file or folder as given; for messages.
-        config: Its ``model_cfg``.
-        preprocess: ``mean`` and ``std`` of its ``preprocess_cfg``, as far as given.
-        file: Its config file, unless it is built in.
-        folder: The folder that holds its weights, if it was named by one.
-        hub: ``owner/name`` of its repository, if it was named by one.
-    """
-
-    name: str
-    config: dict[str, Any]
-    preprocess: dict[str, Any] = field(default_factory=dict)
-    file: Path | None = None
-    folder: Path | None = None
-    hub: str | None = None
+    name: str  # open_clip's, or the file or folder as given
+    config: dict[str, Any]  # model_cfg
+    preprocess: dict[str, Any] = field(default_factory=dict)  # mean and std of preprocess_cfg, if given
+    file: Path | None = None  # config file, unless built in
+    folder: Path | None = None  # which brings its weights
+    hub: str | None = None  # owner/name of a repository, which brings its weights
 
     def __post_init__(self) -> None:
         vision = self.config.get('vision_cfg')
@@ -71,11 +61,7 @@ class CLIPSource:
         return asks_for_quick_gelu(self.config)
 
     def build(self) -> nn.Module:
-        """Build the vision branch with fresh weights, float32, in eval mode, on the default device.
-
-        Raises:
-            ValueError: If open_clip cannot build it.
-        """
+        """Build the vision branch with fresh weights, float32, in eval mode, on the default device."""
         vision = dict(self.config['vision_cfg'], timm_model_pretrained=False, output_tokens=False)
         quick_gelu = bool(self.config.get('quick_gelu', False))
         try:
@@ -95,17 +81,7 @@ def asks_for_quick_gelu(config: dict[str, Any]) -> bool:
 
 
 def find_clip(model_name: str, cache_dir: str | None = None) -> CLIPSource:
-    """Find the config of an open_clip model, but not its weights.
-
-    Args:
-        model_name: open_clip's name of a built-in model, a model config (``.json``), a folder with
-            ``open_clip_config.json`` (also as ``local-dir:PATH``) or ``hf-hub:owner/name``.
-        cache_dir: Where the config of a ``hf-hub:`` model is downloaded to. Default None: the hub's cache.
-
-    Raises:
-        ValueError: If there is no such model, or its config is invalid.
-        FileNotFoundError: If there is no such file, folder or repository.
-    """
+    """Find the config of an open_clip model; arguments and errors as for :class:`CLIPTargetGenerator`."""
     if model_name in ('', HUB, LOCAL):
         raise ValueError(f'model_name={model_name!r} names no model')
     if model_name.startswith(HUB):
@@ -126,12 +102,7 @@ def find_clip(model_name: str, cache_dir: str | None = None) -> CLIPSource:
         if not path.is_file():
             raise FileNotFoundError(f'there is no open_clip model config {model_name}')
         return CLIPSource(path.stem, *read_config(path), file=path)
-    close = difflib.get_close_matches(model_name, open_clip.list_models(), n=4, cutoff=0.5)
-    hint = f'did you mean {", ".join(close)}?' if close else 'see open_clip.list_models(),'
-    raise ValueError(
-        f'open_clip knows no model {model_name!r}; {hint} or give a folder with {CONFIG_NAME} or '
-        f'{HUB}owner/name'
-    )
+    raise unknown_model('open_clip', model_name, open_clip.list_models(), CONFIG_NAME)
 
 
 def _config_in(folder: Path) -> Path:
@@ -146,35 +117,16 @@ def _config_in(folder: Path) -> Path:
 
 
 def download_from_hub(repository: str, filename: str | None, cache_dir: str | None) -> Path:
-    """Download a file of a repository of the hub, or find it in the cache.
-
-    Args:
-        repository: ``owner/name``.
-        filename: The file; None for open_clip's weights.
-        cache_dir: See :func:`find_clip`.
-
-    Raises:
-        FileNotFoundError: If it cannot be downloaded.
-    """
+    """Download a file of ``owner/name``, or find it in the cache; None stands for open_clip's weights."""
     download = open_clip.factory.download_pretrained_from_hf
     try:
         return Path(download(repository, filename=filename, cache_dir=cache_dir))
     except (OSError, RuntimeError, ValueError) as error:
-        raise FileNotFoundError(
-            f'{filename or "the weights"} of {HUB}{repository} could not be had. Without a network, copy the '
-            'repository to a folder on this machine and give that folder as model_name (mvp-mm pretrain: '
-            f'--teacher FOLDER). Tried the local cache, then the hub: {first_line(error)}.'
-        ) from None
+        raise no_repository(f'{filename or "the weights"} of {HUB}{repository}', 'FOLDER', error) from None
 
 
 def read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read ``model_cfg``, and ``mean`` and ``std`` of ``preprocess_cfg``, of an open_clip config file.
-
-    A bare model config has no ``preprocess_cfg``.
-
-    Raises:
-        ValueError: If it is no such file, or mean or std are not three numbers.
-    """
+    """Read ``model_cfg``, and ``mean`` and ``std`` of ``preprocess_cfg`` if given, of an open_clip config."""
     config = read_json(file)
     model = config.get('model_cfg', config) if isinstance(config, dict) else None
     preprocess = (config.get('preprocess_cfg') or {}) if isinstance(config, dict) else None

@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ...weights.locate import weights_in
-from ...weights.read import first_line, is_torchscript, read_metadata, read_tensors
+from ...weights.read import is_torchscript, read_metadata, read_tensors
 from .clip_source import (
     CONFIG_NAME,
     WEIGHT_NAMES,
@@ -32,6 +32,7 @@ from .teacher_weights import (
     by_statistics,
     fill_strictly,
     local_weights,
+    no_weights,
     same_random_weights,
     warn_of_other_statistics,
     warn_of_random_weights,
@@ -55,22 +56,10 @@ def load_clip_visual(
     cache_dir: str | None = None,
     require: Callable[[nn.Module], object] | None = None,
 ) -> tuple[nn.Module, Statistics]:
-    """Load the vision branch of an open_clip model, float32, on the CPU.
+    """Load the vision branch of an open_clip model, float32, on the CPU; also return mean and std.
 
-    Args:
-        model_name: See :class:`CLIPTargetGenerator`, as for the other arguments.
-        pretrained: None gives the same random weights every time.
-        quick_gelu: Activation of a local weight file, if the user says so.
-        cache_dir: Where downloads go.
-        require: Called with the network on the meta device, and with random weights before a download;
-            raises if it cannot serve.
-
-    Returns:
-        The vision branch, and mean and std of its training images, 0–1 scale.
-
-    Raises:
-        ValueError: See :class:`CLIPTargetGenerator`.
-        FileNotFoundError: If the weights cannot be found or downloaded.
+    Arguments and errors are those of :class:`CLIPTargetGenerator`. ``require`` is called with the network
+    before any download, on the meta device and with random weights, and raises if it cannot serve.
     """
     source = find_clip(str(model_name), cache_dir)
     if require is not None:
@@ -102,19 +91,7 @@ def load_clip_visual(
 
 
 def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | Config | None:
-    """Find the weights of an open_clip model, without downloading or reading them.
-
-    Args:
-        source: The model.
-        pretrained: See :class:`CLIPTargetGenerator`.
-
-    Returns:
-        A local file, open_clip's entry of a tag or a repository, or None for random weights.
-
-    Raises:
-        FileNotFoundError: If there is no such tag or file.
-        ValueError: If a folder holds several weight files.
-    """
+    """Find weights without a download: a local file, open_clip's entry of a tag or repository, or None."""
     if source.brings_weights and pretrained in (None, True, OPENAI):
         return weights_in(source.folder, WEIGHT_NAMES) if source.folder else dict(hf_hub=f'{source.hub}/')
     if pretrained is None:
@@ -242,13 +219,8 @@ def _downloaded(source: CLIPSource, config: Config, cache_dir: str | None) -> Pa
         return Path(open_clip.factory.download_pretrained(config, cache_dir=cache_dir))
     except (OSError, RuntimeError, ValueError) as error:
         places = ' and '.join(f'{key} {config[key]}' for key in ('hf_hub', 'url') if config.get(key))
-        raise FileNotFoundError(
-            f'the weights {config["tag"]!r} of {source.name} could not be had. Without a network, copy the '
-            "file to this machine and give model.target_generator.pretrained=FILE (unless it is OpenAI's own "
-            'also model.target_generator.quick_gelu=True or False); for a test with random weights give '
-            f'model.target_generator.pretrained=None. Tried the local cache, then {places}: '
-            f'{first_line(error)}.'
-        ) from None
+        option = " (unless it is OpenAI's own also model.target_generator.quick_gelu=True or False)"
+        raise no_weights(f'{config["tag"]!r} of {source.name}', option, places, error) from None
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

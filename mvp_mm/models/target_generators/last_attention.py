@@ -9,18 +9,11 @@ from torch.nn import functional as F
 
 
 def attention_in_a_run(module: nn.Module, run: Callable[[], object]) -> Tensor:
-    """Compute an attention module's probabilities while its network runs once, without changing it.
-
-    Args:
-        module: Self-attention with ``in_proj_weight`` (torch's ``MultiheadAttention`` and open_clip's own),
-            or with ``fused_attn`` and ``attn_drop`` (timm), in eval mode.
-        run: Runs the network.
-
-    Returns:
-        ``(B, heads, L, L)``; each row sums to one.
+    """Compute the probabilities ``(B, heads, L, L)`` of an attention module in one ``run`` of its network.
 
     Raises:
-        ValueError: If the module is of another kind.
+        ValueError: If it is neither torch's or open_clip's self-attention (``in_proj_weight``) nor timm's
+            (``fused_attn`` and ``attn_drop``).
     """
     is_timms = hasattr(module, 'fused_attn') and hasattr(module, 'attn_drop')
     if not is_timms and getattr(module, 'in_proj_weight', None) is None:

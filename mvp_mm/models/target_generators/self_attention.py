@@ -21,25 +21,21 @@ class SelfAttention(nn.MultiheadAttention):
         is_plain = (
             len(args) == 3
             and args[0] is args[1] is args[2]
+            and args[0].ndim == 3
+            and _reads_in_place(args[0])
             and not options.get('need_weights', True)
             and not any(options.get(name) is not None and options[name] is not False for name in MASKS)
+            and self.batch_first
+            and not self.training
+            and self.in_proj_weight is not None
+            and self.bias_k is None
+            and not self.add_zero_attn
         )
-        if is_plain and self._is_simple(args[0]):
+        if is_plain:
             qkv = F.linear(args[0], self.in_proj_weight, self.in_proj_bias)
             heads = self_attention(qkv, self.num_heads, None)
             return F.linear(heads, self.out_proj.weight, self.out_proj.bias), None
         return super().forward(*args, **options)
-
-    def _is_simple(self, tokens: Tensor) -> bool:
-        return (
-            tokens.ndim == 3
-            and self.batch_first
-            and not self.training
-            and self.in_proj_weight is not None
-            and _reads_in_place(tokens)
-            and self.bias_k is None
-            and not self.add_zero_attn
-        )
 
 
 def _reads_in_place(tokens: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """Weights of teachers: find a file, read what lies beside it, require that it fits, know its statistics."""
 
+import difflib
 import json
 import logging
 import math
@@ -20,12 +21,36 @@ OTHER_SCALE = 10  # above any mean or std of the 0–1 scale, below those of the
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
 
 
+def unknown_model(library: str, name: str, known: Sequence[str], config: str) -> ValueError:
+    """Return the error for a model name that a library does not know."""
+    close = difflib.get_close_matches(name.split('.')[0], known, n=4, cutoff=0.5)
+    hint = f'did you mean {", ".join(close)}?' if close else f'see {library}.list_models(),'
+    return ValueError(
+        f'{library} knows no model {name!r}; {hint} or give a folder with {config} or hf-hub:owner/name'
+    )
+
+
+def no_repository(what: str, folder: str, error: Exception) -> FileNotFoundError:
+    """Return the error for a repository of the hub that cannot be downloaded."""
+    return FileNotFoundError(
+        f'{what} could not be had. Without a network, copy the repository to a folder on this machine and '
+        f'give that folder as model_name (mvp-mm pretrain: --teacher {folder}). Tried the local cache, then '
+        f'the hub: {first_line(error)}.'
+    )
+
+
+def no_weights(what: str, option: str, places: object, error: Exception) -> FileNotFoundError:
+    """Return the error for weights that cannot be downloaded from their places."""
+    return FileNotFoundError(
+        f'the weights {what} could not be had. Without a network, copy the file to this machine and give '
+        f'model.target_generator.pretrained=FILE{option}; for a test with random weights give '
+        f'model.target_generator.pretrained=None. Tried the local cache, then {places}: {first_line(error)}.'
+    )
+
+
 @contextmanager
 def same_random_weights() -> Iterator[None]:
-    """Initialise networks built inside always alike, without touching the process's random state.
-
-    Testing a checkpoint then uses the random teacher it was trained with.
-    """
+    """Initialise networks alike each time: tests of a checkpoint meet the teacher it was trained with."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_TEACHER_SEED)
         yield
@@ -43,19 +68,9 @@ def warn_of_random_weights(model_name: str, real: str) -> None:
 
 
 def local_weights(pretrained: str, names: Sequence[str], folder: Path | None = None) -> Path | None:
-    """Find a weight file on this machine.
+    """Find a weight file by its path or folder, relative to the model's ``folder`` too; None if missing.
 
-    Args:
-        pretrained: A file, or a folder that holds one; relative paths are looked up in ``folder`` as well.
-        names: Usual file names of such weights, best first.
-        folder: The model's own folder, if any.
-
-    Returns:
-        The file, or None if there is none.
-
-    Raises:
-        FileNotFoundError: If a folder holds no weights.
-        ValueError: If a folder holds several weight files.
+    ``names`` are the usual names of such files, best first: see :func:`weights_in` for what it raises.
     """
     given = Path(pretrained).expanduser()
     for path in (given,) if folder is None else (given, folder / given):
@@ -67,11 +82,7 @@ def local_weights(pretrained: str, names: Sequence[str], folder: Path | None = N
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        ValueError: If it is not JSON.
-    """
+    """Read a JSON file; ValueError names one that is not JSON."""
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:  # UnicodeDecodeError as well
@@ -79,17 +90,7 @@ def read_json(path: Path) -> Any:
 
 
 def require_statistics(values: Any, name: str, scale: int = 1) -> tuple[float, ...]:
-    """Check the mean or the standard deviation of three channels.
-
-    Args:
-        values: The numbers.
-        name: Their name, for the message; a standard deviation's ends with ``std``.
-        scale: Value of a white pixel, 1 or 255.
-
-    Raises:
-        ValueError: If they are not three finite numbers, a standard deviation is not above 0, or numbers of
-            the 0–1 scale are clearly of the other one.
-    """
+    """Require three finite numbers, above 0 if ``name`` ends with ``std``, on the 0–``scale`` scale."""
     is_std = name.endswith('std')
     expected = f'expected three {"numbers above 0" if is_std else "numbers"}, of the 0-{scale} scale'
     try:
@@ -134,17 +135,11 @@ def warn_of_other_statistics(
 def require_fit(
     weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, model_name: str, prefix: str = ''
 ) -> None:
-    """Require that a file fills every entry of a network with finite numbers.
-
-    Args:
-        weights: The file's tensors.
-        own: The network's state dict.
-        path: The file, for the message.
-        model_name: The network, for the message.
-        prefix: Prefix of the names in the file, for the message.
+    """Require that a file fills every entry of a network's state dict ``own`` with finite numbers.
 
     Raises:
-        ValueError: If an entry is missing, has another shape or is not finite; names the first one.
+        ValueError: If an entry is missing, has another shape or is not finite; names the first one, with
+            ``prefix``, which the names have in the file.
     """
     for key, value in own.items():
         if key not in weights:
@@ -165,11 +160,7 @@ def fill_strictly(
     prefix: str = '',
     required: str = '',
 ) -> None:
-    """Fill a whole network from a file; see :func:`require_fit`.
-
-    Args:
-        required: The network must have all of the file's entries whose names start so.
-    """
+    """Fill a whole network by :func:`require_fit`; entries that start with ``required`` need a place."""
     own = network.state_dict()
     require_fit(weights, own, path, model_name, prefix)
     unexpected = next((key for key in weights if key.startswith(required) and key not in own), None)

@@ -1,6 +1,5 @@
 """Targets from a timm vision transformer: DINO (paper Table 5), DINOv2, DINOv3, MAE and others."""
 
-import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +19,11 @@ from .teacher_weights import (
     by_statistics,
     fill_strictly,
     local_weights,
+    no_repository,
+    no_weights,
     read_json,
     same_random_weights,
+    unknown_model,
     warn_of_other_statistics,
     warn_of_random_weights,
 )
@@ -179,27 +181,18 @@ class _TimmSource:
         except OSError as error:
             if self.folder is not None:
                 raise
-            raise FileNotFoundError(self._advice(error)) from None
+            raise self._not_had(error) from None
         except Exception as error:  # an unknown config or a download makes timm raise anything
             if pretrained:
-                raise FileNotFoundError(self._advice(error)) from error
+                raise self._not_had(error) from error
             raise ValueError(f'timm cannot build {self.name}: {first_line(error)}') from error
 
-    def _advice(self, error: Exception) -> str:
-        """Say how to obtain what could not be downloaded."""
+    def _not_had(self, error: Exception) -> FileNotFoundError:
         if self.is_hub:
-            return (
-                f'{self.name} could not be had. Without a network, copy the repository to a folder on this '
-                f'machine and give that as model_name (mvp-mm pretrain: --teacher timm:{LOCAL}FOLDER). '
-                f'Tried the local cache, then the hub: {first_line(error)}.'
-            )
+            return no_repository(self.name, f'timm:{LOCAL}FOLDER', error)
         config = timm.get_pretrained_cfg(self.name)
-        return (
-            f'the weights of {self.name} could not be had. Without a network, copy the file to this machine '
-            'and give model.target_generator.pretrained=FILE; for a test with random weights give '
-            'model.target_generator.pretrained=None. Tried the local cache, then '
-            f'{None if config is None else config.hf_hub_id or config.url}: {first_line(error)}.'
-        )
+        places = None if config is None else config.hf_hub_id or config.url
+        return no_weights(f'of {self.name}', '', places, error)
 
     def find_weights(self, pretrained: bool | str | None) -> Path | None:
         """Return the local weight file, or None if there is none to read here."""
@@ -256,12 +249,7 @@ class _TimmSource:
 def _require_known(model_name: str) -> None:
     architecture, _, tag = model_name.partition('.')
     if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.5)
-        hint = f'did you mean {", ".join(close)}?' if close else 'see timm.list_models(),'
-        raise ValueError(
-            f'timm knows no model {model_name!r}; {hint} or give a folder with {CONFIG_NAME} or '
-            'hf-hub:owner/name'
-        )
+        raise unknown_model('timm', model_name, timm.list_models(), CONFIG_NAME)
     if tag and not timm.is_model_pretrained(model_name):
         tags = ', '.join(timm.list_pretrained(f'{architecture}.*'))
         raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
