@@ -157,7 +157,7 @@ class ExactResume(BaseLoop):
             iterator = iter(loader)
             if start and not can_skip:
                 name = type(batches or loader.sampler).__name__
-                _warn(f'{name} cannot begin in the middle: {start} batches are loaded and passed over')
+                _warn(f'{name} cannot begin in the middle: {start} batches are loaded and skipped')
                 for _ in range(start):
                     next(iterator)
             set_random_state(state)

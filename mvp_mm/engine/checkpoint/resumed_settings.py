@@ -79,8 +79,8 @@ class ResumedSettings:
         if any(getattr(schedule, 'need_val_args', False) for schedule in schedules):
             raise ValueError(
                 f'training cannot go on from {source} with other settings ({_listed(self._changes)}): its '
-                'schedule follows the results of validations, which are not there to be repeated. Use the '
-                'settings of before, or begin a new run from its weights with --cfg-options load_from=FILE'
+                'schedule follows the results of validations, which cannot be repeated. Use the previous '
+                'settings, or begin a new run from its weights with --cfg-options load_from=FILE'
             )
         for old, new in zip(saved['param_groups'], groups, strict=True):
             old.update({key: value for key, value in new.items() if key != 'params'})
@@ -91,7 +91,9 @@ class ResumedSettings:
     def replay_schedule(self) -> None:
         """Advance the schedule where settings changed, and report the changes; call this after the resume."""
         runner, loop = self.runner, self.runner.train_loop
-        told = [f"This config differs from the checkpoint's: {_listed(self._changes)}."] * bool(self._changes)
+        told = []
+        if self._changes:
+            told.append(f"This config differs from the checkpoint's: {_listed(self._changes)}.")
         if self._replays:
             self._replay()
             rates = runner.optim_wrapper.get_lr()

@@ -53,10 +53,9 @@ def _plain(value: Any, where: str, left_out: list[str]) -> Any:
         if hasattr(value, '_metadata'):  # module versions of a state dict
             plain._metadata = _plain(value._metadata, where, left_out)  # type: ignore[attr-defined]
         return plain
-    if isinstance(value, tuple):
-        return tuple(_plain(entry, where, left_out) for entry in value)
-    if isinstance(value, list | set | frozenset | collections.deque):
-        return [_plain(entry, where, left_out) for entry in value]
+    if isinstance(value, tuple | list | set | frozenset | collections.deque):
+        entries = [_plain(entry, where, left_out) for entry in value]
+        return tuple(entries) if isinstance(value, tuple) else entries
     if isinstance(value, HistoryBuffer):
         log, count = (_plain(array, where, left_out) for array in value.data)
         return history_as_plain(log, count, value.max_length)
