@@ -20,9 +20,8 @@ SHARED = ROOT.parent / 'shared'
 SOURCES = [ROOT, *(ROOT / 'tests' / name for name in ('', 'test_engine', 'test_engine/test_checkpoint'))]
 os.environ['PYTHONPATH'] = os.pathsep.join([*map(str, SOURCES), os.environ.get('PYTHONPATH', '')])
 
-# Beside another process a second thread waits for its core, which made one test take 250 s instead of 20.
-side_by_side = 'PYTEST_XDIST_WORKER' in os.environ
-torch.set_num_threads(int(os.environ.get('MVP_MM_TEST_THREADS', 1 if side_by_side else 2)))
+# The tensors are tiny: a second thread waits longer than it computes.
+torch.set_num_threads(int(os.environ.get('MVP_MM_TEST_THREADS', 1)))
 
 
 @pytest.fixture(autouse=True)
