@@ -9,6 +9,7 @@ import timm
 import torch
 from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
+from timm.layers import QuickGELU
 from torch import Tensor, nn
 
 from ...weights.locate import weights_in
@@ -165,7 +166,7 @@ class _TimmSource:
         self.width: int = tokens.shape[-1]
         self.config: dict[str, Any] = network.pretrained_cfg
         self.architecture: str = self.config['architecture']
-        self.has_quick_gelu = any(type(module).__name__ == 'QuickGELU' for module in network.modules())
+        self.has_quick_gelu = any(isinstance(module, QuickGELU) for module in network.modules())
         # timm fills in a default tag; only a tag given by name says what a file holds.
         named = self.folder is None and not self.is_hub
         self.tag: str = model_name.partition('.')[2] if named else self.config.get('tag') or ''
