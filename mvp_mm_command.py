@@ -85,7 +85,7 @@ def download(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument('names', nargs='+', metavar='NAME', help='a model: `mvp-mm models` lists them')
     parser.add_argument(
-        '--zoo', action='append', default=[], metavar='PLACE', help='folder or address of a further zoo'
+        '--zoo', action='append', default=[], metavar='PLACE', help='folder or address of a custom zoo'
     )
     parser.set_defaults(run=run_download)
 

@@ -121,7 +121,7 @@ def config_of(entry: Entry) -> Config:
     """
     if not entry.config.partition('@')[0].endswith('.json'):
         raise ValueError(
-            f'{entry.name} of {entry.zoo} has the config {entry.config}: a further zoo may have .json only, '
+            f'{entry.name} of {entry.zoo} has the config {entry.config}: a custom zoo may have .json only, '
             'which cannot run anything; tools/publish.py writes it'
         )
     path = fetch(entry.config, entry.config_sha256)

@@ -82,7 +82,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    """A cache folder for each test, no further zoo, no waiting, and the network allowed."""
+    """A cache folder for each test, no custom zoo, no waiting, and the network allowed."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     for name in ('MVP_MM_ZOO', 'MVP_MM_OFFLINE', 'HF_HUB_OFFLINE'):
         monkeypatch.delenv(name, raising=False)

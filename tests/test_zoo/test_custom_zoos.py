@@ -72,6 +72,18 @@ def test_one_line_adds_a_zoo(kind, request, published):
         assert torch.equal(ours, theirs)
 
 
+def test_a_zoo_on_the_hub(folder, monkeypatch, published):
+    def download(repository, file, revision=None, local_files_only=False):
+        assert repository == 'lab/zoo' and revision is None
+        return str(folder / file)
+
+    monkeypatch.setattr('huggingface_hub.hf_hub_download', download)
+    assert mvp_mm.add_zoo('hf://lab/zoo') == ['lab_classifier']
+    assert find_entry('lab_classifier').weights == 'hf://lab/zoo/lab.safetensors'
+    model = mvp_mm.get_model('lab_classifier', pretrained=True)
+    assert torch.equal(model.head.fc.weight, published[1].head.fc.weight)
+
+
 def test_the_environment_and_the_tool(folder, address, monkeypatch, tmp_path, call_tool):
     monkeypatch.setenv('MVP_MM_ZOO', f'{folder}, {tmp_path / "missing"}')
     assert find_entry('lab_classifier').zoo == str(folder)
@@ -113,7 +125,7 @@ def test_nothing_of_a_zoo_runs(folder, tmp_path):
     marked = tmp_path / 'ran'
     (folder / 'evil.py').write_text(f'open({str(marked)!r}, "w")\nmodel = dict(type="MVPViT")\n')
     change(folder, Config='evil.py')
-    with pytest.raises(ValueError, match='a further zoo may have .json only'):
+    with pytest.raises(ValueError, match='a custom zoo may have .json only'):
         mvp_mm.get_model('lab_classifier')
     evil = dict(
         model=dict(type='ImageClassifier', backbone=dict(type='os.system', command=f'touch {marked}')),
