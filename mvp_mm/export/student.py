@@ -101,7 +101,8 @@ class ExportedStudent(nn.Module):
     @property
     def eps(self) -> float:
         """Epsilon of the norms."""
-        return next(module.eps for module in self.encoder.modules() if isinstance(module, nn.LayerNorm))
+        norms = (module for module in self.encoder.modules() if isinstance(module, nn.LayerNorm))
+        return next(norms, nn.LayerNorm(1)).eps
 
     def images(self, batch: int, size: tuple[int, int]) -> Tensor:
         """Return random images ``(batch, channels, H, W)``."""

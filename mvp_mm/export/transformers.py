@@ -1,6 +1,5 @@
 """transformers' ``BeitModel`` and ``ViTModel``, opened by ``from_pretrained(FOLDER)``."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ class TransformersTarget(ExportTarget):
             weights |= student.head_weights('classifier.')
         path.mkdir()
         _config(student).save_pretrained(path)
-        (path / 'preprocessor_config.json').write_text(json.dumps(_preprocessor(student), indent=2) + '\n')
+        _image_processor(student).save_pretrained(path)
         write_safetensors(weights, path / 'model.safetensors', student)
 
     def open(self, student: ExportedStudent, path: Path) -> Outputs:
@@ -137,18 +136,14 @@ def _config(student: ExportedStudent) -> Any:
     return getattr(transformers, f'{_family(student)}Config')(**arguments)
 
 
-def _preprocessor(student: ExportedStudent) -> dict[str, Any]:
-    height, width = student.img_size
-    beit_only = {} if student.is_plain else dict(do_center_crop=False, do_reduce_labels=False)
-    return dict(
-        image_processor_type=f'{_family(student)}ImageProcessor',
-        do_resize=True,
+def _image_processor(student: ExportedStudent) -> Any:
+    import transformers
+
+    (height, width), bicubic = student.img_size, 3
+    return getattr(transformers, f'{_family(student)}ImageProcessor')(
         size=dict(height=height, width=width),
-        resample=3,  # bicubic
-        do_rescale=True,
-        rescale_factor=1 / 255,
-        do_normalize=True,
+        resample=bicubic,
+        do_center_crop=False,
         image_mean=list(student.mean),
         image_std=list(student.std),
-        **beit_only,
     )
