@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import os.path as osp
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -75,11 +74,11 @@ def existing_checkpoint(path: str) -> str:
     if '://' in path:
         if not path.startswith(('http://', 'https://')):
             raise FileNotFoundError(f'{path} cannot be read: give a file, or an http(s) address')
-    elif osp.isdir(path):
+    elif Path(path).is_dir():
         saved = [found.name for found in saved_checkpoints(path) if found.is_file()]
         such_as = f', such as {saved[0]}' if saved else ''
         raise FileNotFoundError(f'{path} is a folder: give the checkpoint file in it{such_as}')
-    elif not osp.isfile(path):
+    elif not Path(path).is_file():
         names = sorted(found.name for found in Path(path).parent.glob('*.pth'))
         beside = f'; beside it there is: {", ".join(names[:5])}' if names else ''
         raise FileNotFoundError(f'there is no checkpoint file {path}{beside}')

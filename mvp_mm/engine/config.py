@@ -2,8 +2,8 @@
 
 import difflib
 import os
-import os.path as osp
 import sys
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -36,7 +36,7 @@ def load_config(
         ValueError: If it cannot be read, nothing reads an option, a value makes no sense, or the launcher did
             not start this process.
     """
-    if not osp.isfile(path):
+    if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config file {path}')
     _require_launched(launcher)
     try:
@@ -51,19 +51,12 @@ def load_config(
         raise ValueError('model=None: there is nothing to run')
     require_sound_values(cfg)
     cfg.launcher = launcher
-    if work_dir is not None:
-        cfg.work_dir = work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     return cfg
 
 
 def apply_options(cfg: Config, options: dict) -> None:
-    """Merge options into a config, in place; warn of keys of its file that nothing reads.
-
-    Args:
-        cfg: Config.
-        options: Values to override, by dotted key.
+    """Merge options by dotted key into a config, in place; warn of keys of its file that nothing reads.
 
     Raises:
         ValueError: If nothing reads an option, it leads nowhere, or its value is of another kind than the

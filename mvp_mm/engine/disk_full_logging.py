@@ -14,35 +14,26 @@ WRITERS = ('add_config', 'add_graph', 'add_image', 'add_scalar', 'add_scalars', 
 def survive_full_disk(logger: logging.Logger, visualizer: Visualizer) -> None:
     """Report once per log that its disk is full or read-only, and train on without that log.
 
-    Args:
-        logger: Its files would otherwise print a traceback per line.
-        visualizer: Its backends would otherwise end the training.
+    Otherwise a log file prints a traceback per line, and a visualizer's backend ends the training.
     """
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.handleError = _report_once(handler)  # type: ignore[assignment]
+            handler.handleError = functools.partial(  # type: ignore[method-assign]
+                _handle_error, handler, handler.handleError
+            )
     for backend in getattr(visualizer, '_vis_backends', {}).values():
         for name in WRITERS:
             if hasattr(backend, name):
                 setattr(backend, name, _surviving(getattr(backend, name), backend, logger))
 
 
-def _report_once(handler: logging.FileHandler) -> Callable[[logging.LogRecord], None]:
-    original, reported = handler.handleError, False
-
-    def handle_error(record: logging.LogRecord) -> None:
-        nonlocal reported
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            original(record)
-        elif not reported:
-            reported = True
-            print(
-                f'The log {handler.baseFilename} cannot be written ({error}): what follows is missing in it',
-                file=sys.stderr,
-            )
-
-    return handle_error
+def _handle_error(handler: Any, original: Callable, record: logging.LogRecord) -> None:
+    error = sys.exc_info()[1]
+    if not isinstance(error, OSError):
+        original(record)
+    elif _is_first(handler):
+        what = f'The log {handler.baseFilename} cannot be written ({error})'
+        print(f'{what}: what follows is missing in it', file=sys.stderr)
 
 
 def _surviving(method: Callable, backend: Any, logger: logging.Logger) -> Callable:
@@ -51,9 +42,15 @@ def _surviving(method: Callable, backend: Any, logger: logging.Logger) -> Callab
         try:
             return method(*args, **kwargs)
         except OSError as error:
-            if not getattr(backend, 'cannot_be_written', False):
-                backend.cannot_be_written = True
+            if _is_first(backend):
                 name = type(backend).__name__
                 logger.error(f'{name} cannot write ({error}): training goes on without its records')
 
     return call
+
+
+def _is_first(writer: Any) -> bool:
+    """Whether this failure of a writer is its first."""
+    first = not getattr(writer, 'cannot_be_written', False)
+    writer.cannot_be_written = True
+    return first

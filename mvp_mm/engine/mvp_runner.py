@@ -138,19 +138,15 @@ class MVPRunner(ResumableRunner):
             clamp_workers(dataloader)
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
-    def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
-        """Register the default hooks, with :class:`SafeCheckpointHook` for MMEngine's."""
-        hooks = {'checkpoint': dict(type='CheckpointHook', interval=1), **(hooks or {})}
-        checkpoint = hooks['checkpoint']
-        plain = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)
-        if isinstance(checkpoint, dict) and checkpoint.get('type') in plain:
-            hooks['checkpoint'] = {**checkpoint, 'type': 'SafeCheckpointHook'}
-        super().register_default_hooks(hooks)
-
     def register_hooks(
         self, default_hooks: dict | None = None, custom_hooks: list[Hook | dict] | None = None
     ) -> None:
-        """Register a config's hooks, and those that look after batch normalisation."""
+        """Register a config's hooks, :class:`SafeCheckpointHook` for MMEngine's, and two of its own."""
+        default_hooks = {'checkpoint': dict(type='CheckpointHook', interval=1), **(default_hooks or {})}
+        checkpoint = default_hooks['checkpoint']
+        plain = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)
+        if isinstance(checkpoint, dict) and checkpoint.get('type') in plain:
+            default_hooks['checkpoint'] = {**checkpoint, 'type': 'SafeCheckpointHook'}
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(BroadcastStatisticsHook())
         self.register_hook(SingleImageHook())

@@ -12,11 +12,8 @@ HEADS = ('head', 'decode_head', 'auxiliary_head')  # mmpretrain's, and mmseg's t
 class ClassCountHook(Hook):
     """Compare the heads' number of classes with the datasets', before training and testing.
 
-    The heads follow the config, not the data: an ImageNet folder that lacks a class should be an error and
-    not a smaller classifier.
-
-    Raises:
-        ValueError: If they differ, or training and validation images have different classes.
+    The heads follow the config, not the data: an ImageNet folder that lacks a class should be an error, a
+    ``ValueError``, and not a smaller classifier. So are different classes in training and validation.
     """
 
     def before_train(self, runner: Runner) -> None:

@@ -20,10 +20,8 @@ class SingleImageHook(Hook):
     """End a run in its first iteration if batch normalisation would fail in the last one of the epoch.
 
     With ``drop_last=False`` the last batch may have one image. Batch normalisation then fails if it gets one
-    value of each image and channel, as behind global pooling; the first batch shows whether it does.
-
-    Raises:
-        ValueError: After the first iteration, if so.
+    value of each image and channel, as behind global pooling; the first batch shows whether it does. The
+    error is a ``ValueError``.
     """
 
     def __init__(self) -> None:

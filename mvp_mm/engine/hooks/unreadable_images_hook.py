@@ -21,10 +21,8 @@ class UnreadableImagesHook(Hook):
     other's one step later, before a checkpoint, or at the end of the epoch.
 
     Args:
-        max_share: Largest share of the dataset's images that may be unreadable. Default 0.1.
-
-    Raises:
-        UnreadableImageError: While training, once the share is exceeded.
+        max_share: Largest share of the dataset's images that may be unreadable; above, training ends with
+            :class:`UnreadableImageError`. Default 0.1.
     """
 
     def __init__(self, max_share: float = 0.1) -> None:

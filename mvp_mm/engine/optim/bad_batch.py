@@ -23,16 +23,13 @@ def sample_names(batch: Any) -> list[str]:
 
 
 def keep_bad_batch(runner: Runner, batch: Any, names: list[str], reason: str) -> str:
-    """Save a batch and the present weights, as plain data.
+    """Save a batch and the present weights, as plain data; return a sentence for the error.
 
     Args:
         runner: The runner.
-        batch: From the loader.
+        batch: The step's last batch.
         names: Of the samples of the step, which may have had several batches.
-        reason: What was wrong with it.
-
-    Returns:
-        A sentence for the error: which samples, and where they are.
+        reason: What was wrong.
     """
     path = Path(runner.work_dir) / f'bad_batch_iter_{runner.iter + 1}_rank_{get_rank()}.pth'
     rest = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''

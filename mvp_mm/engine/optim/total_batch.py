@@ -11,13 +11,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 @dataclass(frozen=True)
 class TotalBatchPlan:
-    """How a run reaches the recipe's total batch.
-
-    Args:
-        accumulation: Iterations whose gradients an optimiser step accumulates.
-        lr_scale: Factor on the learning rate; 1 where the total batch is kept.
-        message: One line for the log.
-    """
+    """How a run reaches the recipe's total batch: iterations a step, rate factor, line for the log."""
 
     accumulation: int
     lr_scale: float
@@ -79,10 +73,7 @@ def plan_total_batch(
 def keep_total_batch(runner: Runner, optim_wrapper: OptimWrapper, total: int) -> None:
     """Plan a run's total batch, log the plan, and accumulate or scale the learning rate by it.
 
-    Args:
-        runner: With its training loop built and its schedulers not yet.
-        optim_wrapper: Changed in place.
-        total: The recipe's total batch.
+    The training loop must be built, the schedulers not yet.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     counts_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)

@@ -1,12 +1,9 @@
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from torchrun_jobs import forked
 
 from mvp_mm.datasets import EpochSampler, UnreadableImageError
 from mvp_mm.engine import UnreadableImagesHook, build_runner, load_config
@@ -135,6 +132,14 @@ def test_share_out_of_range(share):
         UnreadableImagesHook(max_share=share)
 
 
+def train_beside(folder, values):
+    """Train in one of the processes of a job; its rank."""
+    cfg = load_config(str(CONFIG), str(folder / 'work'), 'pytorch', values)
+    runner = build_runner(cfg)
+    runner.train()
+    return runner.rank
+
+
 @pytest.mark.parametrize('places', [(0, 1), (14, 15)], ids=['first', 'last'])
 def test_two_processes(places, tmp_path):
     images = write_images(tmp_path / 'images', 16)
@@ -143,24 +148,9 @@ def test_two_processes(places, tmp_path):
     for path in bad:
         Path(path).write_bytes(b'')
     values = options(tmp_path / 'images', **{'custom_hooks.1.max_share': 0.5})
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={port}']
-    command += ['tools/train.py', str(CONFIG), '--work-dir', str(tmp_path / 'work'), '--launcher=pytorch']
-    command += ['--cfg-options', *(f'{key}={value}' for key, value in values.items())]
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
-    run = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stdout[-3000:]
+    assert forked(train_beside, tmp_path, values) == [0, 1]
     assert set(listed(tmp_path)) == bad
-    # The first process, which alone speaks and writes, met one of the two itself.
-    assert run.stdout.count('Unreadable image replaced by another: ') == 2
-    assert '2 unreadable images so far' in run.stdout
+    # The first process, which alone writes the log, met one of the two itself.
+    log = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    assert log.count('Unreadable image replaced by another: ') == 2
+    assert '2 unreadable images so far' in log

@@ -21,8 +21,9 @@ def setting_of(model, wrapper):
 
 
 def test_weight_decay_of_the_recipe():
-    cfg = Config.fromfile(ROOT / 'configs/mvp/vitb16_in1k.py')
-    cfg.model.target_generator.pretrained = None
+    cfg = Config.fromfile(ROOT / 'configs/mvp/vittiny_debug.py')
+    assert cfg.optim_wrapper == Config.fromfile(ROOT / 'configs/mvp/vitb16_in1k.py').optim_wrapper
+    cfg.model.backbone.arch.num_layers = 8
     model = MODELS.build(cfg.model)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     optimizer = wrapper.optimizer
