@@ -32,8 +32,8 @@ class UnlabelledImages(SeededSamples, BaseDataset):
         fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
         extensions: File name endings of images, in capitals or not. Default: those of :mod:`.image_files`.
         max_refetch: Replacements to try for one sample. Default 10.
-        indices: Use only the first so many images, or these. Default None: all.
-        **kwargs: Further arguments of mmpretrain's ``BaseDataset``.
+        **kwargs: Further arguments of mmpretrain's ``BaseDataset``, such as ``indices``: use only the first
+            so many images, or these.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no image.
@@ -51,14 +51,13 @@ class UnlabelledImages(SeededSamples, BaseDataset):
         fixed_draws: bool = False,
         extensions: Sequence[str] = ENDINGS,
         max_refetch: int = 10,
-        indices: int | Sequence[int] | None = None,
         **kwargs,
     ) -> None:
         self.split = split
         self.fixed_draws = fixed_draws
         self.extensions = tuple(extensions)
-        kwargs = dict(kwargs, pipeline=pipeline, max_refetch=max_refetch, indices=indices)
-        super().__init__(ann_file, data_root=str(data_root), **kwargs)
+        kwargs = dict(kwargs, data_root=str(data_root), pipeline=pipeline, max_refetch=max_refetch)
+        super().__init__(ann_file, **kwargs)
 
     def _join_prefix(self) -> None:
         """Paths are resolved by ``load_data_list``."""
