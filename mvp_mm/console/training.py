@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,12 @@ def pretrain(
     """
     job = Job('pretrain', str(data), Path(out), student, epochs, batch, options, dry_run, verbose)
     with job.display:
-        images = len(UnlabelledImages(job.data, split='train'))
+        images = UnlabelledImages(job.data, split='train')
         cfg = job.config('train', 'test')
         generator, width = teacher_config(teacher)
         cfg.model.target_generator = dict(generator, patch_size=cfg.model.backbone.patch_size)
         cfg.model.neck.out_channels = width
-        return job.run(cfg, images, f', taught by {teacher}')
+        return job.run(cfg, len(images), images.left_out, f', taught by {teacher}')
 
 
 def finetune(
@@ -162,7 +163,7 @@ def _classify(job: 'Job', checkpoint: str | None) -> Path:
     with job.display:
         images = LabelledImages(job.data, split='train')
         values = {**_start(checkpoint), 'model.head.num_classes': len(images.CLASSES)}
-        return job.run(job.config('train', 'val', 'test', **values), len(images))
+        return job.run(job.config('train', 'val', 'test', **values), len(images), images.left_out)
 
 
 def _segment(job: 'Job', checkpoint: str | None, classes: list[str], image_suffix: str) -> Path:
@@ -183,10 +184,10 @@ def _segment(job: 'Job', checkpoint: str | None, classes: list[str], image_suffi
         if not folder.is_dir():
             expected = 'expected images/train and annotations/train'
             raise FileNotFoundError(f'there is no folder {folder}: {expected}')
-        images = len(find_images(folder, (image_suffix,)).paths)
-        if not images:
+        images = find_images(folder, (image_suffix,))
+        if not images.paths:
             raise FileNotFoundError(f'no image in {folder} ends with {image_suffix}: give --image-suffix')
-        return job.run(cfg, images)
+        return job.run(cfg, len(images.paths), images.left_out)
 
 
 def _start(checkpoint: str | None) -> dict[str, Any]:
@@ -234,7 +235,7 @@ class Job:
         source = CONFIGS / STUDENTS[self.student][self.kind]
         return load_config(str(source), str(self.out), 'none', values)
 
-    def run(self, cfg: Config, images: int, remark: str = '') -> Path:
+    def run(self, cfg: Config, images: int, left_out: Counter[str], remark: str = '') -> Path:
         """Fit a config to the machine, write it, and run what was written as ``tools/train.py`` does."""
         if self.options:  # checked before a model is tried for its batch, and merged below
             trial = copy.deepcopy(cfg)
@@ -256,6 +257,11 @@ class Job:
             cfg.dump(path)
         self.display.say(f'{LABELS[self.kind]} {self.student}: {images:,} images of {self.data}{remark}')
         self._summarise(cfg, path, images)
+        if left_out:
+            endings = [
+                f'{count} {ending or "without an ending"}' for ending, count in left_out.most_common(5)
+            ]
+            self.display.say(f'  left out {", ".join(endings)}')
         if not self.dry_run:
             self._train(cfg, path)
         return path

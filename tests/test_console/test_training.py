@@ -29,6 +29,7 @@ def labelled(tmp_path):
 def test_pretrain_writes_what_it_runs_and_goes_on(image_folder, tmp_path, capsys):
     out = tmp_path / 'run'
     how = dict(data=image_folder, out=out, student='vit-tiny', teacher=TEACHER)
+    (image_folder / 'photo.heic').touch()
     options = {'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False}
     path = mvp_mm.pretrain(**how, epochs=2, options=options)
     cfg = Config.fromfile(path)
@@ -41,6 +42,7 @@ def test_pretrain_writes_what_it_runs_and_goes_on(image_folder, tmp_path, capsys
     lines = printed.splitlines()
     assert lines[0] == f'Pre-training vit-tiny: 8 images of {image_folder}, taught by {TEACHER}'
     assert '  batch    8 images (total batch of mvp/vittiny_debug.py: 16)' in lines
+    assert '  left out 1 .heic' in lines
     assert printed.count('instead of the 16 of the recipe') == 1  # the engine's warning, once
     assert [line[:16] for line in lines[-4:-2]] == ['epoch 1/2   50 %', 'epoch 2/2  100 %']
     assert lines[-2] == f'Done: {out}/epoch_2.pth' and len(lines) < 12 and '\x1b' not in printed
