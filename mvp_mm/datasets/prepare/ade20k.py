@@ -4,6 +4,7 @@ Address and counts are from the benchmark's page (sceneparsing.csail.mit.edu), t
 projects' downloaders (GluonCV, Segmenter). This project could not download the archive to confirm them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from ...hardware import usable_cores
 from ..sources.image_files import find_images
 from .download import download_file, file_digests, require_sha256
-from .unpack import require_archive, unpack_archive
+from .unpack import first_names, require_archive, unpack_archive
 
 URL = 'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'
 PUBLISHED = dict(md5='7328b3957e407ddae1d3cbf487f149ef', sha1='219e1696abb36c8ba3a3afe7fb2f4b4606a897c7')
@@ -25,7 +26,6 @@ STEMS = dict(training='ADE_train_{:08d}', validation='ADE_val_{:08d}')
 LARGEST_LABEL = 150  # 0 is "other", 1 to 150 are the classes
 MAX_BYTES = 16 << 30
 SAMPLE = 256  # images per split that are decoded
-LISTED = 5
 
 
 def prepare_ade20k(
@@ -38,38 +38,28 @@ def prepare_ade20k(
     report: Callable[[str], None] = print,
     progress: bool = True,
 ) -> Path:
-    """Download, unpack and verify ADE20K; if it is there already, verify it.
+    """Make ``ADEChallengeData2016`` in ``root``, or verify it if it is there already; return its folder.
 
-    Args:
-        root: Folder in which ``ADEChallengeData2016`` is made.
-        mirrors: Further addresses of the archive, tried in order before the official one.
-        archive: The archive, if it has been downloaded by other means.
-        sha256: Its expected SHA-256. Default None: printed, so that it can be given next time.
-        thorough: Decode every image and annotation instead of a sample.
-        counts: Number of images by split. Default: the data set's.
-        report: Takes lines of text. Default ``print``.
-        progress: Show progress bars on the error stream.
-
-    Returns:
-        The folder.
+    ``mirrors`` are addresses to try before the official one, unless an ``archive`` is given; its ``sha256``
+    is reported where none is given. ``thorough`` decodes every image instead of a sample.
 
     Raises:
         OSError: If no address gave the archive, ``archive`` does not exist, or ``root`` is a file.
-        ValueError: If the checksum differs, the archive is unsafe or damaged, or the content is not all of
-            ADE20K; lists what is wrong.
+        ValueError: If the archive or its content is not that of ADE20K; lists what is wrong.
     """
     if root.exists() and not root.is_dir():
         raise NotADirectoryError(f'{root} is a file: expected the folder in which {FOLDER} is made')
     folder = root / FOLDER
 
-    def require_complete(folder: Path, advice: str) -> None:
+    def require_complete(folder: Path) -> None:
         if problems := verify_ade20k(folder, thorough, counts, progress):
             listed = '\n  '.join(problems)
             raise ValueError(f'this is not all of ADE20K as expected:\n  {listed}\n{advice}')
 
     if folder.exists():
+        advice = 'Move it away to download it again'
         report(f'{folder} exists: nothing to download')
-        require_complete(folder, 'Move it away to download it again')
+        require_complete(folder)
     else:
         note = f'{archive} was left as it is'
         if archive is None:
@@ -79,17 +69,11 @@ def prepare_ade20k(
         require_archive(archive)
         require_sha256(archive, sha256, f'Nothing was unpacked; {note}')
         digests = file_digests(archive, 'sha256', *PUBLISHED)
-        same = 'equal' if all(digests[name] == PUBLISHED[name] for name in PUBLISHED) else 'differ from'
+        same = 'equal' if PUBLISHED.items() <= digests.items() else 'differ from'
         report(f'sha256 of {archive}: {digests["sha256"]}')
         report(f'Its md5 and sha1 {same} those that other projects publish; what is inside is verified next')
-        unpack_archive(
-            archive,
-            folder,
-            FOLDER,
-            MAX_BYTES,
-            lambda unpacked: require_complete(unpacked, f'Nothing was left in {root}; {note}'),
-            progress,
-        )
+        advice = f'Nothing was left in {root}; {note}'
+        unpack_archive(archive, folder, FOLDER, MAX_BYTES, require_complete, progress)
     found = ' and '.join(f'{count:,} {split}' for split, count in counts.items())
     how = 'all decoded' if thorough else f'at most {SAMPLE} per split decoded; --thorough decodes all'
     report(f'{folder}: {found} images with their annotations ({how})')
@@ -99,13 +83,10 @@ def prepare_ade20k(
 def verify_ade20k(
     folder: Path, thorough: bool = False, counts: Mapping[str, int] = COUNTS, progress: bool = False
 ) -> list[str]:
-    """Find what is missing or wrong in an unpacked ADE20K; arguments as for :func:`prepare_ade20k`.
+    """List what is missing or wrong in an unpacked ADE20K, one line for each kind of fault.
 
-    Every file is looked up by name. For 256 images per split, spread evenly, or all, image and annotation are
-    decoded and their sizes, modes and labels checked.
-
-    Returns:
-        One line for each kind of fault; empty if all is well.
+    Every file is looked up by name. For 256 images per split, spread evenly, or if ``thorough`` for all,
+    image and annotation are decoded and their sizes, modes and labels checked.
     """
     if not folder.is_dir():
         return [f'there is no folder {folder}']
@@ -113,31 +94,31 @@ def verify_ade20k(
         return [f'{folder / FOLDER} is one level too deep: move its content up into {folder}']
     problems = []
     for split, count in counts.items():
-        stems = [STEMS[split].format(number) for number in range(1, count + 1)]
+        stems = {STEMS[split].format(number) for number in range(1, count + 1)}
         complete = set(stems)
         images, annotations = folder / 'images' / split, folder / 'annotations' / split
         for place, ending in ((images, '.jpg'), (annotations, '.png')):
-            names = find_images(place, (ending,)).paths if place.is_dir() else []
-            found = {name.removesuffix(ending) for name in names}
-            complete &= found
+            found = set(find_images(place, (ending,)).paths) if place.is_dir() else set()
+            expected = {stem + ending for stem in stems}
             where = place.relative_to(folder)
-            if lost := [stem + ending for stem in stems if stem not in found]:
-                problems.append(f'{where}: {len(lost):,} of {count:,} missing: {_first(lost)}')
-            if more := sorted(stem + ending for stem in found.difference(stems)):
-                problems.append(f'{where}: {len(more):,} not of this data set: {_first(more)}')
+            if lost := expected - found:
+                problems.append(f'{where}: {len(lost):,} of {count:,} missing: {first_names(lost)}')
+            if more := found - expected:
+                problems.append(f'{where}: {len(more):,} not of this data set: {first_names(more)}')
+            complete -= {name.removesuffix(ending) for name in lost}
         present = sorted(complete)
         if not thorough and len(present) > SAMPLE:
             present = [present[int(place)] for place in np.linspace(0, len(present) - 1, SAMPLE)]
         pairs = [(images / f'{stem}.jpg', annotations / f'{stem}.png') for stem in present]
-        faults: dict[tuple[Path, str], list[str]] = {}
+        faults = defaultdict[tuple[Path, str], list[str]](list)
         with ThreadPoolExecutor(min(8, usable_cores())) as pool:  # Pillow decodes outside Python's lock
             checked = pool.map(_fault, pairs)
-            for fault in tqdm(checked, f'Verifying {split}', len(pairs), leave=False, disable=not progress):
-                if fault is not None:
-                    path, reason = fault
-                    faults.setdefault((path.parent.relative_to(folder), reason), []).append(path.name)
+            bar = tqdm(checked, f'Verifying {split}', len(pairs), leave=False, disable=not progress)
+            for path, reason in filter(None, bar):
+                faults[path.parent.relative_to(folder), reason].append(path.name)
         for (where, reason), names in faults.items():
-            problems.append(f'{where}: {len(names):,} of {len(pairs):,} looked at: {reason}: {_first(names)}')
+            share = f'{len(names):,} of {len(pairs):,} looked at'
+            problems.append(f'{where}: {share}: {reason}: {first_names(names)}')
     return problems
 
 
@@ -153,12 +134,8 @@ def _fault(pair: tuple[Path, Path]) -> tuple[Path, str] | None:
     photograph, labels = opened
     if labels.format != 'PNG' or labels.mode not in ('L', 'P'):
         # In other modes the pixels are colours, which the loader would take for labels.
-        found = f'{labels.format} of mode {labels.mode}'
-        return pair[1], f'{found}, expected PNG of mode L or P with labels as pixels'
+        kind = f'{labels.format} of mode {labels.mode}'
+        return pair[1], f'{kind}, expected PNG of mode L or P with labels as pixels'
     if np.asarray(labels).max() > LARGEST_LABEL:
         return pair[1], f'labels above {LARGEST_LABEL}'
     return None if labels.size == photograph.size else (pair[1], 'another size than its image')
-
-
-def _first(names: Sequence[str]) -> str:
-    return ', '.join(names[:LISTED]) + (f' and {len(names) - LISTED:,} more' if len(names) > LISTED else '')

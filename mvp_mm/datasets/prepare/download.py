@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-BAR = 'huggingface_hub.http_get'
+from tqdm import tqdm
 
 
 class DownloadError(OSError):
@@ -27,14 +25,9 @@ def download_file(
     check: Callable[[Path], None] | None = None,
     progress: bool = True,
 ) -> Path:
-    """Download a file, resuming where the connection breaks.
+    """Download a file that is not there yet from the first of several addresses that works, resuming it.
 
-    Args:
-        urls: One http(s) address, or several of the same file, tried in order.
-        target: File to write. If it exists already, nothing is downloaded.
-        sha256: Expected SHA-256 in hexadecimal. Default None: not checked.
-        check: Called with the whole file before it gets its name; raises ValueError to refuse it.
-        progress: Show a progress bar on the error stream.
+    ``check`` is called with the whole file before it gets its name, and raises ValueError to refuse it.
 
     Raises:
         ChecksumError: If no address gave the expected file, or the target exists with another checksum.
@@ -49,8 +42,7 @@ def download_file(
     for url in urls:
         if not re.match(r'https?://[^/]', url):
             raise ValueError(f'{url!r} is no address to download from: expected http://... or https://...')
-    sha256 = sha256.strip().lower() if sha256 else None
-    if sha256 and not re.fullmatch('[0-9a-f]{64}', sha256):
+    if sha256 and not re.fullmatch('[0-9a-f]{64}', sha256.strip().lower()):
         raise ValueError(f'{sha256!r} is no sha256: expected 64 hexadecimal digits')
     if target.exists():
         require_sha256(target, sha256, 'It was there already: delete it to download it again')
@@ -77,8 +69,7 @@ def download_file(
                 raise OSError(error.errno, reason) from error
             reasons[url] = error
         else:
-            part.replace(target)
-            return target
+            return part.replace(target)
     listed = '\n'.join(f'  {url}: {reason or type(reason).__name__}' for url, reason in reasons.items())
     if any(isinstance(reason, ValueError) for reason in reasons.values()):
         raise ChecksumError(
@@ -113,13 +104,11 @@ def require_sha256(path: Path, sha256: str | None, advice: str = '') -> None:
 
 def _fetch(url: str, part: Path, verify: Callable[[Path], None], progress: bool) -> None:
     """Fill the part file from one address and verify it; if an older part does not fit, start again."""
-    hidden = are_progress_bars_disabled(BAR)
-    if not progress:
-        disable_progress_bars(BAR)
     resumed = _size(part)
+    bar = None if progress else tqdm(disable=True)  # None: the client's own
     try:
         with part.open('ab') as file:
-            http_get(url, file, resume_size=resumed, displayed_filename=part.stem)
+            http_get(url, file, resume_size=resumed, displayed_filename=part.stem, _tqdm_bar=bar)
         verify(part)
     except Exception as error:
         status = getattr(getattr(error, 'response', None), 'status_code', None)
@@ -130,9 +119,6 @@ def _fetch(url: str, part: Path, verify: Callable[[Path], None], progress: bool)
         if not resumed or part.exists():
             raise
         _fetch(url, part, verify, progress)
-    finally:
-        if not progress and not hidden:
-            enable_progress_bars(BAR)
 
 
 def _size(path: Path) -> int:

@@ -2,8 +2,8 @@
 
 import os
 import warnings
-from dataclasses import dataclass
 from io import BytesIO
+from typing import NamedTuple
 
 from mmcv.transforms import LoadAnnotations
 from mmcv.transforms import LoadImageFromFile as LoadByMMCV
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ...hardware import usable_cores
 from ..transforms.check_label_map import CheckLabelMap
-from ..transforms.decode_image import UNREADABLE, UnreadableImageError, decode_image
+from ..transforms.decode_image import ALPHA_MODES, UNREADABLE, UnreadableImageError, decode_image
 from ..transforms.load_image_from_file import LoadImageFromFile
 
 # Pipeline steps that read files, or check what was read.
@@ -30,8 +30,7 @@ ODDITIES = {
 }
 
 
-@dataclass(frozen=True)
-class CheckedSample:
+class CheckedSample(NamedTuple):
     """Result for one sample."""
 
     path: str  # of its image, or of whichever of its files is bad
@@ -46,29 +45,27 @@ def check_image(path: str, content: bytes | None = None) -> CheckedSample:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
             decode_image(source, key=path)
+        is_huge = any(issubclass(warning.category, Image.DecompressionBombWarning) for warning in caught)
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            found = _oddities(image, path)
+            return CheckedSample(path, oddities=_oddities(image, path, is_huge))
     except UnreadableImageError as error:
         return CheckedSample(path, _one_line(error.reason))
     except UNREADABLE as error:  # gone in between
         return CheckedSample(path, f'{type(error).__name__}: {_one_line(error)}')
-    if any(issubclass(warning.category, Image.DecompressionBombWarning) for warning in caught):
-        found.append('huge')
-    return CheckedSample(path, oddities=tuple(found))
 
 
-def _oddities(image: Image.Image, path: str) -> list[str]:
-    suffix = os.path.splitext(path)[1].lower()
-    format_of_name = Image.registered_extensions().get(suffix)
+def _oddities(image: Image.Image, path: str, is_huge: bool) -> tuple[str, ...]:
+    format_of_name = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
     is_stereo = image.format == 'MPO'  # a JPEG with a second view, as cameras and telephones write it
     tests = {
         'animated': getattr(image, 'is_animated', False) and not is_stereo,
         'CMYK': image.mode == 'CMYK',
         'more than 8 bits': image.mode.startswith('I') or image.mode == 'F',
-        'alpha': image.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in image.info,
+        'alpha': image.mode in ALPHA_MODES or 'transparency' in image.info,
         'not the format of its name': format_of_name not in (image.format, 'JPEG' if is_stereo else None),
+        'huge': is_huge,
     }
-    return [name for name, is_so in tests.items() if is_so]
+    return tuple(name for name, is_so in tests.items() if is_so)
 
 
 def check_dataset(
@@ -77,15 +74,8 @@ def check_dataset(
     """Read every sample of a dataset as training does, without augmentation; one result per sample, in order.
 
     Images have to pass :func:`check_image`, which is stricter than some loaders (OpenCV fills what is missing
-    of a truncated JPEG with grey), and then the loading steps of the dataset's own pipeline.
-
-    Args:
-        dataset: A built dataset of image files.
-        workers: Processes. Default None: one per core.
-        progress: Show a progress bar on the error stream.
-
-    Raises:
-        ValueError: If the dataset has no files.
+    of a truncated JPEG with grey), and then the loading steps of the dataset's own pipeline. ``workers`` is
+    the number of processes, by default one per core.
     """
     if len(dataset) and ('img' in (first := dataset.get_data_info(0)) or 'img_path' not in first):
         raise ValueError(f'{type(dataset).__name__} reads no image files: there is nothing to check')

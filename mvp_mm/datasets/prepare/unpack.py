@@ -2,13 +2,15 @@
 
 import errno
 import lzma
+import os
 import re
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import TypeVar
 
@@ -16,10 +18,9 @@ from tqdm import tqdm
 
 MAX_RATIO = 100  # of unpacked to packed: photographs hardly shrink, a bomb starts at about 1,000
 BLOCK = 4096  # bytes that any file takes on a disk, so that a million empty ones count
-BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError),
-    *(FileExistsError, NotADirectoryError),  # an entry below one that is a file
-)
+LISTED = 5  # names in an error
+BELOW_A_FILE = (FileExistsError, NotADirectoryError)  # of an entry whose folder is a file
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, *BELOW_A_FILE)
 Member = TypeVar('Member', zipfile.ZipInfo, tarfile.TarInfo)
 
 
@@ -31,22 +32,14 @@ def unpack_archive(
     check: Callable[[Path], None] | None = None,
     progress: bool = True,
 ) -> None:
-    """Unpack a zip or tar file into a new folder.
+    """Unpack a zip or tar file into a new folder, which gets its name in one step, or nothing is left.
 
-    It goes into ``.NAME.unpacking`` first, which gets the target's name in one step, or is deleted.
-
-    Args:
-        archive: zip, or tar with any compression that Python knows.
-        target: Folder to make; must not exist.
-        inside: Folder of the archive that becomes the target; the rest is dropped. Default ``''``: all.
-        max_bytes: Largest unpacked size, which is never more than 100 times the archive's either.
-        check: Called with the unpacked folder before it gets its name; raises to refuse it.
-        progress: Show a progress bar on the error stream.
+    Of the archive only the folder ``inside`` is kept. Its unpacked size may be ``max_bytes``, and 100 times
+    its own. ``check`` is called with the unpacked folder before it gets its name; it raises to refuse it.
 
     Raises:
         OSError: If there is no such archive, the target exists, or the disk is full.
-        ValueError: If the archive is none, is damaged or too large, or has an entry that leads out of its
-            folder or is a link or a device; names the entry.
+        ValueError: If the archive is none, is damaged or too large, or has an unsafe entry; names the entry.
     """
     require_archive(archive)
     if target.exists() or target.is_symlink():
@@ -58,7 +51,7 @@ def unpack_archive(
         _extract(archive, scratch, min(max_bytes, MAX_RATIO * archive.stat().st_size), progress)
         result = scratch / inside
         if not result.is_dir():
-            found = ', '.join(sorted(path.name for path in scratch.iterdir())[:10]) or 'nothing'
+            found = first_names(os.listdir(scratch))
             raise ValueError(f'{archive} has no folder {inside}: expected one, found {found}')
         if check is not None:
             check(result)
@@ -92,19 +85,23 @@ def require_archive(path: Path) -> None:
     raise ValueError(f'{path.name} is no archive: expected a zip or tar file, found {found}')
 
 
+def first_names(names: Collection[str]) -> str:
+    """List the first names in order, and how many more there are."""
+    more = f' and {len(names) - LISTED:,} more' if len(names) > LISTED else ''
+    return ', '.join(sorted(names)[:LISTED]) + more or 'nothing'
+
+
 def _extract(archive: Path, folder: Path, max_bytes: float, progress: bool) -> None:
-    title = f'Unpacking {archive.name}'
+    bar = partial(tqdm, desc=f'Unpacking {archive.name}', disable=not progress)
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
-            members = tqdm(_admitted(archive, tar, max_bytes), title, disable=not progress)
-            tar.extractall(folder, members, filter='data')
+            tar.extractall(folder, bar(_admitted(archive, tar, max_bytes)), filter='data')
         return
     with zipfile.ZipFile(archive) as zip_file:
         entries = list(_admitted(archive, zip_file.infolist(), max_bytes))
-        needed, free = sum(entry.file_size for entry in entries), shutil.disk_usage(folder).free
-        if needed > free:
-            raise OSError(errno.ENOSPC, f'{needed:,} bytes needed, {free:,} free')
-        zip_file.extractall(folder, tqdm(entries, title, disable=not progress))
+        if sum(entry.file_size for entry in entries) > shutil.disk_usage(folder).free:
+            raise OSError(errno.ENOSPC, 'less is free than needed')
+        zip_file.extractall(folder, bar(entries))
 
 
 def _admitted(archive: Path, members: Iterable[Member], max_bytes: float) -> Iterator[Member]:
