@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mvp_mm.models import MVPViT
+from mvp_mm.weights import load
 from mvp_mm.weights.bias_tables import relative_position_index, resize_table
 from mvp_mm.weights.fill_model import fill_whole, start_from
-from mvp_mm.weights.load import load_pretrained
 
 ARCH = dict(embed_dims=48, num_layers=3, num_heads=3, feedforward_channels=192)
 PRETRAIN = dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True, final_norm=True, out_type='raw')
@@ -107,7 +107,7 @@ def test_every_parameter_arrives(form, size, source, tmp_path):
 
 def test_report(source, tmp_path, capsys):
     path = file_of('Microsoft', source, tmp_path)
-    report = load_pretrained(student(96), path)
+    report = load(student(96), path)
     assert report.format == 'BEiT' and len(report.expanded) == 3
     assert report.resized[0] == f'layers.0.attn.{TABLE}: 8x8 -> 12x12' and len(report.resized) == 3
     assert report.missing == ['ln2.weight', 'ln2.bias']
@@ -144,7 +144,7 @@ def test_own_grid_non_square_is_read_off_the_index(tmp_path):
     source = randomised(student((32, 64), **PRETRAIN))
     torch.save(source.state_dict(), tmp_path / 'a.pth')
     target = student((48, 64))
-    report = load_pretrained(target, str(tmp_path / 'a.pth'))
+    report = load(target, str(tmp_path / 'a.pth'))
     assert report.resized[0] == f'layers.0.attn.{TABLE}: 4x8 -> 6x8'
     expected = resize_table(source.rel_pos_bias.relative_position_bias_table, (4, 8), (6, 8))
     assert torch.equal(target.layers[1].attn.relative_position_bias_table, expected)
@@ -173,7 +173,7 @@ def test_tables_of_as_many_rows_in_another_grid(size, other, way, tmp_path):
     before = {name: value.clone() for name, value in state.items()}
     if way == 'file':
         torch.save(dict(model=beit_names(state)), tmp_path / 'a.pth')
-        load_pretrained(target, str(tmp_path / 'a.pth'))
+        load(target, str(tmp_path / 'a.pth'))
     elif way == 'load_state_dict':
         target.load_state_dict(state)
     elif way == 'plain dict':
@@ -206,7 +206,7 @@ def test_as_many_positions_in_another_grid(size, other, flags, tmp_path):
     for how in ('file', 'load_state_dict'):
         target = student(other, **flags)
         if how == 'file':
-            load_pretrained(target, str(tmp_path / 'a.pth'))
+            load(target, str(tmp_path / 'a.pth'))
         else:
             target.load_state_dict(source.state_dict())
         assert target.pos_embed.shape == source.pos_embed.shape
@@ -235,7 +235,7 @@ def test_the_same_grid_changes_nothing(size, flags, tmp_path):
         if path is None:
             target.load_state_dict(copy.deepcopy(state))
         else:
-            assert not load_pretrained(target, str(tmp_path / path)).resized
+            assert not load(target, str(tmp_path / path)).resized
         for name, value in target.state_dict().items():
             assert torch.equal(value, state[name]), name
 
@@ -249,15 +249,15 @@ def test_grids_that_nobody_can_tell(tmp_path):
         with pytest.raises(
             ValueError, match=r'a.pth does not fit: .* pos_embed has 66 entries, 1 of them for'
         ):
-            load_pretrained(student(size, **flags), str(path))
+            load(student(size, **flags), str(path))
     state = randomised(student((64, 96))).state_dict()
     torch.save({k: v for k, v in state.items() if not k.endswith('index')}, path)
     with pytest.raises(ValueError, match=r'348 rows, which fits no square grid.*init_cfg.grid=8,12'):
-        load_pretrained(student((96, 64)), str(path))
+        load(student((96, 64)), str(path))
     with pytest.raises(ValueError, match=r'348 rows, which fits not the given 8x11'):
-        load_pretrained(student((96, 64)), str(path), grid=(8, 11))
+        load(student((96, 64)), str(path), grid=(8, 11))
     with pytest.raises(ValueError, match=r"grid='8x' is no patch grid"):
-        load_pretrained(student((96, 64)), str(path), grid='8x')
+        load(student((96, 64)), str(path), grid='8x')
     whole = nn.Module()
     whole.backbone = student((96, 64), **ABSOLUTE)
     weights = student((64, 96), **ABSOLUTE).state_dict()
@@ -290,7 +290,7 @@ class TestSeveralTransformers:
             with pytest.raises(
                 ValueError, match='holds 2 networks.*teacher.*init_cfg.prefix=.*--prefix'
             ) as error:
-                load_pretrained(student(), path, asked)
+                load(student(), path, asked)
             assert '\n' not in str(error.value) and ('under techer.' in str(error.value)) == (
                 asked == 'techer.'
             )
@@ -309,18 +309,18 @@ class TestSeveralTransformers:
             content = {key: content, 'epoch': 3, 'optimizer': {'state': {0: {'exp_avg': torch.ones(2)}}}}
         torch.save(content, tmp_path / 'a.pth')
         target = student(**PRETRAIN)
-        load_pretrained(target, str(tmp_path / 'a.pth'))
+        load(target, str(tmp_path / 'a.pth'))
         assert torch.equal(target.cls_token, two[1]['cls_token'])
 
     def test_where_a_rule_is_safe_it_says_so(self, two, tmp_path):
         """mmpretrain trains what lies under ``backbone.``; MMEngine saves averages as ``state_dict``."""
         torch.save({**under('teacher.', two[1]), **under('backbone.', two[0])}, tmp_path / 'a.pth')
         target = student(**PRETRAIN)
-        report = load_pretrained(target, str(tmp_path / 'a.pth'))
+        report = load(target, str(tmp_path / 'a.pth'))
         assert torch.equal(target.cls_token, two[0]['cls_token'])
         assert 'under backbone.' in str(report) and 'init_cfg.prefix=teacher.' in str(report)
         torch.save(dict(state_dict=two[0], ema_state_dict=two[1]), tmp_path / 'b.pth')
-        load_pretrained(target, str(tmp_path / 'b.pth'))
+        load(target, str(tmp_path / 'b.pth'))
         assert torch.equal(target.cls_token, two[0]['cls_token'])
 
     def test_a_prefix_that_is_not_there(self, two, tmp_path):
@@ -328,9 +328,9 @@ class TestSeveralTransformers:
         with pytest.raises(
             ValueError, match='no transformer under the prefix techer.: it has one under teacher.'
         ):
-            load_pretrained(student(), str(tmp_path / 'a.pth'), 'techer.')
+            load(student(), str(tmp_path / 'a.pth'), 'techer.')
         torch.save(two[0], tmp_path / 'a.pth')
-        report = load_pretrained(student(), str(tmp_path / 'a.pth'), 'techer.')
+        report = load(student(), str(tmp_path / 'a.pth'), 'techer.')
         assert 'there is no techer. in it: it is a bare backbone' in str(report)
 
 
@@ -350,7 +350,7 @@ def test_weights_that_are_not_finite(value, source, tmp_path):
     target = student()
     before = target.cls_token.clone()
     with pytest.raises(ValueError, match=match):
-        load_pretrained(target, str(tmp_path / 'a.pth'))
+        load(target, str(tmp_path / 'a.pth'))
     assert torch.equal(target.cls_token, before)
     whole = nn.Module()
     whole.backbone = student(**PRETRAIN)
@@ -371,7 +371,7 @@ def test_absolute_positions_are_resized(tmp_path):
     source = randomised(student(**flags))
     torch.save(source.state_dict(), tmp_path / 'a.pth')
     target = student(96, **flags)
-    assert load_pretrained(target, str(tmp_path / 'a.pth')).resized == ['pos_embed: 8x8 -> 12x12']
+    assert load(target, str(tmp_path / 'a.pth')).resized == ['pos_embed: 8x8 -> 12x12']
     assert torch.equal(target.pos_embed[:, 0], source.pos_embed[:, 0])
 
 
@@ -407,7 +407,7 @@ class TestRefused:
         target = target or student()
         before = {name: value.clone() for name, value in target.state_dict().items()}
         with pytest.raises(ValueError, match=match):
-            load_pretrained(target, str(path))
+            load(target, str(path))
         for name, value in target.state_dict().items():
             assert torch.equal(value, before[name]), name  # nothing half loaded
 
@@ -447,7 +447,7 @@ class TestRefused:
         torch.jit.trace(nn.Linear(1, 1), torch.zeros(1, 1)).save(str(traced))
         for path in (bare, inside, traced):
             with pytest.raises(ValueError):
-                load_pretrained(student(), str(path))
+                load(student(), str(path))
         assert not target.exists()
 
     def test_damaged_file(self, source, tmp_path):
@@ -457,14 +457,14 @@ class TestRefused:
         for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
             path.write_bytes(whole[:length])
             with pytest.raises(ValueError, match='no plain weight file'):
-                load_pretrained(student(), str(path))
+                load(student(), str(path))
 
     def test_none_and_missing(self):
         model = student(init_cfg=dict(type='Pretrained', checkpoint=None))
         with pytest.raises(FileNotFoundError, match='backbone.init_cfg.checkpoint=FILE_OR_URL'):
             model.init_weights()
         with pytest.raises(FileNotFoundError, match='no checkpoint missing.pth'):
-            load_pretrained(student(), 'missing.pth')
+            load(student(), 'missing.pth')
 
 
 def test_training_checkpoint_with_log_objects(source, tmp_path):
@@ -477,7 +477,7 @@ def test_training_checkpoint_with_log_objects(source, tmp_path):
     torch.save(dict(state_dict=state, message_hub=dict(log_scalars=dict(loss=buffer))), path)
     with pytest.raises(pickle.UnpicklingError):
         torch.load(path, weights_only=True)
-    report = load_pretrained(student(), str(path))
+    report = load(student(), str(path))
     assert len(report.expanded) == 3
 
 
@@ -485,7 +485,7 @@ def test_matches_mmpretrains_downstream_beit(source, tmp_path):
     """Loaded into mmpretrain's own BEiT by hand, the features are the same."""
     target = student(out_type='featmap', out_indices=[0, 1, 2]).eval()
     torch.save(source.state_dict(), tmp_path / 'a.pth')
-    load_pretrained(target, str(tmp_path / 'a.pth'))
+    load(target, str(tmp_path / 'a.pth'))
     peer = BEiTViT(ARCH, img_size=64, patch_size=8, out_type='featmap', out_indices=[0, 1, 2])
     peer.load_state_dict(target.state_dict())
     peer.eval()
@@ -504,7 +504,7 @@ class TestPeersOfTheComparison:
         torch.save(dict(state_dict=state), tmp_path / 'a.pth')
         flags = dict(final_norm=True, out_type='raw') | flags
         target = student(**flags).eval()
-        load_pretrained(target, str(tmp_path / 'a.pth'), 'backbone.')
+        load(target, str(tmp_path / 'a.pth'), 'backbone.')
         return target(self.images)[0]
 
     def test_mae_and_maskfeat(self, tmp_path):
@@ -546,7 +546,7 @@ def test_features_equal_mmsegs_beit(source, tmp_path):
         if value.is_floating_point():
             value.mul_(0.2)
     torch.save(source.state_dict(), tmp_path / 'a.pth')
-    load_pretrained(target, str(tmp_path / 'a.pth'))
+    load(target, str(tmp_path / 'a.pth'))
     peer = BEiT(
         img_size=64, patch_size=8, embed_dims=48, num_layers=3, num_heads=3, mlp_ratio=4,
         out_indices=(0, 1, 2), norm_cfg=dict(type='LN', eps=1e-6),
@@ -556,3 +556,22 @@ def test_features_equal_mmsegs_beit(source, tmp_path):
     images = torch.randn(2, 3, 64, 64)
     for mine, theirs in zip(target(images), peer(images), strict=True):
         assert (mine - theirs).abs().max() < 1e-4
+
+
+def test_its_old_name():
+    with pytest.deprecated_call():
+        from mvp_mm.models.checkpoint_loading import load_pretrained
+
+    assert load_pretrained is load
+
+
+def test_a_module_of_other_names(tmp_path):
+    """Not a transformer with positions: exactly its own names, ``backbone.`` before them allowed."""
+    source, target = nn.Linear(2, 3), nn.Linear(2, 3)
+    torch.save({f'backbone.{name}': value for name, value in source.state_dict().items()}, tmp_path / 'a.pth')
+    report = load(target, str(tmp_path / 'a.pth'))
+    assert torch.equal(target.weight, source.weight) and report.loaded == ['weight', 'bias']
+    with pytest.raises(ValueError, match=r'weight has shape \(3, 2\) there, and \(3, 4\) in the model'):
+        load(nn.Linear(4, 3), str(tmp_path / 'a.pth'))
+    with pytest.raises(ValueError, match='it has no scale, which the model needs'):
+        load(nn.ParameterDict({'scale': nn.Parameter(torch.ones(1))}), str(tmp_path / 'a.pth'))

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from mvp_mm.models import MVPViT
+from mvp_mm.weights import load
 from mvp_mm.weights.bias_tables import resize_table
-from mvp_mm.weights.load import load_pretrained
 from mvp_mm.weights.names.transformers import names_from_transformers, names_to_transformers
 
 transformers = pytest.importorskip('transformers', reason='transformers comes with the extra export')
@@ -70,10 +70,10 @@ def test_outputs_are_equal(kind, source, tmp_path):
     model, vit = beit(**theirs), student(**ours)
     if source == 'modules':
         torch.save(model.state_dict(), tmp_path / 'a.pth')
-        report = load_pretrained(vit, str(tmp_path / 'a.pth'))
+        report = load(vit, str(tmp_path / 'a.pth'))
     else:
         model.save_pretrained(tmp_path)
-        report = load_pretrained(vit, str(tmp_path / ('model.safetensors' if source == 'file' else '')))
+        report = load(vit, str(tmp_path / ('model.safetensors' if source == 'file' else '')))
     assert report.format == 'transformers' and not report.missing and not report.unexpected
     out = model(image())
     pooled = vit.out_type == 'avg_featmap'
@@ -85,7 +85,7 @@ def test_a_classifier(tmp_path):
     model = beit('BeitForImageClassification', use_relative_position_bias=True, num_labels=4)
     model.save_pretrained(tmp_path)
     vit = student(out_type='avg_featmap')
-    assert not load_pretrained(vit, str(tmp_path)).missing
+    assert not load(vit, str(tmp_path)).missing
     assert close(model.classifier(vit(image())[0]), model(image()).logits)
 
 
@@ -95,7 +95,7 @@ def test_masked_images(tmp_path):
     model = beit('BeitForMaskedImageModeling', **PRETRAINING)
     model.save_pretrained(tmp_path)
     vit = student(**SHARED, final_norm=True)
-    assert not load_pretrained(vit, str(tmp_path)).missing
+    assert not load(vit, str(tmp_path)).missing
     mask = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(1)) < 0.4
     predicted = model.lm_head(vit(image(), mask)[0][:, 1:])
     assert close(predicted, model(image(), bool_masked_pos=mask.flatten(1)).logits)
@@ -105,7 +105,7 @@ def test_shared_table_is_expanded_and_resized(tmp_path):
     model = beit(**PRETRAINING)
     model.save_pretrained(tmp_path)
     vit = student(img_size=96, out_type='featmap')
-    report = load_pretrained(vit, str(tmp_path))
+    report = load(vit, str(tmp_path))
     assert len(report.expanded) == len(report.resized) == 3
     (table,) = (value for name, value in model.state_dict().items() if name.endswith('table'))
     for layer in vit.layers:
@@ -129,7 +129,7 @@ def test_refused(tmp_path):
     del state['encoder.layer.1.attention.attention.key.weight']
     torch.save(state, tmp_path / 'a.pth')
     with pytest.raises(ValueError, match='has no layers.1.attn.qkv.weight'):
-        load_pretrained(student(), str(tmp_path / 'a.pth'))
+        load(student(), str(tmp_path / 'a.pth'))
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='a folder without model.safetensors or pytorch_model.bin'):
-        load_pretrained(student(), str(tmp_path / 'empty'))
+        load(student(), str(tmp_path / 'empty'))
