@@ -260,15 +260,12 @@ class TargetGenerator(BaseModule):
         run_size, run_grid = (needed, grid) if resize_input or own_grid == grid else (own_size, own_grid)
         if not (run_size == size and run_grid == own_grid == grid) and size not in self._announced:
             self._announced.add(size)
-            resized = 'the crop is resized for it'
-            if run_grid != grid:
-                resized = f'its token map is resized to {_times(grid)}'
-            elif run_grid != own_grid:
-                resized = 'its position embedding is resized'
+            resized = 'its position embedding' if run_grid != own_grid else 'the crop'
+            resized = resized if run_grid == grid else f'its token map, to {_times(grid)},'
             print_log(
                 f'{type(self).__name__}: the student has a {_times(grid)} grid of a {_times(size)} crop; '
                 f'the teacher (patch {patch}, trained at {_times(own_size)}) sees it at {_times(run_size)}, '
-                f'a {_times(run_grid)} grid; {resized}.',
+                f'a {_times(run_grid)} grid; {resized} is resized.',
                 logger='current',
             )
         return run_size, run_grid

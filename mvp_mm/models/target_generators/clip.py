@@ -65,7 +65,6 @@ class CLIPTargetGenerator(TargetGenerator):
         teacher_std: Sequence[float] | None = None,
         **kwargs,
     ) -> None:
-        _require_space(space)
         self.space = space
         visual: Any
         visual, (mean, std) = load_clip_visual(
@@ -116,7 +115,6 @@ def clip_width(
 
     Arguments and errors are those of the class; the tag or the weight file must exist.
     """
-    _require_space(space)
     source = find_clip(model_name, cache_dir)
     with torch.device('meta'):
         visual = source.build()
@@ -125,14 +123,11 @@ def clip_width(
     return tokens.shape[-1]
 
 
-def _require_space(space: str) -> None:
-    if space not in ('joint', 'hidden'):
-        raise ValueError(f"space={space!r} is neither 'joint' nor 'hidden'")
-
-
 @torch.no_grad()
 def _require_tokens(visual: Any, model_name: str, space: str) -> Tensor:
     """Return the tokens of a random image, or refuse a network whose tokens cannot be targets."""
+    if space not in ('joint', 'hidden'):
+        raise ValueError(f"space={space!r} is neither 'joint' nor 'hidden'")
     trunk = getattr(visual, 'trunk', None)
     kind = f'its vision branch is a {"" if trunk is None else "timm "}{type(trunk or visual).__name__}'
     lacks = ''
