@@ -70,7 +70,7 @@ def single_value_message(loader: DataLoader) -> str:
 def _leaves_one(loader: DataLoader) -> int:
     """Return the number of images if the last batch of an epoch has one and others have more, else 0."""
     size, sampler = loader.batch_size or 1, loader.sampler
-    has_end = isinstance(sampler, Sized) and not isinstance(sampler, InfiniteSampler)
-    if size == 1 or loader.drop_last or not has_end or len(sampler) % size != 1:
+    if size == 1 or loader.drop_last or isinstance(sampler, InfiniteSampler):
         return 0
-    return len(sampler)
+    images = len(sampler) if isinstance(sampler, Sized) else 0
+    return images if images % size == 1 else 0

@@ -143,7 +143,7 @@ def test_every_config_has_it(name):
 ENDING = """
 import sys
 from exact_runs import Watch, build
-kept = [build(sys.argv[1] + str(by_epoch), Watch(), by_epoch=by_epoch, workers=1) for by_epoch in (True, False)]
+kept = [build(sys.argv[1] + str(each), Watch(), by_epoch=each, workers=1) for each in (True, False)]
 for runner in kept:
     runner.train()
 print('trained')
