@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # three processes import the stack
+
 
 @pytest.fixture(scope='module')
 def differences(tmp_path_factory):
