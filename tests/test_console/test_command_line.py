@@ -10,11 +10,8 @@ import pytest
 
 import mvp_mm
 import mvp_mm_command
-from mvp_mm.console.doctor import Finding, diagnose
-from mvp_mm.console.models_table import cells, print_models
 from mvp_mm.console.training import DEFAULT_TEACHER, STUDENTS
 from mvp_mm.export import TARGETS
-from mvp_mm.zoo import find_entry
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / 'docs'
@@ -116,35 +113,3 @@ def test_options_reach_the_config(monkeypatch, tmp_path):
         verbose=False,
         options={'a.b': 1, 'c': [2, 3]},
     )
-
-
-def test_models(capsys):
-    print_models('mvp_vitb16_in1k')
-    printed = capsys.readouterr().out
-    (line,) = [line for line in printed.splitlines() if 'Pre-training' in line]
-    for text in ('Pre-training', '85.7 M', '17.6 G', '84.4, 75.4, 52.4', 'not measured'):
-        assert text in line
-    assert '\npaper: ADE20K mIoU with UperNet: 52.4\n' in printed
-    print_models('mvp_vitb16*')
-    assert 'ADE20K mIoU' not in capsys.readouterr().out
-    assert cells(find_entry('teachers_clip_vittiny_scenes'))[-2:] == ('51.2, 94.1', 'mvp_mm')
-    with pytest.raises(ValueError, match='no model has a name like'):
-        print_models('zzz')
-
-
-def test_doctor(capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv('MVP_MM_ZOO', raising=False)
-    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
-    assert diagnose() == 0
-    printed = capsys.readouterr().out
-    assert 'no data/imagenet/train in' in printed and 'tools/prepare_ade20k.py' in printed
-    assert 'teachers_clip_vittiny_scenes: its weights are there' in printed
-    assert 'switched off by the environment' in printed and 'everything that is needed is there' in printed
-    monkeypatch.setenv('MVP_MM_ZOO', str(tmp_path / 'gone'))
-    monkeypatch.setattr('mvp_mm.console.doctor.COMPONENTS', {})
-    assert diagnose() == 1
-    printed = capsys.readouterr().out
-    assert 'FAIL  the zoo' in printed and '1 to fix' in printed
-    monkeypatch.setattr('mvp_mm.console.doctor.CHECKS', [lambda: [Finding('fail', 'a [b]', 'do c')]])
-    assert diagnose() == 1 and 'a [b]' in capsys.readouterr().out

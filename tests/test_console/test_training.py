@@ -7,7 +7,6 @@ from mmengine.registry import PARAM_SCHEDULERS
 from PIL import Image
 
 import mvp_mm
-from mvp_mm.console.batch_size import batch_size, pretraining_step
 from mvp_mm.console.training import set_length
 from mvp_mm.zoo import model_config
 
@@ -133,36 +132,6 @@ def test_mistakes(image_folder, labelled, tmp_path):
         mvp_mm.finetune(labelled, tmp_path, 'gone.pth', 'vit-tiny')
     with pytest.raises(ValueError, match='needs two classes or more'):
         mvp_mm.finetune(labelled, tmp_path, None, task='segmentation', classes=['a'])
-
-
-def test_batches(monkeypatch):
-    """Halved until it fits; no more than there are images, nor than a CPU takes in seconds."""
-    base, tiny = model_config('mvp_vitb16_in1k'), model_config('mvp_vittiny_debug')
-    assert batch_size(base, 10**6) == 8 and batch_size(base, 5) == 4
-    assert batch_size(tiny, 10**6) == 8 and batch_size(tiny, 3) == 2
-    tried = []
-
-    def step(cfg, batch):
-        tried.append(batch)
-        if batch > 60:
-            raise torch.OutOfMemoryError
-
-    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
-    assert batch_size(base, 10**6, step) == 32 and tried == [256, 128, 64, 32]
-    with pytest.raises(ValueError, match='cannot hold one image'):
-        batch_size(base, 10**6, lambda cfg, batch: step(cfg, 1000))
-
-
-def test_a_step_is_tried_with_the_whole_model(monkeypatch):
-    trained = []
-
-    def step(optimizer):
-        (group,) = optimizer.param_groups
-        trained.extend(parameter for parameter in group['params'] if parameter.grad is not None)
-
-    monkeypatch.setattr('torch.optim.AdamW.step', step)
-    pretraining_step(model_config('mvp_vittiny_debug'), 2)
-    assert len(trained) == 69 and all(parameter.grad.isfinite().all() for parameter in trained)
 
 
 def test_the_schedule_follows_the_length():
