@@ -5,9 +5,10 @@ import importlib.abc
 import importlib.util
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 # Modules that documents or dumped configs of 0.1 name.
 MODULES = {
@@ -52,4 +53,22 @@ class _OldModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def register_old_modules() -> None:
     """Let the old names of modules be imported."""
     if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
-        sys.meta_path.append(_OldModules())
+        # Before the finder of files: an old package has the folder of the new one.
+        sys.meta_path.insert(0, _OldModules())
+
+
+def old_names(module: str, **names: str) -> Callable[[str], Any]:
+    """Make a ``__getattr__`` of a module, by which its old names are found and warned of.
+
+    Args:
+        module: ``__name__`` of the module.
+        **names: Old name to new name in the same module.
+    """
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f'module {module!r} has no attribute {name!r}')
+        warnings.warn(f'{module}.{name} is now {names[name]}', DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[module], names[name])
+
+    return find

@@ -1,5 +1,6 @@
 """Export weights to other libraries, each file checked in the library that is to open it."""
 
+from ..renamed import old_names
 from .exporter import TARGETS, export
 from .parity import ParityError, ParityReport
 from .student import ExportedStudent, load_student
@@ -14,3 +15,5 @@ __all__ = [
     'export',
     'load_student',
 ]
+
+__getattr__ = old_names(__name__, Student='ExportedStudent')

@@ -1,5 +1,6 @@
 """What learns: the algorithm, the student, the teachers, the neck, the loss."""
 
+from ..renamed import old_names
 from .backbones.mvp_vit import MVPViT
 from .clip.clip import CLIP
 from .clip.text_encoder import TextEncoder
@@ -24,3 +25,5 @@ __all__ = [
     'TargetGenerator',
     'TimmTargetGenerator',
 ]
+
+__getattr__ = old_names(__name__, CLIPTeacher='CLIP', DINOTeacher='DINO')

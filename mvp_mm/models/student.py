@@ -66,6 +66,8 @@ def task_of(model: nn.Module) -> str:
     task = getattr(model, 'task', None)
     if task is not None:
         return task
+    if hasattr(model, 'with_target_generator'):  # mmpretrain's methods of pre-training
+        return 'pretraining'
     if hasattr(model, 'decode_head'):
         return 'segmentation'
     return 'classification' if hasattr(model, 'head') else 'features'
