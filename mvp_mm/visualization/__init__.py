@@ -1,33 +1,17 @@
 """Pictures out of a model, and out of its training."""
 
-from ..engine.run_log import Run, read_run, read_runs
-from .attention_maps import TokenView, patch_similarity, roll_out, token_colours, view_student, view_teacher
-from .attention_sheet import SheetStyle, draw_attention_sheet
-from .paper_figure import save_figure
-from .segmentation_overlay import draw_overlay, save_overlay
-from .shown_image import Point, ShownImage, read_image
-from .training_curves import draw_curves
-from .viewed_model import ViewedModel, view_models
-
-__all__ = [
-    'Point',
-    'Run',
-    'SheetStyle',
-    'ShownImage',
-    'TokenView',
-    'ViewedModel',
-    'draw_attention_sheet',
-    'draw_curves',
-    'draw_overlay',
-    'patch_similarity',
-    'read_image',
-    'read_run',
-    'read_runs',
-    'roll_out',
-    'save_figure',
-    'save_overlay',
-    'token_colours',
-    'view_models',
-    'view_student',
-    'view_teacher',
-]
+from ..engine.run_log import read_runs as read_runs
+from .attention_maps import TokenView as TokenView
+from .attention_maps import token_colours as token_colours
+from .attention_maps import view_student as view_student
+from .attention_maps import view_teacher as view_teacher
+from .attention_sheet import SheetStyle as SheetStyle
+from .attention_sheet import draw_attention_sheet as draw_attention_sheet
+from .segmentation_overlay import draw_overlay as draw_overlay
+from .segmentation_overlay import save_overlay as save_overlay
+from .shown_image import Point as Point
+from .shown_image import ShownImage as ShownImage
+from .shown_image import read_image as read_image
+from .training_curves import draw_curves as draw_curves
+from .viewed_model import ViewedModel as ViewedModel
+from .viewed_model import view_models as view_models

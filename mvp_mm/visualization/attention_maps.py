@@ -43,15 +43,14 @@ def view_student(model: ViewedModel, pixels: Tensor, layer: int = -1) -> TokenVi
     Args:
         model: Holds the student.
         pixels: ``(1, 3, H, W)`` on the 0–255 scale, whole patches.
-        layer: Block to look at; negative counts from the end. Default: the last (the paper does not say
-            which; DINO's figures show the last).
+        layer: Block to look at; negative counts from the end. Default: the last, as in DINO's figures (the
+            paper does not say which).
 
     Raises:
         ValueError: If there is no such block.
     """
     student = model.student
-    images = model.normalised(pixels)
-    grid = (images.shape[-2] // student.patch_size, images.shape[-1] // student.patch_size)
+    images, grid = model.normalised(pixels), _grid(pixels, student.patch_size)
     if not hasattr(student, 'blockwise'):
         if layer != -1:
             raise ValueError(f'{model.title} shows its last layer only: it has no blockwise(images)')
@@ -79,13 +78,15 @@ def view_teacher(model: ViewedModel, pixels: Tensor, with_attention: bool = Fals
     if model.teacher is None:
         raise ValueError(f'{model.title} has no teacher')
     images = model.normalised(pixels)
-    patch_size = model.teacher.patch_size
-    grid = (images.shape[-2] // patch_size, images.shape[-1] // patch_size)
-    view = TokenView(model.teacher(images)[0, 1:].float().cpu(), grid)
+    view = TokenView(model.teacher(images)[0, 1:].float().cpu(), _grid(pixels, model.teacher.patch_size))
     if with_attention:
         attention, view.attention_grid = model.teacher.cls_attention(images)
         view.attention = attention[0].float().cpu()
     return view
+
+
+def _grid(pixels: Tensor, patch_size: int) -> Grid:
+    return pixels.shape[-2] // patch_size, pixels.shape[-1] // patch_size
 
 
 def roll_out(attention: Tensor, below: Tensor | None) -> Tensor:
@@ -105,13 +106,9 @@ def patch_similarity(patches: Tensor, index: int) -> Tensor:
 
 
 def token_colours(patches: Sequence[Tensor]) -> list[Tensor]:
-    """Colour patches by the first three principal components of their tokens.
+    """Colour patches by the first three principal components of their tokens, common to all images.
 
-    Args:
-        patches: Tokens ``(M, C)``, one entry per image; the components are common to all images.
-
-    Returns:
-        RGB from 0 to 1, ``(M, 3)`` per image.
+    ``patches`` are the tokens ``(M, C)`` of each image; the colours are RGB from 0 to 1, ``(M, 3)``.
     """
     tokens = torch.cat(list(patches)).double()
     centred = tokens - tokens.mean(dim=0)

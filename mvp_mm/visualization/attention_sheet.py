@@ -1,7 +1,7 @@
 """Figure 3 of the paper, and its relatives: what models look at, image by image, side by side."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from ..weights.bias_tables import Grid
 from .attention_maps import TokenView, patch_similarity, token_colours, view_student, view_teacher
 from .paper_figure import new_figure
 from .shown_image import Point, ShownImage, patch_grid, resized
@@ -43,9 +42,7 @@ class SheetStyle:
 
     def __post_init__(self) -> None:
         if self.colours not in matplotlib.colormaps:
-            raise ValueError(
-                f'matplotlib has no colour map {self.colours!r}; take one such as inferno, viridis'
-            )
+            raise ValueError(f'matplotlib has no colour map {self.colours!r}; take one such as viridis')
         if not 0 <= self.opacity <= 1:
             raise ValueError(f'opacity={self.opacity} is not between 0 and 1')
         if not self.panel > 0:
@@ -89,27 +86,25 @@ def draw_attention_sheet(
         ValueError: If something that is asked for cannot be had.
     """
     _check(images, models, shows, points)
-    style = style or SheetStyle()
     titles, columns = ['image'], [[_Panel(image) for image in images]]
     for model in models:
-        inputs = []
-        patch_size = model.student.patch_size
+        patch_size, inputs = model.student.patch_size, []
         for image in images:
-            height, width = image.pixels.shape[:2]
-            grid = patch_grid(height, width, model.side if side is None else side, patch_size)
+            grid = patch_grid(*image.pixels.shape[:2], model.side if side is None else side, patch_size)
             inputs.append(resized(image.pixels, grid, patch_size))
-        views = [view_student(model, pixels, layer) for pixels in inputs]
-        networks = [(model.title, list(shows), views)]
+        networks = [(model.title, shows, [view_student(model, pixels, layer) for pixels in inputs])]
         if model.teacher is not None:
             wanted = [show for show in shows if show in TEACHER_SHOWS]
             with_attention = not {'attention', 'heads'}.isdisjoint(wanted)
             views = [view_teacher(model, pixels, with_attention) for pixels in inputs]
             networks.append((model.teacher_title, wanted, views))
         for name, wanted, views in networks:
-            for title, panels in _columns(name, images, views, wanted, points):
-                titles.append(f'{name}\n{title}')
-                columns.append(panels)
-    return _draw(titles, columns, style)
+            colours = token_colours([view.patches for view in views])
+            triples = zip(images, views, colours, strict=True)
+            rows = [_panels(name, *triple, wanted, points) for triple in triples]
+            titles += [f'{name}\n{title}' for title in rows[0]]
+            columns += [[row[title] for row in rows] for title in rows[0]]
+    return _draw(titles, columns, style or SheetStyle())
 
 
 def _check(
@@ -127,28 +122,33 @@ def _check(
         raise ValueError(f'of a teacher there are {", ".join(TEACHER_SHOWS)}, but no {", ".join(shows)}')
 
 
-def _columns(
+def _panels(
     network: str,
-    images: Sequence[ShownImage],
-    views: Sequence[TokenView],
+    image: ShownImage,
+    view: TokenView,
+    colours: Tensor,
     shows: Sequence[str],
     points: Sequence[Point],
-) -> Iterator[tuple[str, list[_Panel]]]:
-    """Yield title and panels, one per image, of each column of one network."""
+) -> dict[str, _Panel]:
+    """Return the panels of one network and image by title; ``colours`` of the tokens are ``(M, 3)``."""
+    panels = {}
     for show in shows:
-        if show == 'similarity':
+        if show == 'pca':
+            panels['PCA of tokens'] = _Panel(image, colours.view(*view.grid, 3).numpy())
+        elif show == 'similarity':
             for point in points:
-                panels = [_similarity_panel(*pair, point) for pair in zip(images, views, strict=True)]
-                yield f'similarity to {point}', panels
-        elif show == 'pca':
-            colours = token_colours([view.patches for view in views])
-            triples = zip(images, views, colours, strict=True)
-            yield 'PCA of tokens', [_Panel(image, _on_grid(rgb, view.grid)) for image, view, rgb in triples]
+                mark = point.patch(image, view.grid)
+                values = patch_similarity(view.patches, mark[0] * view.grid[1] + mark[1]).view(view.grid)
+                limits = (float(values.min()), 1.0)
+                note = f'cosine {limits[0]:.2f} to 1'
+                panels[f'similarity to {point}'] = _Panel(image, values.numpy(), limits, note, mark)
         else:
-            maps = [_attention_maps(network, view, show) for view in views]
-            for title in maps[0]:
-                triples = zip(images, views, (each[title] for each in maps), strict=True)
-                yield title, [_attention_panel(*triple) for triple in triples]
+            for title, values in _attention_maps(network, view, show).items():
+                highest = float(values.max())  # from zero: an attention that is even all over looks even
+                note = f'max {highest / float(values.mean()):.1f} × mean'
+                on_grid = values.view(view.attention_grid or view.grid).numpy()
+                panels[title] = _Panel(image, on_grid, (0.0, highest), note)
+    return panels
 
 
 def _attention_maps(network: str, view: TokenView, show: str) -> dict[str, Tensor]:
@@ -164,24 +164,6 @@ def _attention_maps(network: str, view: TokenView, show: str) -> dict[str, Tenso
     if show == 'attention':
         return {'CLS attention': view.attention.mean(dim=0)}
     return {f'head {number}': head for number, head in enumerate(view.attention, start=1)}
-
-
-def _attention_panel(image: ShownImage, view: TokenView, values: Tensor) -> _Panel:
-    # From zero, not from the lowest: an attention that is even all over looks even.
-    highest = float(values.max())
-    note = f'max {highest / float(values.mean()):.1f} × mean'
-    return _Panel(image, _on_grid(values, view.attention_grid or view.grid), (0.0, highest), note)
-
-
-def _similarity_panel(image: ShownImage, view: TokenView, point: Point) -> _Panel:
-    mark = point.patch(image, view.grid)
-    values = patch_similarity(view.patches, mark[0] * view.grid[1] + mark[1])
-    limits = (float(values.min()), 1.0)
-    return _Panel(image, _on_grid(values, view.grid), limits, f'cosine {limits[0]:.2f} to 1', mark)
-
-
-def _on_grid(values: Tensor, grid: Grid) -> np.ndarray:
-    return values.reshape(*grid, *values.shape[1:]).numpy()
 
 
 def _draw(titles: Sequence[str], columns: Sequence[Sequence[_Panel]], style: SheetStyle) -> Figure:
@@ -202,8 +184,8 @@ def _draw(titles: Sequence[str], columns: Sequence[Sequence[_Panel]], style: She
         ratios = dict(height_ratios=lengths)
     figure.set_layout_engine('compressed', w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     grid = figure.subplots(len(lines), len(lines[0]), squeeze=False, gridspec_kw=ratios)
-    for row, panels in enumerate(lines):
-        for axes, panel in zip(grid[row], panels, strict=True):
+    for row, panels in zip(grid, lines, strict=True):
+        for axes, panel in zip(row, panels, strict=True):
             _draw_panel(axes, panel, style)
     for index, title in enumerate(wrapped):
         if style.images_across:
@@ -215,8 +197,7 @@ def _draw(titles: Sequence[str], columns: Sequence[Sequence[_Panel]], style: She
 
 def _draw_panel(axes: Axes, panel: _Panel, style: SheetStyle) -> None:
     height, width = panel.image.pixels.shape[:2]
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     axes.imshow(panel.image.pixels)
     axes.set_xlabel(panel.note, fontsize=5, labelpad=1.5)

@@ -9,8 +9,6 @@ from matplotlib.patches import Patch
 from ..datasets.scenes import CLASSES, PALETTE, SceneCollection
 from .paper_figure import new_figure, save_figure
 
-CAPTION_WIDTH = 30  # characters per line
-
 
 def draw_scene_sheet(scenes: SceneCollection, path: Path, columns: int = 6) -> None:
     """Draw the scenes of a collection with label maps and captions to a PNG, PDF or SVG file."""
@@ -23,10 +21,7 @@ def draw_scene_sheet(scenes: SceneCollection, path: Path, columns: int = 6) -> N
     for index, axes in zip(range(len(scenes)), grid.flat, strict=False):
         image, labels = scenes[index]
         axes.imshow(np.concatenate([image, palette[labels]], axis=1), interpolation='nearest')
-        axes.set_title(textwrap.fill(scenes.describe(index).caption, CAPTION_WIDTH), fontsize=6)
-    handles = [
-        Patch(color=tuple(np.array(colour) / 255), label=name)
-        for name, colour in zip(CLASSES, PALETTE, strict=True)
-    ]
+        axes.set_title(textwrap.fill(scenes.describe(index).caption, width=30), fontsize=6)
+    handles = [Patch(color=colour / 255, label=name) for name, colour in zip(CLASSES, palette, strict=True)]
     figure.legend(handles=handles, loc='outside lower center', ncols=len(handles), fontsize=7)
     save_figure(figure, path, dpi=130)

@@ -28,7 +28,7 @@ def draw_overlay(
         labels: Class of every pixel, int ``(H, W)``; other values stay uncoloured.
         classes: Class names.
         palette: RGB colours on the 0–255 scale, one per class.
-        opacity: Of the colours, 0 to 1. Default 0.55.
+        opacity: Of the colours, 0 to 1.
 
     Raises:
         ValueError: If the label map is not of the image's size.

@@ -52,10 +52,9 @@ class Point:
 
     def patch(self, image: ShownImage, grid: Grid) -> tuple[int, int]:
         """Return row and column of the patch here; raise ValueError if it is not shown."""
-        height, width = image.pixels.shape[:2]
+        (height, width), (left, top) = image.pixels.shape[:2], image.offset
         x, y = self.x, self.y
         if self.in_pixels:
-            left, top = image.offset
             if not (left <= x < left + width and top <= y < top + height):
                 raise ValueError(
                     f'{self} is not in the shown part of {image.name}, x from {left} to {left + width - 1}, '
@@ -74,7 +73,7 @@ def read_image(source: str, scene_side: int = 64, fit: str = 'crop') -> ShownIma
     Args:
         source: Path, or ``scenes:SPLIT:INDEX`` such as ``scenes:val:7``.
         scene_side: Side in pixels of a scene. Default 64, that of the training.
-        fit: ``'crop'`` (default) for the square in the middle, ``'whole'`` for all of it.
+        fit: ``'crop'`` for the square in the middle, ``'whole'`` for all of it.
 
     Raises:
         ValueError: If there is no such scene, or the file cannot be read.
@@ -99,11 +98,7 @@ def read_image(source: str, scene_side: int = 64, fit: str = 'crop') -> ShownIma
 
 
 def patch_grid(height: int, width: int, short_side: int, patch_size: int) -> Grid:
-    """Choose the patch grid nearest to an image's shape when its shorter side becomes ``short_side`` pixels.
-
-    Raises:
-        ValueError: If the short side holds no patch, or there are more than ``MAX_PATCHES``.
-    """
+    """Choose the patch grid nearest to an image's shape when its shorter side becomes ``short_side``."""
     if short_side < patch_size:
         raise ValueError(f'a side of {short_side} pixels holds no patch of {patch_size}: use a larger size')
     scale = short_side / min(height, width) / patch_size

@@ -19,15 +19,11 @@ FEW = 30  # so few points, as of validations, are marked
 
 
 def chosen_keys(runs: Sequence[Run], patterns: Sequence[str]) -> list[str]:
-    """Return the runs' keys that shell-style patterns match, in the patterns' order; none: the usual ones.
-
-    Raises:
-        ValueError: If a pattern matches nothing.
-    """
+    """Return the runs' keys that shell-style patterns match, in the patterns' order; none: the usual ones."""
     there = sorted({key for run in runs for key in run.curves})
     keys: dict[str, None] = {}
     for pattern in patterns or USUAL:
-        found = [key for key in there if fnmatch.fnmatchcase(key, pattern)]
+        found = fnmatch.filter(there, pattern)
         if patterns and not found:
             raise ValueError(f'no run has a key {pattern!r}; there are {", ".join(there)}')
         keys.update(dict.fromkeys(found))
@@ -53,18 +49,16 @@ def draw_curves(
     columns: int = 3,
     smoothing: float = 0.0,
     logarithmic: Sequence[str] = (),
-    panel: tuple[float, float] = (2.6, 1.9),
 ) -> Figure:
     """Draw a panel per key, a colour per run, over the training's iterations.
 
     Args:
         runs: One or many.
-        patterns: Which keys (see :func:`chosen_keys`). Default: the usual ones.
+        patterns: Shell-style patterns of the keys. Default: the usual ones.
         columns: Panels per row, at most.
         smoothing: Weight of the past in an exponential moving average over the pale raw curve; learning rates
             and curves of ``FEW`` points or less are left as they are. Default 0: none.
         logarithmic: Patterns of the keys with a logarithmic axis.
-        panel: Width and height of a panel in inches.
 
     Raises:
         ValueError: If a pattern matches nothing, or a number is out of range.
@@ -78,7 +72,7 @@ def draw_curves(
     columns = min(columns, len(keys))
     rows = -(-len(keys) // columns)
     legend_rows = -(-len(runs) // columns) if len(runs) > 1 else 0
-    figure = new_figure(panel[0] * columns, panel[1] * rows + 0.17 * legend_rows)
+    figure = new_figure(2.6 * columns, 1.9 * rows + 0.17 * legend_rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
     for axes in grid.flat[len(keys) :]:
         axes.set_visible(False)
@@ -107,8 +101,7 @@ def draw_curves(
 
 
 def _draw_curve(axes: Axes, points: Sequence[tuple[int, float]], style: dict, smoothing: float) -> None:
-    iterations = [iteration for iteration, _ in points]
-    values = [value for _, value in points]
+    iterations, values = zip(*points, strict=True)
     if len(points) <= FEW:
         style = style | dict(marker='o', markersize=2.5)
     elif smoothing:

@@ -22,21 +22,11 @@ RANDOM = 'random'  # in the place of a checkpoint
 
 @dataclass
 class ViewedModel:
-    """A student in eval mode, with what pictures need beside it.
+    """A student in eval mode, with what pictures need beside it."""
 
-    Args:
-        title: Its name in the pictures.
-        student: A :class:`.Student`; with ``blockwise`` and ``num_layers``, as ``MVPViT`` has them, its
-            attention and its inner layers can be shown too.
-        mean: Channel means its images are normalised by, RGB, 0–255 scale.
-        std: Their standard deviations.
-        teacher: The target generator, or None.
-        teacher_title: The teacher's name.
-    """
-
-    title: str
-    student: Any
-    mean: Sequence[float] = IMAGENET_MEAN
+    title: str  # its name in the pictures
+    student: Any  # a Student; blockwise and num_layers, as of MVPViT, show attention and inner layers too
+    mean: Sequence[float] = IMAGENET_MEAN  # its images are normalised by: RGB, 0–255 scale
     std: Sequence[float] = IMAGENET_STD
     teacher: TargetGenerator | None = None
     teacher_title: str = 'teacher'
@@ -63,9 +53,9 @@ def view_models(
 
     Args:
         given: For each model its name (see ``mvp_mm.list_models``) or config file, its checkpoint, and its
-            title. The checkpoint is a pre-training or downstream one as it is, or a bare backbone; default:
-            the published one; ``'random'``: none. The title is by default the name, with the checkpoint's
-            where two models have the same.
+            title. The checkpoint is one of pre-training, of a downstream task or of a bare backbone, or
+            ``'random'`` for none; default: the published one. The title is by default the name, with the
+            checkpoint's where two models have the same.
         with_teachers: Build the teachers too, where there are any; one that several share is built once.
         cfg_options: Config values to override, by dotted key.
         device: Where they run.
@@ -89,10 +79,10 @@ def view_models(
         student = as_student(MODELS.build({**copy.deepcopy(cfg.model.backbone), 'init_cfg': None}))
         if checkpoint != RANDOM:
             load(student, checkpoint, init_cfg.get('prefix'), init_cfg.get('grid'))
-        preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-        mean, std = preprocessor.get('mean') or IMAGENET_MEAN, preprocessor.get('std') or IMAGENET_STD
         student = student.to(device).eval().requires_grad_(False)
-        model = ViewedModel(title, student, tuple(mean), tuple(std))
+        preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+        statistics = {name: preprocessor[name] for name in ('mean', 'std') if preprocessor.get(name)}
+        model = ViewedModel(title, student, **statistics)
         teacher = cfg.model.get('target_generator')
         if with_teachers and teacher is not None and teacher not in teachers:
             teachers.append(teacher)
@@ -119,12 +109,10 @@ def _titles(given: Sequence[Sequence[str]]) -> list[str]:
                 f'a model is NAME_OR_CONFIG [CHECKPOINT [TITLE]], got {" ".join(words)}: quote a title of '
                 'several words, and put images first'
             )
-    names = [Path(words[0]).stem if words[0].endswith('.py') else words[0] for words in given]
+    names = [words[0] if not words[0].endswith('.py') else Path(words[0]).stem for words in given]
     titles = []
     for words, name in zip(given, names, strict=True):
-        if len(words) == 3:
-            name = words[2]
-        elif len(words) == 2 and (names.count(name) > 1 or words[1] == RANDOM):
+        if len(words) == 2 and (names.count(name) > 1 or words[1] == RANDOM):
             name += ' ' + '/'.join(Path(words[1]).with_suffix('').parts[-2:])
-        titles.append(name)
+        titles.append(words[2] if len(words) == 3 else name)
     return titles
