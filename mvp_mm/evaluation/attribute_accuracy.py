@@ -1,11 +1,11 @@
 """Accuracy of several attributes at once, such as the zero-shot shape and colour of a scene."""
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
+import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmpretrain.registry import METRICS
-from mmpretrain.structures import DataSample
 
 
 @METRICS.register_module()
@@ -14,28 +14,21 @@ class AttributeAccuracy(BaseMetric):
 
     Args:
         attributes: Names; a sample has ``<name>_scores`` and the right class in ``<name>``.
-        collect_device: Where results of several processes are gathered. Default ``'cpu'``.
-        prefix: Prefix of the reported names. Default ``'zero_shot'``.
+        **kwargs: Of MMEngine's ``BaseMetric``. The default ``prefix`` is ``'zero_shot'``.
     """
 
     default_prefix = 'zero_shot'
 
-    def __init__(
-        self, attributes: Sequence[str], collect_device: str = 'cpu', prefix: str | None = None
-    ) -> None:
-        super().__init__(collect_device, prefix)
+    def __init__(self, attributes: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.attributes = tuple(attributes)
 
-    def process(self, data_batch: dict, data_samples: Sequence[DataSample | dict]) -> None:
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Judge a batch."""
         for sample in data_samples:
-            self.results.append(
-                {name: int(sample[f'{name}_scores'].argmax()) == sample[name] for name in self.attributes}
-            )
+            scores = {name: sample[f'{name}_scores'] for name in self.attributes}
+            self.results.append([int(scores[name].argmax()) == int(sample[name]) for name in scores])
 
-    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+    def compute_metrics(self, results: list[list[bool]]) -> dict[str, float]:
         """Percent right of all processes' images."""
-        return {
-            name: 100 * torch.tensor([result[name] for result in results]).double().mean().item()
-            for name in self.attributes
-        }
+        return dict(zip(self.attributes, (100 * np.mean(results, axis=0)).tolist(), strict=True))

@@ -4,9 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from mmengine.model import is_model_wrapper
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 
@@ -15,10 +14,7 @@ class Evaluator(ABC):
 
     A config names any number of them::
 
-        evaluators = [
-            dict(type='TargetCosine', dataloader=dict(...)),
-            dict(type='KNN', interval=10, dataloader=dict(...), train_dataloader=dict(...)),
-        ]
+        evaluators = [dict(type='TargetCosine', dataloader=dict(...)), dict(type='KNN', interval=10, ...)]
 
     :class:`~mvp_mm.engine.EvaluatorLoop` builds and runs them. To write one, subclass this, register it with
     ``mmpretrain.registry.EVALUATORS`` and implement :meth:`evaluate`.
@@ -43,13 +39,9 @@ class Evaluator(ABC):
 
     @abstractmethod
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Evaluate a model.
+        """Return numbers by name, over the data of all processes.
 
-        Args:
-            model: In eval mode, not wrapped by DDP. Gradients are off.
-
-        Returns:
-            Numbers by name, over the data of all processes.
+        ``model`` is in eval mode, not wrapped by DDP, and gradients are off.
         """
 
     @staticmethod
@@ -58,8 +50,3 @@ class Evaluator(ABC):
         module = model.module if is_model_wrapper(model) else model
         for batch in dataloader:
             yield module.data_preprocessor(batch, False)
-
-
-def class_labels(batch: Mapping[str, Any]) -> Tensor:
-    """Return the class of each image of a batch, int64 ``(B,)``."""
-    return torch.cat([sample.gt_label for sample in batch['data_samples']])

@@ -5,7 +5,7 @@ Shape legend: N training images, Q queries, D feature width, k neighbours.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -17,22 +17,18 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
 from ..models.student import student_of
-from .evaluator import Evaluator, class_labels
+from .evaluator import Evaluator
 
 KS = (10, 20, 100, 200)  # DINO eval_knn.py
 TEMPERATURE = 0.07  # DINO eval_knn.py
 
 
-@dataclass(frozen=True)
-class KnnAccuracy:
-    """Percent of images whose class has the most votes of k neighbours, or is among the five that have.
-
-    ``top5`` is None where there are no more than five classes.
-    """
+class KnnAccuracy(NamedTuple):
+    """Percent of images whose class has the most votes of k neighbours, or is among the five that have."""
 
     k: int
     top1: float
-    top5: float | None
+    top5: float | None  # None where there are no more than five classes
 
     def __str__(self) -> str:
         top5 = '' if self.top5 is None else f', top-5 {self.top5:.2f}'
@@ -72,27 +68,31 @@ def knn_accuracy(
     Raises:
         ValueError: If shapes do not fit, or no k is between 1 and N.
     """
-    _check_shapes(train, train_labels, queries, query_labels)
+    for name, features, labels in (('train', train, train_labels), ('queries', queries, query_labels)):
+        if features.ndim != 2 or labels.shape != features.shape[:1] or len(features) == 0:
+            shapes = f'{tuple(features.shape)} and {tuple(labels.shape)}'
+            raise ValueError(f'{name}: expected features (N, D) and labels (N,) with N > 0, got {shapes}')
+    if train.shape[1] != queries.shape[1]:
+        raise ValueError(f'features of width {train.shape[1]} and {queries.shape[1]} cannot be compared')
     num_train, num_queries = (sum(all_gather_object(len(labels))) for labels in (train_labels, query_labels))
     usable = _usable(ks, num_train)
     largest = max(int(train_labels.max()), int(query_labels.max()))
     num_classes = max(all_gather_object(largest)) + 1
     hits = torch.zeros(len(usable), 2, dtype=torch.long)  # of top-1, of top-5
-    for some, labels in all_gather_object((queries.cpu(), query_labels.cpu())):
-        for begin in range(0, len(some), query_chunk):
-            chunk = some[begin : begin + query_chunk].to(device, torch.float32)
+    for share in all_gather_object((queries.cpu(), query_labels.cpu())):
+        for chunk, expected in zip(*(part.split(query_chunk) for part in share), strict=True):
+            chunk, expected = chunk.to(device, torch.float32), expected.to(device)
             cosines, neighbours = _nearest(chunk, train, train_labels, usable[-1], train_chunk)
             weights = (cosines / temperature).exp()
-            expected = labels[begin : begin + query_chunk].to(device)
             for row, k in enumerate(usable):
                 votes = weights.new_zeros(len(chunk), num_classes)
                 votes.scatter_add_(1, neighbours[:, :k], weights[:, :k])
                 right = votes.topk(min(5, num_classes), dim=1).indices == expected[:, None]
                 hits[row] += torch.stack([right[:, 0].sum(), right.sum()]).cpu()
-    shares = 100 * hits.double() / num_queries
+    shares = (100 * hits.double() / num_queries).tolist()
     return [
         KnnAccuracy(k, top1, top5 if num_classes > 5 else None)
-        for k, (top1, top5) in zip(usable, shares.tolist(), strict=True)
+        for k, (top1, top5) in zip(usable, shares, strict=True)
     ]
 
 
@@ -102,32 +102,20 @@ def _nearest(
     """Return the k largest cosines over all processes, ``(Q, k)`` descending, and their labels."""
     best = queries.new_empty(len(queries), 0)
     found = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
-    for begin in range(0, len(train), train_chunk):
-        chunk = train[begin : begin + train_chunk].to(queries)
-        labels = train_labels[begin : begin + train_chunk].to(queries.device)
-        cosines, indices = (queries @ chunk.T).topk(min(k, len(chunk)), dim=1)
-        best, found = _merge(torch.cat([best, cosines], 1), torch.cat([found, labels[indices]], 1), k)
+    for chunk, labels in zip(train.split(train_chunk), train_labels.split(train_chunk), strict=True):
+        cosines, indices = (queries @ chunk.to(queries).T).topk(min(k, len(chunk)), dim=1)
+        labels = labels.to(queries.device)[indices]
+        best, found = _merge(torch.cat([best, cosines], 1), torch.cat([found, labels], 1), k)
     shares = all_gather_object((best.cpu(), found.cpu()))
-    if len(shares) > 1:
-        cosines, labels = (torch.cat(parts, 1).to(queries.device) for parts in zip(*shares, strict=True))
-        best, found = _merge(cosines, labels, k)
-    return best, found
+    if len(shares) == 1:
+        return best, found
+    cosines, labels = (torch.cat(parts, 1).to(queries.device) for parts in zip(*shares, strict=True))
+    return _merge(cosines, labels, k)
 
 
 def _merge(cosines: Tensor, labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
     best, kept = cosines.topk(min(k, cosines.shape[1]), dim=1)
     return best, labels.gather(1, kept)
-
-
-def _check_shapes(train: Tensor, train_labels: Tensor, queries: Tensor, query_labels: Tensor) -> None:
-    for name, features, labels in (('train', train, train_labels), ('queries', queries, query_labels)):
-        if features.ndim != 2 or labels.shape != features.shape[:1] or len(features) == 0:
-            raise ValueError(
-                f'{name}: expected features (N, D) and labels (N,) with N > 0, got '
-                f'{tuple(features.shape)} and {tuple(labels.shape)}'
-            )
-    if train.shape[1] != queries.shape[1]:
-        raise ValueError(f'features of width {train.shape[1]} and {queries.shape[1]} cannot be compared')
 
 
 def _usable(ks: Sequence[int], num_train: int) -> list[int]:
@@ -152,20 +140,13 @@ class KNN(Evaluator):
     Args:
         dataloader: Validation images with ``gt_label``.
         train_dataloader: Training images with ``gt_label``, with the transforms of evaluation.
-        ks: See :func:`knn_accuracy`.
-        temperature: See :func:`knn_accuracy`.
+        ks: See :func:`knn_accuracy`, as for ``temperature``, ``query_chunk`` and ``train_chunk``.
         pool: The feature of an image: ``'avg'``, the student's mean patch token, normalised as before a
             classification head (default); ``'cls'``, its CLS token (DINO); or ``'head'``, what the head of an
             mmpretrain classifier sees, whatever its backbone.
         dtype: What features are kept in, ``'float32'`` (default) or ``'float16'``. ImageNet-1K's of a ViT-B
             take 3.7 GiB in float32.
-        query_chunk: See :func:`knn_accuracy`.
-        train_chunk: See :func:`knn_accuracy`.
-        interval: See :class:`Evaluator`.
-        prefix: Default ``'knn'``.
-
-    Raises:
-        ValueError: If ``pool`` is none of the three.
+        **kwargs: See :class:`Evaluator`. The default ``prefix`` is ``'knn'``.
     """
 
     default_prefix = 'knn'
@@ -180,10 +161,9 @@ class KNN(Evaluator):
         dtype: str = 'float32',
         query_chunk: int = 1024,
         train_chunk: int = 32768,
-        interval: int | None = None,
-        prefix: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataloader, interval, prefix)
+        super().__init__(dataloader, **kwargs)
         if pool not in ('avg', 'cls', 'head'):
             raise ValueError(f"pool={pool!r} is none of 'avg', 'cls', 'head'")
         self.train_dataloader, self.pool, self.dtype = train_dataloader, pool, getattr(torch, dtype)
@@ -214,7 +194,7 @@ class KNN(Evaluator):
         for number, batch in enumerate(self.batches(model, loader), start=1):
             vectors = self._pooled(model, batch['inputs'])
             features.append(F.normalize(vectors.float(), dim=1).to('cpu', self.dtype))
-            labels.append(class_labels(batch).cpu())
+            labels += [sample.gt_label.cpu() for sample in batch['data_samples']]
             if number % max(1, len(loader) // 10) == 0:
                 print_log(f'Features of {number} of {len(loader)} batches', 'current')
         return torch.cat(features), torch.cat(labels)
@@ -249,19 +229,13 @@ def _share(dataloader: DataLoader) -> DataLoader:
 
 
 def feature_datasets(cfg: Config) -> tuple[dict, dict]:
-    """Configs of the training and the validation images, both with the evaluation transforms.
-
-    Raises:
-        ValueError: If the config has no labelled images.
-    """
+    """Return configs of the training and the validation images, both with the evaluation transforms."""
     loaders = [cfg.get(f'{phase}_dataloader') or {} for phase in ('train', 'val')]
     if 'head' not in cfg.model or not all('pipeline' in loader.get('dataset', {}) for loader in loaders):
         raise ValueError(
-            'k-NN needs the images and labels of a classification config, such as '
-            f'configs/finetune/vitb16_in1k.py; {cfg.filename or "this one"} is another. A checkpoint of '
-            'pre-training is given beside it'
+            'k-NN needs the images and labels of a classification config, such as configs/finetune/'
+            f'vitb16_in1k.py, not {cfg.filename}; a checkpoint of pre-training is given beside it'
         )
-    validation = copy.deepcopy(cfg.val_dataloader.dataset)
-    train = copy.deepcopy(cfg.train_dataloader.dataset)
+    train, validation = copy.deepcopy((cfg.train_dataloader.dataset, cfg.val_dataloader.dataset))
     train.pipeline = copy.deepcopy(validation.pipeline)
     return train, validation

@@ -1,5 +1,7 @@
 """MMEngine's metrics as one evaluator among others."""
 
+from typing import Any
+
 from mmengine.evaluator import Evaluator as MetricList
 from mmpretrain.registry import EVALUATORS
 from torch import nn
@@ -15,20 +17,13 @@ class MetricEvaluator(Evaluator):
     Args:
         dataloader: The images to evaluate on.
         metrics: Config of a metric, or a list of them, as ``val_evaluator`` takes them.
-        interval: See :class:`Evaluator`.
-        prefix: Put before the names, which have the metrics' own prefixes. Default ``''``: nothing.
+        **kwargs: See :class:`Evaluator`. The default ``prefix`` is none: metrics have their own.
     """
 
     default_prefix = ''
 
-    def __init__(
-        self,
-        dataloader: DataLoader,
-        metrics: dict | list[dict],
-        interval: int | None = None,
-        prefix: str | None = None,
-    ) -> None:
-        super().__init__(dataloader, interval, prefix)
+    def __init__(self, dataloader: DataLoader, metrics: dict | list[dict], **kwargs: Any) -> None:
+        super().__init__(dataloader, **kwargs)
         self.metrics = MetricList(metrics)
         if hasattr(dataloader.dataset, 'metainfo'):
             self.metrics.dataset_meta = dataloader.dataset.metainfo

@@ -13,13 +13,7 @@ from ..datasets.transforms.decode_image import UNREADABLE
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """Files from a list of files and folders.
-
-    Args:
-        paths: Image files, and folders whose images are taken as :func:`.find_images` finds them.
-
-    Returns:
-        The files, each once. Each begins like an image that Pillow opens.
+    """Collect image files, and those of folders as :func:`.find_images` finds them, each once.
 
     Raises:
         FileNotFoundError: If there is no such file or folder, or no image in a folder.
@@ -27,16 +21,11 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     """
     files: dict[Path, Path] = {}
     for path in paths:
-        if path.is_dir():
-            inside = _images_in(path)
-        elif path.is_file():
-            fault = _fault(path)
-            if fault:
-                raise ValueError(f'{path} is no image ({fault})')
-            inside = [path]
-        else:
+        if not path.is_dir() and not path.is_file():
             raise FileNotFoundError(f'there is no image {path}')
-        for file in inside:
+        if path.is_file() and (fault := _fault(path)):
+            raise ValueError(f'{path} is no image ({fault})')
+        for file in _images_in(path) if path.is_dir() else [path]:
             files.setdefault(file.resolve(), file)
     return list(files.values())
 
@@ -45,16 +34,18 @@ def _images_in(folder: Path) -> list[Path]:
     found = find_images(folder)
     files = [folder / name for name in found.paths]
     images = [file for file in files if not _fault(file)]
-    note = f'; {len(files) - len(images)} files are no images in spite of their names' * (images != files)
+    note = found.note
+    if images != files:
+        note += f'; {len(files) - len(images)} files are no images in spite of their names'
     if not images:
-        raise FileNotFoundError(f'{folder} has no image in it{found.note}{note}')
-    if found.note or note:
-        print_log(f'{len(images)} images in {folder}{found.note}{note}', 'current')
+        raise FileNotFoundError(f'{folder} has no image in it{note}')
+    if note:
+        print_log(f'{len(images)} images in {folder}{note}', 'current')
     return images
 
 
 def _fault(path: Path) -> str | None:
-    """Why Pillow does not open a file; its pixels are not decoded."""
+    """Say why Pillow does not open a file; its pixels are not decoded."""
     try:
         with Image.open(path):
             return None
@@ -63,18 +54,10 @@ def _fault(path: Path) -> str | None:
 
 
 def picture_files(images: Sequence[Path], out: Path) -> list[Path]:
-    """A file for the picture of each image, no two the same.
+    """Name a picture for each image of :func:`image_files` in the folder ``out``, no two the same.
 
-    Args:
-        images: From :func:`image_files`.
-        out: The folder for the pictures.
-
-    Returns:
-        ``out/<name>.png``, or, where two images would share one, for all of them
-        ``out/<folders below their common one>/<name with its ending>.png``.
-
-    Raises:
-        NotADirectoryError: If ``out`` is a file.
+    They are ``out/<name>.png``, or, where two images would share one, all
+    ``out/<folders below their common one>/<name with its ending>.png``.
     """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f'{out} is a file: expected a folder for the pictures')
@@ -86,14 +69,7 @@ def picture_files(images: Sequence[Path], out: Path) -> list[Path]:
 
 
 def usable_device(name: str) -> str:
-    """A device's name, if it can be used here.
-
-    Args:
-        name: Such as ``'cpu'``, ``'cuda'`` or ``'cuda:1'``.
-
-    Raises:
-        ValueError: If there is no such device.
-    """
+    """Return a device's name, such as ``'cuda:1'``; raise ValueError if it cannot be used here."""
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -13,7 +13,7 @@ from ..stack import quiet_stack_noise
 
 
 def load_segmentor(config: str, checkpoint: str, device: str | None = None) -> nn.Module:
-    """A trained segmentation model, in eval mode.
+    """Load a trained segmentation model in eval mode.
 
     Args:
         config: Config file.
@@ -33,11 +33,7 @@ def load_segmentor(config: str, checkpoint: str, device: str | None = None) -> n
 
 
 def segment_image(model: nn.Module, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Segment one image file.
-
-    Args:
-        model: From :func:`load_segmentor`.
-        path: Any image that Pillow opens.
+    """Segment any image file that Pillow opens, with a model of :func:`load_segmentor`.
 
     Returns:
         The image, RGB uint8 ``(H, W, 3)``, and the class of every pixel, int64 ``(H, W)``: 0 or 1 where the
@@ -50,5 +46,5 @@ def segment_image(model: nn.Module, path: Path) -> tuple[np.ndarray, np.ndarray]
 
     image = decode_image(str(path))
     result = inference_model(model, np.ascontiguousarray(image[..., ::-1]))
-    # of a head with one channel, mmseg gives the classes in the dtype of the logits
+    # Of a head with one channel, mmseg returns the classes in the dtype of the logits.
     return image, result.pred_sem_seg.data[0].long().cpu().numpy()

@@ -45,10 +45,8 @@ class TargetCosine(Evaluator):
 def token_sums(predictions: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """Sum over a batch what :func:`figures` needs, in float64 on the CPU.
 
-    Args:
-        predictions: ``(B, 1+M, D)``.
-        targets: ``(B, 1+M, D)``; image i is also compared with the targets of image i - 1.
-        mask: ``(B, h, w)`` or ``(B, M)`` bool, True = masked.
+    Predictions and targets are ``(B, 1+M, D)``; image i is also compared with the targets of image i - 1.
+    The mask is ``(B, h, w)`` or ``(B, M)`` bool, True = masked.
     """
     targets = targets.float()
     cosines = token_cosines(predictions, targets).double().cpu()
