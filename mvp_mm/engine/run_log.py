@@ -25,45 +25,40 @@ def read_runs(paths: Sequence[str | Path], titles: Sequence[str] = ()) -> list[R
         raise ValueError(f'{len(titles)} titles for {len(paths)} runs')
     runs = [read_run(path) for path in paths]
     names = [run.title for run in runs]
-    for index, (run, path) in enumerate(zip(runs, paths, strict=True)):
-        if titles:
-            run.title = titles[index]
-        elif names.count(run.title) > 1:
-            run.title = str(path)
+    for run, title in zip(runs, titles or map(str, paths), strict=True):
+        if titles or names.count(run.title) > 1:
+            run.title = title
     return runs
 
 
 def read_run(path: str | Path) -> Run:
-    """Read one run.
+    """Read one run from its work dir, the folder of one start, or a log file.
 
-    A validation's own step may be an epoch, an iteration or 0, so it is put at the last training iteration
+    All logs of a work dir are joined; where a restart repeats iterations, the later log counts. A
+    validation's own step may be an epoch, an iteration or 0, so it is put at the last training iteration
     before it. Validations alone, as tools/test.py logs them, are ignored beside a training.
-
-    Args:
-        path: Work dir, folder of one start, or log file. All logs of a work dir are joined; where a restart
-            repeats iterations, the later log counts.
 
     Raises:
         FileNotFoundError: If there is no log.
         ValueError: If a file is not a log of MMEngine.
     """
-    paths = find_logs(Path(path))
+    paths = _find_logs(Path(path))
     last = paths[-1].resolve()
     run = Run(last.parents[2].name if last.parent.name == 'vis_data' else last.stem)
     logs = [_read_rows(log) for log in paths]
     trained = {key for rows in logs for row in rows if 'iter' in row for key in row}
     validated = {key for rows in logs for row in rows if 'iter' not in row for key in row}
     run.validation_keys = validated - trained - {*COUNTERS}
-    for rows in logs:
-        iterations = [row['iter'] for row in rows if 'iter' in row]
-        if trained and not iterations:
-            continue
-        for points in run.curves.values() if trained else ():
-            points[:] = [point for point in points if point[0] < iterations[0]]
+    trainings = [rows for rows in logs if any('iter' in row for row in rows)]
+    for rows in trainings or logs:
+        if trainings:
+            start = next(row['iter'] for row in rows if 'iter' in row)
+            for points in run.curves.values():
+                points[:] = [point for point in points if point[0] < start]
         now = 0
         for row in rows:
             now = row['iter'] if 'iter' in row else max(now, row['step'])
-            skipped = COUNTERS if 'iter' in row or not trained else COUNTERS + TIMES
+            skipped = COUNTERS if 'iter' in row or not trainings else COUNTERS + TIMES
             for key, value in row.items():
                 if key not in skipped and isinstance(value, int | float) and not isinstance(value, bool):
                     run.curves.setdefault(key, []).append((now, float(value)))
@@ -71,13 +66,12 @@ def read_run(path: str | Path) -> Run:
     return run
 
 
-def find_logs(path: Path) -> list[Path]:
-    """Return the log files of a run, the earliest first; raise FileNotFoundError if there are none."""
+def _find_logs(path: Path) -> list[Path]:
+    """Return the log files of a run, the earliest first: folders are named after the time of their start."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f'there is no run {path}: give a work dir, or a log such as {LOG}')
-    # The folders of a work dir are named after the time of their start.
     for pattern in (LOG, f'vis_data/{LOG}', f'*/vis_data/{LOG}'):
         if logs := sorted(path.glob(pattern)):
             return logs
