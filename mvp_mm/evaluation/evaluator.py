@@ -47,6 +47,6 @@ class Evaluator(ABC):
     @staticmethod
     def batches(model: nn.Module, dataloader: DataLoader) -> Iterator[Mapping[str, Any]]:
         """Yield the batches of a loader as the model's preprocessor hands them to ``forward``."""
-        module = model.module if is_model_wrapper(model) else model
+        module: Any = model.module if is_model_wrapper(model) else model
         for batch in dataloader:
             yield module.data_preprocessor(batch, False)

@@ -167,8 +167,8 @@ class KNN(Evaluator):
         if pool not in ('avg', 'cls', 'head'):
             raise ValueError(f"pool={pool!r} is none of 'avg', 'cls', 'head'")
         self.train_dataloader, self.pool, self.dtype = train_dataloader, pool, getattr(torch, dtype)
-        self.ks, self.temperature = ks, temperature
-        self.query_chunk, self.train_chunk = query_chunk, train_chunk
+        self.options: dict[str, Any] = dict(ks=ks, temperature=temperature)
+        self.options |= dict(query_chunk=query_chunk, train_chunk=train_chunk)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Classify the validation images by their nearest training images."""
@@ -182,9 +182,8 @@ class KNN(Evaluator):
 
     def accuracies(self, model: nn.Module) -> list[KnnAccuracy]:
         """Return the accuracy of each k."""
-        shares = [*self.features(model, self.train_dataloader), *self.features(model, self.dataloader)]
-        device = next(model.parameters()).device
-        return knn_accuracy(*shares, self.ks, self.temperature, self.query_chunk, self.train_chunk, device)
+        train, queries = (self.features(model, loader) for loader in (self.train_dataloader, self.dataloader))
+        return knn_accuracy(*train, *queries, device=next(model.parameters()).device, **self.options)
 
     @torch.no_grad()
     def features(self, model: nn.Module, dataloader: DataLoader) -> tuple[Tensor, Tensor]:
@@ -199,7 +198,7 @@ class KNN(Evaluator):
                 print_log(f'Features of {number} of {len(loader)} batches', 'current')
         return torch.cat(features), torch.cat(labels)
 
-    def _pooled(self, model: nn.Module, images: Tensor) -> Tensor:
+    def _pooled(self, model: Any, images: Tensor) -> Tensor:
         if self.pool == 'head':
             vectors = model.extract_feat(images, stage='pre_logits')
             if not isinstance(vectors, Tensor) or vectors.ndim != 2:
@@ -209,7 +208,8 @@ class KNN(Evaluator):
                     "config, with a backbone of out_type='avg_featmap' or 'cls_token'"
                 )
             return vectors
-        cls, patches = student_of(model).encode_image(images)
+        student: Any = student_of(model)
+        cls, patches = student.encode_image(images)
         if self.pool == 'avg':
             return F.layer_norm(patches.mean(1), patches.shape[-1:], eps=1e-6)
         if cls is None:
@@ -219,9 +219,10 @@ class KNN(Evaluator):
 
 def _share(dataloader: DataLoader) -> DataLoader:
     """Read every image of a loader's dataset once; of several processes, each reads a share."""
+    dataset: Any = dataloader.dataset
     rank, world = get_dist_info()
     return DataLoader(
-        Subset(dataloader.dataset, range(rank, len(dataloader.dataset), world)),
+        Subset(dataset, range(rank, len(dataset), world)),
         batch_size=dataloader.batch_size,
         num_workers=dataloader.num_workers,
         collate_fn=dataloader.collate_fn,

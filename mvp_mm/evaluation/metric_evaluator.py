@@ -4,7 +4,6 @@ from typing import Any
 
 from mmengine.evaluator import Evaluator as MetricList
 from mmpretrain.registry import EVALUATORS
-from torch import nn
 from torch.utils.data import DataLoader
 
 from .evaluator import Evaluator
@@ -25,11 +24,12 @@ class MetricEvaluator(Evaluator):
     def __init__(self, dataloader: DataLoader, metrics: dict | list[dict], **kwargs: Any) -> None:
         super().__init__(dataloader, **kwargs)
         self.metrics = MetricList(metrics)
-        if hasattr(dataloader.dataset, 'metainfo'):
-            self.metrics.dataset_meta = dataloader.dataset.metainfo
+        self.dataset: Any = dataloader.dataset
+        if hasattr(self.dataset, 'metainfo'):
+            self.metrics.dataset_meta = self.dataset.metainfo
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
+    def evaluate(self, model: Any) -> dict[str, float]:
         """Compute the metrics of the model's predictions."""
         for batch in self.dataloader:
             self.metrics.process(data_samples=model.val_step(batch), data_batch=batch)
-        return self.metrics.evaluate(len(self.dataloader.dataset))
+        return self.metrics.evaluate(len(self.dataset))

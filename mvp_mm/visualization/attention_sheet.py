@@ -24,21 +24,13 @@ LETTERS_PER_INCH = 17  # of a title
 
 @dataclass(frozen=True)
 class SheetStyle:
-    """Looks of a sheet.
+    """Looks of a sheet."""
 
-    Args:
-        panel: Width of a panel in inches (height, where images run across).
-        opacity: Of a map over its image, 0 to 1. Colours of tokens cover the image.
-        colours: Name of a matplotlib colour map.
-        interpolation: ``'nearest'`` (default) shows the patches as they are; ``'bilinear'`` smooths.
-        images_across: One column per image instead of one row.
-    """
-
-    panel: float = 1.2
-    opacity: float = 0.65
-    colours: str = 'inferno'
-    interpolation: str = 'nearest'
-    images_across: bool = False
+    panel: float = 1.2  # width of a panel in inches (height, where images run across)
+    opacity: float = 0.65  # of a map over its image; colours of tokens cover the image
+    colours: str = 'inferno'  # name of a matplotlib colour map
+    interpolation: str = 'nearest'  # shows the patches as they are; 'bilinear' smooths
+    images_across: bool = False  # one column per image instead of one row
 
     def __post_init__(self) -> None:
         if self.colours not in matplotlib.colormaps:
@@ -90,9 +82,10 @@ def draw_attention_sheet(
     for model in models:
         patch_size, inputs = model.student.patch_size, []
         for image in images:
-            grid = patch_grid(*image.pixels.shape[:2], model.side if side is None else side, patch_size)
+            height, width = image.pixels.shape[:2]
+            grid = patch_grid(height, width, model.side if side is None else side, patch_size)
             inputs.append(resized(image.pixels, grid, patch_size))
-        networks = [(model.title, shows, [view_student(model, pixels, layer) for pixels in inputs])]
+        networks = [(model.title, list(shows), [view_student(model, pixels, layer) for pixels in inputs])]
         if model.teacher is not None:
             wanted = [show for show in shows if show in TEACHER_SHOWS]
             with_attention = not {'attention', 'heads'}.isdisjoint(wanted)
@@ -171,27 +164,24 @@ def _draw(titles: Sequence[str], columns: Sequence[Sequence[_Panel]], style: She
     wrapped = ['\n'.join(textwrap.fill(line, width) for line in title.split('\n')) for title in titles]
     note_inches = TEXT_INCHES * any(panel.note for panels in columns for panel in panels)
     shapes = [panel.image.pixels.shape[:2] for panel in columns[0]]
-    lines: Sequence[Sequence[_Panel]] = columns
     if style.images_across:
         lengths = [style.panel * width / height for height, width in shapes]
         figure = new_figure(sum(lengths) + 1.0, len(columns) * (style.panel + note_inches) + 0.1)
-        ratios = dict(width_ratios=lengths)
+        grid = figure.subplots(len(columns), len(shapes), squeeze=False, width_ratios=lengths)
     else:
-        lines, lengths = list(zip(*columns, strict=True)), [style.panel * h / w for h, w in shapes]
+        lengths = [style.panel * height / width for height, width in shapes]
         title_inches = 1.4 * TEXT_INCHES * max(title.count('\n') + 1 for title in wrapped)
         height = sum(lengths) + len(shapes) * note_inches + title_inches
         figure = new_figure(len(columns) * style.panel, height)
-        ratios = dict(height_ratios=lengths)
+        grid = figure.subplots(len(shapes), len(columns), squeeze=False, height_ratios=lengths).T
     figure.set_layout_engine('compressed', w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
-    grid = figure.subplots(len(lines), len(lines[0]), squeeze=False, gridspec_kw=ratios)
-    for row, panels in zip(grid, lines, strict=True):
-        for axes, panel in zip(row, panels, strict=True):
-            _draw_panel(axes, panel, style)
-    for index, title in enumerate(wrapped):
+    for all_axes, title, panels in zip(grid, wrapped, columns, strict=True):
         if style.images_across:
-            grid[index, 0].set_ylabel(title, fontsize=7)
+            all_axes[0].set_ylabel(title, fontsize=7)
         else:
-            grid[0, index].set_title(title, fontsize=7, pad=3)
+            all_axes[0].set_title(title, fontsize=7, pad=3)
+        for axes, panel in zip(all_axes, panels, strict=True):
+            _draw_panel(axes, panel, style)
     return figure
 
 

@@ -101,7 +101,7 @@ def draw_curves(
 
 
 def _draw_curve(axes: Axes, points: Sequence[tuple[int, float]], style: dict, smoothing: float) -> None:
-    iterations, values = zip(*points, strict=True)
+    iterations, values = map(list, zip(*points, strict=True))
     if len(points) <= FEW:
         style = style | dict(marker='o', markersize=2.5)
     elif smoothing:
