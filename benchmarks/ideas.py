@@ -82,7 +82,7 @@ def clipping(setting: Setting) -> Variants:
     parameters = _student_parameters(setting)
     wrapper = MVPOptimWrapper(torch.optim.SGD(parameters, lr=0.0), clip_grad=dict(max_norm=1e9))
     return {
-        'scaled above the limit only': lambda: torch.tensor(wrapper._clipped_norm()),
+        'scaled above the limit only': lambda: torch.tensor(wrapper._clip()),
         'scaled always (torch)': partial(nn.utils.clip_grad_norm_, parameters, 1e9),
     }
 
@@ -174,7 +174,7 @@ def residual(setting: Setting) -> Variants:
         return torch.autograd.grad(function(), (tokens, branch, block.gamma_1), upstream)
 
     def ours() -> Tensor:
-        return block._add(tokens, branch, block.gamma_1, block._kept(tokens))
+        return block._add(tokens, branch, block.gamma_1, block._draw_kept(tokens))
 
     kinds = {'one pass': ours, 'step by step': step_by_step, "in the branch's type": in_branchs_type}
     if setting.device.type == 'cuda':

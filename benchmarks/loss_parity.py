@@ -45,12 +45,12 @@ def plain_path() -> Iterator[None]:
     """While models are built and run within: no fast path of this package."""
     models = 'mvp_mm.models'
     with (
-        patch(f'{models}.attention.biased_attention', plain_attention),
-        patch(f'{models}.attention.is_available', lambda *args: False),
-        patch(f'{models}.attention._learns_on_cpu', lambda *args: False),
-        patch(f'{models}.patch_embedding._only_projects', lambda projection: False),
-        patch(f'{models}.mvp_block.MVPBlock._add', plain_sum),
-        patch(f'{models}.relative_position.relative_position_bias', plain_bias),
+        patch(f'{models}.backbones.attention.biased_attention', plain_attention),
+        patch(f'{models}.backbones.attention.is_available', lambda *args: False),
+        patch(f'{models}.backbones.attention._learns_on_cpu', lambda *args: False),
+        patch(f'{models}.backbones.patch_embedding._only_projects', lambda projection: False),
+        patch(f'{models}.backbones.mvp_block.MVPBlock._add', plain_sum),
+        patch(f'{models}.backbones.relative_position.relative_position_bias', plain_bias),
         patch(f'{models}.target_generators.clip._fold_quick_gelu', lambda visual: None),
     ):
         yield

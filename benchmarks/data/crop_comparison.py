@@ -17,8 +17,7 @@ from torchvision.transforms import (
 
 from mvp_mm.datasets.samplers.sample_index import seeded_draws
 from mvp_mm.datasets.transforms.decode_image import decode_image
-from mvp_mm.datasets.transforms.fast_crop import FastCrop, fast_crop
-from mvp_mm.datasets.transforms.reference_crop import reference_crop
+from mvp_mm.datasets.transforms.fast_crop import FastCrop, fast_crop, reference_crop
 
 # Differences of more grey levels than these are counted.
 LEVELS = (1, 2, 4, 8)

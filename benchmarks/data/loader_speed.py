@@ -25,9 +25,8 @@ from mvp_mm.datasets.samplers.epoch_sampler import EpochSampler
 from mvp_mm.datasets.samplers.sample_index import seeded_draws
 from mvp_mm.datasets.sources.image_folder import UnlabelledImages
 from mvp_mm.datasets.transforms.decode_image import decode_image
-from mvp_mm.datasets.transforms.fast_crop import jitter, resize
+from mvp_mm.datasets.transforms.fast_crop import ADJUST, jitter, resize
 from mvp_mm.datasets.transforms.pack import channels_first
-from mvp_mm.datasets.transforms.reference_crop import ADJUST
 
 CHUNK = 10  # images of one variant before the next has its turn
 OURS = 'this package'

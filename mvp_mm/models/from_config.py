@@ -13,30 +13,24 @@ from torch import nn
 from ..weights.fill_model import fill_whole
 from ..weights.fit_positions import Positioned
 from ..weights.load import fill, load, read_weights
-from .target_generators.teacher_weights import require_fit
+from .target_generators.teacher_weights import fill_strictly
 
 
 def build_from_config(
     cfg: Config, checkpoint: str | None = None, head: bool = True, whole: bool = False
 ) -> nn.Module:
-    """Build a config's model and fill it.
+    """Build a config's model, fill it, and set MMEngine's default scope to the config's.
 
     Args:
         cfg: Not changed. Only ``prefix`` and ``grid`` of its ``model.backbone.init_cfg`` are used.
         checkpoint: File or address of a checkpoint of the whole model, or, for ``MVPViT``, whatever
-            ``model.backbone.init_cfg.checkpoint`` takes; None leaves the initialisation. No code in the
-            file is run.
-        head: Fill the head as well, if the file has one. False is for features only, when the file's head
-            may have other classes.
+            ``model.backbone.init_cfg.checkpoint`` takes; None leaves the initialisation.
+        head: Fill the head as well, if the file has one. False: features only, of a model of other classes.
         whole: Refuse a file that fills the backbone only.
 
     Returns:
         The model in eval mode, with ``cfg`` and, for segmentation, ``dataset_meta`` (classes and palette), as
-        the functions of mmpretrain and mmseg expect. MMEngine's default scope is set to the config's.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file fits neither the model nor its backbone.
+        the functions of mmpretrain and mmseg expect.
     """
     cfg = _prepared(cfg)
     init_cfg = cfg.model.backbone.get('init_cfg') or {}
@@ -53,8 +47,8 @@ def build_from_config(
             fill(backbone, weights, checkpoint, init_cfg.get('prefix'), init_cfg.get('grid'))
             if head and others:
                 parts = ', '.join(dict.fromkeys(name.split('.')[0] for name in others))
-                message = f'{checkpoint} fills the backbone; these keep their initialisation: {parts}'
-                print_log(message, logger='current', level=logging.WARNING)
+                told = f'{checkpoint} fills the backbone; these keep their initialisation: {parts}'
+                print_log(told, 'current', level=logging.WARNING)
     if cfg.get('default_scope') == 'mmseg':
         model.dataset_meta = _segmentation_meta(cfg, model.num_classes)
         # A user's image has no ground truth to load; mmseg drops this step only under its bare name.
@@ -72,22 +66,14 @@ def build_student(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     if checkpoint is not None:
         load(student, checkpoint, init_cfg.get('prefix'), init_cfg.get('grid'))
     student.cfg = cfg
-    return student.eval()
+    student.eval()  # of mmpretrain, some return nothing
+    return student
 
 
 def build_teacher(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     """Build the model of a config in ``configs/teachers``, and fill the part that becomes a teacher.
 
-    Args:
-        cfg: Not changed.
-        checkpoint: A file of ``tools/train_teacher.py``; None leaves the initialisation.
-
-    Returns:
-        The model in eval mode, with ``cfg``.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the model is no teacher, or the file does not fit.
+    ``checkpoint`` is a file of ``tools/train_teacher.py``; None leaves the initialisation.
     """
     cfg = _prepared(cfg)
     model = MODELS.build(cfg.model)
@@ -95,9 +81,7 @@ def build_teacher(cfg: Config, checkpoint: str | None = None) -> nn.Module:
         raise ValueError(f'{type(model).__name__} has no backbone, and is no teacher: nothing can be filled')
     if checkpoint is not None:
         weights, own = read_weights(checkpoint), model.teacher_state()
-        require_fit(weights, own, Path(checkpoint), type(model).__name__)
-        for name, value in own.items():  # a state dict shares its memory with the parameters
-            value.copy_(weights[name])
+        fill_strictly(own, weights, Path(checkpoint), type(model).__name__)
     return _finished(model, cfg)
 
 
