@@ -17,6 +17,8 @@ from mvp_mm.engine import build_runner, load_config
 from mvp_mm.evaluation import knn
 from mvp_mm.models import MVPViT
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 CLASSES = ('blue', 'red')
 SIZE = 64

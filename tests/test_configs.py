@@ -271,6 +271,7 @@ def test_mmseg_configs_resolve(tmp_path):
     assert Config.fromfile(path).crop_size == (512, 512)
 
 
+@pytest.mark.slow
 def test_bases_of_three_packages_mix(ade20k_folder, tmp_path):
     """This package's model and schedule with mmseg's own dataset config; and mmpretrain's runtime."""
     mine = tmp_path / 'mine.py'

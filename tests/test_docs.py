@@ -490,6 +490,7 @@ def run_launcher(words, block, monkeypatch):
     check_config(parsed(f'tools/{tool}.py', [*files, *arguments], monkeypatch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('block', IN_SHELL, ids=lambda block: block.id)
 def test_shell(block, reader, monkeypatch):
     for words in lines_of(block):
@@ -507,6 +508,7 @@ def test_shell(block, reader, monkeypatch):
                 copy_template(source, Path(words[-1], Path(source).name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('block', IN_PYTHON, ids=lambda block: block.id)
 def test_python(block, reader, monkeypatch):
     if block.text.startswith('_base_'):
@@ -576,6 +578,7 @@ def test_the_site_names_every_registered_class():
     assert {name for name in names if not re.search(rf'\.{name}$', text, re.MULTILINE)} == set()
 
 
+@pytest.mark.slow
 def test_the_notebook(tmp_path, monkeypatch):
     """From top to bottom, with fewer scenes; tools/release_check.sh runs it at full length."""
     monkeypatch.chdir(tmp_path)
@@ -617,6 +620,7 @@ def test_the_release_check():
     assert 'Usage: bash tools/release_check.sh' in done.stdout
 
 
+@pytest.mark.slow
 def test_the_site_builds(tmp_path):
     """Without a warning."""
     for package in ('sphinx', 'furo', 'myst_parser'):

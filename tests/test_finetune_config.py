@@ -12,6 +12,8 @@ from mmpretrain.structures import DataSample
 from timm.data.auto_augment import rand_augment_transform
 from timm.data.mixup import Mixup as TimmMixup
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 ITERATIONS = 1281167 // 1024  # an epoch of ImageNet-1K, last partial batch dropped
 RECIPES = {

@@ -18,6 +18,8 @@ from torch import nn
 
 import mvp_mm
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PRETRAINING = ROOT / 'configs/mvp/vittiny_debug.py'
 CLASSIFIER = ROOT / 'configs/finetune/vittiny_debug.py'

@@ -14,6 +14,8 @@ from torch import nn
 
 from mvp_mm.engine import build_runner, load_config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PRETRAINING = ROOT / 'configs/mvp/vittiny_debug.py'
 CLASSIFIER = ROOT / 'configs/finetune/vittiny_debug.py'

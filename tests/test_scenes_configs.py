@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from mvp_mm.engine import build_runner, save_teacher
 from mvp_mm.models import CLIPTargetGenerator, TimmTargetGenerator
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[1] / 'configs'
 PRETRAINING = sorted(path.name for path in (CONFIGS / 'mvp').glob('vittiny_scenes*.py'))
 

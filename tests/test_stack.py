@@ -12,6 +12,8 @@ import pytest
 
 from mvp_mm import stack
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -14,6 +14,8 @@ from PIL import Image
 
 from mvp_mm.datasets.scenes import SceneCollection
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / 'configs/mvp/vittiny_debug.py')
 

@@ -14,6 +14,8 @@ from PIL import Image
 
 from mvp_mm.engine import build_runner, load_config, use_test_time_augmentation
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 VITB = 'upernet/vitb16_ade20k_160k_512x512.py'
 VITL = 'upernet/vitl16_ade20k_160k_512x512.py'

@@ -15,6 +15,8 @@ from benchmarks.gpu.check import check_gpu
 from benchmarks.gpu.report import Report, read_lines, shown, table
 from benchmarks.gpu.stages import Stage
 
+pytestmark = pytest.mark.slow
+
 TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/gpu_check.py'
 STAGES = {
     'good': """

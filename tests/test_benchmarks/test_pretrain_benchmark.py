@@ -1,5 +1,6 @@
 """What the benchmarks count and how they take turns; never how long anything takes."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -10,6 +11,8 @@ from benchmarks.gemm_floor import Gemm, gemm_floor, step_gemms
 from benchmarks.interleaved import Phases, Timing, phase_shares, time_interleaved
 from benchmarks.pretrain_report import benchmark_pretrain
 from benchmarks.pretrain_variants import MMPretrainBEiTv2, ThisPackage, TimmAndOpenCLIP
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device('cpu')
 

@@ -25,6 +25,7 @@ def labelled(tmp_path):
     return tmp_path / 'labelled'
 
 
+@pytest.mark.slow
 def test_pretrain_writes_what_it_runs_and_goes_on(image_folder, tmp_path, capsys):
     out = tmp_path / 'run'
     how = dict(data=image_folder, out=out, student='vit-tiny', teacher=TEACHER)

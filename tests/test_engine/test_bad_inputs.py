@@ -34,6 +34,7 @@ def check(bad, told, status):
     assert '\n' not in told and 'Traceback' not in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('bad', bad_inputs.BAD_INPUTS, ids=lambda bad: bad.command[:80])
 def test_answer(bad):
     check(bad, *bad_inputs.answer(bad.command))
@@ -44,6 +45,7 @@ def test_answer_of_the_shell(bad):
     check(bad, *bad_inputs.answer_of_the_shell(bad.command))
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own():
     """The same as in this one."""
     tool = bad_inputs.ROOT / 'tools/train.py'

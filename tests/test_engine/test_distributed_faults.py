@@ -13,6 +13,8 @@ from torchrun_jobs import free_port, run
 
 from mvp_mm.engine import run_command_line
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

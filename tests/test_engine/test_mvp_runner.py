@@ -33,6 +33,7 @@ def restored_determinism():
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = flags
 
 
+@pytest.mark.slow
 def test_deterministic_runs(tmp_path, restored_determinism, monkeypatch):
     """With drop path, two accumulated batches, a validation, and a loader's worker; another seed differs."""
     monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', 'put back afterwards')

@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
 from experiments.miniature import demonstration
+
+pytestmark = pytest.mark.slow
 
 
 def test_demonstration(tmp_path, monkeypatch, capsys):

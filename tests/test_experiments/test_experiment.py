@@ -47,6 +47,7 @@ def test_a_folder_is_of_one_length_and_done_pieces_stay_done(tmp_path):
         run_jobs(jobs, '1h', tmp_path, processes=2)
 
 
+@pytest.mark.slow
 def test_a_piece_that_fails_is_named_with_its_log(tmp_path):
     # its student is missing
     job = Job('segment-clip-s0-n4', 'segment', 'clip', 0, labels=4, recipe=RECIPES[0])
@@ -86,6 +87,7 @@ def quick_probe(monkeypatch):
         monkeypatch.setitem(probe.COUNTS, split, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('guidance', ['clip', 'mae'])
 def test_all_pieces_of_a_guidance(guidance, tmp_path, quick_probe):
     results = run_in_process(guidance, tmp_path / 'once')

@@ -87,6 +87,7 @@ OPENED = [
 OPENED += [('onnx', 'trained', 'classification')]  # by far the slowest exporter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('target', 'weights', 'stage'), OPENED)
 @torch.no_grad()
 def test_opened_elsewhere(target, weights, stage, checkpoint, expected, images, tmp_path):

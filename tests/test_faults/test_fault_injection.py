@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from faults.bad_images import WAYS
 from faults.kills import Baseline, Outcome
 from faults.phase_hook import PHASES, Position, read_position
 from faults.report import kills_section, truncations_section
 from faults.tiny_run import digest
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools/analysis_tools/fault_injection.py'

@@ -109,6 +109,7 @@ def test_another_number_of_workers(whole, tmp_path):
     assert_same(expected, rest, 4)
 
 
+@pytest.mark.slow
 def test_workers_without_an_end(whole, tmp_path):
     more = dict(by_epoch=False, sampler='EndlessSampler', interval=7)
     _, expected = whole(workers=0, **more)
@@ -117,6 +118,7 @@ def test_workers_without_an_end(whole, tmp_path):
     assert_same(expected, rest, 7)
 
 
+@pytest.mark.slow
 def test_a_drawn_seed_is_kept(tmp_path):
     more = dict(seed=None, saved_by_epoch=False, interval=4)
     watch = Watch(kill_after=8)

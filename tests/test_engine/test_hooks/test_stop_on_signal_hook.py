@@ -150,6 +150,7 @@ print('trained')
 """
 
 
+@pytest.mark.slow
 def test_the_process_ends_after_training(tmp_path):
     """Workers outlive one SIGTERM, and that is what Python ends those with that are left at exit."""
     command = [sys.executable, '-c', ENDING, str(tmp_path / 'by_epoch_')]

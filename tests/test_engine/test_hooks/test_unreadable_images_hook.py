@@ -69,6 +69,7 @@ def listed(tmp_path):
     return dict(line.split('\t') for line in lines)
 
 
+@pytest.mark.slow
 def test_bad_images_are_listed(tmp_path, images, train):
     runner = train()
     assert runner.iter == 5
@@ -92,6 +93,7 @@ def test_found_by_workers(tmp_path, images, train):
     assert set(listed(tmp_path)) == {str(images[3]), str(images[12])}
 
 
+@pytest.mark.slow
 def test_too_large_a_share_stops_the_run(tmp_path, images, train):
     with pytest.raises(
         UnreadableImageError, match='2 of 20 images .* share of 0.05 .*max_share.*bad_images.txt'

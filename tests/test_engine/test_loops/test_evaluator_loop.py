@@ -50,6 +50,7 @@ def logged(runner):
     return [line for line in lines if 'loss' not in line]
 
 
+@pytest.mark.slow
 def test_intervals_and_names(cfg):
     loader = cfg.test_dataloader
     cfg.evaluators = [
@@ -79,6 +80,7 @@ def test_an_evaluator_in_the_place_of_a_metric(cfg):
     )
 
 
+@pytest.mark.slow
 def test_best_checkpoint_by_an_evaluator_that_is_not_always_due(cfg):
     cfg.evaluators = [
         dict(type='TargetCosine', dataloader=cfg.test_dataloader, interval=2),

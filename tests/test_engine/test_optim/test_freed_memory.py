@@ -27,6 +27,7 @@ print('PAGES', before, kept, new_pages())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='only glibc has these settings')
 def test_a_step_gets_no_new_pages():
     command = [sys.executable, '-c', CHURN]

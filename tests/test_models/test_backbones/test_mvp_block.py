@@ -148,6 +148,7 @@ def test_biases_are_computed_once_for_the_images_of_a_size():
         assert torch.equal(vit(torch.zeros(1, 3, 16, 24))[1], fresh(torch.zeros(1, 3, 16, 24))[1])
 
 
+@pytest.mark.slow
 def test_compiled_blocks_are_the_same():
     """One graph serves both layers; outputs and gradients of a masked step."""
     settings = dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True, out_type='raw', final_norm=True)

@@ -16,6 +16,7 @@ from mvp_mm.models.backbones import attention, triton_attention
 CASES = [(2, 37, 2, 16, False), (1, 130, 1, 32, True), (1, 197, 1, 64, False)]
 
 
+@pytest.mark.slow
 def test_interpreted_kernels_are_the_formula():
     if triton_attention.triton is None:
         pytest.skip('there is no Triton for this platform')
