@@ -1,19 +1,12 @@
 """Export weights to other libraries, each file checked in the library that is to open it."""
 
 from ..renamed import old_names
-from .exporter import TARGETS, export
-from .parity import ParityError, ParityReport
-from .student import ExportedStudent, load_student
-from .target import ExportTarget
-
-__all__ = [
-    'TARGETS',
-    'ExportTarget',
-    'ExportedStudent',
-    'ParityError',
-    'ParityReport',
-    'export',
-    'load_student',
-]
+from .exporter import TARGETS as TARGETS
+from .exporter import export as export
+from .parity import ParityError as ParityError
+from .parity import ParityReport as ParityReport
+from .student import ExportedStudent as ExportedStudent
+from .student import load_student as load_student
+from .target import ExportTarget as ExportTarget
 
 __getattr__ = old_names(__name__, Student='ExportedStudent')

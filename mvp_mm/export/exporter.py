@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mmengine.logging import MMLogger
 
-from .microsoft import MicrosoftTarget
 from .mmpretrain import MMPretrainTarget
 from .mmseg import MMSegTarget
 from .onnx import ONNXTarget
@@ -18,7 +17,7 @@ from .parity import ParityError, ParityReport
 from .safetensors import SafetensorsTarget
 from .student import ExportedStudent, load_student
 from .target import ExportTarget
-from .timm import TimmTarget
+from .timm import MicrosoftTarget, TimmTarget
 from .transformers import TransformersTarget
 
 TARGETS: dict[str, ExportTarget] = {
@@ -43,15 +42,15 @@ def export(
     """Write a student for another library, if that library then computes the same.
 
     The written file is opened as the library's users open it and compared at the exported size; a second
-    file, which is not kept, is compared at another size.
+    file, which is not kept, is compared at another size. If anything is raised, nothing is left at ``out``.
 
     Args:
         target: One of :data:`TARGETS`.
-        checkpoint: Any BEiT-family weight file; see :func:`load_student`.
+        checkpoint: Any BEiT-family weight file.
         out: File or, for transformers, folder; must not exist.
-        config: As for :func:`load_student`.
+        config: The config whose ``model.backbone`` it fills. Default None: the weights tell the architecture.
         img_size: Size in pixels for which positions are resized, int or ``(H, W)``. Default None: their own.
-        prefix: As for :func:`load_student`.
+        prefix: Which of several transformers in the file is wanted; see :func:`mvp_mm.weights.load`.
 
     Returns:
         The report, whose text ends with the comparison.
@@ -60,8 +59,7 @@ def export(
         FileNotFoundError: If there is no such checkpoint or config.
         ImportError: If the target needs a package that is not installed.
         ParityError: If the outputs differ.
-        ValueError: If the target is unknown, ``out`` exists or has another suffix, or the library has no
-            place for the student. Whatever is raised, nothing is left at ``out``.
+        ValueError: If the target is unknown, ``out`` does not fit, or the library cannot hold the student.
     """
     if target not in TARGETS:
         raise ValueError(f'there is no export to {target!r}; there is: {", ".join(TARGETS)}')
@@ -83,8 +81,7 @@ def export(
             report.compare(student, exporter.open(student, path), student.img_size)
             if student.can_resize:
                 # The library's file has resized positions; the student resizes its own as it goes.
-                resized = student.rebuilt(img_size=_another_size(student))
-                elsewhere = Path(scratch) / f'resized{out.suffix}'
+                resized, elsewhere = _resized(student), Path(scratch) / f'resized{out.suffix}'
                 exporter.write(resized, elsewhere)
                 report.compare(student, exporter.open(resized, elsewhere), resized.img_size)
             if not report.passed:
@@ -96,11 +93,10 @@ def export(
     return report
 
 
-def _another_size(student: ExportedStudent) -> tuple[int, int]:
-    """Return about three quarters of the size, to compare away from the training size."""
+def _resized(student: ExportedStudent) -> ExportedStudent:
+    """Return a student of about three quarters of the size, to compare away from the training size."""
     sides = (side * 3 // 4 if side > 3 else side + 1 for side in student.grid)
-    height, width = (side * student.encoder.patch_size for side in sides)
-    return height, width
+    return student.rebuilt(img_size=tuple(side * student.encoder.patch_size for side in sides))
 
 
 @contextmanager

@@ -28,26 +28,24 @@ class MMPretrainTarget(ExportTarget):
         torch.save(dict(meta=dict(), state_dict=student.with_grid(weights, 'backbone.')), path)
 
     def open(self, student: ExportedStudent, path: Path) -> Outputs:
-        config = _backbone(student, path)
-        raw = _filled({**config, 'out_type': 'raw'})
-        pooled = None
-        if student.pooling:
-            pooled = _filled(config if student.head is None else _classifier(student, path))
+        raw = _filled({**_backbone(student, path), 'out_type': 'raw'})
+        whole = _filled(_model(student, path)) if student.pooling else raw
 
         def outputs(images: Tensor) -> dict[str, Tensor]:
             outs = {'tokens': raw(images)[-1]}
-            if pooled is not None and student.head is None:
-                outs['features'] = pooled(images)[-1]
-            elif pooled is not None:
-                outs['logits'] = pooled(images, mode='tensor')
+            if student.head is not None:
+                outs['logits'] = whole(images, mode='tensor')
+            elif student.pooling:
+                outs['features'] = whole(images)[-1]
             return outs
 
         return outputs
 
     def how_to_open(self, student: ExportedStudent, path: Path) -> str:
-        if student.head is not None:
-            return f'  mmpretrain.registry.MODELS.build({_classifier(student, path)})'
-        return f'  backbone={_backbone(student, path)}'
+        model = _model(student, path)
+        return (
+            f'  backbone={model}' if student.head is None else f'  mmpretrain.registry.MODELS.build({model})'
+        )
 
 
 def _filled(config: dict[str, Any]) -> nn.Module:
@@ -62,33 +60,31 @@ def _backbone(student: ExportedStudent, path: Path) -> dict[str, Any]:
     facts = student.arch
     # Layer scale has the student's names in BEiTViT only, which holds a ViT as well.
     plain = student.is_plain and not facts['layer_scale_init_value']
-    pooled = {'avg': 'avg_featmap', 'token': 'cls_token', None: 'raw'}
-    config = dict(
+    same = ('patch_size', 'in_channels', 'final_norm', 'layer_scale_init_value')
+    same += () if plain else ('bias', 'use_rel_pos_bias', 'use_abs_pos_emb')
+    return dict(
         type='mmpretrain.VisionTransformer' if plain else 'mmpretrain.BEiTViT',
         arch=dict(student.encoder.arch_settings),
         img_size=student.img_size,
-        patch_size=facts['patch_size'],
-        in_channels=facts['in_channels'],
-        out_type=pooled[student.pooling],
-        final_norm=facts['final_norm'],
-        layer_scale_init_value=facts['layer_scale_init_value'],
+        out_type={'avg': 'avg_featmap', 'token': 'cls_token', None: 'raw'}[student.pooling],
+        **{key: facts[key] for key in same},
+        **(dict(qkv_bias=facts['bias']) if plain else {}),
+        **{key: student.config[key] for key in COMMON if key in student.config},
+        init_cfg=dict(type='Pretrained', checkpoint=str(path), prefix='backbone.'),
     )
-    if plain:
-        config['qkv_bias'] = facts['bias']
-    else:
-        config |= {key: facts[key] for key in ('bias', 'use_rel_pos_bias', 'use_abs_pos_emb')}
-    config |= {key: student.config[key] for key in COMMON if key in student.config}
-    return config | dict(init_cfg=dict(type='Pretrained', checkpoint=str(path), prefix='backbone.'))
 
 
-def _classifier(student: ExportedStudent, path: Path) -> dict[str, Any]:
-    assert student.head is not None
-    backbone = _backbone(student, path)
+def _model(student: ExportedStudent, path: Path) -> dict[str, Any]:
+    """Return the config of a classifier, or of a student without a head."""
+    backbone, head = _backbone(student, path), student.head
+    if head is None:
+        return backbone
     del backbone['init_cfg']
-    classes, width = student.head.out_features, student.head.in_features
     return dict(
         type='mmpretrain.ImageClassifier',
         backbone=backbone,
-        head=dict(type='mmpretrain.LinearClsHead', num_classes=classes, in_channels=width),
+        head=dict(
+            type='mmpretrain.LinearClsHead', num_classes=head.out_features, in_channels=head.in_features
+        ),
         init_cfg=dict(type='Pretrained', checkpoint=str(path)),
     )

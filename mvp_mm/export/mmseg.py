@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from ..stack import quiet_stack_noise
-from ..weights.names.mmseg import VIT
+from ..weights.names.scheme import MMSEG_VIT
 from .student import ExportedStudent
-from .target import ExportTarget, Outputs, unlike_beit, unlike_timm_vit
+from .target import ExportTarget, Outputs, holding, unlike_beit
 
 
 class MMSegTarget(ExportTarget):
@@ -25,26 +25,23 @@ class MMSegTarget(ExportTarget):
         facts, plain, beit = student.arch, student.is_plain, not student.is_plain
         hidden, width = (facts['arch'][key] for key in ('feedforward_channels', 'embed_dims'))
         tables = facts['use_rel_pos_bias'] or facts['use_shared_rel_pos_bias']
-        scale, (rows, cols) = facts['layer_scale_init_value'], student.grid
-        reasons = {
+        scale, bias, positions = (facts[key] for key in ('layer_scale_init_value', 'bias', 'use_abs_pos_emb'))
+        rows, cols = student.grid
+        own = {
             f'its MLP is {hidden} wide, which is no whole multiple of {width}': hidden % width,
             "it has layer scale, for which mmseg's ViT has no place": plain and scale,
-            "its attention has no bias, and mmseg's would have none on its output either": (
-                plain and not facts['bias']
-            ),
-            "it has absolute positions, for which mmseg's BEiT has no place": beit
-            and facts['use_abs_pos_emb'],
+            "its attention has no bias, and mmseg's would have none on its output either": plain and not bias,
+            "it has absolute positions, for which mmseg's BEiT has no place": beit and positions,
             "it has no relative position bias, which mmseg's BEiT always has": beit and not tables,
             "it has no layer scale, which mmseg's BEiT always has": beit and not scale,
             f"its grid is {rows}x{cols}, and mmseg's BEiT loads squares only": beit and rows != cols,
         }
-        unlike = unlike_timm_vit if plain else unlike_beit
-        return unlike(student) + [reason for reason, holds in reasons.items() if holds]
+        return holding(unlike_beit(student, or_vit=True) | own)
 
     def write(self, student: ExportedStudent, path: Path) -> None:
-        weights = dict(student.downstream().weights())
-        weights = {name: value for name, value in weights.items() if not name.startswith('ln2.')}
-        torch.save(VIT.from_mmpretrain(weights) if student.is_plain else weights, path)
+        weights = student.downstream().weights()
+        kept = {name: value for name, value in weights.items() if not name.startswith('ln2.')}
+        torch.save(MMSEG_VIT.from_mmpretrain(kept) if student.is_plain else kept, path)
 
     def open(self, student: ExportedStudent, path: Path) -> Outputs:
         with quiet_stack_noise():
@@ -61,19 +58,14 @@ class MMSegTarget(ExportTarget):
 
 def _backbone(student: ExportedStudent, path: Path) -> dict[str, Any]:
     facts, arch = student.arch, student.arch['arch']
-    plain = dict(patch_bias=True) if student.is_plain else {}
     return dict(
         type='mmseg.VisionTransformer' if student.is_plain else 'mmseg.BEiT',
         img_size=student.img_size,
-        patch_size=facts['patch_size'],
-        in_channels=facts['in_channels'],
-        embed_dims=arch['embed_dims'],
-        num_layers=arch['num_layers'],
-        num_heads=arch['num_heads'],
+        **{key: facts[key] for key in ('patch_size', 'in_channels', 'final_norm')},
+        **{key: arch[key] for key in ('embed_dims', 'num_layers', 'num_heads')},
         mlp_ratio=arch['feedforward_channels'] // arch['embed_dims'],
         out_indices=list(range(arch['num_layers'])),
         norm_cfg=dict(type='LN', eps=student.eps),  # mmseg's default is 1e-5
-        final_norm=facts['final_norm'],
-        **plain,
+        **(dict(patch_bias=True) if student.is_plain else {}),
         init_cfg=dict(type='Pretrained', checkpoint=str(path)),
     )

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .student import ExportedStudent
 from .target import ExportTarget, Outputs
@@ -27,14 +27,13 @@ class ONNXTarget(ExportTarget):
     def write(self, student: ExportedStudent, path: Path) -> None:
         import onnx
 
-        names = _names(student)
         with torch.no_grad():
             torch.onnx.export(
-                _Graph(student, names).eval(),
+                student,
                 (student.images(2, student.img_size),),
                 str(path),
                 input_names=['images'],
-                output_names=names,
+                output_names=_names(student),
                 dynamic_shapes=dict(images={0: torch.export.Dim('batch')}),
                 opset_version=OPSET,
                 dynamo=True,
@@ -43,8 +42,8 @@ class ONNXTarget(ExportTarget):
             )
         model = onnx.load(path)
         onnx.checker.check_model(model)
-        facts = dict(mean=json.dumps(student.mean), std=json.dumps(student.std), layout='RGB, NCHW')
-        onnx.helper.set_model_props(model, facts)
+        mean, std = json.dumps(student.mean), json.dumps(student.std)
+        onnx.helper.set_model_props(model, dict(mean=mean, std=std, layout='RGB, NCHW'))
         onnx.save(model, path)
 
     def open(self, student: ExportedStudent, path: Path) -> Outputs:
@@ -55,8 +54,7 @@ class ONNXTarget(ExportTarget):
 
         def outputs(images: Tensor) -> dict[str, Tensor]:
             # One image more than the graph was traced with, then cut off: the batch is free.
-            batch = torch.cat([images, images[:1]]).numpy()
-            found = session.run(names, {'images': batch})
+            found = session.run(names, {'images': torch.cat([images, images[:1]]).numpy()})
             return {name: torch.from_numpy(value)[:-1] for name, value in zip(names, found, strict=True)}
 
         return outputs
@@ -70,15 +68,5 @@ class ONNXTarget(ExportTarget):
 
 
 def _names(student: ExportedStudent) -> list[str]:
+    """Return the names of a student's outputs, in their order."""
     return ['tokens'] + ['features'] * bool(student.pooling) + ['logits'] * (student.head is not None)
-
-
-class _Graph(nn.Module):
-    def __init__(self, student: ExportedStudent, names: list[str]) -> None:
-        super().__init__()
-        self.student = student
-        self.names = names
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        outs = self.student(images)
-        return tuple(outs[name] for name in self.names)

@@ -21,8 +21,7 @@ class ParityReport:
 
     Args:
         library: Name of the library.
-        rows: Image size (H, W), name of the output, largest absolute difference, largest absolute value of
-            the student's.
+        rows: Image size (H, W), name of the output, largest absolute difference, largest absolute value.
         notes: What else the reader should know.
     """
 
@@ -30,20 +29,15 @@ class ParityReport:
     rows: list[tuple[tuple[int, int], str, float, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    @staticmethod
-    def allowed(largest: float) -> float:
-        """Return the largest difference that passes: the tolerance times the largest value, at least 1."""
-        return TOLERANCE * max(1.0, largest)
-
     @property
     def passed(self) -> bool:
-        """Whether every difference is allowed."""
-        return all(difference <= self.allowed(largest) for _, _, difference, largest in self.rows)
+        """Whether every difference is within the tolerance."""
+        return all(_relative(difference, value) <= TOLERANCE for _, _, difference, value in self.rows)
 
     @property
     def largest(self) -> float:
-        """The largest difference, relative to values above 1: below :data:`TOLERANCE` it passes."""
-        return max(difference / max(1.0, largest) for _, _, difference, largest in self.rows)
+        """The largest difference, relative to values above 1."""
+        return max(_relative(difference, value) for _, _, difference, value in self.rows)
 
     def __str__(self) -> str:
         lines = [
@@ -51,12 +45,10 @@ class ParityReport:
             f'Parity of {self.library} with mvp_mm: float32, {IMAGES} random images, tolerance {TOLERANCE:g} '
             'of the largest value (of 1 where it is less)',
         ]
-        for (height, width), name, difference, largest in self.rows:
-            verdict = 'ok' if difference <= self.allowed(largest) else 'FAILED'
-            lines.append(
-                f'  {height}x{width}  {name:<13}  max |difference| {difference:.1e}  '
-                f'max |value| {largest:.1e}  {verdict}'
-            )
+        for (height, width), name, difference, value in self.rows:
+            verdict = 'ok' if _relative(difference, value) <= TOLERANCE else 'FAILED'
+            figures = f'max |difference| {difference:.1e}  max |value| {value:.1e}'
+            lines.append(f'  {height}x{width}  {name:<13}  {figures}  {verdict}')
         return '\n'.join(lines)
 
     @torch.no_grad()
@@ -67,12 +59,16 @@ class ParityReport:
         if 'feature maps' in found:
             expected['feature maps'] = student.feature_maps(images)
         for name, value in found.items():
-            if value.shape != expected[name].shape:
+            ours = expected[name]
+            if value.shape != ours.shape:
                 raise ParityError(
                     f'{self.library} gives {name} of shape {tuple(value.shape)}, and mvp_mm '
-                    f'{tuple(expected[name].shape)}: nothing was written'
+                    f'{tuple(ours.shape)}: nothing was written'
                 )
-            difference = (value - expected[name]).abs().max().item()
             # A NaN compares as false and so would fail by itself, but max() may lose it.
-            difference = difference if value.isfinite().all() else float('inf')
-            self.rows.append((size, name, difference, expected[name].abs().max().item()))
+            difference = (value - ours).abs().max().item() if value.isfinite().all() else float('inf')
+            self.rows.append((size, name, difference, ours.abs().max().item()))
+
+
+def _relative(difference: float, value: float) -> float:
+    return difference / max(1.0, value)

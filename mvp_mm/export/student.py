@@ -1,7 +1,6 @@
 """The student to export: an image encoder and, if there is one, the linear classifier of its features.
 
-Shape legend: B batch, (H, W) image in pixels, (h, w) patch grid, L = h * w + 1 tokens with CLS first, C
-width.
+Shape legend: B batch, (H, W) image in pixels, (h, w) patch grid, L = h * w + 1 tokens, CLS first, C width.
 """
 
 from collections import OrderedDict
@@ -33,34 +32,24 @@ CLASSIFIERS = ('head.fc', 'head', 'classifier')
 class ExportedStudent(nn.Module):
     """A trained student with the outputs by which an export is compared, in eval mode and float32.
 
-    Args:
-        config: Of an encoder (:class:`~mvp_mm.models.student.Student`): its registered ``type``, by default
-            ``'MVPViT'``, and its arguments.
-        head: Classifier of the pooled features, or None.
-        mean: Of the training images, RGB, 0-1. Default ImageNet's.
-        std: As ``mean``.
-        classes: Names of the head's classes. Default None: not known.
+    Built from the registered ``type`` (default ``'MVPViT'``) and arguments of an encoder
+    (:class:`~mvp_mm.models.student.Student`); ``head`` classifies its pooled features.
     """
 
-    def __init__(
-        self,
-        config: dict[str, Any],
-        head: nn.Linear | None = None,
-        mean: Sequence[float] = (),
-        std: Sequence[float] = (),
-        classes: Sequence[str] | None = None,
-    ) -> None:
+    # Of the training images, RGB, 0-1.
+    mean: Sequence[float] = IMAGENET_DEFAULT_MEAN
+    std: Sequence[float] = IMAGENET_DEFAULT_STD
+    classes: Sequence[str] | None = None  # the head's, if known
+
+    def __init__(self, config: dict[str, Any], head: nn.Linear | None = None) -> None:
         super().__init__()
         self.config = {'type': 'MVPViT', **config}
-        arguments = {key: value for key, value in self.config.items() if key != 'type'}
         build = MODELS.get(self.config['type'])
         if build is None:
             raise ValueError(f'there is no model {self.config["type"]!r} in the registry')
-        self.encoder: Any = student_of(build(**arguments))
+        self.encoder: Any = student_of(build(**{k: value for k, value in self.config.items() if k != 'type'}))
         self.can_resize = isinstance(self.encoder, Positioned)
         self.head = head
-        self.mean, self.std = tuple(mean) or IMAGENET_DEFAULT_MEAN, tuple(std) or IMAGENET_DEFAULT_STD
-        self.classes = classes
         self.eval().requires_grad_(False)
 
     @cached_property
@@ -68,9 +57,8 @@ class ExportedStudent(nn.Module):
         """Architecture as of :func:`infer_arch`; empty if it is no BEiT or ViT under mmpretrain's names."""
         state = self.encoder.state_dict()
         heads = getattr(self.encoder, 'arch_settings', {}).get('num_heads')
-        if 'layers.0.attn.qkv.weight' not in state or heads is None:
-            return {}
-        return infer_arch(state, 'the student', num_heads=heads)
+        known = 'layers.0.attn.qkv.weight' in state and heads is not None
+        return infer_arch(state, 'the student', num_heads=heads) if known else {}
 
     @property
     def is_plain(self) -> bool:
@@ -81,14 +69,12 @@ class ExportedStudent(nn.Module):
     @property
     def img_size(self) -> tuple[int, int]:
         """Size (H, W) that its positions belong to."""
-        height, width = self.encoder.img_size
-        return height, width
+        return self.encoder.img_size
 
     @property
     def grid(self) -> tuple[int, int]:
         """Patch grid (h, w) of :attr:`img_size`."""
-        height, width = (side // self.encoder.patch_size for side in self.img_size)
-        return height, width
+        return self.img_size[0] // self.encoder.patch_size, self.img_size[1] // self.encoder.patch_size
 
     @property
     def pooling(self) -> str | None:
@@ -111,9 +97,9 @@ class ExportedStudent(nn.Module):
 
     def weights(self, prefix: str = '', index: bool = True) -> OrderedDict[str, Tensor]:
         """Return a copy of the encoder's weights that records their grid, with index buffers if ``index``."""
-        state = self.encoder.state_dict()
+        state = self.encoder.state_dict(prefix=prefix)
         kept = {name: value.clone() for name, value in state.items() if index or not name.endswith(INDEX)}
-        return self.with_grid({f'{prefix}{name}': value for name, value in kept.items()}, prefix)
+        return self.with_grid(kept, prefix)
 
     def with_grid(self, weights: Mapping[str, Tensor], prefix: str = '') -> OrderedDict[str, Tensor]:
         """Return weights under any names that record the student's patch grid."""
@@ -129,7 +115,8 @@ class ExportedStudent(nn.Module):
         """Return the weights in an encoder with other arguments; what that has no place for is dropped."""
         if not self.can_resize:
             raise ValueError('this student has one size: leave the image size out')
-        other = ExportedStudent({**self.config, **changes}, self.head, self.mean, self.std, self.classes)
+        other = ExportedStudent({**self.config, **changes}, self.head)
+        other.mean, other.std, other.classes = self.mean, self.std, self.classes
         keys = other.encoder.load_state_dict(self.encoder.state_dict(), strict=False)
         missing = [name for name in keys.missing_keys if not name.endswith(INDEX)]
         if missing:
@@ -146,10 +133,8 @@ class ExportedStudent(nn.Module):
         """Return ``tokens`` ``(B, L, C)``, and ``features`` ``(B, C)`` and ``logits`` if it has them."""
         cls, patches = self.encoder.encode_image(images, mask)
         outs = {'tokens': patches if cls is None else torch.cat([cls[:, None], patches], dim=1)}
-        if self.pooling == 'avg':
-            outs['features'] = self.encoder.ln2(patches.mean(dim=1))
-        elif self.pooling == 'token':
-            outs['features'] = cls
+        if self.pooling:
+            outs['features'] = self.encoder.ln2(patches.mean(dim=1)) if self.pooling == 'avg' else cls
         if self.head is not None:
             outs['logits'] = self.head(outs['features'])
         return outs
@@ -169,9 +154,8 @@ class ExportedStudent(nn.Module):
 
 def every_other_patch(images: Tensor, patch_size: int) -> Tensor:
     """Return a mask ``(B, h, w)`` like a chessboard."""
-    rows, cols = (side // patch_size for side in images.shape[-2:])
-    board = (torch.arange(rows)[:, None] + torch.arange(cols)[None, :]) % 2 == 0
-    return board.expand(len(images), rows, cols)
+    rows, cols = (torch.arange(side // patch_size) for side in images.shape[-2:])
+    return ((rows[:, None] + cols) % 2 == 0).expand(len(images), -1, -1)
 
 
 def load_student(
@@ -180,26 +164,14 @@ def load_student(
     img_size: tuple[int, int] | None = None,
     prefix: str | None = None,
 ) -> tuple[ExportedStudent, list[str]]:
-    """Read a student from a weight file.
+    """Read a student from a weight file, and what the reader should know about it, in sentences.
 
-    Args:
-        checkpoint: A pre-training checkpoint as it is, a classifier, a segmentation model, a bare backbone;
-            whatever ``model.backbone.init_cfg.checkpoint`` takes.
-        config: The config whose ``model.backbone`` is wanted. Default None: the architecture is read off
-            the weights (see :func:`infer_arch`).
-        img_size: Size (H, W) for which positions are resized. Default None: as they are.
-        prefix: Which of several transformers in the file is wanted; see :func:`mvp_mm.weights.load`.
-
-    Returns:
-        The student, and what the reader should know about it, in sentences.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If the file does not fit the config, or no architecture can be read off it.
+    The arguments are those of :func:`~mvp_mm.export.export`. Without a config the architecture is read off
+    the weights (see :func:`infer_arch`).
     """
     content = read_checkpoint(local_path(checkpoint))
     weights = tensors_by_name(content, checkpoint, prefix)
-    notes, cfg = [], Config()
+    notes, cfg = [], Config(dict(model=dict(backbone={})))
     if config is None:
         student = ExportedStudent(infer_arch(weights, checkpoint, prefix))
         notes.append('The architecture was read off the weights; eps 1e-6 and GELU are assumed, as in BEiT.')
@@ -208,16 +180,18 @@ def load_student(
             raise FileNotFoundError(f'there is no config file {config}')
         with quiet_stack_noise():  # a config may import mmseg
             cfg = Config.fromfile(config)
-        preprocessor = cfg.model.get('data_preprocessor') or {}
-        mean, std = [[value / 255 for value in preprocessor.get(key) or ()] for key in ('mean', 'std')]
-        backbone = {key: value for key, value in cfg.model.backbone.to_dict().items() if key != 'init_cfg'}
         try:
-            student = ExportedStudent(backbone, None, mean, std)
+            backbone = cfg.model.backbone.to_dict()
+            student = ExportedStudent({key: value for key, value in backbone.items() if key != 'init_cfg'})
         except ValueError as error:
             raise ValueError(f'the backbone of {cfg.filename} is not exported: {error}') from error
+        for name in ('mean', 'std'):
+            values = (cfg.model.get('data_preprocessor') or {}).get(name)
+            if values:
+                setattr(student, name, [value / 255 for value in values])
     inside = {name.removeprefix(dotted(prefix)): value for name, value in weights.items()}
     student.head = _classifier(inside, student, checkpoint)
-    grid = (cfg.model.backbone.get('init_cfg') or {}).get('grid') if config else None
+    grid = (cfg.model.backbone.get('init_cfg') or {}).get('grid')
     report = fill(student.encoder, weights, checkpoint, prefix, grid)
     notes += [line.strip() for line in str(report).splitlines()]
     if student.head is None:
@@ -232,13 +206,12 @@ def _class_names(content: Any, cfg: Config, count: int) -> tuple[str, ...] | Non
     """Return the names of ``count`` classes that the checkpoint holds, or the config's datasets."""
     meta = content.get('meta') if isinstance(content, dict) else None
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
-    found = [meta.get('classes')] if isinstance(meta, dict) else []
+    places = [meta] if isinstance(meta, dict) else []
     for loader in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
         dataset = (cfg.get(loader) or {}).get('dataset') or {}
         kind = DATASETS.get(dataset.get('type') or 'none')
-        places = (dataset, dataset.get('metainfo') or {}, getattr(kind, 'METAINFO', None) or {})
-        found += [place.get('classes') for place in places]
-    for names in found:
+        places += [dataset, dataset.get('metainfo') or {}, getattr(kind, 'METAINFO', None) or {}]
+    for names in [place.get('classes') for place in places]:
         names = list_from_file(names) if isinstance(names, str) and Path(names).is_file() else names
         if isinstance(names, list | tuple) and len(names) == count:
             return tuple(map(str, names))

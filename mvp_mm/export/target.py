@@ -4,8 +4,9 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
@@ -40,19 +41,15 @@ class ExportTarget(ABC):
                 importlib.import_module(name)
             except ImportError as error:
                 raise ImportError(
-                    f'exporting to {self.library} needs {name}, which cannot be imported ({error}). '
-                    'Install the extra `export`: `pip install "mvp_mm[export]"`, from a clone '
-                    '`pip install -e ".[export]"`'
+                    f'exporting to {self.library} needs {name}, which cannot be imported ({error}). Install: '
+                    '`pip install "mvp_mm[export]"`, from a clone `pip install -e ".[export]"`'
                 ) from error
 
     def check(self, student: ExportedStudent) -> None:
         """Raise ``ValueError`` with the reasons if the library cannot represent the student exactly."""
+        lacking = ['its weights are not those of a BEiT or ViT by their names; safetensors and onnx take it']
         if student.arch or self.any_student:
             lacking = self.lacks(student)
-        else:
-            lacking = [
-                'its weights are not those of a BEiT or ViT by their names; safetensors and onnx take it'
-            ]
         if lacking:
             raise ValueError(f'{self.library} cannot hold this student: ' + '; '.join(lacking))
 
@@ -77,39 +74,43 @@ class ExportTarget(ABC):
 FRESH_NORM = "  (its tokens are the student's; pooled features pass a fresh norm, as the student has none)"
 
 
+def fresh_norm(student: ExportedStudent, name: str) -> dict[str, Tensor]:
+    """Return the norm that such a library's model needs beside a student without pooled features."""
+    width = student.encoder.embed_dims
+    return (
+        {} if student.pooling else {f'{name}.weight': torch.ones(width), f'{name}.bias': torch.zeros(width)}
+    )
+
+
 def write_safetensors(weights: Mapping[str, Tensor], path: Path, student: ExportedStudent) -> None:
     """Write weights and the patch grid; unlike ``save_file``'s, the file is readable by others."""
     whole = {name: value.contiguous() for name, value in weights.items()}
     path.write_bytes(safetensors.save(whole, metadata=dict(format='pt', grid=times(student.grid))))
 
 
-def unlike_timm_vit(student: ExportedStudent) -> list[str]:
-    """Return in what a student differs from the architecture that BEiT and ViT share, in words."""
+def unlike_beit(student: ExportedStudent, or_vit: bool = False) -> dict[str, Any]:
+    """Return how a student may differ from BEiT (or ViT), positions aside: reasons, and whether they hold."""
     encoder, layers = student.encoder, student.encoder.layers
     norms = [norm for layer in layers for norm in (layer.ln1, layer.ln2)]
     norms += [getattr(encoder, name) for name in ('ln1', 'ln2') if hasattr(encoder, name)]
     activations = {type(layer.ffn.layers[0][1]) for layer in layers}
     names = ', '.join(sorted(activation.__name__ for activation in activations))
-    projection = encoder.patch_embed.projection
-    reasons = {
+    usual_norms = all(type(norm) is nn.LayerNorm and norm.eps == student.eps for norm in norms)
+    patches, bias = encoder.patch_embed, student.arch['bias']
+    apart = patches.projection.kernel_size == patches.projection.stride and patches.norm is None
+    two_norms = student.arch['final_norm'] and student.pooling == 'avg'
+    kind = 'a bias on query, key and value' if bias else 'no bias'
+    other_bias = bias != 'qv_bias' and not (or_vit and student.is_plain)
+    return {
+        f"its attention has {kind}, and BEiT's one on query and value": other_bias,
         'it has no CLS token': not student.arch['with_cls_token'],
-        "its norms are not all LayerNorm with one eps, as BEiT's": any(
-            type(norm) is not nn.LayerNorm or norm.eps != student.eps for norm in norms
-        ),
+        "its norms are not all LayerNorm with one eps, as BEiT's": not usual_norms,
         f"its activation is {names}, and BEiT's is GELU": not activations <= {nn.GELU, GELU},
-        'its patches overlap or are normalised': (
-            projection.kernel_size != projection.stride or encoder.patch_embed.norm is not None
-        ),
-        'it norms its tokens and their mean (ln1 and ln2), and BEiT one of both': (
-            student.arch['final_norm'] and student.pooling == 'avg'
-        ),
+        'its patches overlap or are normalised': not apart,
+        'it norms its tokens and their mean (ln1 and ln2), and BEiT one of both': two_norms,
     }
+
+
+def holding(reasons: dict[str, Any]) -> list[str]:
+    """Return the reasons that hold."""
     return [reason for reason, holds in reasons.items() if holds]
-
-
-def unlike_beit(student: ExportedStudent) -> list[str]:
-    """Return in what a student differs from BEiT's architecture; positions are each library's business."""
-    if student.arch['bias'] == 'qv_bias':
-        return unlike_timm_vit(student)
-    kind = 'a bias on query, key and value' if student.arch['bias'] else 'no bias'
-    return [f"its attention has {kind}, and BEiT's one on query and value", *unlike_timm_vit(student)]

@@ -1,16 +1,16 @@
-"""timm's ``Beit`` and ``VisionTransformer``, opened by ``timm.create_model(..., checkpoint_path=FILE)``."""
+"""timm's ``Beit`` and ``VisionTransformer``, and Microsoft's BEiT, from which timm's was made."""
 
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from timm.models.beit import Beit, checkpoint_filter_fn
 from torch import Tensor
 
-from ..weights.names.beit import BEIT
-from ..weights.names.timm import VIT
+from ..weights.names.scheme import BEIT, TIMM_VIT
 from .student import ExportedStudent
-from .target import FRESH_NORM, ExportTarget, Outputs, unlike_beit, unlike_timm_vit, write_safetensors
+from .target import FRESH_NORM, ExportTarget, Outputs, fresh_norm, holding, unlike_beit, write_safetensors
 
 EPS = 1e-6  # of the norms of timm's BEiT and ViT, without an argument for it
 # By plain or not, large or not. These entries' images are normalised with ImageNet's mean, as MVP's are.
@@ -23,7 +23,7 @@ NAMES = {
 
 
 class TimmTarget(ExportTarget):
-    """One bias table per block, as timm's BEiT has after fine-tuning; a plain ViT as ``VisionTransformer``.
+    """A file for ``timm.create_model(..., checkpoint_path=FILE)``, with one bias table per block for BEiT.
 
     The final norm becomes timm's ``norm``, with the CLS token as features (``global_pool='token'``), and the
     norm of the mean ``fc_norm`` (``'avg'``). A student with neither gets a fresh ``fc_norm``, because timm's
@@ -34,16 +34,13 @@ class TimmTarget(ExportTarget):
     suffixes = ('.safetensors', '.pth')
 
     def lacks(self, student: ExportedStudent) -> list[str]:
-        unlike = unlike_timm_vit if student.is_plain else unlike_beit
-        return unlike(student) + lacks_in_timm(student)
+        return holding(unlike_beit(student, or_vit=True) | _unlike_timm(student))
 
     def write(self, student: ExportedStudent, path: Path) -> None:
         student = student.downstream()
-        names = VIT if student.is_plain else BEIT
-        weights = names.from_mmpretrain(student.weights(index=False)) | student.head_weights('head.')
-        if student.pooling is None:
-            weights['fc_norm.weight'] = torch.ones(student.encoder.embed_dims)
-            weights['fc_norm.bias'] = torch.zeros(student.encoder.embed_dims)
+        names = TIMM_VIT if student.is_plain else BEIT
+        weights = names.from_mmpretrain(student.weights(index=False))
+        weights |= student.head_weights('head.') | fresh_norm(student, 'fc_norm')
         if path.suffix == '.safetensors':
             write_safetensors(weights, path, student)
         else:
@@ -51,30 +48,60 @@ class TimmTarget(ExportTarget):
 
     def open(self, student: ExportedStudent, path: Path) -> Outputs:
         name, arguments = name_and_arguments(student.downstream())
-        return outputs_of_timm(
-            timm.create_model(name, checkpoint_path=str(path), **arguments).eval(), student
-        )
+        model = timm.create_model(name, checkpoint_path=str(path), **arguments)
+        return _outputs(model.eval(), student)
 
     def how_to_open(self, student: ExportedStudent, path: Path) -> str:
         name, given = name_and_arguments(student.downstream())
-        arguments = [repr(name), f'checkpoint_path={str(path)!r}']
-        arguments += [f'{key}={value!r}' for key, value in given.items()]
-        code = f'  timm.create_model({", ".join(arguments)})'
+        arguments = ''.join(f', {key}={value!r}' for key, value in given.items())
+        code = f'  timm.create_model({name!r}, checkpoint_path={str(path)!r}{arguments})'
         return code if student.pooling else f'{code}\n{FRESH_NORM}'
 
 
-def lacks_in_timm(student: ExportedStudent) -> list[str]:
-    """Return the numbers of a student that timm's models cannot express."""
-    lacking = []
-    if student.eps != EPS:
-        lacking.append(f"its norms have eps {student.eps:g}, and timm's {EPS:g}")
+class MicrosoftTarget(ExportTarget):
+    """A checkpoint as BEiT's pre-training writes it: ``model``, with the shared table and the mask token.
+
+    BEiT's programs, which expand and resize tables as they load, are no package that could run here: the file
+    is compared in timm's ``Beit``, which was made from them and keeps their names.
+    """
+
+    library = "Microsoft's BEiT (as timm's port of it)"
+    suffixes = ('.pth',)
+
+    def lacks(self, student: ExportedStudent) -> list[str]:
+        return holding(unlike_beit(student) | _unlike_timm(student))
+
+    def write(self, student: ExportedStudent, path: Path) -> None:
+        weights = BEIT.from_mmpretrain(student.weights()) | student.head_weights('head.')
+        torch.save(dict(model=student.with_grid(weights)), path)
+
+    def open(self, student: ExportedStudent, path: Path) -> Outputs:
+        model = Beit(**_arguments(student)).eval()
+        weights = checkpoint_filter_fn(torch.load(path, map_location='cpu', weights_only=True), model)
+        keys = model.load_state_dict(weights, strict=False)
+        # A model without a head pools through a fresh `fc_norm`, which only its features would see.
+        unknown = set(keys.unexpected_keys) - {'mask_token'}
+        missing = {name for name in keys.missing_keys if not name.startswith('fc_norm.')}
+        if unknown or missing:
+            raise ValueError(f"timm's BEiT misses {sorted(missing)} and does not know {sorted(unknown)}")
+        return _outputs(model, student)
+
+    def how_to_open(self, student: ExportedStudent, path: Path) -> str:
+        return f"  python run_class_finetuning.py --finetune {path} ...    (in Microsoft's unilm/beit)"
+
+
+def _unlike_timm(student: ExportedStudent) -> dict[str, Any]:
+    """Return which numbers of a student timm's models may not express: reasons, and whether they hold."""
     hidden, width = (student.arch['arch'][key] for key in ('feedforward_channels', 'embed_dims'))
-    if int(width * (hidden / width)) != hidden:
-        lacking.append(f'its MLP is {hidden} wide, which is no multiple of {width} that timm can express')
-    return lacking
+    return {
+        f"its norms have eps {student.eps:g}, and timm's {EPS:g}": student.eps != EPS,
+        f'its MLP is {hidden} wide, which is no multiple of {width} that timm can express': (
+            int(width * (hidden / width)) != hidden
+        ),
+    }
 
 
-def timm_arguments(student: ExportedStudent) -> dict[str, Any]:
+def _arguments(student: ExportedStudent) -> dict[str, Any]:
     """Return the arguments of timm's model for a student as it is."""
     facts, arch = student.arch, student.arch['arch']
     arguments = dict(
@@ -114,18 +141,17 @@ def name_and_arguments(student: ExportedStudent) -> tuple[str, dict[str, Any]]:
         use_rel_pos_bias=True,
         use_shared_rel_pos_bias=False,
     )
-    arguments = timm_arguments(student)
+    arguments = _arguments(student)
     return NAMES[plain, large], {key: value for key, value in arguments.items() if value != known[key]}
 
 
-def outputs_of_timm(model: Any, student: ExportedStudent) -> Outputs:
+def _outputs(model: Any, student: ExportedStudent) -> Outputs:
     """Return a function for the outputs of timm's model under the student's names."""
 
     def outputs(images: Tensor) -> dict[str, Tensor]:
-        tokens = model.forward_features(images)
-        outs = {'tokens': tokens}
+        outs = {'tokens': model.forward_features(images)}
         if student.pooling:
-            outs['features'] = model.forward_head(tokens, pre_logits=True)
+            outs['features'] = model.forward_head(outs['tokens'], pre_logits=True)
         if student.head is not None:
             outs['logits'] = model(images)
         return outs

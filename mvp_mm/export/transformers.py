@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..weights.fit_positions import times
 from ..weights.names.transformers import names_to_transformers
 from .student import ExportedStudent, every_other_patch
-from .target import FRESH_NORM, ExportTarget, Outputs, unlike_beit, unlike_timm_vit, write_safetensors
+from .target import FRESH_NORM, ExportTarget, Outputs, fresh_norm, holding, unlike_beit, write_safetensors
 
 
 class TransformersTarget(ExportTarget):
@@ -25,30 +24,33 @@ class TransformersTarget(ExportTarget):
     packages = ('transformers',)
 
     def lacks(self, student: ExportedStudent) -> list[str]:
-        if not student.is_plain:
-            square = student.grid[0] == student.grid[1]
-            grid = f'its grid is {times(student.grid)}, and transformers resizes bias tables of squares only'
-            return unlike_beit(student) + ([] if square else [grid])
-        lacking = unlike_timm_vit(student)
-        if student.pooling != 'token':
-            lacking.append("it has no final norm of its tokens, which transformers' ViT always has")
-        if student.arch['layer_scale_init_value']:
-            lacking.append("it has layer scale, for which transformers' ViT has no place")
-        return lacking
+        plain, grid, scale = student.is_plain, student.grid, student.arch['layer_scale_init_value']
+        oblong, no_norm = not plain and grid[0] != grid[1], plain and student.pooling != 'token'
+        own = {
+            f'its grid is {times(grid)}, and transformers resizes bias tables of squares only': oblong,
+            "it has no final norm of its tokens, which transformers' ViT always has": no_norm,
+            "it has layer scale, for which transformers' ViT has no place": plain and scale,
+        }
+        return holding(unlike_beit(student, or_vit=True) | own)
 
     def write(self, student: ExportedStudent, path: Path) -> None:
+        import transformers
+
         student = student.downstream() if student.is_plain else student
-        weights = names_to_transformers(student.weights())
-        if student.pooling is None:
-            weights['pooler.layernorm.weight'] = torch.ones(student.encoder.embed_dims)
-            weights['pooler.layernorm.bias'] = torch.zeros(student.encoder.embed_dims)
-        if student.head is not None:
-            inside = _family(student).lower()
-            weights = {f'{inside}.{name}': value for name, value in weights.items()}
-            weights |= student.head_weights('classifier.')
+        weights = names_to_transformers(student.weights()) | fresh_norm(student, 'pooler.layernorm')
+        inside = '' if student.head is None else f'{_family(student).lower()}.'
+        weights = {f'{inside}{name}': value for name, value in weights.items()}
+        weights |= student.head_weights('classifier.')
         path.mkdir()
         _config(student).save_pretrained(path)
-        _image_processor(student).save_pretrained(path)
+        height, width = student.img_size
+        getattr(transformers, f'{_family(student)}ImageProcessor')(
+            size=dict(height=height, width=width),
+            resample=3,  # bicubic
+            do_center_crop=False,
+            image_mean=list(student.mean),
+            image_std=list(student.std),
+        ).save_pretrained(path)
         write_safetensors(weights, path / 'model.safetensors', student)
 
     def open(self, student: ExportedStudent, path: Path) -> Outputs:
@@ -57,8 +59,9 @@ class TransformersTarget(ExportTarget):
 
         progress_bar = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
-        model_class = getattr(transformers, _model_name(student))
-        model, keys = model_class.from_pretrained(path, output_loading_info=True, **_arguments(student))
+        name, arguments = _model(student)
+        model_class = getattr(transformers, name)
+        model, keys = model_class.from_pretrained(path, output_loading_info=True, **arguments)
         if progress_bar:
             logging.enable_progress_bar()
         left = {kind: sorted(keys[kind]) for kind in ('missing_keys', 'unexpected_keys') if keys[kind]}
@@ -83,8 +86,9 @@ class TransformersTarget(ExportTarget):
         return outputs
 
     def how_to_open(self, student: ExportedStudent, path: Path) -> str:
-        given = ''.join(f', {key}={value!r}' for key, value in _arguments(student).items())
-        code = f'  transformers.{_model_name(student)}.from_pretrained({str(path)!r}{given})'
+        name, arguments = _model(student)
+        given = ''.join(f', {key}={value!r}' for key, value in arguments.items())
+        code = f'  transformers.{name}.from_pretrained({str(path)!r}{given})'
         return code if student.pooling else f'{code}\n{FRESH_NORM}'
 
 
@@ -92,12 +96,11 @@ def _family(student: ExportedStudent) -> str:
     return 'ViT' if student.is_plain else 'Beit'
 
 
-def _model_name(student: ExportedStudent) -> str:
-    return _family(student) + ('Model' if student.head is None else 'ForImageClassification')
-
-
-def _arguments(student: ExportedStudent) -> dict[str, Any]:
-    return dict(add_pooling_layer=False) if student.is_plain and student.head is None else {}
+def _model(student: ExportedStudent) -> tuple[str, dict[str, bool]]:
+    """Return the class that a student becomes, and the arguments of its ``from_pretrained``."""
+    if student.head is not None:
+        return f'{_family(student)}ForImageClassification', {}
+    return f'{_family(student)}Model', dict(add_pooling_layer=False) if student.is_plain else {}
 
 
 def _config(student: ExportedStudent) -> Any:
@@ -114,7 +117,7 @@ def _config(student: ExportedStudent) -> Any:
         image_size=student.img_size if student.is_plain else student.img_size[0],
         patch_size=facts['patch_size'],
         num_channels=facts['in_channels'],
-        architectures=[_model_name(student)],
+        architectures=[_model(student)[0]],
     )
     if student.is_plain:
         arguments['qkv_bias'] = facts['bias']
@@ -134,16 +137,3 @@ def _config(student: ExportedStudent) -> Any:
     elif student.head is not None:
         arguments['num_labels'] = student.head.out_features
     return getattr(transformers, f'{_family(student)}Config')(**arguments)
-
-
-def _image_processor(student: ExportedStudent) -> Any:
-    import transformers
-
-    (height, width), bicubic = student.img_size, 3
-    return getattr(transformers, f'{_family(student)}ImageProcessor')(
-        size=dict(height=height, width=width),
-        resample=bicubic,
-        do_center_crop=False,
-        image_mean=list(student.mean),
-        image_std=list(student.std),
-    )

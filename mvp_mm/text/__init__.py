@@ -1,5 +1,3 @@
 """From captions to token ids."""
 
-from .tokenize import tokenize
-
-__all__ = ['tokenize']
+from .tokenize import tokenize as tokenize

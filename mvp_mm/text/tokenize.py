@@ -6,24 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
 from torch import Tensor
-
-from .word_tokenizer import WordTokenizer
 
 
 def tokenize(captions: str | Sequence[str], model_name: str) -> Tensor:
-    """Turn captions into the token ids that an open_clip model's text tower takes.
+    """Turn captions into the token ids, int64 ``(N, context length)``, of an open_clip model's text tower.
 
-    Args:
-        captions: One or several.
-        model_name: Path of an open_clip model config (``.json``), whose vocabulary is
-            ``text_cfg.tokenizer_kwargs.words`` or else CLIP's; or any name of ``open_clip.get_tokenizer``.
-
-    Returns:
-        int64 ``(N, context length)``.
-
-    Raises:
-        ValueError: If the config's vocabulary and ``vocab_size`` do not fit, or a word is not in it.
+    The model is any name of ``open_clip.get_tokenizer``, or the path of a model config (``.json``), whose
+    vocabulary is ``text_cfg.tokenizer_kwargs.words`` or else CLIP's.
     """
     return find_tokenizer(model_name)(captions)
 
@@ -44,3 +35,31 @@ def find_tokenizer(model_name: str) -> Any:
     if text['vocab_size'] != size:
         raise ValueError(f'{model_name}: text_cfg.vocab_size is {text["vocab_size"]}, but {what} are {size}')
     return tokenizer
+
+
+class WordTokenizer:
+    """Turns sentences of known words into int64 token ids ``(N, context_length)``, start and end included.
+
+    Id 0 is padding, 1 the start; the words follow in the given order. The end of text has the highest id,
+    where open_clip's ``argmax`` pooling finds it.
+    """
+
+    def __init__(self, words: Sequence[str], context_length: int) -> None:
+        if len(set(words)) != len(words):
+            raise ValueError('a word of the vocabulary occurs twice')
+        self.ids = {word: number for number, word in enumerate(words, start=2)}
+        self.vocab_size = len(words) + 3
+        self.context_length = context_length
+
+    def __call__(self, texts: str | Sequence[str]) -> Tensor:
+        texts = [texts] if isinstance(texts, str) else texts
+        tokens = torch.zeros(len(texts), self.context_length, dtype=torch.long)
+        for row, text in zip(tokens, texts, strict=True):
+            unknown = next((word for word in text.split() if word not in self.ids), None)
+            if unknown is not None:
+                raise ValueError(f'{unknown!r} is not in the vocabulary: {" ".join(self.ids)}')
+            ids = [1, *(self.ids[word] for word in text.split()), self.vocab_size - 1]
+            if len(ids) > len(row):
+                raise ValueError(f'{text!r} takes {len(ids)} tokens but the context has {len(row)}')
+            row[: len(ids)] = torch.tensor(ids)
+        return tokens

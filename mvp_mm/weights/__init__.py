@@ -1,6 +1,4 @@
 """Files of tensors: read them and run nothing in them, name and fit what they hold, fill modules."""
 
-from .load import load
-from .report import LoadReport
-
-__all__ = ['LoadReport', 'load']
+from .load import LoadReport as LoadReport
+from .load import load as load

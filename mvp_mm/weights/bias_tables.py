@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from scipy.interpolate import make_interp_spline
+from timm.layers.pos_embed_rel import gen_relative_position_index
 from torch import Tensor
 
 Grid = tuple[int, int]
@@ -27,18 +28,8 @@ def num_table_rows(window: Grid) -> int:
 
 @lru_cache(maxsize=32)
 def _index(window: Grid) -> Tensor:
-    rows, cols = window
-    # On the CPU whatever the default device, because the result is cached.
-    row = torch.arange(rows, device='cpu').repeat_interleave(cols)
-    col = torch.arange(cols, device='cpu').repeat(rows)
-    row_offset = row[:, None] - row[None, :] + rows - 1
-    col_offset = col[:, None] - col[None, :] + cols - 1
-    last = num_table_rows(window) - 1
-    index = torch.full((rows * cols + 1,) * 2, last, dtype=torch.long, device='cpu')
-    index[1:, 1:] = row_offset * (2 * cols - 1) + col_offset
-    index[0, 1:] = last - 2
-    index[1:, 0] = last - 1
-    return index
+    with torch.device('cpu'):  # whatever the default device, because the result is cached
+        return gen_relative_position_index(window, class_token=True)
 
 
 def relative_position_index(window: Grid) -> Tensor:
@@ -59,8 +50,7 @@ def _geometric_positions(source: int, target: int) -> np.ndarray:
             high = ratio
         else:
             low = ratio
-    gaps = ratio ** np.arange(source - 1)
-    outward = np.cumsum(gaps)
+    outward = np.cumsum(ratio ** np.arange(source - 1))
     return np.concatenate([-outward[::-1], [0.0], outward])
 
 
@@ -76,34 +66,20 @@ def _axis_weights(source: int, target: int) -> np.ndarray:
     if source == 1:
         return np.ones((2 * target - 1, 1))
     positions = _geometric_positions(source, target)
-    wanted = np.arange(-(target - 1), target, dtype=np.float64)
-    degree = min(3, len(positions) - 1)
-    spline = make_interp_spline(positions, np.eye(len(positions)), k=degree)
-    return spline(np.clip(wanted, positions[0], positions[-1]))
+    spline = make_interp_spline(positions, np.eye(len(positions)), k=min(3, len(positions) - 1))
+    return spline(np.clip(np.arange(1.0 - target, target), positions[0], positions[-1]))
 
 
 def resize_table(table: Tensor, source: Grid, target: Grid) -> Tensor:
-    """Resize a bias table from one patch grid to another on BEiT's geometric grid.
+    """Resize a ``(rows of source, num_heads)`` table to ``(rows of target, num_heads)``; CLS rows are copied.
 
     Equals BEiT's own resizing (cubic ``interp2d``, which SciPy 1.14 removed) for square grids; in others each
-    axis has its own ratio. Differentiable in ``table``.
-
-    Args:
-        table: ``(rows of source, num_heads)``, any float dtype.
-        source: Patch grid ``(Wh, Ww)`` of ``table``.
-        target: Patch grid wanted.
-
-    Returns:
-        ``(rows of target, num_heads)`` in the dtype of ``table``; the three CLS rows are copied.
-
-    Raises:
-        ValueError: If the table does not have the rows of ``source``.
+    axis has its own ratio. Differentiable in ``table``, whose dtype is kept.
     """
     if table.shape[0] != num_table_rows(source):
         raise ValueError(
-            f'a relative position table of a {source[0]}x{source[1]} grid has '
-            f'{num_table_rows(source)} rows, but this one has {table.shape[0]}. '
-            'Give the patch grid that the table was trained with.'
+            f'a relative position table of a {source[0]}x{source[1]} grid has {num_table_rows(source)} rows, '
+            f'but this one has {table.shape[0]}. Give the patch grid that the table was trained with.'
         )
     if tuple(source) == tuple(target):
         return table

@@ -8,46 +8,37 @@ from torch import Tensor, nn
 from .bias_tables import INDEX
 from .fit_positions import Positioned
 from .load import MARKS, fill
-from .read import BACKBONE, renamed, require_finite
+from .read import BACKBONE, first_few, renamed, require_finite
 
 
 def fill_whole(model: nn.Module, weights: dict[str, Tensor], source: str, without: str | None = None) -> None:
-    """Fill every entry of a model, as evaluation and resuming need.
+    """Fill every entry of an unwrapped model, as evaluation and resuming need, or raise ValueError.
 
-    Args:
-        model: Filled in place; not wrapped. A transformer in it fits positions to its grid by itself.
-        weights: Tensors by name.
-        source: Where they come from, for messages.
-        without: A part that is neither filled nor looked at, such as ``'head'``. Default None.
-
-    Raises:
-        ValueError: If something is missing, has another shape, is not finite, or has no place in the model;
-            says what the file is where that can be told.
+    A transformer in it fits positions to its grid by itself. The part ``without``, such as ``'head'``, is
+    neither filled nor looked at.
     """
+    refused = f'{source} does not fit: '
     own = [name for name in model.state_dict() if _counts(name, without)]
     weights = renamed(weights, str)
-    for name in [name for name in weights if without is not None and _part(name) == without]:
+    for name in [name for name in weights if _part(name) == without]:
         del weights[name]
-    absent = [part for part in _parts(own) if part not in {_part(name) for name in own if name in weights}]
+    absent = [part for part in _parts(own) if part not in _parts([name for name in own if name in weights])]
     if absent:
-        raise ValueError(
-            f'{source} does not fit: it has no {", no ".join(absent)}{_what_it_is(weights, source)}'
-        )
+        raise ValueError(f'{refused}it has no {", no ".join(absent)}{_what_it_is(weights, source)}')
     require_finite({name: weights[name] for name in own if name in weights}, source)
     try:
         keys = model.load_state_dict(weights, strict=False)
     except (RuntimeError, ValueError) as error:  # shapes; positions whose grid nothing tells
         lines = str(error).splitlines()
         reason = ' '.join(line.strip() for line in (lines[1:3] or lines))
-        raise ValueError(f'{source} does not fit: {reason}') from error
+        raise ValueError(f'{refused}{reason}') from error
     missing = [name for name in keys.missing_keys if _counts(name, without)]
     if missing:
-        raise ValueError(f'{source} does not fit: it has no {missing[0]} ({len(missing)} are missing)')
+        raise ValueError(f'{refused}it has no {missing[0]} ({len(missing)} are missing)')
     unexpected = [name for name in keys.unexpected_keys if _counts(name, without)]
     if unexpected:
         raise ValueError(
-            f'{source} does not fit: it has {unexpected[0]}, for which the model has no place '
-            f'({len(unexpected)} such entries)'
+            f'{refused}it has {unexpected[0]}, for which the model has no place ({len(unexpected)} such)'
         )
 
 
@@ -55,28 +46,15 @@ def start_from(model: nn.Module, weights: dict[str, Tensor], source: str) -> Non
     """Fill what fits of a model before training it (``load_from``), and warn of what stays random.
 
     A backbone that tells its patch grid (:class:`Positioned`) is filled wholly or not at all.
-
-    Args:
-        model: Filled in place; not wrapped.
-        weights: Tensors by name.
-        source: Where they come from, for messages.
-
-    Raises:
-        ValueError: If the backbone does not fit, nothing does, or what does is not finite.
     """
-    backbone = getattr(model, 'backbone', None)
-    own = model.state_dict()
+    backbone, own = getattr(model, 'backbone', None), model.state_dict()
     if isinstance(backbone, Positioned):
         assert isinstance(backbone, nn.Module)
         fill(backbone, weights, source, BACKBONE)
         own = {name: value for name, value in own.items() if _part(name) != 'backbone'}
-    fitting = {
-        name: weights[name]
-        for name, own_value in own.items()
-        if name in weights and weights[name].shape == own_value.shape
-    }
+    fitting = {n: weights[n] for n, value in own.items() if n in weights and weights[n].shape == value.shape}
     needed = [name for name in own if _part(name) == 'backbone' or backbone is None]
-    if needed and not any(name in fitting for name in needed):
+    if needed and fitting.keys().isdisjoint(needed):
         raise ValueError(
             f'{source} does not fit: of {len(needed)} entries of the model, such as {needed[0]}, it has none'
         )
@@ -84,12 +62,11 @@ def start_from(model: nn.Module, weights: dict[str, Tensor], source: str) -> Non
     model.load_state_dict(fitting, strict=False)
     fresh = [name for name in own if name not in fitting and _counts(name, None)]
     if fresh:
-        print_log(
+        message = (
             f'{source} fills no more than {len(fitting)} of the {len(own)} other entries; these keep their '
-            f'initialisation ({len(fresh)}): {", ".join(fresh[:6])}{", ..." if len(fresh) > 6 else ""}',
-            logger='current',
-            level=logging.WARNING,
+            f'initialisation ({len(fresh)}): {first_few(fresh)}'
         )
+        print_log(message, logger='current', level=logging.WARNING)
 
 
 def _part(name: str) -> str:
@@ -102,18 +79,17 @@ def _parts(names: list[str]) -> list[str]:
 
 def _counts(name: str, without: str | None) -> bool:
     """Indices follow from the grid, and the number of batches that a norm has seen changes nothing."""
-    return not name.endswith((INDEX, 'num_batches_tracked')) and (without is None or _part(name) != without)
+    return not name.endswith((INDEX, 'num_batches_tracked')) and _part(name) != without
 
 
 def _what_it_is(weights: dict[str, Tensor], source: str) -> str:
     """Say what kind of file lacks a part of the model, and what to do with it."""
     advice = f'train first, with --cfg-options model.backbone.init_cfg.checkpoint={source}'
-    parts = _parts(list(weights))
-    held = f'it holds {", ".join(parts[:6])}{", ..." if len(parts) > 6 else ""}'
+    held = f'it holds {first_few(_parts(list(weights)))}'
     if f'{BACKBONE}mask_token' in weights:  # which only pre-training has
         return f': it is a pre-training checkpoint, to train from and not to evaluate here; {advice}'
     if any(mark in weights for mark in MARKS):
         return f': it is a bare backbone; {advice}'
-    if any(name.endswith(mark) for mark in MARKS for name in weights):
+    if any(name.endswith(tuple(MARKS)) for name in weights):
         return f'; {held}. A checkpoint of the whole model is needed'
     return f', and no vision transformer; {held}'

@@ -6,7 +6,7 @@ position embeddings belong to 8x8 patches as well as to 4x16.
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
@@ -28,34 +28,17 @@ class Positioned(Protocol):
     def state_dict(self) -> dict[str, Tensor]: ...
 
 
-class Fitted(NamedTuple):
-    """Weights with positions for a model's grid; the names are those of :class:`LoadReport`."""
-
-    weights: dict[str, Tensor]
-    expanded: list[str]
-    resized: list[str]
-
-
 def fit_positions(
     weights: Mapping[str, Tensor],
     vit: Positioned,
     prefix: str = '',
     recorded: Grid | None = None,
     given: Grid | None = None,
-) -> Fitted:
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
     """Expand the shared bias table, and resize tables and position embeddings to a model's grid.
 
-    Args:
-        weights: mmpretrain names behind ``prefix``; not changed.
-        vit: The model to be filled.
-        prefix: What its names start with.
-        recorded, given: See :func:`grid_of_positions`.
-
-    Returns:
-        The weights, with positions that fit, and the model's own index of each table.
-
-    Raises:
-        ValueError: If nothing tells the grid of positions that the model needs.
+    Returns new weights, of mmpretrain's names behind ``prefix``, with the model's own indices, and which are
+    expanded and resized. Raises as :func:`grid_of_positions`, if the model needs positions.
     """
     own, fitted = vit.state_dict(), dict(weights)
     expanded, resized = [], []
@@ -66,30 +49,25 @@ def fit_positions(
         fitted.pop(prefix + SHARED_TABLE.replace(TABLE, INDEX), None)
         fitted.update({prefix + name: shared.clone() for name in tables})
         expanded = tables
-    # Loading refuses those of another width.
-    names = [
-        name
-        for name in [*tables, *([POSITIONS] if POSITIONS in own else [])]
-        if prefix + name in fitted and _alike(fitted[prefix + name], own[name])
-    ]
-    if names:
-        wanted = {prefix + name: fitted[prefix + name] for name in names}
+    wanted = {prefix + name: own[name] for name in own if name in tables or name == POSITIONS}
+    wanted = {
+        name: fitted[name]
+        for name, value in wanted.items()
+        # Loading refuses those of another width.
+        if name in fitted and (fitted[name].ndim, fitted[name].shape[-1]) == (value.ndim, value.shape[-1])
+    }
+    if wanted:
         extra = vit.num_extra_tokens
         source = grid_of_positions(wanted, indices_of(weights, prefix), extra, recorded, given)
-        target = (vit.window[0], vit.window[1])
-        for name, value in wanted.items() if source != target else ():
+        for name, value in wanted.items() if source != tuple(vit.window) else ():
             if name.endswith(TABLE):
-                fitted[name] = resize_table(value, source, target)
+                fitted[name] = resize_table(value, source, vit.window)
             else:
-                fitted[name] = resize_pos_embed(value, source, target, vit.interpolate_mode, extra)
-            resized.append(f'{name.removeprefix(prefix)}: {times(source)} -> {times(target)}')
+                fitted[name] = resize_pos_embed(value, source, vit.window, vit.interpolate_mode, extra)
+            resized.append(f'{name.removeprefix(prefix)}: {times(source)} -> {times(vit.window)}')
     # An index follows from the grid; the file's own may be that of another one.
     fitted.update({prefix + name: index for name, index in own.items() if name.endswith(INDEX)})
-    return Fitted(fitted, expanded, resized)
-
-
-def _alike(value: Tensor, own: Tensor) -> bool:
-    return value.ndim == own.ndim and value.shape[-1] == own.shape[-1]
+    return fitted, expanded, resized
 
 
 def times(grid: Grid) -> str:
@@ -109,40 +87,26 @@ def grid_of_positions(
     recorded: Grid | None = None,
     given: Grid | None = None,
 ) -> Grid:
-    """Find the patch grid of bias tables and position embeddings.
+    """Find the patch grid of tables ``(rows, heads)`` and position embeddings ``(1, tokens, C)``.
 
-    Args:
-        positions: Tables ``(rows, heads)`` and position embeddings ``(1, tokens, C)`` of one transformer.
-        indices: The index buffers beside them, if any.
-        num_extra_tokens: Position embeddings that belong to no patch. Default 0.
-        recorded: The grid that the state dict records, if it does (see :func:`recorded_grid`).
-        given: The grid that the user gives, if so.
-
-    Returns:
-        The given grid; else the first that fits of the recorded one, that of an index, and a square.
-
-    Raises:
-        ValueError: If none fits.
+    It is the one that the user gives, else the first that fits of the recorded one (:func:`recorded_grid`),
+    that of the index buffers beside them, and a square. ``num_extra_tokens`` embeddings belong to no patch.
     """
-    tables = {name: table for name, table in positions.items() if name.endswith(TABLE)}
-    embedded = {name: value for name, value in positions.items() if name not in tables}
-    counts = [(1 + math.isqrt(max(table.shape[0] - 3, 0))) // 2 for table in tables.values()]
-    counts += [math.isqrt(max(value.shape[1] - num_extra_tokens, 0)) for value in embedded.values()]
-    candidates: list[Grid] = [given] if given is not None else []
-    if given is None:
-        candidates = [recorded] if recorded is not None else []
-        candidates += _grids_of_index(indices) + [(side, side) for side in counts if side > 0]
-    for rows, cols in candidates:
-        if all(table.shape[0] == num_table_rows((rows, cols)) for table in tables.values()) and all(
-            value.shape[1] == rows * cols + num_extra_tokens for value in embedded.values()
+    tables = {name: len(table) for name, table in positions.items() if name.endswith(TABLE)}
+    tokens = {name: value.shape[1] for name, value in positions.items() if name not in tables}
+    sides = [(1 + math.isqrt(max(rows - 3, 0))) // 2 for rows in tables.values()]
+    sides += [math.isqrt(max(count - num_extra_tokens, 0)) for count in tokens.values()]
+    told = [*([recorded] if recorded else []), *_grids_of_index(indices)]
+    for grid in [given] if given else [*told, *((side, side) for side in sides if side > 0)]:
+        patches = grid[0] * grid[1]
+        if all(rows == num_table_rows(grid) for rows in tables.values()) and all(
+            count == patches + num_extra_tokens for count in tokens.values()
         ):
-            return rows, cols
-    facts = [f'{name} has {table.shape[0]} rows' for name, table in list(tables.items())[:1]]
-    facts += [
-        f'{name} has {value.shape[1]} entries, {num_extra_tokens} of them for no patch'
-        for name, value in embedded.items()
-    ]
-    tried = 'no square grid, and nothing tells another' if given is None else f'not the given {times(given)}'
+            return grid
+    extra = f'{num_extra_tokens} of them for no patch'
+    facts = [f'{name} has {rows} rows' for name, rows in tables.items()][:1]
+    facts += [f'{name} has {count} entries, {extra}' for name, count in tokens.items()]
+    tried = f'not the given {times(given)}' if given else 'no square grid, and nothing tells another'
     raise ValueError(
         f'the patch grid of its positions cannot be told: {" and ".join(facts)}, which fits {tried}. Give '
         'the grid at which they were trained, such as model.backbone.init_cfg.grid=8,12; entries for further '
@@ -151,18 +115,14 @@ def grid_of_positions(
 
 
 def _grids_of_index(indices: list[Tensor]) -> list[Grid]:
-    """Return the one grid that the first of these buffers is the index of, if it is one.
-
-    Rows and columns of a single line of patches have the same index.
-    """
+    """Return the one grid that the first of these buffers is the index of; a line of patches may be two."""
     if not indices or indices[0].ndim != 2 or len(set(indices[0].shape)) != 1 or len(indices[0]) < 2:
         return []
     patches, first = len(indices[0]) - 1, indices[0][1, 1:].tolist()
-    grids = [(patches // cols, cols) for cols in range(1, patches + 1) if patches % cols == 0]
     # From the first patch, one step right is one table row less, one step down 2 * columns - 1 less.
     grids = [
         (rows, cols)
-        for rows, cols in grids
+        for rows, cols in ((patches // cols, cols) for cols in range(1, patches + 1) if patches % cols == 0)
         if first == [row * (2 * cols - 1) + col for row in range(rows)[::-1] for col in range(cols)[::-1]]
     ]
     return grids if len(grids) == 1 else []

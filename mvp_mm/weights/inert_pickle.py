@@ -2,8 +2,8 @@
 
 torch's own safe mode refuses files that hold more than tensors and plain values, as training checkpoints do:
 MMEngine's hold numpy numbers and histories of the log, BEiT's and MAE's an ``argparse.Namespace``. Here each
-name in a pickle becomes a stand-in that does nothing. Those for numpy's values and MMEngine's histories keep
-their arguments and become plain values afterwards; the others are dropped.
+name in a pickle becomes a stand-in. numpy's values and MMEngine's histories become plain values afterwards;
+the others are dropped.
 """
 
 import collections
@@ -19,48 +19,39 @@ import torch
 FUNCTIONS = type | types.FunctionType | types.BuiltinFunctionType
 
 
-class _Ignored:
-    """Any object that is neither tensor nor plain value: takes every argument and state, does nothing."""
+class _StandIn:
+    """Keeps the arguments and the state that it is given, and does nothing."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> '_Ignored':
-        return super().__new__(cls)
+    args: tuple = ()
+    state: Any = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> '_Ignored':
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args = args
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __call__(self, *args: Any, **kwargs: Any) -> '_StandIn':
         return self
 
     def _ignore(self, *args: Any) -> None:
         return
 
-    __setstate__ = __setitem__ = append = extend = _ignore
-
-
-class _Kept(_Ignored):
-    """Keeps the arguments and the state that it is given."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.args, self.state = args, None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+    __setitem__ = append = extend = _ignore
 
     def plain(self) -> Any:
-        """Return the plain value; None for what has none."""
         return None
 
 
-class _Dtype(_Kept):
+class _Ignored(_StandIn):
+    """Any object that is neither tensor nor plain value."""
+
+
+class _Dtype(_StandIn):
     """``numpy.dtype``; its state is (version, byte order, ...)."""
 
-    def numeric(self) -> np.dtype | None:
-        """Return the dtype if it is one of plain numbers."""
-        code = self.args[0] if self.args else None
-        if not isinstance(code, str) or not re.fullmatch(r'[<>|=]?(b1|[iu][1248]|f[248])', code):
-            return None
-        big = isinstance(self.state, tuple) and len(self.state) > 1 and self.state[1] == '>'
-        return np.dtype(code).newbyteorder('>' if big else '=')
 
-
-class _Array(_Kept):
+class _Array(_StandIn):
     """``numpy.core.multiarray._reconstruct``; its state is (version, shape, dtype, Fortran order, bytes)."""
 
     def plain(self) -> torch.Tensor | None:
@@ -70,18 +61,17 @@ class _Array(_Kept):
         if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
             return None
         array = _numbers(shape[::-1] if fortran else shape, dtype, content)
-        if array is None:
-            return None
-        return torch.from_numpy(np.ascontiguousarray(array.T if fortran else array))
+        array = array.T if fortran and array is not None else array
+        return None if array is None else torch.from_numpy(np.ascontiguousarray(array))
 
 
-class _History(_Kept):
+class _History(_StandIn):
     """MMEngine's ``HistoryBuffer``; its state is its attributes."""
 
     def plain(self) -> dict[str, Any]:
         state: dict[str, Any] = self.state if isinstance(self.state, dict) else {}
-        log, count = (_plain(state.get(key)) for key in ('_log_history', '_count_history'))
-        return history_as_plain(log, count, state.get('max_length'))
+        log, count, length = map(state.get, ('_log_history', '_count_history', 'max_length'))
+        return history_as_plain(_plain(log), _plain(count), length)
 
 
 def history_as_plain(log: Any, count: Any, max_length: Any) -> dict[str, Any]:
@@ -90,9 +80,14 @@ def history_as_plain(log: Any, count: Any, max_length: Any) -> dict[str, Any]:
 
 
 def _numbers(shape: tuple[int, ...], dtype: Any, content: Any) -> np.ndarray | None:
-    numeric = dtype.numeric() if isinstance(dtype, _Dtype) else None
-    if numeric is None or not isinstance(content, bytes):
+    """Return an array of plain numbers; None for any other."""
+    code = dtype.args[0] if isinstance(dtype, _Dtype) and dtype.args else None
+    if not isinstance(code, str) or not re.fullmatch(r'[<>|=]?(b1|[iu][1248]|f[248])', code):
         return None
+    if not isinstance(content, bytes):
+        return None
+    big = isinstance(dtype.state, tuple) and dtype.state[1:2] == ('>',)
+    numeric = np.dtype(code).newbyteorder('>' if big else '=')
     return np.frombuffer(content, numeric).reshape(shape).astype(numeric.newbyteorder('='))
 
 
@@ -142,15 +137,10 @@ _INERT = types.SimpleNamespace(
 
 
 def load_inert(path: Path, **kwargs: Any) -> Any:
-    """Read a file of ``torch.save``; nothing in it is run.
+    """Read a file of ``torch.save`` with ``torch.load``'s arguments; nothing in it is run.
 
-    Args:
-        path: The file.
-        **kwargs: ``map_location`` and ``mmap`` of ``torch.load``.
-
-    Returns:
-        What was saved, with numpy's values as Python's and torch's and histories of the log as
-        :func:`history_as_plain`. Other objects are left out of dicts, and None in lists.
+    numpy's values become Python's and torch's, histories of the log those of :func:`history_as_plain`. Other
+    objects are left out of dicts, and None in lists.
     """
     return _plain(torch.load(path, weights_only=False, pickle_module=_INERT, **kwargs))
 
@@ -160,8 +150,7 @@ def _plain(value: Any) -> Any:
         items = {
             key: _plain(entry)
             for key, entry in value.items()
-            if not isinstance(key, _Ignored)
-            and (isinstance(entry, _Kept) or not isinstance(entry, _Ignored | FUNCTIONS))
+            if not isinstance(key, _StandIn) and not isinstance(entry, _Ignored | FUNCTIONS)
         }
         if not isinstance(value, collections.OrderedDict):
             return items
@@ -172,6 +161,6 @@ def _plain(value: Any) -> Any:
         return ordered
     if type(value) in (list, tuple):
         return type(value)(_plain(entry) for entry in value)
-    if isinstance(value, _Kept):
+    if isinstance(value, _StandIn):
         return value.plain()
-    return None if isinstance(value, _Ignored | FUNCTIONS) else value
+    return None if isinstance(value, FUNCTIONS) else value

@@ -1,10 +1,6 @@
-"""Load any BEiT-family weight file into a vision transformer.
+"""Load weight files of BEiT and ViT from this package, OpenMMLab, timm, transformers and Microsoft."""
 
-Sources: pre-training checkpoints of this package and mmpretrain (whole model or backbone), BEiT and ViT of
-mmseg, timm and transformers, Microsoft's BEiT and BEiT v2, as ``.pth`` or safetensors. A table shared by all
-blocks becomes one table per block, positions of another patch grid are resized, and a file that does not fill
-the whole transformer is refused.
-"""
+from dataclasses import dataclass, field
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -12,12 +8,13 @@ from torch import Tensor, nn
 from .bias_tables import INDEX, Grid
 from .fit_positions import Positioned, fit_positions
 from .locate import local_path
-from .names import mmseg, timm
+from .names.scheme import MMSEG_VIT, TIMM_VIT
 from .names.transformers import names_from_transformers
 from .read import (
     BACKBONE,
     as_grid,
     dotted,
+    first_few,
     read_tensors,
     record_grid,
     recorded_grid,
@@ -25,40 +22,65 @@ from .read import (
     require_finite,
     several_networks,
 )
-from .report import LoadReport
 
-# Ending of the patch embedding's name -> format; what stands before it is the prefix.
+# Ending of the patch embedding's name -> format, and the way to mmpretrain's names; what stands before the
+# ending is the prefix.
 MARKS = {
-    'patch_embed.projection.weight': 'mmpretrain',
-    'patch_embed.proj.weight': 'BEiT',
-    'embeddings.patch_embeddings.projection.weight': 'transformers',
+    'patch_embed.projection.weight': ('mmpretrain', MMSEG_VIT.to_mmpretrain),  # in attention only
+    'patch_embed.proj.weight': ('BEiT', TIMM_VIT.to_mmpretrain),
+    'embeddings.patch_embeddings.projection.weight': ('transformers', names_from_transformers),
 }
-TO_MMPRETRAIN = {
-    'mmpretrain': mmseg.VIT.to_mmpretrain,  # whose other names are mmpretrain's
-    'BEiT': timm.VIT.to_mmpretrain,
-    'transformers': names_from_transformers,
-}
+
+
+@dataclass
+class LoadReport:
+    """What was loaded from a weight file."""
+
+    source: str  # file or address
+    format: str  # whose names it has: 'mmpretrain', 'BEiT' (Microsoft, timm) or 'transformers'
+    prefix: str = ''  # what the transformer's names begin with in the file
+    others: list[str] = field(default_factory=list)  # prefixes of further transformers in the file
+    ignored: str = ''  # the prefix that was asked for, if the file is a bare backbone without it
+    loaded: list[str] = field(default_factory=list)
+    expanded: list[str] = field(default_factory=list)  # tables copied from the shared one
+    resized: list[str] = field(default_factory=list)  # 'name: from -> to' of tables and position embeddings
+    missing: list[str] = field(default_factory=list)  # parameters that keep their initialisation
+    unexpected: list[str] = field(default_factory=list)  # entries that the model has no place for
+
+    def __str__(self) -> str:
+        where = f' under {self.prefix}' if self.prefix else ''
+        text = f'Pre-trained weights of {self.source} ({self.format} names{where}): {len(self.loaded)} loaded'
+        if self.others:
+            text += (
+                f'\n  the file has other transformers too, under {", ".join(self.others)}: to take one, give '
+                f'model.backbone.init_cfg.prefix={self.others[0]} (tools/export.py: --prefix)'
+            )
+        if self.ignored:
+            text += f'\n  there is no {self.ignored} in it: it is a bare backbone, and taken as a whole'
+        for what in ('expanded', 'resized', 'missing', 'unexpected'):
+            names = getattr(self, what)
+            text += f'\n  {what} ({len(names)}): {first_few(names)}' if names else ''
+        return text
 
 
 def load(
     module: nn.Module, path_or_url: str | None, prefix: str | None = None, grid: Grid | None = None
 ) -> LoadReport:
-    """Fill a module from a weight file.
+    """Fill a module from a weight file, and log the report that is returned.
+
+    A table shared by all blocks becomes one table per block, positions of another patch grid are resized, and
+    a file that does not fill the whole transformer is refused.
 
     Args:
         module: Filled in place. A :class:`Positioned` transformer takes every format and grid; any other
             module takes a file with exactly its names, ``backbone.`` before them allowed.
-        path_or_url: Path of a file or of a folder that transformers saved, http(s) address, or
-            ``hf://owner/name/file``.
+        path_or_url: File, folder that transformers saved, http(s) address, or ``hf://owner/name/file``.
         prefix: Where in the file the transformer lies, such as ``'teacher.'`` or ``'teacher.backbone.'``,
             keys of nested dicts included. Default None: it is found, in a file with several under
             ``backbone.``. A bare backbone is taken whatever the prefix, and ``'backbone.'`` stands for
             wherever the only transformer lies.
         grid: Patch grid (rows, columns) at which the file's positions were trained. Default None: as the
-            file tells it (see :func:`grid_of_positions`).
-
-    Returns:
-        The report, which is logged as well.
+            file tells it, else a square.
 
     Raises:
         FileNotFoundError: If there is no such file, or none was named.
@@ -68,9 +90,8 @@ def load(
     """
     if not path_or_url:
         raise FileNotFoundError(
-            'no pre-trained checkpoint was given: add --cfg-options '
-            'model.backbone.init_cfg.checkpoint=FILE_OR_URL, or train from scratch with '
-            'model.backbone.init_cfg=None'
+            'no pre-trained checkpoint was given: add --cfg-options model.backbone.init_cfg.checkpoint='
+            'FILE_OR_URL, or train from scratch with model.backbone.init_cfg=None'
         )
     return fill(module, read_weights(path_or_url, prefix), path_or_url, prefix, grid)
 
@@ -91,14 +112,15 @@ def fill(
     grid: Grid | None = None,
 ) -> LoadReport:
     """Fill a module as :func:`load`, from weights by name that were read from ``source``."""
-    if grid is not None and as_grid(grid) is None:
+    given, refused = as_grid(grid), f'{source} does not fit: '
+    if grid is not None and given is None:
         raise ValueError(f'init_cfg.grid={grid!r} is no patch grid: expected rows and columns, such as 8,12')
     if isinstance(module, Positioned):
         weights, report = find_backbone(weights, source, prefix)
         try:
-            fitted = fit_positions(weights, module, recorded=recorded_grid(weights), given=as_grid(grid))
+            fitted = fit_positions(weights, module, recorded=recorded_grid(weights), given=given)
         except ValueError as error:
-            raise ValueError(f'{source} does not fit: {error}') from error
+            raise ValueError(f'{refused}{error}') from error
         weights, report.expanded, report.resized = fitted
     else:
         start = dotted(prefix) or BACKBONE
@@ -106,30 +128,26 @@ def fill(
         weights = {n.removeprefix(start): value for n, value in weights.items() if n.startswith(start)}
         report = LoadReport(source, "the module's own", start)
     own = module.state_dict()
-    for name, value in own.items():
-        if name.endswith(INDEX):
-            continue
-        if name in weights:
-            report.loaded.append(name)
-        elif _is_optional(name):
+    for name in [name for name in own if not name.endswith(INDEX)]:
+        shape = tuple(own[name].shape)
+        if name not in weights:
+            # Norms outside of the blocks and the mask token may start fresh; the transformer may not.
+            if not name.startswith(('ln1.', 'ln2.')) and name != 'mask_token':
+                raise ValueError(f'{refused}it has no {name}, which the model needs with shape {shape}')
             report.missing.append(name)
+        elif weights[name].shape != shape:
+            raise ValueError(
+                f'{refused}{name} has shape {tuple(weights[name].shape)} there, and {shape} in the model '
+                '(another width, patch size or number of classes? mvp-mm: another --student?)'
+            )
         else:
-            raise ValueError(
-                f'{source} does not fit: it has no {name}, which the model needs with shape '
-                f'{tuple(value.shape)}'
-            )
-        if name in weights and weights[name].shape != value.shape:
-            raise ValueError(
-                f'{source} does not fit: {name} has shape {tuple(weights[name].shape)} there, and '
-                f'{tuple(value.shape)} in the model (another width, patch size or number of classes? '
-                'mvp-mm: another --student?)'
-            )
+            report.loaded.append(name)
     report.unexpected = [name for name in weights if name not in own and not name.endswith(INDEX)]
     deeper = next((name for name in report.unexpected if name.startswith('layers.')), None)
     if deeper is not None:
         raise ValueError(
-            f'{source} does not fit: it has {deeper}, for which the model has no place (fewer blocks, '
-            'or no layer scale or position bias?)'
+            f'{refused}it has {deeper}, for which the model has no place (fewer blocks, or no layer scale or '
+            'position bias?)'
         )
     filled = {name: weights[name] for name in report.loaded}
     require_finite(filled, source)
@@ -139,22 +157,10 @@ def fill(
     return report
 
 
-def _is_optional(name: str) -> bool:
-    """Norms outside of the blocks and the mask token may start fresh; the transformer may not."""
-    return name.startswith(('ln1.', 'ln2.')) or name == 'mask_token'
-
-
 def find_backbone(
     weights: dict[str, Tensor], source: str, prefix: str | None = None
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    """Find the transformer in the weights of a file.
-
-    Returns:
-        Its entries under mmpretrain's names, and a report that says where they were found.
-
-    Raises:
-        ValueError: If there is no vision transformer in it, or there are several.
-    """
+    """Return the entries of a file's transformer under mmpretrain's names, and where they were found."""
     found = {
         name.removesuffix(mark): form
         for name in weights
@@ -167,22 +173,21 @@ def find_backbone(
             f'{" or ".join(MARKS)}'
         )
     start = _start(list(found), prefix, source)
-    form = found[start]
+    form, to_mmpretrain = found[start]
     inside = {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
-    inside = renamed(TO_MMPRETRAIN[form](inside), str)
-    if form == 'transformers':
-        # Its model for masked images keeps the final norm outside of the backbone, beside the predictor.
-        outside = start.removesuffix('beit.')
-        for kind in ('weight', 'bias'):
-            if f'{outside}lm_head.weight' in weights and f'{outside}layernorm.{kind}' in weights:
-                inside.setdefault(f'ln1.{kind}', weights[f'{outside}layernorm.{kind}'])
+    inside = renamed(to_mmpretrain(inside), str)
+    # transformers' model for masked images keeps the final norm outside of the backbone.
+    outside = start.removesuffix('beit.')
+    for kind in ('weight', 'bias') if f'{outside}lm_head.weight' in weights else ():
+        norm = weights.get(f'{outside}layernorm.{kind}')
+        if form == 'transformers' and norm is not None:
+            inside.setdefault(f'ln1.{kind}', norm)
     recorded = recorded_grid(weights, start)
     if recorded is not None:
         record_grid(inside, recorded)
-    others = [other for other in found if other != start]
     asked = dotted(prefix)
     ignored = '' if start.startswith(asked) or asked == BACKBONE else asked
-    return inside, LoadReport(str(source), form, start, others, ignored)
+    return inside, LoadReport(source, form, start, [other for other in found if other != start], ignored)
 
 
 def _start(found: list[str], prefix: str | None, source: str) -> str:

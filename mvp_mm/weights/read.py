@@ -4,7 +4,7 @@ import ast
 import collections
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,37 +34,26 @@ EXPECTED = 'expected safetensors, or tensors by name saved by torch.save'
 
 
 def read_checkpoint(path: Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
-    """Read everything plain in a weight file or training checkpoint; nothing in it is run.
+    """Read everything plain in a safetensors file or one of ``torch.save``; nothing in it is run.
 
-    Args:
-        path: safetensors, or a file of ``torch.save``.
-        map_location: As for ``torch.load``.
-        mmap: As for ``torch.load``: leave the tensors on the disk until they are used.
-
-    Returns:
-        Tensors, containers, numbers and strings; see :func:`load_inert`. Of safetensors, its tensors by name.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no such file.
+    That is tensors, containers, numbers and strings (see :func:`load_inert`).
     """
-    path = Path(path)
-    if path.is_dir():
-        raise FileNotFoundError(f'{path} is a folder: give a weight file in it')
     if not path.is_file():
-        raise FileNotFoundError(f'there is no weight file {path}')
+        raise FileNotFoundError(f'{path} is no file: give a weight file')
     try:
         if path.suffix == '.safetensors':
             tensors = collections.OrderedDict(load_file(path))
             tensors._metadata = {'': {'grid': read_metadata(path).get('grid')}}  # type: ignore[attr-defined]
             return tensors
-        _require_torch_file(path)
-        try:
-            return torch.load(path, weights_only=True, map_location=map_location, mmap=mmap)
-        except pickle.UnpicklingError:
-            return load_inert(path, map_location=map_location, mmap=mmap)
+        other = _other_kind(path)
+        if not other:
+            try:
+                return torch.load(path, weights_only=True, map_location=map_location, mmap=mmap)
+            except pickle.UnpicklingError:
+                return load_inert(path, map_location=map_location, mmap=mmap)
     except Exception as error:  # damaged bytes make torch and pickle raise almost anything
         raise ValueError(f'{path} is no plain weight file ({_reason(error)}): {EXPECTED}') from error
+    raise ValueError(f'{path} is no plain weight file ({other}): {EXPECTED}')
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -84,30 +73,21 @@ def tensors_by_name(content: Any, source: Any, prefix: str | None = None) -> col
     """Find the weights in what :func:`read_checkpoint` returns.
 
     They lie in the one dict, at any key, that holds a vision transformer; where none does, in
-    ``state_dict``, ``model`` or ``module``, or in the one dict that holds a network.
+    ``state_dict``, ``model`` or ``module``, or in the one dict that holds a network. ``prefix`` chooses one
+    of several, as ``'teacher.'`` of ``{'student': ..., 'teacher': ...}``; tensors' names may follow the key.
 
-    Args:
-        content: What was read.
-        source: The file, for messages.
-        prefix: Where the wanted weights lie, such as ``'teacher.'`` of ``{'student': ..., 'teacher': ...}``;
-            names of tensors may follow the key. Default None: there is only one place.
-
-    Returns:
-        Tensors by name, without ``module.`` of DDP and ``_orig_mod.`` of ``torch.compile``. Names begin
-        with the dict's key only where ``prefix`` does. The patch grid of the positions is recorded beside
-        them (see :func:`recorded_grid`) where the file tells it.
-
-    Raises:
-        ValueError: If there are no weights, or in several places of which ``prefix`` chooses none.
+    Names are without ``module.`` of DDP and ``_orig_mod.`` of ``torch.compile``, and begin with the dict's
+    key only where ``prefix`` does. Where the file tells the patch grid, it is recorded beside them.
     """
+    asked = dotted(prefix)
     found = dict(_dicts_of_tensors(content)) if isinstance(content, dict) else {}
-    place = _place_of_weights(content, found, source, dotted(prefix))
-    kept = place if _leads_to(dotted(prefix), place) else ''
+    place = _place_of_weights(content, found, source, asked)
+    kept = place if _leads_to(asked, place) else ''
     tensors = {name: value for name, value in found[place].items() if isinstance(value, Tensor)}
     tensors = renamed(tensors, lambda name: kept + _unwrapped(name))
     metadata = getattr(found[place], '_metadata', None)
-    for name, facts in metadata.items() if isinstance(metadata, dict) else ():
-        grid = as_grid(facts.get('grid')) if isinstance(facts, dict) else None
+    for name in metadata if isinstance(metadata, dict) else ():
+        grid = recorded_grid(found[place], str(name))
         if grid is not None:
             record_grid(tensors, grid, kept + _unwrapped(dotted(str(name))))
     _record_grid_of_file(tensors, content)
@@ -127,12 +107,10 @@ def renamed(weights: Mapping[str, Tensor], rename: Callable[[str], str]) -> coll
 
 
 def recorded_grid(weights: Mapping[str, Tensor], prefix: str = '') -> Grid | None:
-    """Return the patch grid that a state dict records for the transformer at ``prefix``, if it does.
-
-    It lies where torch records the versions of modules: shapes do not tell 8x12 patches from 12x8.
-    """
-    metadata = getattr(weights, '_metadata', None) or {}
-    return as_grid((metadata.get(prefix.removesuffix('.')) or {}).get('grid'))
+    """Return the patch grid that a state dict records beside the versions of the module at ``prefix``."""
+    metadata = getattr(weights, '_metadata', None)
+    facts = metadata.get(prefix.removesuffix('.')) if isinstance(metadata, dict) else None
+    return as_grid(facts.get('grid')) if isinstance(facts, dict) else None
 
 
 def record_grid(weights: collections.OrderedDict, grid: Grid, prefix: str = '') -> None:
@@ -151,11 +129,7 @@ def as_grid(value: Any) -> Grid | None:
 
 
 def require_finite(tensors: Mapping[str, Tensor], source: Any) -> None:
-    """Refuse weights with NaN or infinite values.
-
-    Raises:
-        ValueError: Names the first such tensor, and says how many there are.
-    """
+    """Raise ValueError for weights with NaN or infinite values."""
     wrong = [
         name
         for name, value in tensors.items()
@@ -175,9 +149,9 @@ def several_networks(source: Any, prefixes: list[str], asked: str) -> str:
     shown = ', '.join(prefix or "'' (the top)" for prefix in prefixes)
     none = f', and none under {asked}' if asked not in ('', BACKBONE) else ''
     return (
-        f'{source} holds {len(prefixes)} networks, under the prefixes {shown}{none}: choose one '
-        f'with model.backbone.init_cfg.prefix={prefixes[-1]} (tools/export.py: --prefix {prefixes[-1]}), or '
-        'save the one that is wanted in a file of its own'
+        f'{source} holds {len(prefixes)} networks, under the prefixes {shown}{none}: choose one with '
+        f'model.backbone.init_cfg.prefix={prefixes[-1]} (tools/export.py: --prefix {prefixes[-1]}), or save '
+        'the one that is wanted in a file of its own'
     )
 
 
@@ -194,6 +168,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip('.')
 
 
+def first_few(names: Sequence[str]) -> str:
+    """List at most six names."""
+    return ', '.join(names[:6]) + (', ...' if len(names) > 6 else '')
+
+
 def _dicts_of_tensors(content: dict, place: str = '', depth: int = MAX_DEPTH) -> Iterator[tuple[str, dict]]:
     """Yield dicts that hold tensors, an optimiser's excepted, with the dotted keys that lead there."""
     if any(isinstance(value, Tensor) for value in content.values()):
@@ -205,14 +184,9 @@ def _dicts_of_tensors(content: dict, place: str = '', depth: int = MAX_DEPTH) ->
 
 def _place_of_weights(content: Any, found: dict[str, dict], source: Any, prefix: str) -> str:
     """Return the key in ``found`` of the weights that are meant."""
-    transformers = [
-        place
-        for place, tensors in found.items()
-        if any(str(name).endswith(PATCH_EMBEDDINGS) for name in tensors)
-    ]
-    if 'state_dict.' in transformers:
-        # MMEngine saves averaged weights as `state_dict`, and the weights that were averaged here.
-        transformers = [place for place in transformers if place != 'ema_state_dict.']
+    transformers = [p for p, held in found.items() if any(str(n).endswith(PATCH_EMBEDDINGS) for n in held)]
+    if {'state_dict.', 'ema_state_dict.'} <= set(transformers):
+        transformers.remove('ema_state_dict.')  # MMEngine's, of the weights that were averaged
     usual = ''
     for key in CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -242,7 +216,6 @@ def _record_grid_of_file(tensors: collections.OrderedDict, content: dict) -> Non
     """Record the grid of transformers without one, from a file's metadata or MMEngine's config text."""
     ending = PATCH_EMBEDDINGS[0]  # whose configs can be read
     starts = {name.removesuffix(end) for name in tensors for end in PATCH_EMBEDDINGS if name.endswith(end)}
-    starts = {start for start in starts if recorded_grid(tensors, start) is None}
     grid, meta = recorded_grid(tensors), content.get('meta')
     if grid is None and isinstance(meta, dict) and any(f'{start}{ending}' in tensors for start in starts):
         grid = _grid_of_config(meta.get('cfg'))
@@ -263,32 +236,25 @@ def _grid_of_config(text: Any) -> Grid | None:
     return None
 
 
-class _OtherFile(ValueError):
-    """A file of another kind; its text says which."""
-
-
-def _require_torch_file(path: Path) -> None:
-    """Refuse code, and what begins neither as a zip archive nor as a pickle of protocol 2 or later."""
+def _other_kind(path: Path) -> str:
+    """Say what a file is if it is code, or begins neither as a zip archive nor as a pickle of today."""
     with path.open('rb') as file:
         start = file.read(64)
     if not start:
-        raise _OtherFile('it is empty')
-    if start.startswith(b'PK') and is_torchscript(path):
-        raise _OtherFile('it is a TorchScript archive, which is code')
+        return 'it is empty'
     if start.startswith((b'PK', b'\x80')):
-        return
+        return 'it is a TorchScript archive, which is code' if is_torchscript(path) else ''
     line = start.decode(errors='replace').partition('\n')[0].strip()
     if line and line.isprintable() and '\ufffd' not in line:
-        raise _OtherFile(f'it is text that begins {line[:30]!r}')
-    raise _OtherFile('it begins neither as a zip archive nor as a pickle')
+        return f'it is text that begins {line[:30]!r}'
+    return 'it begins neither as a zip archive nor as a pickle'
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, _OtherFile | SafetensorError):
+    if isinstance(error, SafetensorError):
         return str(error)
     # The texts of these are about the unpickler's inside ("101", "list index out of range").
-    if isinstance(
-        error, LookupError | TypeError | AttributeError | RecursionError | ImportError | MemoryError
-    ):
+    inside = LookupError | TypeError | AttributeError | RecursionError | ImportError | MemoryError
+    if isinstance(error, inside):
         return 'it is damaged, or no file of torch.save'
     return f'it is damaged, cut off, or no file of torch.save: {first_line(error)}'

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mvp_mm.text import tokenize
+from mvp_mm.text.tokenize import WordTokenizer
 
 
 def model_config(tmp_path, **text):
@@ -29,3 +30,20 @@ def test_another_vocabulary(tmp_path):
     path = model_config(tmp_path, vocab_size=7, tokenizer_kwargs=dict(words=['a', 'square']))
     with pytest.raises(ValueError, match='vocab_size is 7, but the 2 words of .* are 5'):
         tokenize('a', path)
+
+
+def test_ids_of_words():
+    tokenizer = WordTokenizer(['a', 'red', 'square'], context_length=6)
+    assert tokenizer.vocab_size == 6
+    assert tokenizer(['a red square', 'red']).tolist() == [[1, 2, 3, 4, 5, 0], [1, 3, 5, 0, 0, 0]]
+    assert tokenizer('a').shape == (1, 6)
+
+
+def test_refused_words():
+    with pytest.raises(ValueError, match='occurs twice'):
+        WordTokenizer(['a', 'a'], 6)
+    tokenizer = WordTokenizer(['a', 'red'], 4)
+    with pytest.raises(ValueError, match="'blue' is not in the vocabulary: a red"):
+        tokenizer('a blue')
+    with pytest.raises(ValueError, match='takes 5 tokens but the context has 4'):
+        tokenizer('a red a')

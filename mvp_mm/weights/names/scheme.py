@@ -1,24 +1,18 @@
-"""How a library names the weights of a vision transformer."""
+"""How libraries name the weights of a vision transformer; transformers' own way is in its file."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class NamingScheme:
-    """A library's names and mmpretrain's, which are this package's; each is told by how a name begins.
+    """A library's names and mmpretrain's, which are this package's; each is told by how a name begins."""
 
-    Args:
-        blocks: What the library's names of blocks begin with, up to the block's number.
-        outside: mmpretrain's beginnings -> the library's, outside of the blocks.
-        inside: The same inside of a block.
-    """
-
-    blocks: str
-    outside: dict[str, str]
-    inside: dict[str, str]
+    blocks: str  # what the library's names of blocks begin with, up to the block's number
+    outside: dict[str, str]  # mmpretrain's beginnings -> the library's, outside of the blocks
+    inside: dict[str, str]  # the same inside of a block
 
     def to_mmpretrain(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename weights; what the scheme does not know keeps its name."""
@@ -43,7 +37,25 @@ def _renamed(
 
 def _begin(name: str, table: dict[str, str]) -> str:
     """Replace the beginning of a name by the first entry that fits."""
-    for old, new in table.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name
+    old = next((old for old in table if name.startswith(old)), '')
+    return table.get(old, '') + name.removeprefix(old)
+
+
+# Microsoft's BEiT and BEiT v2, and timm's `Beit`.
+BEIT = NamingScheme(
+    blocks='blocks.',
+    outside={'patch_embed.projection.': 'patch_embed.proj.', 'ln1.': 'norm.', 'ln2.': 'fc_norm.'},
+    inside={'ln1.': 'norm1.', 'ln2.': 'norm2.', 'ffn.layers.0.0.': 'mlp.fc1.', 'ffn.layers.1.': 'mlp.fc2.'},
+)
+# timm's `VisionTransformer`: BEiT's, but for the layer scale.
+TIMM_VIT = replace(BEIT, inside={**BEIT.inside, 'gamma_1': 'ls1.gamma', 'gamma_2': 'ls2.gamma'})
+# mmseg's `VisionTransformer`, which holds torch's attention; its `BEiT` has mmpretrain's names.
+MMSEG_VIT = NamingScheme(
+    blocks='layers.',
+    outside={},
+    inside={
+        'attn.qkv.weight': 'attn.attn.in_proj_weight',
+        'attn.qkv.bias': 'attn.attn.in_proj_bias',
+        'attn.proj.': 'attn.attn.out_proj.',
+    },
+)

@@ -1,7 +1,6 @@
 """Names of transformers' ``BeitModel`` and ``ViTModel``.
 
-transformers has renamed its modules since, but its files keep the names of the first release. Both are read;
-those of the files, which every release opens, are written.
+Its files keep the names of the first release, its modules have others: both are read, those of files written.
 """
 
 import torch
@@ -51,25 +50,20 @@ PROJECTIONS = ('query', 'key', 'value')
 
 
 def names_from_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give weights of transformers mmpretrain's names, with query, key and value in one projection.
+    """Give weights of files or modules mmpretrain's names, with query, key and value in one projection.
 
-    Args:
-        weights: Names of files or of modules, without ``beit.`` or ``vit.``. What belongs to neither model
-            keeps its name.
+    Names have no ``beit.`` or ``vit.`` before them. What belongs to neither model keeps its name.
     """
     named = MODULES.to_mmpretrain(FILES.to_mmpretrain(weights))
-    queries = [name for name in named if name.endswith('.attn.query.weight')]
-    for attention in [name.removesuffix('query.weight') for name in queries]:
+    for query in [name for name in named if name.endswith('.attn.query.weight')]:
+        attention = query.removesuffix('query.weight')
         for kind in ('weight', 'bias'):
-            parts = [named.get(f'{attention}{part}.{kind}') for part in PROJECTIONS]
-            whole = [part for part in parts if part is not None]
-            if len(whole) == 3:
-                named[f'{attention}qkv.{kind}'] = torch.cat(whole)
+            parts = {part: named.pop(f'{attention}{part}.{kind}', None) for part in PROJECTIONS}
+            found = {part: value for part, value in parts.items() if value is not None}
+            if len(found) == 3:
+                named[f'{attention}qkv.{kind}'] = torch.cat([*found.values()])
             elif kind == 'bias':  # BEiT's, which has none for the key
-                found = zip(PROJECTIONS, parts, strict=True)
-                named |= {f'{attention}{part[0]}_bias': bias for part, bias in found if bias is not None}
-            for part in PROJECTIONS:
-                named.pop(f'{attention}{part}.{kind}', None)
+                named |= {f'{attention}{part[0]}_bias': bias for part, bias in found.items()}
     return named
 
 
@@ -78,7 +72,7 @@ def names_to_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     apart = {}
     for name, value in weights.items():
         attention, _, kind = name.rpartition('.')
-        if name.endswith(('.attn.qkv.weight', '.attn.qkv.bias')):
+        if attention.endswith('.attn.qkv'):
             for part, rows in zip(PROJECTIONS, value.chunk(3), strict=True):
                 apart[f'{attention.removesuffix("qkv")}{part}.{kind}'] = rows
         elif kind in ('q_bias', 'v_bias'):

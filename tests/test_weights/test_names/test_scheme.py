@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mvp_mm.models import MVPViT
-from mvp_mm.weights.names import beit, mmseg, timm
+from mvp_mm.weights.names.scheme import BEIT, MMSEG_VIT, TIMM_VIT
 
 ARCH = dict(embed_dims=12, num_layers=2, num_heads=3, feedforward_channels=24)
 PLAIN = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, final_norm=True)
@@ -13,14 +13,14 @@ PLAIN = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, final_norm
 @pytest.mark.parametrize(
     ('scheme', 'flags', 'names'),
     [
-        (beit.BEIT, {}, ['blocks.1.gamma_2', 'blocks.0.mlp.fc1.weight', 'fc_norm.bias']),
+        (BEIT, {}, ['blocks.1.gamma_2', 'blocks.0.mlp.fc1.weight', 'fc_norm.bias']),
         (
-            timm.VIT,
+            TIMM_VIT,
             PLAIN,
             ['blocks.1.ls2.gamma', 'blocks.1.attn.qkv.bias', 'patch_embed.proj.weight', 'norm.bias'],
         ),
         (
-            mmseg.VIT,
+            MMSEG_VIT,
             PLAIN,
             ['layers.0.attn.attn.in_proj_weight', 'layers.1.attn.attn.out_proj.bias', 'ln1.bias'],
         ),
