@@ -4,15 +4,14 @@ from collections.abc import Iterator, Sized
 
 import numpy as np
 import torch
-from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.dataset import DefaultSampler
 from mmengine.registry import DATA_SAMPLERS
-from torch.utils.data import Sampler
 
 from .sample_index import SampleIndex
 
 
 @DATA_SAMPLERS.register_module()
-class EpochSampler(Sampler):
+class EpochSampler(DefaultSampler):
     """Shuffle by (seed, epoch), drop the last partial *total* batch, deal the rest out to the ranks.
 
     The k-th total batch of an epoch holds the same images however many processes, images a process and
@@ -21,9 +20,8 @@ class EpochSampler(Sampler):
 
     Args:
         dataset: Dataset to sample from.
-        total_batch: Images an optimiser step; the epoch is cut to whole multiples of it (BEiT's
-            ``drop_last``: 625 steps of 2048 on ImageNet-1K), unless the dataset is smaller. Default
-            None: cut only what does not divide by the number of processes.
+        total_batch: Images an optimiser step, of which an epoch has whole multiples unless the dataset is
+            smaller (BEiT's ``drop_last``). Default None: multiples of the number of processes.
         shuffle: Default True.
         seed: Default None: drawn, and shared by all processes.
 
@@ -34,12 +32,8 @@ class EpochSampler(Sampler):
     def __init__(
         self, dataset: Sized, total_batch: int | None = None, shuffle: bool = True, seed: int | None = None
     ) -> None:
-        self.rank, self.world_size = get_dist_info()
-        self.shuffle = shuffle
-        self.seed = sync_random_seed() if seed is None else seed
-        self.epoch = 0
-        self.size = len(dataset)
-        usable = self.size
+        super().__init__(dataset, shuffle, seed, round_up=False)
+        self.size = usable = len(dataset)
         if total_batch is not None and self.size >= total_batch:
             usable -= self.size % total_batch
         self.num_samples = usable // self.world_size
@@ -51,13 +45,6 @@ class EpochSampler(Sampler):
         stop = self.num_samples * self.world_size
         for index in order[self.rank : stop : self.world_size]:
             yield SampleIndex(index, self.epoch, self.seed)
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, from 0; MMEngine's ``DistSamplerSeedHook`` calls it."""
-        self.epoch = epoch
 
 
 def epoch_order(size: int, shuffle: bool, seed: int, epoch: int) -> list[int]:

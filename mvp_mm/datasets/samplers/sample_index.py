@@ -17,11 +17,6 @@ class SampleIndex(int):
     """A dataset index that carries the epoch and the seed to the worker that reads the sample.
 
     Workers that outlive an epoch learn the epoch from it, so no sample depends on which worker reads it.
-
-    Args:
-        index: Position in the dataset.
-        epoch: Epoch, from 0.
-        seed: The run's seed.
     """
 
     epoch: int
@@ -29,8 +24,7 @@ class SampleIndex(int):
 
     def __new__(cls, index: int, epoch: int, seed: int) -> 'SampleIndex':
         self = super().__new__(cls, index)
-        self.epoch = epoch
-        self.seed = seed
+        self.epoch, self.seed = epoch, seed
         return self
 
     def __reduce__(self) -> tuple:
@@ -38,14 +32,10 @@ class SampleIndex(int):
 
 
 def sample_entropy(index: int, fixed: bool = False) -> tuple[int, ...]:
-    """Return what seeds the draws of a sample, for :func:`seeded_draws`.
+    """Return what seeds a sample's draws in :func:`seeded_draws`: ``(seed, epoch, index)``.
 
-    Args:
-        index: Index that the dataset was asked for.
-        fixed: Use the same draws in every epoch, and for a plain integer too. Default False.
-
-    Returns:
-        ``(seed, epoch, index)``, or ``()`` for a plain integer: draw from the process's random state.
+    For a plain integer it is ``()``: draw from the process's random state. With ``fixed`` the draws are the
+    same in every epoch, and for a plain integer too.
     """
     if isinstance(index, SampleIndex):
         return index.seed, 0 if fixed else index.epoch, int(index)
@@ -56,12 +46,9 @@ def sample_entropy(index: int, fixed: bool = False) -> tuple[int, ...]:
 def seeded_draws(*entropy: int) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's CPU generators for a block, then restore them.
 
-    Transforms of any library draw from one of these three, so all become functions of ``entropy``; a
-    training process that reads samples itself keeps its own random state (but for the second normal
-    value that ``np.random.randn`` may hold in store).
-
-    Args:
-        entropy: Non-negative integers. None at all: nothing is seeded.
+    Transforms of any library draw from one of these three, so all become functions of ``entropy``,
+    non-negative integers (none at all: nothing is seeded); a training process that reads samples itself keeps
+    its random state, but for the second normal value that ``np.random.randn`` may hold in store.
     """
     if not entropy:
         yield

@@ -12,10 +12,7 @@ GRID = 64  # visibility is judged at this size whatever the size of the image, s
 
 
 def visible_objects(scene: Scene) -> list[SceneObject]:
-    """List the objects worth naming, the one with most visible pixels first.
-
-    Clutter is left out, and so are objects of which less than :data:`VISIBLE_SHARE` can be seen.
-    """
+    """List all but clutter and what is hidden (:data:`VISIBLE_SHARE`), most visible pixels first."""
     owners = np.zeros((GRID, GRID), dtype=np.uint8)
     own_pixels: dict[int, int] = {}
     for number, _, place in footprints(scene, GRID):

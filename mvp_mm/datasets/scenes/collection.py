@@ -32,9 +32,8 @@ class SceneCollection:
         count: Number of scenes.
         size: Side in pixels. Default 64.
         seed: Which collection. Default 0.
-        difficulty: A name of ``DIFFICULTIES``. Default ``'standard'``, the one of every figure here.
-        cache_dir: Folder to keep rendered pixels in (``size**2 * 4`` bytes a scene); rendered there by
-            the first user. Default None: render on the fly.
+        difficulty: ``'easy'``, ``'standard'`` (default, the one of every figure here) or ``'hard'``.
+        cache_dir: Folder for rendered pixels, ``size**2 * 4`` bytes a scene. Default None: render on the fly.
 
     Raises:
         ValueError: If an argument is outside of what is listed above.
@@ -53,11 +52,8 @@ class SceneCollection:
             raise ValueError(f'count={count}: a collection has one scene or more')
         if difficulty not in DIFFICULTIES:
             raise ValueError(f'difficulty={difficulty!r} is none of {", ".join(DIFFICULTIES)}')
-        self.split = split
-        self.count = count
-        self.size = size
-        self.seed = seed
-        self.difficulty = difficulty
+        self.split, self.seed, self.difficulty = split, seed, difficulty
+        self.count, self.size = count, size
         self.scene(0)  # raises if the split or the seed is wrong
         self._pixels = None if cache_dir is None else self._cached(Path(cache_dir).expanduser())
 
@@ -94,21 +90,14 @@ class SceneCollection:
         if not path.is_file():
             print_log(f'Rendering {self.count} scenes into {path}', 'current')
             folder.mkdir(parents=True, exist_ok=True)
-            self._write(path)
+            # In a temporary place until it is whole: a killed run leaves no half cache, and of several
+            # processes each writes the same bytes.
+            with tempfile.TemporaryDirectory(dir=folder, prefix='.scenes_') as temporary:
+                unfinished = os.path.join(temporary, path.name)
+                shape = (self.count, self.size, self.size, 4)
+                pixels = np.lib.format.open_memmap(unfinished, mode='w+', dtype=np.uint8, shape=shape)
+                for index in range(self.count):
+                    pixels[index, ..., :3], pixels[index, ..., 3] = self._render(index)
+                pixels.flush()
+                os.replace(unfinished, path)
         return np.load(path, mmap_mode='r')
-
-    def _write(self, path: Path) -> None:
-        # Under a temporary name until it is whole: a killed run leaves no half cache, and of several
-        # processes each writes the same bytes.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix='.scenes_', suffix='.npy')
-        os.close(handle)
-        try:
-            shape = (self.count, self.size, self.size, 4)
-            pixels = np.lib.format.open_memmap(temporary, mode='w+', dtype=np.uint8, shape=shape)
-            for index in range(self.count):
-                pixels[index, ..., :3], pixels[index, ..., 3] = self._render(index)
-            pixels.flush()
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise

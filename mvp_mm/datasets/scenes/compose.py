@@ -14,6 +14,7 @@ PLACEMENT_ATTEMPTS = 8
 NUM_DRAWS = 320  # more than any scene takes
 
 Range = tuple[int, int]
+PATTERN = (-3, 3), (1, 3), (9, 11)  # ranges of the stripes' direction and period
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,7 @@ class _Draws:
 
 
 def compose_scene(seed: int, split: str, index: int, difficulty: Difficulty) -> Scene:
-    """Compose the scene of an index.
-
-    Args:
-        seed: Seed of the collection, 0 to 2**64 - 1.
-        split: ``'train'``, ``'val'`` or ``'test'``: separate streams, which share no scene.
-        index: Number in the split, 0 to 2**64 - 1.
-        difficulty: Ranges to draw from.
-
-    Raises:
-        ValueError: If an argument is outside of what is listed above.
-    """
+    """Compose the scene of an index: the splits are separate streams, which share no scene."""
     if split not in SPLITS:
         raise ValueError(f'split={split!r} is none of {", ".join(SPLITS)}')
     for name, value in (('seed', seed), ('index', index)):
@@ -116,9 +107,7 @@ def compose_scene(seed: int, split: str, index: int, difficulty: Difficulty) -> 
             *_clutter(draws, difficulty.occluders, (40, 80), difficulty.turn),
         ),
         background=draws.state.randint(30, 226, (5, 5, 3)).astype(np.uint8),
-        pattern=tuple(
-            draws.between(*ends) for ends in ((-3, 3), (1, 3), (9, 11), difficulty.background_amplitude)
-        ),
+        pattern=tuple(draws.between(*ends) for ends in (*PATTERN, difficulty.background_amplitude)),
         light=(draws.between(-spread, spread), draws.between(-spread, spread)),
         gain=tuple(draws.between(208, 304) for _ in range(3)),
         noise=draws.between(0, difficulty.noise),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .compose import SIDE, TURN, Scene, SceneObject
-from .shapes import OUTLINES, UNIT
+from .shapes import DARK, OUTLINES, UNIT
 
 SUBPIXELS = 2  # outlines are sampled at 2 x 2 points a pixel
 HALF = 2  # of these points: from here on an object has the pixel
@@ -33,11 +33,8 @@ def render_scene(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         The image, uint8 ``(size, size, 3)`` RGB, and for every pixel the number of the object seen there,
-        uint8 ``(size, size)``: 0 for the background, i + 1 for ``scene.objects[i]``. An object has a pixel of
-        which it covers half or more, unless one above it has it.
-
-    Raises:
-        ValueError: If ``size`` is below 8.
+        uint8 ``(size, size)``: 0 for the background, i + 1 for ``scene.objects[i]``, the topmost that covers
+        half or more of it.
     """
     if size < 8:
         raise ValueError(f'size={size}: a scene needs 8 pixels a side or more')
@@ -57,8 +54,7 @@ def label_map(scene: Scene, owners: np.ndarray) -> np.ndarray:
 def footprints(scene: Scene, size: int) -> Iterator[tuple[int, SceneObject, Footprint]]:
     """Yield number (from 1), object and footprint of all objects within a grid of ``size`` pixels a side."""
     for number, item in enumerate(scene.objects, start=1):
-        place = footprint(item, size)
-        if place is not None:
+        if (place := footprint(item, size)) is not None:
             yield number, item, place
 
 
@@ -118,18 +114,9 @@ def _background(scene: Scene, size: int) -> np.ndarray:
 def _paint(region: np.ndarray, item: SceneObject, place: Footprint) -> None:
     painted = np.array(item.rgb, dtype=np.int32)
     if item.texture != 'plain':
-        dark = _texture(item.texture, place.u, place.v)
+        dark = DARK[item.texture](place.u, place.v)
         painted = np.where(dark[..., None], painted * 7 // 16, painted)
     region += ((painted - region) * place.covered[..., None].astype(np.int32)) >> 2
-
-
-def _texture(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    if name == 'striped':
-        return (v >> 8) & 1 == 1
-    if name == 'checked':
-        return ((u >> 9) ^ (v >> 9)) & 1 == 1
-    x, y = (u & 511) - 256, (v & 511) - 256
-    return x * x + y * y < 170 * 170  # dotted
 
 
 def _photograph(image: np.ndarray, scene: Scene, size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The outlines of the shapes, in whole numbers so that every platform draws the same pixels.
+"""Outlines and textures of the shapes, in whole numbers so that every platform draws the same pixels.
 
 Coordinates are relative to the object: u to its right, v downwards, 1024 units to the circumradius.
 """
@@ -38,4 +38,9 @@ OUTLINES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     'bar': lambda u, v: (abs(u) < 230) & (abs(v) < 980),
     'corner': lambda u, v: (abs(u) < 700) & (abs(v) < 700) & ((u < -180) | (v > 180)),
     'lens': lambda u, v: _disc(u - 620, v, 1180) & _disc(u + 620, v, 1180),
+}
+DARK: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    'striped': lambda u, v: (v >> 8) & 1 == 1,
+    'checked': lambda u, v: ((u >> 9) ^ (v >> 9)) & 1 == 1,
+    'dotted': lambda u, v: _disc((u & 511) - 256, (v & 511) - 256, 170),
 }

@@ -1,5 +1,7 @@
 """What can stand in a scene, and the words for it."""
 
+from PIL.ImageColor import getrgb
+
 # A label map holds 0 for the background and i + 1 for SHAPES[i].
 SHAPES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring', 'crescent', 'arrow')
 # Clutter that no caption names and no label map marks; some of it resembles named shapes.
@@ -17,15 +19,6 @@ COLOURS = {
 TEXTURES = ('plain', 'striped', 'checked', 'dotted')
 
 CLASSES = ('background', *SHAPES)
-PALETTE = (
-    (40, 40, 40),
-    (230, 60, 60),
-    (240, 150, 40),
-    (235, 215, 60),
-    (80, 180, 80),
-    (70, 190, 210),
-    (70, 100, 220),
-    (160, 80, 200),
-    (240, 140, 190),
-)
-"""Colours to draw CLASSES with; they have nothing to do with the colours of the objects."""
+# Colours to draw CLASSES with; they have nothing to do with the colours of the objects.
+HEX = ('#282828', '#e63c3c', '#f09628', '#ebd73c', '#50b450', '#46bed2', '#4664dc', '#a050c8', '#f08cbe')
+PALETTE = tuple(map(getrgb, HEX))

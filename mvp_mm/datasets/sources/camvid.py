@@ -25,17 +25,12 @@ CLASSES = tuple(PALETTE)[:-1]
 class CamVidDataset(SegmentationFolder):
     """CamVid with indexed PNG labels: 0 to 10 are classes, 11 is unlabelled and ignored.
 
-    Layout: ``images/<split>/*.jpg`` and ``annotations/<split>/*.png`` of the same names below
-    ``data_root``. The original distribution's images have ``img_suffix='.png'``.
-
-    Args:
-        **kwargs: Arguments of :class:`SegmentationFolder`. Classes that ``metainfo`` does not ask for are
-            ignored; default: all of ``CLASSES``.
+    Layout and arguments of :class:`SegmentationFolder`; the original distribution's images have
+    ``img_suffix='.png'``. Classes that ``metainfo`` does not ask for are ignored; default: ``CLASSES``.
     """
 
     # mmseg maps the classes of METAINFO that a dataset does not ask for to the ignored label.
     METAINFO = dict(classes=tuple(PALETTE), palette=[list(colour) for colour in PALETTE.values()])
 
     def __init__(self, **kwargs) -> None:
-        kwargs.setdefault('metainfo', dict(classes=CLASSES))
-        super().__init__(**kwargs)
+        super().__init__(**{'metainfo': dict(classes=CLASSES), **kwargs})

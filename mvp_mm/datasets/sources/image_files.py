@@ -32,10 +32,8 @@ class FoundImages:
     @property
     def note(self) -> str:
         """End of a line of the log, such as ``'; left out: 3 .txt, 1 .heic'``, or empty."""
-        counted = (
-            f'{count} {ending or "without an ending"}' for ending, count in self.left_out.most_common()
-        )
-        return f'; left out: {", ".join(counted)}' if self.left_out else ''
+        counted = [f'{n} {ending or "without an ending"}' for ending, n in self.left_out.most_common()]
+        return f'; left out: {", ".join(counted)}' if counted else ''
 
     def require_links(self, folder: str | os.PathLike) -> None:
         """Raise FileNotFoundError if a link leads nowhere: for datasets that cannot replace an image."""
@@ -49,12 +47,9 @@ class FoundImages:
 def find_images(folder: str | os.PathLike, endings: Sequence[str] = ENDINGS) -> FoundImages:
     """Find every image at any depth below a folder.
 
-    Hidden files and folders, and those of ``SKIPPED``, are passed over. Links are followed, but not to a
-    folder above, and each real folder is read once: under its own name if it has one below ``folder``.
-
-    Args:
-        folder: Where to search; it may itself be hidden or a link.
-        endings: Endings of file names that count, in capitals or not.
+    Hidden files and folders, and those of ``SKIPPED``, are passed over; ``folder`` itself may be one. Links
+    are followed, but not to a folder above, and each real folder is read once: under its own name if it has
+    one below ``folder``. ``endings`` match in capitals or not.
 
     Raises:
         OSError: If the folder itself cannot be listed; one below it is left out with a warning.
@@ -83,14 +78,13 @@ def find_images(folder: str | os.PathLike, endings: Sequence[str] = ENDINGS) -> 
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(name)
                 continue
-            is_file = os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
             is_broken = entry.is_symlink() and not os.path.exists(entry.path)
-            if entry.name.lower().endswith(endings) and (is_file or is_broken):
-                found.paths.append(name)
-                if is_broken:
-                    found.broken_links.append(name)
-            else:
+            if not entry.name.lower().endswith(endings) or not (is_broken or entry.is_file()):
                 found.left_out[os.path.splitext(entry.name)[1].lower()] += 1
+                continue
+            found.paths.append(name)
+            if is_broken:
+                found.broken_links.append(name)
     found.paths.sort()
     return found
 
@@ -112,8 +106,8 @@ def is_hidden(name: str) -> bool:
 
 def _visible(folder: str | os.PathLike) -> list[os.DirEntry[str]]:
     with os.scandir(os.fspath(folder)) as entries:
-        visible = [entry for entry in entries if not is_hidden(entry.name)]
-    return sorted(visible, key=lambda entry: entry.name)
+        visible = (entry for entry in entries if not is_hidden(entry.name))
+        return sorted(visible, key=lambda entry: entry.name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -16,24 +16,20 @@ from .sample_source import SeededSamples
 
 @DATASETS.register_module()
 class UnlabelledImages(SeededSamples, BaseDataset):
-    """Every image at any depth below a folder.
-
-    Reads ``data_root/<split>`` if there is such a folder, else ``data_root`` itself, so ImageNet's tree
-    and a flat folder of holiday pictures both work. Draws are seeded, and unreadable images replaced, as by
-    every :class:`.SeededSamples`.
+    """Every image at any depth below a folder, with seeded draws and unreadable images replaced.
 
     Args:
-        data_root: Folder.
-        split: Sub-folder to prefer. Default ``'train'``.
+        data_root: Folder, for example ImageNet's, or a flat one of holiday pictures.
+        split: Sub-folder to read if it exists. Default ``'train'``.
         ann_file: Text file (relative to the current folder) with one image path a line, absolute or relative
             to the folder read; a number after it, ImageNet's label, is ignored. Default ``''``: search the
-            folder, as :func:`.find_images` does.
+            folder.
         pipeline: Transforms.
         fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
         extensions: File name endings of images, in capitals or not. Default: those of :mod:`.image_files`.
         max_refetch: Replacements to try for one sample. Default 10.
-        **kwargs: Further arguments of mmpretrain's ``BaseDataset``, such as ``indices``: use only the first
-            so many images, or these.
+        **kwargs: Arguments of mmpretrain's ``BaseDataset``, such as ``indices``: only the first so many, or
+            these, images.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no image.
@@ -56,14 +52,14 @@ class UnlabelledImages(SeededSamples, BaseDataset):
         self.split = split
         self.fixed_draws = fixed_draws
         self.extensions = tuple(extensions)
-        kwargs = dict(kwargs, data_root=str(data_root), pipeline=pipeline, max_refetch=max_refetch)
+        kwargs |= dict(data_root=str(data_root), pipeline=pipeline, max_refetch=max_refetch)
         super().__init__(ann_file, **kwargs)
 
     def _join_prefix(self) -> None:
         """Paths are resolved by ``load_data_list``."""
 
     def load_data_list(self) -> list[dict]:
-        """Find the images, in sorted order."""
+        """Find the images, sorted unless listed."""
         root = Path(self.data_root).expanduser()
         if not root.is_dir() and not self.ann_file:
             loader = 'train' if self.split == 'train' else 'test'
@@ -73,8 +69,8 @@ class UnlabelledImages(SeededSamples, BaseDataset):
                 'any folder of images, flat or nested (a name with spaces only in a config: the command '
                 'line removes them)'
             )
-        folder = root / self.split if self.split and (root / self.split).is_dir() else root
-        source, note = self.ann_file or 'all below it', ''
+        folder = root / self.split if (root / self.split).is_dir() else root
+        note = ''
         if self.ann_file:
             paths = [str(folder / re.sub(r'(\s+\d+)+$', '', line)) for line in read_lines(self.ann_file)]
             require_listed(self.ann_file, paths, folder)
@@ -86,6 +82,7 @@ class UnlabelledImages(SeededSamples, BaseDataset):
             raise FileNotFoundError(
                 f'no image found below {folder} (looked for {", ".join(self.extensions)} at any depth{note})'
             )
+        source = self.ann_file or 'all below it'
         used = '' if self._indices is None else f'; of these only indices={self._indices} are used'
         print_log(f'{type(self).__name__}: {len(paths)} images of {folder} ({source}){note}{used}', 'current')
         return [dict(img_path=path) for path in paths]

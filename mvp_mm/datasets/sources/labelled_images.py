@@ -27,19 +27,16 @@ class LabelledImages(SeededSamples, ImageNet):
         data_root: Folder with ``<split>/<class>/*``.
         split: ``'train'`` or ``'val'``.
         data_prefix: Folder of the images below ``data_root``. Default: ``split``.
-        ann_file: Text file with ``<path> <label>`` lines instead of class folders. Default ``''``:
-            ``meta/<split>.txt`` below ``data_root`` if it is there. Its classes are ImageNet-1K's unless
-            ``classes`` are given.
+        ann_file: Text file with ``<path> <label>`` lines instead of class folders, by default ImageNet-1K's.
+            Default ``''``: ``meta/<split>.txt`` below ``data_root`` if it is there.
         metainfo: May give ``classes`` as well.
-        classes: Names for the sorted folders, as many as there are folders. Default None: ImageNet-1K's
-            names, or the folders' own.
-        **kwargs: Further arguments of mmpretrain's ``ImageNet``: ``pipeline``, ``indices``, ``extensions``
-            (default: those of :mod:`.image_files`), ...
+        classes: Names for the sorted folders. Default None: ImageNet-1K's names, or the folders' own.
+        **kwargs: Arguments of mmpretrain's ``ImageNet``: ``pipeline``, ``indices``, ``extensions``, ...
 
     Raises:
         FileNotFoundError: If there is no such folder, no image in it, or a link that leads nowhere.
-        ValueError: If the folders of the split are not those of ``train``, or not as many as ``classes``, or
-            one alone; or if a line of ``ann_file`` is none.
+        ValueError: If the classes do not fit ``train`` or ``classes``, there is one alone, or a line of
+            ``ann_file`` is none.
     """
 
     def __init__(
@@ -54,9 +51,8 @@ class LabelledImages(SeededSamples, ImageNet):
     ) -> None:
         self._split = split if data_prefix == '' else ''
         self._names_are_given = classes is not None or 'classes' in (metainfo or {})
-        kwargs = {'extensions': ENDINGS, **kwargs}
-        root = osp.expanduser(data_root)
-        super().__init__(root, split, data_prefix, ann_file, metainfo, classes=classes, **kwargs)
+        kwargs = {'classes': classes, 'extensions': ENDINGS, **kwargs}
+        super().__init__(osp.expanduser(data_root), split, data_prefix, ann_file, metainfo, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List paths and labels."""
@@ -64,29 +60,27 @@ class LabelledImages(SeededSamples, ImageNet):
             samples = [self._parsed(line) for line in read_lines(self.ann_file)]
             if not samples:
                 raise FileNotFoundError(f'{self.ann_file} names no image')
+            require_listed(self.ann_file, [sample['img_path'] for sample in samples], self.img_prefix)
         else:
             samples = self._found()
-        infos = [dict(sample, img_path=osp.join(self.img_prefix, sample['img_path'])) for sample in samples]
-        if self.ann_file:
-            require_listed(self.ann_file, [info['img_path'] for info in infos], self.img_prefix)
         if self.with_label and len(self.CLASSES) < 2:
             raise ValueError(
                 f'{self.ann_file or self.img_prefix} has one class alone, {self.CLASSES[0]!r}: expected a '
                 'folder for each of two classes or more (images without labels are for pre-training)'
             )
-        return infos
+        return samples
 
     def _parsed(self, line: str) -> dict:
         """Parse a line of ``ann_file``."""
         if not self.with_label:
-            return dict(img_path=line)
+            return dict(img_path=osp.join(self.img_prefix, line))
         match = re.fullmatch(r'(.*\S)\s+(\d+)', line)
         if match is None or int(match[2]) >= len(self.CLASSES):
             raise ValueError(
-                f'{self.ann_file} has the line {line!r}: expected a path, a space and the number '
-                f'of a class, 0 to {len(self.CLASSES) - 1}'
+                f'{self.ann_file} has the line {line!r}: expected a path, a space and the number of a '
+                f'class, 0 to {len(self.CLASSES) - 1}'
             )
-        return dict(img_path=match[1], gt_label=int(match[2]))
+        return dict(img_path=osp.join(self.img_prefix, match[1]), gt_label=int(match[2]))
 
     def _found(self) -> list[dict]:
         """Search the folder, by class."""
@@ -102,25 +96,27 @@ class LabelledImages(SeededSamples, ImageNet):
         self.folder_to_idx = {name: number for number, name in enumerate(classes)}
         found = find_images(folder, self.extensions)
         self.unreadable_folders, self.left_out = found.unreadable_folders, found.left_out
-        samples: list[dict] = [dict(img_path=path) for path in found.paths]
-        described = f'{len(samples)} images'
+        samples: list[dict] = [dict(img_path=osp.join(folder, path)) for path in found.paths]
+        described = ''
         if self.with_label:
             # by class and then by path, the order of mmpretrain's search: seeds depend on it
             parts = sorted(path.split(os.sep, 1) for path in found.paths)
-            inside = [part for part in parts if len(part) == 2 and part[0] in self.folder_to_idx]
+            labelled = [part for part in parts if len(part) == 2 and part[0] in self.folder_to_idx]
             samples = [
-                dict(img_path=osp.join(*part), gt_label=self.folder_to_idx[part[0]]) for part in inside
+                dict(img_path=osp.join(folder, *part), gt_label=self.folder_to_idx[part[0]])
+                for part in labelled
             ]
-            empty = self.folder_to_idx.keys() - {part[0] for part in inside}
+            empty = self.folder_to_idx.keys() - {part[0] for part in labelled}
             note = f' (no image of {_listed(empty)})' if empty else ''
-            described = f'{len(samples)} images of {len(classes)} classes{note}'
+            described = f' of {len(classes)} classes{note}'
         if not samples:
             raise FileNotFoundError(
                 f'no image found in the sub-folders of {folder} (looked for '
                 f'{", ".join(sorted(self.extensions))}{found.note})'
             )
         found.require_links(folder)
-        print_log(f'{type(self).__name__}: {described} in {folder}{found.note}', 'current')
+        told = f'{len(samples)} images{described} in {folder}{found.note}'
+        print_log(f'{type(self).__name__}: {told}', 'current')
         return samples
 
     def _class_folders(self) -> list[str]:
@@ -137,7 +133,7 @@ class LabelledImages(SeededSamples, ImageNet):
                 differences += [f'lacks {_listed(missing)}, which {train} has'] if missing else []
                 raise ValueError(
                     f'{self.img_prefix} {" and ".join(differences)}: every split needs the class folders of '
-                    'train (an empty folder where a class has no image)'
+                    'train, an empty one where a class has no image'
                 )
         if self._names_are_given:
             if len(self.CLASSES) != len(folders):

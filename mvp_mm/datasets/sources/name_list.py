@@ -10,12 +10,7 @@ LOOKED_AT = 8  # paths of a list, to see whether they lead anywhere
 
 
 def read_lines(path: str | os.PathLike) -> list[str]:
-    """Read the stripped, non-empty lines of a UTF-8 file, with or without byte-order mark and any line ends.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else, such as the UTF-16 that PowerShell writes.
-    """
+    """Read the stripped, non-empty lines of a UTF-8 file with any line ends; a byte-order mark is dropped."""
     with open(path, 'rb') as file:
         content = file.read()
     reason = 'it looks like UTF-16, as PowerShell writes' if b'\0' in content else None
@@ -28,26 +23,20 @@ def read_lines(path: str | os.PathLike) -> list[str]:
     return [line.strip() for line in re.split(r'[\r\n]+', text) if line.strip()]
 
 
-def require_listed(listing: str | os.PathLike, paths: Sequence[str], folder: str | os.PathLike) -> None:
-    """Look at a few paths of a list, and at all with a backslash, before anything is trained on them.
-
-    Args:
-        listing: The list.
-        paths: Its paths, joined with the folder.
-        folder: What relative paths are relative to.
-
-    Raises:
-        FileNotFoundError: If a path with a backslash, or each of those looked at, does not exist.
-    """
+def require_listed(listing: str, paths: Sequence[str], folder: str | os.PathLike) -> None:
+    """Require that some of a few paths of a list, joined with its folder, exist, and all with a backslash."""
     for path in paths:
         if '\\' in path and not os.path.exists(path):
-            raise FileNotFoundError(
-                f'there is no file {path}, which {listing} names: write paths with / in between, not '
-                'backslashes'
-            )
+            raise missing_image(path, listing)
     places = np.unique(np.linspace(0, len(paths) - 1, LOOKED_AT).astype(int))
     if paths and not any(os.path.lexists(paths[place]) for place in places):
         raise FileNotFoundError(
-            f'there is no file {paths[0]}, which {listing} names, nor any other that was looked at: '
-            f'expected paths relative to {folder}, or absolute ones'
+            f'{missing_image(paths[0], listing)}, nor any other that was looked at: expected paths relative '
+            f'to {folder}, or absolute ones'
         )
+
+
+def missing_image(path: str, listing: str) -> FileNotFoundError:
+    """Return the error for a path of a list."""
+    hint = ': write paths with / in between, not backslashes' if '\\' in path else ''
+    return FileNotFoundError(f'there is no image {path}, which {listing} names{hint}')

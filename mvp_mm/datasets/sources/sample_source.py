@@ -16,29 +16,22 @@ from ..transforms.decode_image import UNREADABLE, UnreadableImageError
 class SeededSamples(BaseDataset):
     """A mixin, first among the bases of a dataset: seed the draws of each sample, handle unreadable files.
 
-    Every random draw of a sample (crop, jitter, flip, mask) derives from (seed, epoch, index) when the
-    sampler yields :class:`SampleIndex`, as :class:`EpochSampler` and :class:`EndlessSampler` do; a plain
-    integer draws from the process's random state, as in any OpenMMLab dataset.
-
-    Attributes:
-        fixed_draws: Draw the same in every epoch.
-        replaces_unreadable: Put another sample, drawn from the same (seed, epoch, index), in the place of one
-            that cannot be read, up to ``max_refetch`` times; its ``data_samples.unreadable`` then lists
-            ``(key, reason)`` for :class:`UnreadableImagesHook`. False: raise.
+    Every random draw of a sample (crop, jitter, flip, mask) derives from (seed, epoch, index) when the index
+    is a :class:`SampleIndex`; a plain integer draws from the process's random state.
     """
 
-    fixed_draws = False
+    fixed_draws = False  # draw the same in every epoch
+    # Replace a sample that cannot be read by another, drawn from the same (seed, epoch, index), up to
+    # `max_refetch` times, and list what failed in `data_samples.unreadable`, for UnreadableImagesHook.
     replaces_unreadable = False
 
     def prepare_data(self, idx: int) -> dict:
         """Return the packed sample of an index (:class:`SampleIndex` or int).
 
         Raises:
-            UnreadableImageError: If its files, or those of ``max_refetch`` replacements in a row, cannot be
-                decoded.
+            UnreadableImageError: If it cannot be decoded, nor its replacements.
         """
-        entropy = sample_entropy(idx, self.fixed_draws)
-        candidate = int(idx)
+        entropy, candidate = sample_entropy(idx, self.fixed_draws), int(idx)
         unreadable: list[tuple[str, str]] = []
         for attempt in range(self.max_refetch + 1):
             seeds = (*entropy, attempt) if entropy else ()
@@ -61,8 +54,7 @@ class SeededSamples(BaseDataset):
             return sample
         listed = '\n'.join(f'  {key}: {reason}' for key, reason in unreadable)
         raise UnreadableImageError(
-            f'{len(unreadable)} images in a row cannot be read, so this is more than a few bad files. Is '
-            f'the storage mounted and readable?\n{listed}'
+            f'{len(unreadable)} images in a row cannot be read. Is the storage mounted?\n{listed}'
         )
 
 
@@ -86,9 +78,8 @@ class SampleSource(SeededSamples, PretrainDataset):
         fixed_draws: bool = False,
         max_refetch: int = 10,
     ) -> None:
-        super().__init__(
-            '', metainfo, pipeline=pipeline, max_refetch=max_refetch, serialize_data=False, lazy_init=True
-        )
+        options = dict(pipeline=pipeline, max_refetch=max_refetch, serialize_data=False, lazy_init=True)
+        super().__init__('', metainfo, **options)
         self.fixed_draws = fixed_draws
         self._fully_initialized = True  # there is no list to load
 
@@ -96,10 +87,7 @@ class SampleSource(SeededSamples, PretrainDataset):
         raise NotImplementedError(f'{type(self).__name__} must define __len__')
 
     def sample(self, index: int) -> tuple[str, bytes | str | None, dict[str, Any]]:
-        """Return a sample before the pipeline.
-
-        Args:
-            index: Position in the source.
+        """Return the sample of an index before the pipeline.
 
         Returns:
             Its key, which names it in errors and logs; the bytes or the path of its image file, or None if
@@ -112,15 +100,13 @@ class SampleSource(SeededSamples, PretrainDataset):
         key, content, fields = self.sample(int(idx))
         info = dict(fields, key=key, sample_idx=int(idx))
         if isinstance(content, bytes):
-            info.update(img_bytes=content, img_path=key)
-        elif content is not None:
-            info['img_path'] = str(content)
-        return info
+            return dict(info, img_bytes=content, img_path=key)
+        return info if content is None else dict(info, img_path=str(content))
 
 
 def _files_of(info: dict) -> list[str]:
     in_memory = 'img' in info or 'img_bytes' in info
-    files = [None if in_memory else info.get('img_path'), info.get('seg_map_path')]
+    files = ['' if in_memory else info.get('img_path'), info.get('seg_map_path')]
     return [file for file in files if file]
 
 
@@ -128,11 +114,7 @@ def _files_of(info: dict) -> list[str]:
 def unreadable_files_named(*paths: str) -> Iterator[None]:
     """If a block fails and one of its image files cannot be decoded, name the file and say what to do.
 
-    The loaders of mmcv fail without the file's name, in a way that depends on the kind of damage. Files are
-    only looked at after a failure.
-
-    Raises:
-        UnreadableImageError: If one of the files is the cause; else the block's own error.
+    mmcv's loaders fail without the file's name. Files are only looked at after a failure.
     """
     try:
         yield

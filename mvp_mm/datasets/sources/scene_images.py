@@ -1,4 +1,4 @@
-"""The embedded scenes as images with labels and captions, for pre-training, probing and CLIP."""
+"""The embedded scenes with labels and captions, for pre-training, probing and CLIP."""
 
 from collections.abc import Callable, Sequence
 
@@ -26,13 +26,7 @@ class SceneImages(SampleSource):
         captions: Add the caption in words, and both labels. Default False.
         pipeline: Transforms, without a step that loads.
         fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
-        size: Side in pixels. Default 64.
-        scene_seed: Which collection. Default 0.
-        difficulty: ``'easy'``, ``'standard'`` (default) or ``'hard'``.
-        cache_dir: Folder for rendered pixels. Default None: render on the fly.
-
-    Raises:
-        ValueError: If there is no such split, label or difficulty.
+        size: As of :class:`SceneCollection`, like ``scene_seed``, ``difficulty`` and ``cache_dir``.
     """
 
     def __init__(
@@ -50,8 +44,7 @@ class SceneImages(SampleSource):
     ) -> None:
         if label is not None and label not in LABELS:
             raise ValueError(f"label={label!r} is none of 'shape', 'colour', None")
-        self.label = label
-        self.captions = captions
+        self.label, self.captions = label, captions
         self.collection = SceneCollection(split, count, size, scene_seed, difficulty, cache_dir)
         super().__init__(pipeline, None if label is None else dict(classes=LABELS[label]), fixed_draws)
 
@@ -61,8 +54,7 @@ class SceneImages(SampleSource):
     def sample(self, index: int) -> tuple[str, None, dict]:
         """Return the rendered scene, its labels and caption."""
         image, _ = self.collection[index]
-        shape = image.shape[:2]
-        fields = dict(img=Image.fromarray(image), ori_shape=shape, img_shape=shape)
+        fields = dict(img=Image.fromarray(image), ori_shape=image.shape[:2], img_shape=image.shape[:2])
         if self.label is not None or self.captions:
             fields |= self.collection.describe(index)._asdict()
         if self.label is not None:

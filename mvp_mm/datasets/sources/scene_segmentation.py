@@ -16,14 +16,9 @@ LOADING = ('LoadImageFromFile', 'LoadAnnotations')
 class SceneSegmentation(SeededSamples, BaseSegDataset):
     """Rendered scenes (see :class:`SceneCollection`) with a class for every pixel, nothing on disk.
 
-    Nine classes: the background and eight shapes. A sample enters the pipeline with ``img`` (uint8, BGR as
-    mmcv loads), ``gt_seg_map``, ``img_shape`` and ``ori_shape``: the steps that would load them are skipped.
-
-    Args:
-        count: As in :class:`SceneImages`, like ``split``, ``size``, ``scene_seed``, ``difficulty`` and
-            ``cache_dir``.
-        pipeline: Transforms of mmcv and mmseg. ``LoadImageFromFile`` and ``LoadAnnotations`` may be among
-            them, for mmseg's inference on a photograph.
+    Nine classes: the background and eight shapes. Arguments of :class:`SceneImages`. A sample enters the
+    pipeline of mmcv's and mmseg's transforms with ``img`` (uint8, BGR as mmcv loads), ``gt_seg_map``,
+    ``img_shape`` and ``ori_shape``; steps that would load them, for inference on a photograph, are skipped.
     """
 
     METAINFO = dict(classes=CLASSES, palette=[list(colour) for colour in PALETTE])
@@ -49,15 +44,7 @@ class SceneSegmentation(SeededSamples, BaseSegDataset):
     def get_data_info(self, idx: int) -> dict:
         """Return the sample before the pipeline."""
         image, labels = self.collection[idx]
-        return dict(
-            img=np.ascontiguousarray(image[..., ::-1]),
-            gt_seg_map=np.array(labels),
-            seg_fields=['gt_seg_map'],
-            label_map=self.label_map,
-            reduce_zero_label=False,
-            sample_idx=idx,
-            ori_shape=image.shape[:2],
-            img_shape=image.shape[:2],
-            img_path=f'scene-{self.collection.split}-{idx}',
-            seg_map_path=None,
-        )
+        sample = dict(img=np.ascontiguousarray(image[..., ::-1]), gt_seg_map=np.array(labels))
+        sample |= dict(ori_shape=image.shape[:2], img_shape=image.shape[:2], seg_fields=['gt_seg_map'])
+        paths = dict(img_path=f'scene-{self.collection.split}-{idx}', seg_map_path=None)
+        return dict(sample, **paths, sample_idx=idx, label_map=self.label_map, reduce_zero_label=False)

@@ -14,9 +14,10 @@ from PIL import Image
 
 from ..transforms.check_label_map import CheckLabelMap, LabelMapError
 from .image_files import ENDINGS, find_images
-from .name_list import read_lines
+from .name_list import missing_image, read_lines
 from .sample_source import SeededSamples, unreadable_files_named
 
+LOADERS = ('train', 'val', 'test')
 LISTED = 5
 SAMPLE = 8  # label maps decoded before a run begins
 LARGE_SAMPLE = 1000  # if these leave doubts
@@ -34,13 +35,11 @@ class SegmentationFiles(SeededSamples, BaseSegDataset):
         images, label_maps = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
         note = ''
         if self.ann_file:
-            names = [
-                line.removesuffix(self.img_suffix) + self.img_suffix for line in read_lines(self.ann_file)
-            ]
+            suffix = self.img_suffix
+            names = [line.removesuffix(suffix) + suffix for line in read_lines(self.ann_file)]
             for name in names:
                 if not osp.isfile(path := osp.join(images, name)):
-                    hint = ': write paths with / in between, not backslashes' if '\\' in name else ''
-                    raise FileNotFoundError(f'there is no image {path}, which {self.ann_file} names{hint}')
+                    raise missing_image(path, self.ann_file)
         else:
             found = find_images(images, (self.img_suffix,))
             found.require_links(images)
@@ -68,29 +67,22 @@ class SegmentationFolder(SegmentationFiles):
     when the dataset is built, the others are checked when they are read.
 
     Args:
-        metainfo: ``classes``, the names in the order of the numbers, and ``palette``, RGB colours for
-            pictures (default: drawn at random).
+        metainfo: ``classes``, names by number, and ``palette``, RGB colours (default: drawn at random).
         data_root: The folder above.
         **kwargs: Arguments of mmseg's ``BaseSegDataset``: ``data_prefix``, ``img_suffix`` (default
             ``'.jpg'``), ``seg_map_suffix`` (default ``'.png'``), ``pipeline``, ...
 
     Raises:
-        FileNotFoundError: If a folder, or the label map of an image, is missing, or no image has the
-            suffix.
-        ValueError: If there are fewer than two classes, or not a colour for each, or images of another
-            suffix would be left out.
-        LabelMapError: If one of the label maps looked at is none, or all of them label nothing, or only the
-            first class beside the ignored pixels.
+        FileNotFoundError: If a folder or a label map is missing, or no image has the suffix.
+        ValueError: If classes are fewer than two or than colours need, or images would be left out.
+        LabelMapError: If the label maps looked at are none, or label nothing.
     """
 
     def __init__(self, metainfo: dict | None = None, data_root: str | None = None, **kwargs) -> None:
         meta = {**self.METAINFO, **(metainfo or {})}
         classes, palette = meta.get('classes'), meta.get('palette')
         if not classes:
-            raise ValueError(
-                f"{type(self).__name__} needs metainfo=dict(classes=(...)): the classes' names, in the order "
-                'of their numbers'
-            )
+            raise ValueError(f'{type(self).__name__} needs metainfo=dict(classes=(...)), names by number')
         if len(classes) < 2:
             raise ValueError(
                 f'metainfo names one class alone, {classes[0]!r}: segmentation needs two or more, and the '
@@ -98,10 +90,9 @@ class SegmentationFolder(SegmentationFiles):
             )
         if palette and len(palette) < len(classes):
             raise ValueError(
-                f'metainfo has {len(palette)} colours for {len(classes)} classes: give one for each, or no '
-                'palette'
+                f'metainfo has {len(palette)} colours for {len(classes)} classes: give one for each, or none'
             )
-        root = None if data_root is None else osp.expanduser(data_root)
+        root = data_root and osp.expanduser(data_root)
         super().__init__(metainfo=metainfo, data_root=root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -109,11 +100,10 @@ class SegmentationFolder(SegmentationFiles):
         images, annotations = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
         for folder, key in ((images, 'img_path'), (annotations, 'seg_map_path')):
             if folder is not None and not osp.isdir(folder):
+                options = ' '.join(f'{name}_dataloader.dataset.data_root=DIR' for name in LOADERS)
                 raise FileNotFoundError(
                     f'there is no folder {folder} (data_root={self.data_root!r}, data_prefix.{key}). Give '
-                    'the folder above with --cfg-options train_dataloader.dataset.data_root=DIR '
-                    'val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR: one with '
-                    'images/<split> and annotations/<split> in it'
+                    f'the one of images/<split> and annotations/<split>: --cfg-options {options}'
                 )
         if self.ann_file and not osp.isfile(self.ann_file):
             raise FileNotFoundError(f'there is no list of names {self.ann_file} (ann_file)')
@@ -134,8 +124,7 @@ class SegmentationFolder(SegmentationFiles):
         found = ', '.join(f'{count} *{name}' for name, count in others[:LISTED])
         raise FileNotFoundError(
             f'{folder} has no image *{self.img_suffix}, but {found}: set img_suffix (--cfg-options '
-            f'train_dataloader.dataset.img_suffix={others[0][0]}, and the same for val_dataloader and '
-            'test_dataloader)'
+            f'train_dataloader.dataset.img_suffix={others[0][0]}, and those of val_ and test_dataloader)'
         )
 
     def _require_pairs(self, samples: list[dict], images: str, annotations: str) -> None:
@@ -144,9 +133,10 @@ class SegmentationFolder(SegmentationFiles):
         expected = {osp.relpath(sample['seg_map_path'], annotations) for sample in samples}
         missing = sorted(expected - present)
         if missing:
-            others = _suffixes(name for name in present if not name.endswith(self.seg_map_suffix))
-            hint = f'. There are *{", *".join(others)}: is seg_map_suffix right?' if others else ''
-            if not others and present:
+            hint = ''
+            if others := _suffixes(name for name in present if not name.endswith(self.seg_map_suffix)):
+                hint = f'. There are *{", *".join(others)}: is seg_map_suffix right?'
+            elif present:
                 hint = f'. There is {min(present)}, for example: images and label maps need the same names'
             raise FileNotFoundError(
                 f'{annotations} lacks the label maps of {len(missing)} of {len(samples)} images: '
@@ -165,8 +155,7 @@ class SegmentationFolder(SegmentationFiles):
     def _require_label_maps(self, samples: list[dict]) -> None:
         """Decode a few label maps, more until there are two classes, to find mistakes made in all of them."""
         few, many = (np.linspace(0, len(samples) - 1, count).astype(int) for count in (SAMPLE, LARGE_SAMPLE))
-        places = dict.fromkeys([*few, *many])
-        found: set[int] = set()
+        places, found = dict.fromkeys([*few, *many]), set[int]()
         for number, place in enumerate(places):
             if number >= SAMPLE and len(found - {self.ignore_index}) > 1:
                 return
@@ -187,21 +176,13 @@ class SegmentationFolder(SegmentationFiles):
             why = f'nothing but {ignored}, which count for nothing' if self.label_map is None else 'no class'
             raise LabelMapError(f'{which} hold {why}, so there is nothing to learn. {advice}')
         if found == {0, self.ignore_index} and self.label_map is None:
-            if self.reduce_zero_label:
-                raise LabelMapError(
-                    f'{which} hold nothing but 1, beside {ignored}, which are ignored. {advice}'
-                )
-            raise LabelMapError(
-                f'{which} hold nothing but 0 and {ignored}, and {ignored} is ignored: the objects of a '
-                f'two-class label map have the number 1. Replace {ignored} by 1'
-            )
-        (only,) = found - {self.ignore_index}
-        print_log(
-            f'{which} have one class alone, {self._metainfo["classes"][only]!r}: a model that learns from '
-            'them finds it everywhere',
-            'current',
-            logging.WARNING,
-        )
+            why = f'nothing but 1, beside {ignored}, which are ignored. {advice}'
+            if not self.reduce_zero_label:
+                why = f'nothing but 0 and {ignored}, and {ignored} is ignored. Replace {ignored} by 1'
+            raise LabelMapError(f'{which} hold {why}')
+        only = self._metainfo['classes'][min(found - {self.ignore_index})]
+        told = f'{which} have one class alone, {only!r}: a model that learns from them finds it everywhere'
+        print_log(told, 'current', logging.WARNING)
 
     def _labels(self, sample: dict) -> set[int]:
         """The labels in a sample's label map, as the model gets them."""

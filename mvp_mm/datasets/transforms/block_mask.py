@@ -18,11 +18,9 @@ class BlockwiseMask(BaseTransform):
     """Mask rectangular blocks of patches until exactly the wanted number is masked.
 
     A block's area is uniform between ``min_num_patches`` and the number still to mask, its aspect ratio
-    log-uniform; it is kept if it adds at least one patch and no more than are still to mask. Blocks reach
-    every row and column; mmpretrain's ``BEiTMaskGenerator``, with the same arguments, never masks the last
-    ones. Draws come from Python's ``random``.
-
-    Added key: ``mask``, bool ``(rows, columns)``, True = masked.
+    log-uniform; it is kept if it adds at least one patch and no more than are still to mask. mmpretrain's
+    ``BEiTMaskGenerator``, with the same arguments, never masks the last row and column. Draws come from
+    Python's ``random``. Added key: ``mask``, bool ``(rows, columns)``, True = masked.
 
     Args:
         input_size: Patch grid, int or ``(rows, columns)``; 14 for 224 pixels and patch 16.
@@ -52,26 +50,18 @@ class BlockwiseMask(BaseTransform):
                 f'{self.rows * self.cols}: input_size is the patch grid (crop size / patch size)'
             )
         if min_num_patches < 1 or min_aspect <= 0:
-            raise ValueError(
-                f'min_num_patches={min_num_patches} and min_aspect={min_aspect} must be positive'
-            )
+            raise ValueError(f'{min_num_patches=} and {min_aspect=} must be positive')
         self.num_masking_patches = num_masking_patches
         self.min_num_patches = min_num_patches
         self.max_num_patches = num_masking_patches if max_num_patches is None else max_num_patches
         self.log_aspect = (math.log(min_aspect), math.log(max_aspect or 1 / min_aspect))
         # [height][width]: the block in the grid's first corner, as bits; a shift puts it anywhere.
-        self._shapes = [
-            [
-                sum(((1 << width) - 1) << row * self.cols for row in range(height))
-                for width in range(self.cols)
-            ]
-            for height in range(self.rows)
-        ]
+        column = [sum(1 << row * self.cols for row in range(height)) for height in range(self.rows)]
+        self._shapes = [[((1 << width) - 1) * bits for width in range(self.cols)] for bits in column]
 
     def transform(self, results: dict) -> dict:
         """Add the mask."""
-        results['mask'] = self.draw()
-        return results
+        return dict(results, mask=self.draw())
 
     def draw(self) -> np.ndarray:
         """Draw one mask: bool ``(rows, columns)``."""
@@ -125,10 +115,3 @@ class BlockwiseMask(BaseTransform):
                 count += added
                 tries = ATTEMPTS_PER_BLOCK
         return grid, count
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(input_size=({self.rows}, {self.cols}), '
-            f'num_masking_patches={self.num_masking_patches}, '
-            f'min_num_patches={self.min_num_patches}, max_num_patches={self.max_num_patches})'
-        )

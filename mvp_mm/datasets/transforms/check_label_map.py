@@ -22,8 +22,7 @@ class CheckLabelMap(BaseTransform):
         ignore_index: Value of ignored pixels. Default 255, as in mmseg's heads.
 
     Raises:
-        LabelMapError: If the map holds colours, differs from its image in size, or has a label that is no
-            class.
+        LabelMapError: If the map holds colours or a label that is no class, or is not of its image's size.
     """
 
     def __init__(self, ignore_index: int = 255) -> None:

@@ -20,16 +20,10 @@ except ImportError:
     simplejpeg = None
 
 BACKGROUND = (124, 116, 104)  # shows through transparent pixels: ImageNet's mean, which normalises to zero
-# Pillow's errors on a file that it cannot decode.
+# Pillow's errors on a file that it cannot decode: missing, truncated, or no image, then broken PNGs and
+# metadata, TIFF's above all.
 UNREADABLE = (
-    OSError,  # missing, no permission, truncated, not an image
-    SyntaxError,  # a broken PNG
-    ValueError,
-    EOFError,
-    struct.error,
-    TypeError,  # these three: broken metadata, TIFF's above all
-    LookupError,
-    ArithmeticError,
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, TypeError, LookupError, ArithmeticError),
     Image.DecompressionBombError,
 )
 ORIENTATION = 0x0112  # Exif's tag
@@ -78,18 +72,14 @@ def decode_image(
         UnreadableImageError: If the file is missing, truncated, no image, or a decompression bomb.
     """
     pixels = _by_simplejpeg(source, order) if fast and simplejpeg is not None else None
-    if pixels is None:
-        pixels = np.array(_by_pillow(source, key))
-        if order == 'BGR':
-            pixels = np.ascontiguousarray(pixels[..., ::-1])
-    return pixels
+    if pixels is not None:
+        return pixels
+    pixels = np.array(_by_pillow(source, key))
+    return np.ascontiguousarray(pixels[..., ::-1]) if order == 'BGR' else pixels
 
 
 def decode_sample(results: dict, fast: bool = True, order: str = 'RGB') -> np.ndarray:
-    """Decode ``img_bytes`` or else ``img_path`` of a pipeline's sample; add ``ori_shape`` and ``img_shape``.
-
-    Errors name the sample's ``key``, or else its path.
-    """
+    """Decode ``img_bytes`` or else ``img_path`` of a sample; add ``ori_shape`` and ``img_shape``."""
     source = results['img_bytes'] if 'img_bytes' in results else results['img_path']
     pixels = decode_image(source, fast, order, results.get('key', results.get('img_path')))
     results['ori_shape'] = results['img_shape'] = pixels.shape[:2]
@@ -103,11 +93,9 @@ def read_rgb(path: str, fast: bool = True, order: str = 'RGB') -> np.ndarray:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Convert an opened image of any mode (grey, palette, CMYK, LAB, alpha, 16-bit, float) to RGB.
+    """Convert an opened image of any mode (grey, palette, CMYK, LAB, alpha, 16-bit, float) to upright RGB.
 
-    Returns:
-        8-bit RGB, turned upright by its EXIF tag if that can be read; alpha is composited over ImageNet's
-        mean colour, and values beyond 8 bits are scaled, not clipped.
+    Alpha is composited over ImageNet's mean colour, and values beyond 8 bits are scaled, not clipped.
     """
     image = _upright(image)
     if image.mode == 'RGB':
@@ -119,21 +107,18 @@ def as_rgb(image: Image.Image) -> Image.Image:
         flat = Image.new('RGB', image.size, BACKGROUND)
         flat.paste(image, mask=image.getchannel('A'))
         return flat
-    if image.mode == 'LAB':
-        return _lab_to_srgb().apply(image)
-    return image.convert('RGB')
+    return _lab_to_srgb().apply(image) if image.mode == 'LAB' else image.convert('RGB')
 
 
 def _by_pillow(source: str | PathLike | bytes, key: str | None) -> Image.Image:
-    file = BytesIO(source) if isinstance(source, bytes) else source
-    key = key or ('an image' if isinstance(source, bytes) else str(source))
+    file, name = (BytesIO(source), 'an image') if isinstance(source, bytes) else (source, str(source))
     try:
         with Image.open(file) as image:
             return as_rgb(image)
     except UNREADABLE as error:
-        # Pillow names a file by its path, and bytes by the address of their buffer.
-        words = str(error).replace(repr(file), repr(key)) if isinstance(source, bytes) else str(error)
-        raise UnreadableImageError.of(key, f'{type(error).__name__}: {words}') from error
+        # Pillow names bytes by the address of their buffer.
+        words = str(error).replace(repr(file), repr(key or name)) if isinstance(source, bytes) else error
+        raise UnreadableImageError.of(key or name, f'{type(error).__name__}: {words}') from error
 
 
 def _by_simplejpeg(source: str | PathLike | bytes, order: str = 'RGB') -> np.ndarray | None:
@@ -143,10 +128,9 @@ def _by_simplejpeg(source: str | PathLike | bytes, order: str = 'RGB') -> np.nda
         if not data.startswith(JPEG_START):
             return None
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
-        limit = Image.MAX_IMAGE_PIXELS
-        if colors not in ('YCbCr', 'Gray', 'RGB') or (limit is not None and height * width > limit):
-            return None
-        if any(header in data for header in ORIENTATION_HEADERS) and not _is_upright(data):
+        too_large = Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS
+        turned = any(header in data for header in ORIENTATION_HEADERS) and not _is_upright(data)
+        if too_large or turned or colors not in ('YCbCr', 'Gray', 'RGB'):
             return None
         return simplejpeg.decode_jpeg(data, order)
     except (OSError, ValueError):  # anything libjpeg-turbo complains of, even a mere warning
@@ -174,7 +158,7 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         method = UPRIGHT_BY.get(image.getexif().get(ORIENTATION, 1))
     except UNREADABLE:  # damaged metadata say nothing about the pixels, which are there by now
-        method = None
+        return image
     return image if method is None else image.transpose(method)
 
 
@@ -187,10 +171,8 @@ def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
 def _scaled_grey(image: Image.Image) -> Image.Image:
     values = np.nan_to_num(np.asarray(image).astype(np.float32))
     peak = float(values.max())
-    if image.mode.startswith('I;16'):
-        full_scale = 65535.0
-    else:  # 32-bit integers or floats do not tell their range: take the smallest common one that holds them
-        ranges = (1.0, 255.0, 65535.0) if image.mode == 'F' else (255.0, 65535.0)
-        full_scale = next((limit for limit in ranges if peak <= limit), peak)
+    # 32-bit integers and floats do not tell their range: take the smallest common one that holds them.
+    ranges = dict(F=(1.0, 255.0, 65535.0), I=(255.0, 65535.0)).get(image.mode, (65535.0,))
+    full_scale = next((limit for limit in ranges if peak <= limit), peak)
     grey = (values * (255 / full_scale)).clip(0, 255).round().astype(np.uint8)
     return Image.fromarray(grey).convert('RGB')

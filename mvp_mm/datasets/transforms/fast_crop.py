@@ -6,6 +6,7 @@ import operator
 import random
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,18 +14,29 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 from mmpretrain.registry import TRANSFORMS
+from PIL import Image
 from torch.nn import functional
-from torchvision.transforms import ColorJitter
+from torchvision.transforms import ColorJitter, InterpolationMode
+from torchvision.transforms import functional as tvf
 
 from . import decode_image
-from .reference_crop import BRIGHTNESS, CONTRAST, SATURATION, CropDraw, reference_crop
 
+BRIGHTNESS, CONTRAST, SATURATION = range(3)  # torchvision's numbers
+ADJUST = (tvf.adjust_brightness, tvf.adjust_contrast, tvf.adjust_saturation)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's grey
 FIXED_POINT = 1024  # OpenCV's transform of 8-bit pixels computes in units of 1/1024
 # Pillow truncates after every step of the jitter, OpenCV rounds. Not -0.5: a whole number must stay.
 TO_FLOOR = -0.49
 MEAN_ROWS = 128  # rows of the image that the grey mean is taken from; its accuracy: docs/performance.md
 ATTEMPTS = 10  # to draw a box inside the image; torchvision's number, as BEiT's
+
+
+class CropDraw(NamedTuple):
+    """The random draws of a crop."""
+
+    box: tuple[int, int, int, int]  # top, left, height and width, pixels, in the image after the flip
+    flipped: bool  # whether left and right are swapped
+    steps: Sequence[tuple[int, float]]  # (BRIGHTNESS | CONTRAST | SATURATION, factor), in their order
 
 
 @TRANSFORMS.register_module()
@@ -35,22 +47,17 @@ class FastCrop(BaseTransform):
     ``RandomResizedCrop`` (antialiased bicubic): draws have the same distribution, and equal draws give equal
     crops, to within the rounding of 8-bit arithmetic. Only the box of the crop is jittered, before it is
     resized; the rest of the image only contributes its mean grey, around which contrast changes. Draws come
-    from Python's ``random``.
-
-    Required keys: ``img_bytes`` or ``img_path``. Added keys: ``img`` (RGB, uint8 ``(height, width, 3)``),
-    ``ori_shape`` and ``img_shape`` (height, width).
+    from Python's ``random``. Keys as of ``LoadRGBImage``, with ``img`` an array uint8 ``(height, width, 3)``.
 
     Args:
         size: Of the crop, int or ``(height, width)``; 224 in the paper (§3.3.3).
-        scale: Smallest and largest share of the image's area. Default ``(0.08, 1.0)`` (BEiT recipe).
-        ratio: Smallest and largest width : height. Default ``(3/4, 4/3)`` (BEiT recipe).
-        flip: Probability of a horizontal flip. Default 0.5 (BEiT recipe).
-        brightness: Factors between ``1 - brightness`` and ``1 + brightness``, or two bounds. Default 0.4
-            (BEiT recipe).
-        contrast: Likewise. Default 0.4 (BEiT recipe).
-        saturation: Likewise. Default 0.4 (BEiT recipe). BEiT leaves the hue alone.
-        reference: Work in BEiT's order by Pillow and torchvision (:func:`.reference_crop`): three times as
-            slow, for comparison. Default False.
+        scale: Smallest and largest share of the image's area. Default: BEiT's, as for all below.
+        ratio: Smallest and largest width : height.
+        flip: Probability of a horizontal flip.
+        brightness: Factors between ``1 - brightness`` and ``1 + brightness``, or two bounds.
+        contrast: Likewise.
+        saturation: Likewise. BEiT leaves the hue alone.
+        reference: Work in BEiT's order by Pillow and torchvision: three times as slow. Default False.
         plain: Deprecated name of ``reference``.
 
     Raises:
@@ -77,9 +84,7 @@ class FastCrop(BaseTransform):
         self.size = height, width
         self.scale, self.ratio = tuple(scale), tuple(ratio)
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(
-                f'scale={self.scale} must be two shares of the area, 0 < smallest <= largest <= 1'
-            )
+            raise ValueError(f'scale={self.scale} must be two shares, 0 < smallest <= largest <= 1')
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f'ratio={self.ratio} must be two positive ratios, the smaller one first')
         if not 0 <= flip <= 1:
@@ -91,11 +96,8 @@ class FastCrop(BaseTransform):
         self.jitter = (checked.brightness, checked.contrast, checked.saturation)
         self.reference = reference
         if decode_image.simplejpeg is None and not reference:
-            print_log(
-                'simplejpeg is not installed: Pillow decodes the JPEG files, to the same pixels but slower',
-                'current',
-                level=logging.WARNING,
-            )
+            told = 'simplejpeg is not installed: Pillow decodes the JPEG files, to the same pixels but slower'
+            print_log(told, 'current', level=logging.WARNING)
 
     def transform(self, results: dict) -> dict:
         """Add the crop."""
@@ -128,12 +130,15 @@ class FastCrop(BaseTransform):
         rows, cols = min(height, round(width / ratio)), min(width, round(height * ratio))
         return (height - rows) // 2, (width - cols) // 2, rows, cols
 
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(size={self.size}, scale={self.scale}, ratio={self.ratio}, '
-            f'flip={self.flip}, brightness={self.jitter[BRIGHTNESS]}, contrast={self.jitter[CONTRAST]}, '
-            f'saturation={self.jitter[SATURATION]}, reference={self.reference})'
-        )
+
+def reference_crop(image: np.ndarray, size: tuple[int, int], draw: CropDraw) -> np.ndarray:
+    """:func:`fast_crop` in BEiT's order of work: each step on the whole image, by torchvision and Pillow."""
+    changed = Image.fromarray(image)
+    for step, factor in draw.steps:
+        changed = ADJUST[step](changed, factor)
+    if draw.flipped:
+        changed = tvf.hflip(changed)
+    return np.array(tvf.resized_crop(changed, *draw.box, list(size), InterpolationMode.BICUBIC))
 
 
 def fast_crop(image: np.ndarray, size: tuple[int, int], draw: CropDraw) -> np.ndarray:
@@ -151,15 +156,7 @@ def jitter(region: np.ndarray, image: np.ndarray, steps: Sequence[tuple[int, flo
 
     Each step blends a pixel with something (black, the image's mean grey, its own grey), so each is affine
     in pixel and pixel's grey, and so are several: they are applied together, as one 3x4 matrix, up to a
-    step that can pass 255 and must be clipped (a factor above 1).
-
-    Args:
-        region: Part of the image; uint8 ``(h, w, 3)``.
-        image: uint8 ``(height, width, 3)``.
-        steps: ``(BRIGHTNESS | CONTRAST | SATURATION, factor)`` in their order.
-
-    Returns:
-        A new array of the region's shape.
+    step that can pass 255 and must be clipped (a factor above 1). ``steps`` as in :class:`CropDraw`.
     """
     # Rows of the image, changed like the region for as long as a contrast is still to come.
     sample = image[:: max(1, len(image) // MEAN_ROWS)] if any(step == CONTRAST for step, _ in steps) else None

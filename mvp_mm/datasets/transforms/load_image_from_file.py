@@ -8,17 +8,12 @@ from .decode_image import decode_sample
 
 @REGISTRIES['TRANSFORMS'].register_module()
 class LoadImageFromFile(BaseTransform):
-    """Decode ``img_bytes``, or the file ``img_path``, as :func:`.decode_image` does, in mmcv's order BGR.
+    """:class:`.LoadRGBImage`, but ``img`` is an array in mmcv's order BGR, uint8 ``(height, width, 3)``.
 
     mmcv's loader of the same name drops the alpha channel, cuts 16 bits to 8 in another way, fills the
     missing part of a truncated JPEG with grey, and does not read every format. The name is kept because
     the inferencers of mmpretrain and mmseg look for it in a pipeline; configs select this class by
     ``dict(type='LoadImageFromFile', _scope_='mvp_mm')``.
-
-    Added keys: ``img`` (BGR, uint8 ``(height, width, 3)``), ``ori_shape`` and ``img_shape``.
-
-    Raises:
-        UnreadableImageError: As :class:`.LoadRGBImage`.
     """
 
     def transform(self, results: dict) -> dict:

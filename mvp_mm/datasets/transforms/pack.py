@@ -18,11 +18,8 @@ class PackMaskedInputs(BaseTransform):
     """Pack the fields of a sample so that the loader's ``default_collate`` makes one tensor of each.
 
     mmpretrain's ``PackInputs`` hides masks and labels in the data sample, and a batch of 256 then crosses
-    from worker to trainer as 256 tensors; here the loader's workers stack them.
-
-    Required keys: ``img`` and ``fields``. The result has ``inputs`` (uint8 ``(3, H, W)``), ``mask`` (bool
-    ``(h, w)``) if the sample has one, each of ``fields`` under its name, and ``data_samples`` with the meta
-    keys.
+    from worker to trainer as 256 tensors; here the loader's workers stack them. The result has ``inputs``
+    (uint8 ``(3, H, W)``), ``mask`` (bool ``(h, w)``) if there is one, ``fields``, and ``data_samples``.
 
     Args:
         meta_keys: Entries to keep in ``data_samples``. Default ``('sample_idx', 'img_path')``.
@@ -59,15 +56,17 @@ class PackMaskedInputs(BaseTransform):
 def _packed(value: Any) -> torch.Tensor | str:
     if isinstance(value, str):
         return value
-    is_array_image = isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3
-    return (
-        channels_first(value) if is_array_image or isinstance(value, Image.Image) else torch.as_tensor(value)
-    )
+    is_image = _is_array_image(value) or isinstance(value, Image.Image)
+    return channels_first(value) if is_image else torch.as_tensor(value)
+
+
+def _is_array_image(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3
 
 
 def channels_first(image: Image.Image | np.ndarray | torch.Tensor) -> torch.Tensor:
     """Convert a PIL image, an array ``(H, W, 3)`` or a tensor ``(3, H, W)`` to a contiguous ``(3, H, W)``."""
-    if not (isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3):
+    if not _is_array_image(image):
         return PackInputs.format_input(image)
     planes = np.empty((3, *image.shape[:2]), image.dtype)
     cv2.split(image, list(planes))  # a ninth of the time of torch's permute and contiguous

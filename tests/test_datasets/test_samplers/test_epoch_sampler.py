@@ -3,9 +3,9 @@
 from collections import Counter
 
 import pytest
+from mmengine.dataset import sampler as mmengine_sampler
 
 from mvp_mm.datasets import EpochSampler
-from mvp_mm.datasets.samplers import epoch_sampler
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def ranks(monkeypatch):
 
     def each(world_size):
         for rank in range(world_size):
-            monkeypatch.setattr(epoch_sampler, 'get_dist_info', lambda rank=rank: (rank, world_size))
+            monkeypatch.setattr(mmengine_sampler, 'get_dist_info', lambda rank=rank: (rank, world_size))
             yield rank
 
     return each

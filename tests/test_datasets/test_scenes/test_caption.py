@@ -2,17 +2,10 @@
 
 from dataclasses import replace
 
-from mvp_mm.datasets.scenes import (
-    COLOURS,
-    DIFFICULTIES,
-    SHAPES,
-    caption_of,
-    compose_scene,
-    label_map,
-    render_scene,
-    visible_objects,
-)
-from mvp_mm.datasets.scenes.compose import SceneObject
+from mvp_mm.datasets.scenes import COLOURS, DIFFICULTIES, SHAPES
+from mvp_mm.datasets.scenes.caption import caption_of, visible_objects
+from mvp_mm.datasets.scenes.compose import SceneObject, compose_scene
+from mvp_mm.datasets.scenes.render import label_map, render_scene
 
 STANDARD = DIFFICULTIES['standard']
 

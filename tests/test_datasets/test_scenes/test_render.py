@@ -5,17 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mvp_mm.datasets.scenes import (
-    CLASSES,
-    DIFFICULTIES,
-    SHAPES,
-    SceneCollection,
-    compose_scene,
-    label_map,
-    render_scene,
-)
-from mvp_mm.datasets.scenes.compose import SceneObject
-from mvp_mm.datasets.scenes.render import footprint
+from mvp_mm.datasets.scenes import CLASSES, DIFFICULTIES, SHAPES, SceneCollection
+from mvp_mm.datasets.scenes.compose import SceneObject, compose_scene
+from mvp_mm.datasets.scenes.render import footprint, label_map, render_scene
 
 STANDARD = DIFFICULTIES['standard']
 EMPTY = dict(

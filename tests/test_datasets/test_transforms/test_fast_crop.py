@@ -13,13 +13,14 @@ from mvp_mm.datasets import FastCrop, UnlabelledImages
 from mvp_mm.datasets.transforms import decode_image as reading
 from mvp_mm.datasets.transforms import fast_crop
 from mvp_mm.datasets.transforms.decode_image import decode_image
-from mvp_mm.datasets.transforms.fast_crop import jitter, resize
-from mvp_mm.datasets.transforms.reference_crop import (
+from mvp_mm.datasets.transforms.fast_crop import (
     BRIGHTNESS,
     CONTRAST,
     SATURATION,
     CropDraw,
+    jitter,
     reference_crop,
+    resize,
 )
 
 
