@@ -13,21 +13,17 @@ from torch import Tensor
 from torch.utils._triton import has_triton
 
 
-def require_choice(choice: bool | str, name: str) -> None:
-    """Raise a ValueError if a ``compile_...`` option is none of 'auto', True, False."""
-    if choice not in ('auto', True, False):
-        raise ValueError(f"{name}={choice!r} is none of 'auto', True, False")
+def require_choice(choice: bool | str, name: str, choices: tuple = ('auto', True, False)) -> None:
+    """Raise a ValueError if an option, as of ``compile_...``, is none of its choices."""
+    if choice not in choices:
+        raise ValueError(f'{name}={choice!r} is none of {", ".join(map(repr, choices))}')
 
 
 def compiles(choice: bool | str, tensor: Tensor, training: bool) -> bool:
-    """Return whether to run a function of this tensor compiled.
+    """Return whether to run a module's function of this tensor compiled.
 
-    Args:
-        choice: True: always; False: never; ``'auto'``: on CUDA while training, if this machine can compile.
-            Evaluation's many shapes would each be compiled anew, and under deterministic algorithms the
-            compiler's choice of kernels by speed is unwanted.
-        tensor: An input.
-        training: Whether the module is in training mode.
+    ``'auto'``: on CUDA while training, if this machine can compile. Evaluation's many shapes would each be
+    compiled anew, and under deterministic algorithms the compiler's choice of kernels by speed is unwanted.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False  # part of a larger graph
@@ -41,17 +37,14 @@ def can_compile() -> bool:
     """Return whether this machine can ``torch.compile`` for CUDA; if not, log once what is missing."""
     if not has_triton():
         missing = 'Triton or a GPU that it supports'
-    elif shutil.which('cc') is None and shutil.which('gcc') is None and shutil.which('clang') is None:
+    elif not any(map(shutil.which, ('cc', 'gcc', 'clang'))):
         missing = 'a C compiler (cc, gcc or clang)'
     elif not (Path(sysconfig.get_paths()['include']) / 'Python.h').is_file():
         missing = "Python's headers (Debian, Ubuntu: package python3-dev)"
     else:
         return True
-    print_log(
-        f'Blocks are not compiled: this machine lacks {missing}. Training runs all the same, but slower',
-        'current',
-        level=logging.WARNING,
-    )
+    told = f'Blocks are not compiled: this machine lacks {missing}. Training runs all the same, but slower'
+    print_log(told, 'current', level=logging.WARNING)
     return False
 
 

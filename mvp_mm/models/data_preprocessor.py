@@ -20,8 +20,8 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
 class MVPDataPreprocessor(BaseDataPreprocessor):
     """Move a batch to the device and normalise its images there for the student.
 
-    The teacher sees the same crop: its generator re-normalises this output, so an image travels to the
-    device once, as uint8. Other fields of the batch (caption tokens, labels) are passed on.
+    The teacher's generator re-normalises this output, so an image travels once, as uint8. Other fields of the
+    batch (caption tokens, labels) are passed on.
 
     Args:
         mean: Channel means of the student, on the 0–255 scale. Default ImageNet's RGB (BEiT recipe).
@@ -55,13 +55,13 @@ class MVPDataPreprocessor(BaseDataPreprocessor):
 
         Args:
             data: ``inputs`` and other images: uint8 or float ``(B, 3, H, W)`` on the 0–255 scale, or a list
-                of B such ``(3, H, W)``; ``mask``: ``(B, h, w)``, optional; ``data_samples``: B samples,
-                optional, whose ``mask`` is used if there is no ``mask`` entry; further fields.
+                of B such ``(3, H, W)``; optionally ``mask`` ``(B, h, w)``, or B ``data_samples`` that hold
+                it; further fields.
             training: Not used.
 
         Returns:
-            Dict with images (float32, normalised), ``mask`` (bool ``(B, h, w)`` or None), ``data_samples``
-            and further fields: tensors and stacked lists of tensors on the device, others unchanged.
+            Images (float32, normalised), ``mask`` (bool ``(B, h, w)`` or None), ``data_samples`` and further
+            fields: tensors and stacked lists of tensors on the device, others unchanged.
 
         Raises:
             ValueError: If the tensors of a field differ in shape, or images do not have three channels.

@@ -50,9 +50,9 @@ def build_from_config(
                 told = f'{checkpoint} fills the backbone; these keep their initialisation: {parts}'
                 print_log(told, 'current', level=logging.WARNING)
     if cfg.get('default_scope') == 'mmseg':
-        model.dataset_meta = _segmentation_meta(cfg, model.num_classes)
-        # A user's image has no ground truth to load; mmseg drops this step only under its bare name.
         dataset = cfg.test_dataloader.dataset
+        model.dataset_meta = _segmentation_meta(dataset, model.num_classes)
+        # A user's image has no ground truth to load; mmseg drops this step only under its bare name.
         dataset.pipeline = [step for step in dataset.pipeline if 'LoadAnnotations' not in step.type]
         cfg.test_pipeline = copy.deepcopy(dataset.pipeline)  # mmseg's functions write into theirs
     return _finished(model, cfg)
@@ -96,11 +96,9 @@ def _finished(model: nn.Module, cfg: Config) -> nn.Module:
     return model.eval()
 
 
-def _segmentation_meta(cfg: Config, num_classes: int) -> dict:
+def _segmentation_meta(dataset: Config, num_classes: int) -> dict:
     from mmseg.registry import DATASETS
 
-    dataset = cfg.test_dataloader.dataset
-    meta = dict(DATASETS.get(dataset.type).METAINFO) | dict(dataset.get('metainfo', {}))
-    if 'palette' not in meta:  # drawn as mmseg's datasets do
-        meta['palette'] = np.random.RandomState(42).randint(0, 255, (num_classes, 3)).tolist()
+    drawn = np.random.RandomState(42).randint(0, 255, (num_classes, 3)).tolist()  # as by mmseg's datasets
+    meta = {'palette': drawn, **DATASETS.get(dataset.type).METAINFO, **dataset.get('metainfo', {})}
     return {key: meta[key][:num_classes] for key in ('classes', 'palette')}

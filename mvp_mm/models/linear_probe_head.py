@@ -3,7 +3,7 @@
 Shape legend: B batch, L tokens with CLS first, C width, N blocks, R learning rates, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import cast
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MAX_TOPK = 5
+INIT_STD = 0.01  # of the weights; biases start at 0
 
 
 @MODELS.register_module()
@@ -31,7 +32,6 @@ class LinearProbeHead(BaseModule):
         blocks: Indices of the N probed blocks, ascending: the backbone's ``out_indices``.
         lr_multipliers: R factors on the optimiser's learning rate. Default ``(1.0,)``.
         pooling: ``'both'`` (default) concatenates CLS and the mean patch token; or ``'cls'``, ``'mean'``.
-        init_std: Weights start as normal(0, init_std), biases at 0. Default 0.01.
         init_cfg: See MMEngine's ``BaseModule``.
 
     Raises:
@@ -45,29 +45,25 @@ class LinearProbeHead(BaseModule):
         blocks: Sequence[int],
         lr_multipliers: Sequence[float] = (1.0,),
         pooling: str = 'both',
-        init_std: float = 0.01,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         if pooling not in ('both', 'cls', 'mean'):
             raise ValueError(f"pooling={pooling!r} is none of 'both', 'cls', 'mean'")
         self.blocks = tuple(blocks)
-        if not self.blocks or any(block < 0 for block in self.blocks) or not _ascend(self.blocks):
+        if not self.blocks or min(self.blocks) < 0 or not _ascend(self.blocks):
             raise ValueError(f'blocks={self.blocks}: expected block numbers from 0, each once, ascending')
-        self.lr_multipliers = tuple(float(factor) for factor in lr_multipliers)
-        if not self.lr_multipliers or min(self.lr_multipliers) <= 0 or not _ascend(self.lr_multipliers):
-            raise ValueError(
-                f'lr_multipliers={self.lr_multipliers}: expected positive numbers, each once, ascending'
-            )
-        self.num_classes = num_classes
-        self.pooling = pooling
+        factors = self.lr_multipliers = tuple(float(factor) for factor in lr_multipliers)
+        if not factors or min(factors) <= 0 or not _ascend(factors):
+            raise ValueError(f'lr_multipliers={factors}: expected positive numbers, each once, ascending')
+        self.num_classes, self.pooling = num_classes, pooling
         features = in_channels * (2 if pooling == 'both' else 1)
         self.classifiers = nn.ModuleList(
-            nn.ModuleList(nn.Linear(features, num_classes) for _ in self.lr_multipliers) for _ in self.blocks
+            nn.ModuleList(nn.Linear(features, num_classes) for _ in factors) for _ in self.blocks
         )
         for parameter in self.parameters():
             if parameter.ndim > 1:
-                nn.init.normal_(parameter, std=init_std)
+                nn.init.normal_(parameter, std=INIT_STD)
             else:
                 nn.init.zeros_(parameter)
 
@@ -91,12 +87,12 @@ class LinearProbeHead(BaseModule):
                 f'{[tuple(tokens.shape) for tokens in feats]}: set model.backbone.out_indices to '
                 "model.head.blocks, and model.backbone.out_type='raw'"
             )
-        scores = []
-        device = feats[0].device.type
+        scores, device = [], feats[0].device.type
         with nullcontext() if device == 'meta' else torch.autocast(device, enabled=False):
-            for tokens, row in zip(feats, self.classifiers, strict=True):
+            for tokens, classifiers in zip(
+                feats, cast(Iterable[nn.ModuleList], self.classifiers), strict=True
+            ):
                 features = self.pooled(tokens)
-                classifiers = cast(nn.ModuleList, row)
                 scores.append(torch.stack([classifier(features) for classifier in classifiers], dim=1))
         return torch.stack(scores, dim=1)
 
@@ -116,12 +112,10 @@ class LinearProbeHead(BaseModule):
     ) -> list[DataSample]:
         """Add ``probe_labels``, each classifier's top 5 ``(N, R, 5)``, or its top 1 of at most 5 classes."""
         ranked = self(feats).topk(MAX_TOPK if self.num_classes > MAX_TOPK else 1, dim=-1).indices
-        if data_samples is None:
-            data_samples = [DataSample() for _ in range(len(ranked))]
+        data_samples = data_samples or [DataSample() for _ in range(len(ranked))]
         for sample, labels in zip(data_samples, ranked, strict=True):
             sample.set_field(labels, 'probe_labels')
-            sample.set_field(self.blocks, 'probe_blocks', field_type='metainfo')
-            sample.set_field(self.lr_multipliers, 'probe_lr_multipliers', field_type='metainfo')
+            sample.set_metainfo(dict(probe_blocks=self.blocks, probe_lr_multipliers=self.lr_multipliers))
         return data_samples
 
 

@@ -37,10 +37,7 @@ class Student(Protocol):
 
 
 def student_of(model: nn.Module) -> nn.Module:
-    """Return the student inside a model: the model itself, or its ``backbone``.
-
-    Args:
-        model: An algorithm, a classifier, a segmentor or a student.
+    """Return the student inside an algorithm, a classifier or a segmentor: its ``backbone``, or itself.
 
     Raises:
         ValueError: If neither has ``encode_image``.
@@ -57,15 +54,10 @@ def student_of(model: nn.Module) -> nn.Module:
 def task_of(model: nn.Module) -> str:
     """Return what a model does: its ``task``, or for models of other libraries what their heads tell.
 
-    Args:
-        model: Any model of a config.
-
-    Returns:
-        ``'pretraining'``, ``'classification'``, ``'segmentation'``, ``'contrastive'`` or ``'features'``.
+    It is ``'pretraining'``, ``'classification'``, ``'segmentation'``, ``'contrastive'`` or ``'features'``.
     """
-    task = getattr(model, 'task', None)
-    if task is not None:
-        return task
+    if hasattr(model, 'task'):
+        return str(model.task)
     if hasattr(model, 'with_target_generator'):  # mmpretrain's methods of pre-training
         return 'pretraining'
     if hasattr(model, 'decode_head'):

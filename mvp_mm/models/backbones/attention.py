@@ -12,21 +12,15 @@ ALIGNMENT = 8
 
 
 def self_attention(qkv: Tensor, num_heads: int, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """Compute self-attention between the input and the output projection.
+    """Compute self-attention between the input and the output projection: ``(B, L, C)``.
 
-    Args:
-        qkv: ``(B, L, 3C)``: queries, keys, values, each with its heads side by side.
-        num_heads: Heads; must divide C.
-        bias: ``(heads, L, L)``, added to the logits, or None.
-        dropout: Probability of dropping an attention weight. Default 0 (BEiT recipe).
-
-    Returns:
-        ``(B, L, C)`` in the dtype of ``qkv``.
+    ``qkv``, ``(B, L, 3C)``, holds queries, keys, values, each with its heads side by side; ``bias``,
+    ``(heads, L, L)`` or None, is added to the logits; ``dropout`` is that of the attention weights.
     """
     packed = qkv.unflatten(-1, (3, num_heads, -1))
     if bias is not None and is_available(packed, bias, dropout):
         return triton_attention(packed, bias).flatten(2)
-    if _learns_on_cpu(qkv, bias, dropout):
+    if bias is not None and dropout == 0 and _learns_on_cpu(qkv):
         return _CPUAttention.apply(packed, bias).flatten(2)
     if qkv.is_cuda:  # its kernels read the parts where they lie
         query, key, value = (part.transpose(1, 2) for part in packed.unbind(2))
@@ -35,16 +29,9 @@ def self_attention(qkv: Tensor, num_heads: int, bias: Tensor | None, dropout: fl
     return merge_heads(biased_attention(query, key, value, bias, dropout))
 
 
-def _learns_on_cpu(qkv: Tensor, bias: Tensor | None, dropout: float) -> bool:
-    return (
-        bias is not None
-        and qkv.is_cpu
-        and qkv.requires_grad
-        and torch.is_grad_enabled()
-        and dropout == 0
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-    )
+def _learns_on_cpu(qkv: Tensor) -> bool:
+    one_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return qkv.is_cpu and qkv.requires_grad and torch.is_grad_enabled() and not one_graph
 
 
 class _CPUAttention(torch.autograd.Function):
@@ -91,12 +78,7 @@ def biased_attention(
 ) -> Tensor:
     """Compute ``softmax(q k^T / sqrt(d) + bias) v`` ``(B, heads, L, d)`` by the device's fastest path.
 
-    Args:
-        query: ``(B, heads, L, d)``, as ``key`` and ``value``; contiguous on a CPU for speed.
-        key: See ``query``.
-        value: See ``query``.
-        bias: ``(heads, L, L)`` or None.
-        dropout: Probability of dropping an attention weight. Default 0 (BEiT recipe).
+    Query, key and value are ``(B, heads, L, d)``, contiguous on a CPU for speed, the bias ``(heads, L, L)``.
     """
     if bias is None:
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
@@ -127,9 +109,7 @@ def explicit_attention(
     One product that begins with the bias (``baddbmm``) is slower: docs/performance.md.
     """
     weights = attention_probabilities(query, key, bias)
-    if dropout > 0:
-        weights = F.dropout(weights, dropout)
-    return weights @ value
+    return (F.dropout(weights, dropout) if dropout > 0 else weights) @ value
 
 
 def aligned(bias: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ P = 0.3275911
 COEFFICIENTS = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 
 
-class _CompiledGELU(torch.autograd.Function):
-    """Exact GELU by a short approximation of the error function.
+class CompiledGELU(torch.autograd.Function):
+    """GELU to 1.5e-7 times the input, in float32, by a short approximation of the error function.
 
     The compiler calls CUDA's ``erf``, which takes longer than reading and writing the tensor. This takes
     one exponential, which the derivative uses too, a quotient and a few products.
@@ -41,19 +41,14 @@ def _normal(values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(values < 0, half_tail, 1 - half_tail), bell / math.sqrt(2 * math.pi)
 
 
-def compiled_gelu(inputs: Tensor) -> Tensor:
-    """Compute the exact GELU, to 1.5e-7 times the input, in float32; returned in the inputs' dtype."""
-    return _CompiledGELU.apply(inputs)
-
-
 class GELU(nn.GELU):
-    """torch's GELU, by :func:`compiled_gelu` in graphs compiled for CUDA in bf16 or float16."""
+    """torch's GELU, by :class:`CompiledGELU` in graphs compiled for CUDA in bf16 or float16."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply GELU."""
         low_precision = inputs.dtype in (torch.bfloat16, torch.float16)
         if low_precision and inputs.is_cuda and torch.compiler.is_compiling() and self.approximate == 'none':
-            return compiled_gelu(inputs)
+            return CompiledGELU.apply(inputs)
         return super().forward(inputs)
 
 

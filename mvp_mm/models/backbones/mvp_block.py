@@ -32,8 +32,7 @@ class MVPAttention(RelativePositionBias):
         super().__init__()
         if embed_dims % num_heads:
             raise ValueError(f'num_heads={num_heads} does not divide embed_dims={embed_dims}')
-        self.num_heads = num_heads
-        self.attn_drop_rate = attn_drop_rate
+        self.num_heads, self.attn_drop_rate = num_heads, attn_drop_rate
         self.has_qv_bias = bias == 'qv_bias'
         if self.has_qv_bias:
             self.q_bias = nn.Parameter(torch.zeros(embed_dims))
@@ -74,19 +73,8 @@ class MVPBlock(nn.Module):
     Drops the path of each branch once, as BEiT does; mmpretrain's BEiT block drops that of its feed-forward
     branch twice.
 
-    Args:
-        embed_dims: Width C.
-        num_heads: Attention heads; must divide C.
-        feedforward_channels: Hidden width of the MLP.
-        window: Patch grid of the block's own bias table, or None.
-        layer_scale_init_value: Initial ``gamma_1`` and ``gamma_2``; 0 for no layer scale.
-        drop_rate: Dropout of the MLP and of the attention output.
-        attn_drop_rate: Dropout of the attention weights.
-        drop_path_rate: Probability of dropping a sample's branch.
-        bias: ``'qv_bias'`` (BEiT: learnt for query and value, none for key), True or False.
-        act_cfg: Activation of the MLP.
-        norm_cfg: Norm layers.
-        compile: True, False (default), or ``'auto'`` (see :func:`compiles`).
+    Arguments are those of mmpretrain's block and of :class:`.MVPViT`; ``window`` is the patch grid of the
+    block's own bias table, or None, and ``compile`` True, False (default), or ``'auto'`` (:func:`compiles`).
     """
 
     def __init__(
@@ -109,9 +97,8 @@ class MVPBlock(nn.Module):
         self.ln1 = build_norm_layer(norm_cfg, embed_dims)
         self.attn = MVPAttention(embed_dims, num_heads, window, bias, attn_drop_rate, drop_rate)
         self.ln2 = build_norm_layer(norm_cfg, embed_dims)
-        self.ffn = FFN(
-            embed_dims, feedforward_channels, act_cfg=act_cfg, ffn_drop=drop_rate, add_identity=False
-        )
+        options = dict(act_cfg=act_cfg, ffn_drop=drop_rate, add_identity=False)
+        self.ffn = FFN(embed_dims, feedforward_channels, **options)
         use_compiled_gelu(self.ffn)
         self.drop_path = DropPath(drop_path_rate)
         gamma = layer_scale_init_value * torch.ones(embed_dims)
@@ -145,8 +132,7 @@ class MVPBlock(nn.Module):
         drop = self.drop_path.drop_prob if self.training else 0.0
         if drop <= 0:
             return None
-        drawn = torch.rand(tokens.shape[0], 1, 1, dtype=tokens.dtype, device=tokens.device)
-        return (drawn >= drop) / (1 - drop)
+        return (torch.rand_like(tokens[:, :1, :1]) >= drop) / (1 - drop)
 
     @staticmethod
     def _add(tokens: Tensor, branch: Tensor, gamma: Tensor | None, kept: Tensor | None) -> Tensor:

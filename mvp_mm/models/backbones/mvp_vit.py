@@ -49,26 +49,20 @@ class MVPViT(BaseBackbone):
     Args:
         arch: ``'tiny'``, ``'small'``, ``'base'``, ``'large'`` (or ``'ti'``, ``'s'``, ``'b'``, ``'l'``),
             or a dict with ``embed_dims``, ``num_layers``, ``num_heads``, ``feedforward_channels``.
-        img_size: Training size in pixels, int or ``(H, W)``; ``forward`` accepts others. Default 224
-            (paper §3.3).
+        img_size: Training size in pixels, int or ``(H, W)``; ``forward`` accepts others. Default 224 (§3.3).
         patch_size: Patch side in pixels. Default 16 (paper §3.3).
-        drop_path_rate: Stochastic depth of the last block, rising linearly from 0. Default 0; the
-            pre-training recipe uses 0.1.
+        drop_path_rate: Stochastic depth of the last block, rising linearly from 0. Default 0.
         bias: ``'qv_bias'`` (default, BEiT), True or False.
         out_type: Output for unmasked images: ``'raw'`` (B, L, C), ``'cls_token'`` (B, C), ``'featmap'``
             (B, C, h, w) or ``'avg_featmap'`` (default; B, C): the mean patch token, normalised (``ln2``).
         with_cls_token: Prepend a CLS token. Default True; False only without relative position bias.
-        with_mask_token: Hold the mask token that ``forward(images, mask)`` needs. Default None: with a
-            shared bias table only, as BEiT's pre-training.
-        frozen_stages: Freeze the embeddings and this many blocks (if all: the norms too); -1 and 0
-            freeze nothing. Default -1.
+        with_mask_token: Hold a mask token, for masked images. Default None: with a shared bias table only.
+        frozen_stages: Freeze the embeddings and this many blocks (if all: the norms too). Default -1: none.
         use_rel_pos_bias: One bias table per block. Default True.
-        use_shared_rel_pos_bias: One bias table for all blocks. Default False; the pre-training recipe
-            uses it.
+        use_shared_rel_pos_bias: One bias table for all blocks, as in pre-training. Default False.
         layer_scale_init_value: Default 0.1 (BEiT-B); BEiT-L uses 1e-5; 0 for none.
         with_cp: Gradient checkpointing: recompute each block in the backward pass. Default False.
-        compile_blocks: ``torch.compile`` the blocks, as one graph: True, False or ``'auto'`` (default): on
-            CUDA while training.
+        compile_blocks: Compile the blocks: True, False or ``'auto'`` (default): on CUDA while training.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` with any BEiT-family weight file (see
             :func:`mvp_mm.weights.load.load` for the optional ``prefix`` and ``grid``), or None. A missing
             checkpoint is an error, or with ``optional=True`` leaves the random initialisation.
@@ -120,8 +114,8 @@ class MVPViT(BaseBackbone):
     ) -> None:
         super().__init__(init_cfg)
         self.arch_settings = self._arch(arch)
-        self.embed_dims, self.num_layers, num_heads, hidden_dims = (
-            self.arch_settings[key] for key in self.arch_keys
+        self.embed_dims, self.num_layers, num_heads, hidden_dims = map(
+            self.arch_settings.__getitem__, self.arch_keys
         )
         if out_type not in self.OUT_TYPES:
             raise ValueError(f'out_type={out_type!r} is not one of {self.OUT_TYPES}')
@@ -135,21 +129,19 @@ class MVPViT(BaseBackbone):
                 'with_cls_token=False goes only with use_rel_pos_bias=False, '
                 "use_shared_rel_pos_bias=False and an out_type other than 'cls_token'"
             )
-        require_choice(compile_blocks, 'compile_blocks')
-        self.out_type = out_type
-        self.out_indices = self._normalised_indices(out_indices)
-        self.with_cp = with_cp
-        self.interpolate_mode = interpolate_mode
-        self.final_norm = final_norm
         if not -1 <= frozen_stages <= self.num_layers:
             raise ValueError(f'frozen_stages={frozen_stages} is not in [-1, {self.num_layers}]')
-        self.frozen_stages = frozen_stages
+        require_choice(compile_blocks, 'compile_blocks')
+        indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+        if any(not -self.num_layers <= index < self.num_layers for index in indices):
+            raise ValueError(f'out_indices={indices} but there are {self.num_layers} blocks')
+        self.out_indices = tuple(index % self.num_layers for index in indices)
+        self.out_type, self.final_norm, self.frozen_stages = out_type, final_norm, frozen_stages
+        self.patch_size, self.interpolate_mode, self.with_cp = patch_size, interpolate_mode, with_cp
 
-        self.patch_size = patch_size
-        patches = dict(
-            in_channels=in_channels, input_size=img_size, kernel_size=patch_size, stride=patch_size
-        )
-        self.patch_embed = PatchEmbed(**{**patches, 'embed_dims': self.embed_dims, **patch_cfg})
+        patches = dict(in_channels=in_channels, input_size=img_size, embed_dims=self.embed_dims)
+        patches |= dict(kernel_size=patch_size, stride=patch_size)
+        self.patch_embed = PatchEmbed(**{**patches, **patch_cfg})
         self.window: Grid = self.patch_embed.init_out_size
         self.num_extra_tokens = int(with_cls_token)
         if with_mask_token is None:
@@ -160,27 +152,18 @@ class MVPViT(BaseBackbone):
             for length, wanted in ((1, with_cls_token), (1, with_mask_token), (num_tokens, use_abs_pos_emb))
         )
         self.drop_after_pos = nn.Dropout(drop_rate)
-        self.rel_pos_bias = (
-            SharedRelativePositionBias(self.window, num_heads) if use_shared_rel_pos_bias else None
-        )
+        shared = SharedRelativePositionBias(self.window, num_heads) if use_shared_rel_pos_bias else None
+        self.rel_pos_bias = shared
 
-        block = dict(
-            embed_dims=self.embed_dims,
-            num_heads=num_heads,
-            feedforward_channels=hidden_dims,
-            window=self.window if use_rel_pos_bias else None,
-            layer_scale_init_value=layer_scale_init_value,
-            drop_rate=drop_rate,
-            bias=bias,
-            norm_cfg=norm_cfg,
-            compile=compile_blocks,
-        )
+        block = dict(embed_dims=self.embed_dims, num_heads=num_heads, feedforward_channels=hidden_dims)
+        block |= dict(window=self.window if use_rel_pos_bias else None, bias=bias, norm_cfg=norm_cfg)
+        block |= dict(layer_scale_init_value=layer_scale_init_value, drop_rate=drop_rate)
         if isinstance(layer_cfgs, dict):
             layer_cfgs = [layer_cfgs] * self.num_layers
         last = max(1, self.num_layers - 1)
         rates = [drop_path_rate * index / last for index in range(self.num_layers)]
         self.layers = nn.ModuleList(
-            MVPBlock(**{**block, 'drop_path_rate': rate, **layer_cfg})
+            MVPBlock(**{**block, 'drop_path_rate': rate, 'compile': compile_blocks, **layer_cfg})
             for rate, layer_cfg in zip(rates, layer_cfgs, strict=True)
         )
         if final_norm:
@@ -226,12 +209,6 @@ class MVPViT(BaseBackbone):
             raise ValueError(f'a custom arch needs the keys {self.arch_keys}; missing: {missing}')
         return arch
 
-    def _normalised_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
-        given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
-        if any(not -self.num_layers <= index < self.num_layers for index in given):
-            raise ValueError(f'out_indices={given} but there are {self.num_layers} blocks')
-        return tuple(index % self.num_layers for index in given)
-
     def reset_parameters(self) -> None:
         """Initialise as BEiT: weights normal(0, 0.02) cut at ±0.02, biases and bias tables zero, output
         projections of block i (from 1) divided by sqrt(2 i)."""
@@ -262,10 +239,8 @@ class MVPViT(BaseBackbone):
         """Encode images, masked or whole.
 
         Args:
-            images: ``(B, 3, H, W)``, normalised. Sides that are no multiple of the patch size are
-                padded with zeros at the right and bottom.
-            mask: ``(B, h, w)`` bool, or flat ``(B, M)`` as mmpretrain's algorithms pass it; True =
-                masked. Default None.
+            images: ``(B, 3, H, W)``, normalised; padded with zeros at the right and bottom to whole patches.
+            mask: ``(B, h, w)`` bool, or flat ``(B, M)`` as mmpretrain passes it; True = masked. Default None.
 
         Returns:
             One entry for each of ``out_indices``: with a mask the tokens ``(B, L, C)``, CLS first, the
@@ -284,12 +259,7 @@ class MVPViT(BaseBackbone):
         return tokens[:, 0] if self.num_extra_tokens else None, tokens[:, self.num_extra_tokens :]
 
     def blockwise(self, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Encode whole images block by block, with each block's attention, to look inside.
-
-        Only one block's attention is held at a time: ViT-L at 512 pixels needs 64 MiB an image.
-
-        Args:
-            images: ``(B, 3, H, W)``, normalised.
+        """Encode whole images ``(B, 3, H, W)`` block by block, holding one block's attention at a time.
 
         Yields:
             Each block's attention probabilities ``(B, heads, L, L)`` and output tokens ``(B, L, C)``, the
@@ -327,15 +297,7 @@ class MVPViT(BaseBackbone):
         return tokens, grid, None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
 
     def embed(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Grid]:
-        """Embed patches, replace masked ones by the mask token, prepend CLS, add absolute positions.
-
-        Args:
-            images: ``(B, 3, H, W)``, normalised.
-            mask: See :meth:`forward`.
-
-        Returns:
-            Tokens ``(B, L, C)`` and the patch grid ``(h, w)``.
-        """
+        """Embed patches, replace masked ones, prepend CLS, add positions: ``(B, L, C)`` and ``(h, w)``."""
         embed = self.patch_embed
         if embed.adaptive_padding:
             images = embed.adaptive_padding(images)
@@ -364,9 +326,8 @@ class MVPViT(BaseBackbone):
         batch, length = tokens.shape[:2]
         if tuple(mask.shape[1:]) not in (grid, (length,)) or mask.shape[0] != batch:
             raise ValueError(
-                f'mask of shape {tuple(mask.shape)} for a batch whose patch grid is {(batch, *grid)}: '
-                f'expected that shape, or flat {(batch, length)}; the mask generator and the backbone must '
-                'agree on crop size and patch size'
+                f'mask of shape {tuple(mask.shape)} where the patch grid is {(batch, *grid)}, or flat '
+                f'{(batch, length)}: the mask generator and the backbone must agree on crop and patch size'
             )
         return torch.where(mask.to(torch.bool).flatten(1).unsqueeze(-1), self.mask_token, tokens)
 
@@ -400,21 +361,16 @@ class MVPViT(BaseBackbone):
         return self
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise learning-rate decay (BEiT's rule).
+        """Return a parameter's depth for layer-wise decay of the learning rate, and the number of depths.
 
-        Args:
-            param_name: Full name of the parameter.
-            prefix: Prefix of the backbone's names, for example ``'backbone.'``.
-
-        Returns:
-            ``(depth, number of depths)``: 0 for the embeddings and tokens, i + 1 for block i, the last
-            for everything else: norms, the shared table, parameters outside the backbone.
+        BEiT's rule: 0 for embeddings and tokens, i + 1 for block i, the last for everything else, and what is
+        outside the backbone, whose names begin with ``prefix``.
         """
         depth = self.num_layers + 1
-        name = param_name.removeprefix(prefix)
+        first, *others = param_name.removeprefix(prefix).split('.')
         if param_name.startswith(prefix):
-            if name in ('cls_token', 'mask_token', 'pos_embed') or name.startswith('patch_embed.'):
+            if first in ('cls_token', 'mask_token', 'pos_embed', 'patch_embed'):
                 depth = 0
-            elif name.startswith('layers.'):
-                depth = int(name.split('.')[1]) + 1
+            elif first == 'layers':
+                depth = int(others[0]) + 1
         return depth, self.num_layers + 2

@@ -6,16 +6,10 @@ from torch.nn import functional as F
 
 
 def embed_patches(images: Tensor, projection: nn.Conv2d) -> Tensor:
-    """Project patches, on CUDA by a matrix product.
+    """Project ``(B, 3, H, W)`` to ``(B, h, w, C)``, on CUDA by a matrix product.
 
     cuDNN takes ten times as long for such a convolution, forward and backward (docs/performance.md).
-
-    Args:
-        images: ``(B, 3, H, W)``; incomplete patches at the right and bottom are not used.
-        projection: A convolution.
-
-    Returns:
-        ``(B, h, w, C)``.
+    Incomplete patches at the right and bottom are not used.
     """
     if images.is_cuda and _only_projects(projection):
         return multiply_patches(images, projection)

@@ -7,15 +7,7 @@ from .mvp_vit import MVPViT
 
 
 def as_student(backbone: nn.Module) -> nn.Module:
-    """Return a backbone as a :class:`.Student`.
-
-    Args:
-        backbone: A student, or a plain transformer (``VisionTransformer``, ``MAEViT``), which becomes an
-            ``MVPViT`` with absolute positions: the same network and weights.
-
-    Raises:
-        ValueError: If it is neither.
-    """
+    """Return a backbone as a :class:`.Student`, a plain transformer (MAE's, too) as the same ``MVPViT``."""
     if hasattr(backbone, 'encode_image'):
         return backbone
     if isinstance(backbone, VisionTransformer):

@@ -14,16 +14,10 @@ def _index_on(window: Grid, device: torch.device) -> Tensor:
 
 
 def relative_position_bias(table: Tensor, index: Tensor, window: Grid, grid: Grid) -> Tensor:
-    """Bias to add to the attention logits.
+    """Return the bias of the attention logits: ``(num_heads, L', L')`` with ``L'`` tokens of ``grid``.
 
-    Args:
-        table: ``(rows of window, num_heads)``.
-        index: ``(L, L)`` of ``window``.
-        window: Grid of the table.
-        grid: Grid of the input; if it differs, the table is resized first, differentiably.
-
-    Returns:
-        ``(num_heads, L', L')`` with ``L'`` tokens of ``grid``, in the table's dtype.
+    ``table``, ``(rows, num_heads)``, and ``index``, ``(L, L)``, are those of ``window``; for another grid the
+    table is resized first, differentiably.
     """
     if tuple(grid) != tuple(window):
         table = resize_table(table, window, grid)
@@ -45,12 +39,7 @@ class RelativePositionBias(nn.Module):
     relative_position_index: Tensor
 
     def add_table(self, window: Grid, num_heads: int) -> None:
-        """Add the table (zeros, as in BEiT) and its index buffer.
-
-        Args:
-            window: Patch grid ``(Wh, Ww)`` at the training size.
-            num_heads: Attention heads.
-        """
+        """Add the table (zeros, as in BEiT) and its index buffer for the patch grid at the training size."""
         self.window = (window[0], window[1])
         self.relative_position_bias_table = nn.Parameter(torch.zeros(num_table_rows(window), num_heads))
         self.register_buffer('relative_position_index', relative_position_index(window))
@@ -75,12 +64,7 @@ class RelativePositionBias(nn.Module):
 
 
 class SharedRelativePositionBias(RelativePositionBias):
-    """The table that all blocks share during pre-training (BEiT ``rel_pos_bias``).
-
-    Args:
-        window: Patch grid ``(Wh, Ww)`` at the training size.
-        num_heads: Attention heads.
-    """
+    """The table that all blocks share during pre-training (BEiT ``rel_pos_bias``)."""
 
     def __init__(self, window: Grid, num_heads: int) -> None:
         super().__init__()

@@ -43,14 +43,9 @@ def is_available(qkv: Tensor, bias: Tensor, dropout: float) -> bool:
 
 
 def triton_attention(qkv: Tensor, bias: Tensor) -> Tensor:
-    """Compute ``softmax(q k^T / sqrt(d) + bias) v``, with gradients for ``qkv`` and ``bias``.
+    """Compute ``softmax(q k^T / sqrt(d) + bias) v``, ``(B, L, H, d)``, with gradients for both inputs.
 
-    Args:
-        qkv: ``(B, L, 3, H, d)``, bf16 or float16.
-        bias: ``(H, L, L)``; rounded to the dtype of ``qkv``.
-
-    Returns:
-        ``(B, L, H, d)`` in the dtype of ``qkv``.
+    ``qkv`` is bf16 or float16, and ``bias``, ``(H, L, L)``, is rounded to its dtype.
     """
     return _attention(qkv, bias)[0]
 

@@ -60,12 +60,10 @@ class CLIP(BaseModel):
         if not path.is_file():
             raise FileNotFoundError(f'there is no open_clip model config {model_name}')
         config = json.loads(path.read_text())
-        text = config['text_cfg']
         self.tokenizer = find_tokenizer(str(path))
         self.quick_gelu = bool(config.get('quick_gelu', False))
-        self.clip = open_clip.CLIP(
-            config['embed_dim'], config['vision_cfg'], text, quick_gelu=self.quick_gelu
-        )
+        parts = config['embed_dim'], config['vision_cfg'], config['text_cfg']
+        self.clip = open_clip.CLIP(*parts, quick_gelu=self.quick_gelu)
         # local_loss=False: every process computes the joined batch's loss, which is logged as it is.
         self.loss_module = open_clip.ClipLoss(
             gather_with_grad=True, rank=get_rank(), world_size=get_world_size()
@@ -84,12 +82,10 @@ class CLIP(BaseModel):
     def forward(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = 'tensor'
     ) -> dict | list | Tensor:
-        """MMEngine's entry.
+        """Compute from normalised images ``(B, 3, H, W)`` what ``mode`` asks for.
 
-        Args:
-            inputs: ``(B, 3, H, W)``, normalised.
-            data_samples: B samples; ``'loss'`` needs their ``caption``.
-            mode: ``'loss'``, ``'predict'`` (zero-shot scores) or ``'tensor'`` (unit image embeddings).
+        It is ``'loss'`` (of B samples with a ``caption``), ``'predict'`` (zero-shot scores) or ``'tensor'``
+        (unit image embeddings).
         """
         if mode == 'tensor':
             return self.clip.encode_image(inputs, normalize=True)

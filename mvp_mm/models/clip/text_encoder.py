@@ -26,25 +26,19 @@ class TextEncoder(nn.Module):
         tower: Any = getattr(clip, 'text', clip)  # CLIP itself holds the parts of its text tower
         missing = [name for name in PARTS if not hasattr(tower, name)]
         pool_type = getattr(clip, 'text_pool_type', getattr(tower, 'pool_type', None))
-        if missing:
-            reason = f'it has no {", no ".join(missing)}'
-        elif getattr(tower, 'cls_emb', None) is not None:
-            reason = 'it appends a CLS token, as CoCa does'
-        elif getattr(tower, 'use_pad_mask', False):
-            reason = 'it masks padding, which embeddings do not show'
-        elif pool_type not in ('argmax', 'eos', 'first', 'last'):
-            reason = f'pool_type={pool_type!r} does not choose one token'
-        else:
-            reason = ''
-        if reason:
+        reasons = {
+            f'it has no {", no ".join(missing)}': missing,
+            'it appends a CLS token, as CoCa does': getattr(tower, 'cls_emb', None) is not None,
+            'it masks padding, which embeddings do not show': getattr(tower, 'use_pad_mask', False),
+            f'{pool_type=} does not choose one token': pool_type not in ('argmax', 'eos', 'first', 'last'),
+        }
+        for reason in filter(reasons.get, reasons):
             raise ValueError(
                 f"the text tower of {type(clip).__name__} cannot be used: {reason}; expected open_clip's "
                 'TextTransformer, as in ViT-B-16'
             )
-        self.token_embedding = tower.token_embedding
-        self.positional_embedding = tower.positional_embedding
-        self.transformer = tower.transformer
-        self.ln_final = tower.ln_final
+        self.token_embedding, self.positional_embedding = tower.token_embedding, tower.positional_embedding
+        self.transformer, self.ln_final = tower.transformer, tower.ln_final
         self.text_projection = tower.text_projection
         self.attn_mask: Tensor | None
         self.register_buffer('attn_mask', tower.attn_mask, persistent=False)
@@ -56,14 +50,11 @@ class TextEncoder(nn.Module):
         return self.encode_embeddings(self.token_embedding(tokens), self.end_of(tokens))
 
     def encode_embeddings(self, embeddings: Tensor, end: Tensor) -> Tensor:
-        """Encode token embeddings, such as a learnt prompt followed by a class name.
+        """Encode token embeddings, such as a learnt prompt and a class name: ``(N, D)``, not normalised.
 
         Args:
             embeddings: ``(N, L, C)``, without positions; L may be shorter than the context.
             end: int64 ``(N,)``, the position of the token that stands for the text: the end of text.
-
-        Returns:
-            ``(N, D)``, not normalised.
         """
         length = embeddings.shape[1]
         if length > len(self.positional_embedding):
@@ -72,12 +63,10 @@ class TextEncoder(nn.Module):
         hidden = embeddings.to(dtype) + self.positional_embedding[:length].to(dtype)
         mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
         hidden = self.ln_final(self.transformer(hidden, attn_mask=mask))
-        pooled = hidden[torch.arange(len(hidden), device=hidden.device), end]
-        if self.text_projection is None:
+        pooled, project = hidden[torch.arange(len(hidden), device=hidden.device), end], self.text_projection
+        if project is None:
             return pooled
-        if isinstance(self.text_projection, nn.Module):
-            return self.text_projection(pooled)
-        return pooled @ self.text_projection
+        return project(pooled) if isinstance(project, nn.Module) else pooled @ project
 
     def end_of(self, tokens: Tensor) -> Tensor:
         """Position of each text's pooled token, int64 ``(N,)``, from ``(N, L)``."""

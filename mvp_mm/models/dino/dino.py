@@ -13,6 +13,8 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+GLOBAL_VIEWS = 2  # that the teacher sees, the first ones
+
 
 @MODELS.register_module(name=['DINO', 'DINOTeacher'])
 class DINO(BaseModel):
@@ -20,7 +22,6 @@ class DINO(BaseModel):
 
     DINO (Caron et al., 2021); with ``patch_weight`` also iBOT (Zhou et al., 2022), which predicts the
     teacher's patch tokens where the student's view is masked; with ``koleo_weight`` also DINOv2's KoLeo term.
-
     Needs the package ``lightly`` (``pip install 'mvp_mm[teachers]'``).
 
     Args:
@@ -29,14 +30,10 @@ class DINO(BaseModel):
         head_width: Hidden width of the head. Default 512 (DINO: 2048).
         bottleneck_width: Default 128 (DINO: 256).
         momentum: Of the teacher, rising to 1 by a cosine. Default 0.996 (DINO).
-        warmup_teacher_temperature: Default 0.04 (DINO).
-        teacher_temperature: After the warm-up. Default 0.04 (DINO's default; 0.07 in its longest runs).
-        warmup_epochs: Of the teacher's temperature. Default 0.
+        teacher_temperature: Default 0.04 (DINO; 0.07 after a warm-up in its longest runs).
         frozen_epochs: Epochs in which the head's last layer is frozen. Default 1 (DINO).
         patch_weight: Weight of iBOT's term. Default 0 (iBOT, DINOv2: 1).
-        koleo_weight: Weight of the KoLeo term, which spreads the CLS tokens of a batch. Default 0
-            (DINOv2: 0.1).
-        num_global_views: Number of views that the teacher sees, the first ones. Default 2 (DINO).
+        koleo_weight: Weight of the KoLeo term, which spreads a batch's CLS tokens. Default 0 (DINOv2: 0.1).
         data_preprocessor: Config. Default ``SelfSupDataPreprocessor`` with ImageNet's mean and std.
         spread_weight: Old name of ``koleo_weight``.
 
@@ -56,13 +53,10 @@ class DINO(BaseModel):
         head_width: int = 512,
         bottleneck_width: int = 128,
         momentum: float = 0.996,
-        warmup_teacher_temperature: float = 0.04,
         teacher_temperature: float = 0.04,
-        warmup_epochs: int = 0,
         frozen_epochs: int = 1,
         patch_weight: float = 0.0,
         koleo_weight: float = 0.0,
-        num_global_views: int = 2,
         data_preprocessor: dict | nn.Module | None = None,
         spread_weight: float | None = None,
     ) -> None:
@@ -76,50 +70,33 @@ class DINO(BaseModel):
             raise ModuleNotFoundError(
                 f"{error}: training a DINO teacher needs it: pip install 'mvp_mm[teachers]'"
             ) from None
-        if data_preprocessor is None:
-            data_preprocessor = dict(
-                type='mmpretrain.SelfSupDataPreprocessor',
-                mean=[123.675, 116.28, 103.53],
-                std=[58.395, 57.12, 57.375],
-                to_rgb=False,
-            )
-        super().__init__(data_preprocessor)
+        statistics = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+        super().__init__(
+            data_preprocessor or dict(type='mmpretrain.SelfSupDataPreprocessor', **statistics, to_rgb=False)
+        )
         # dynamic_img_size: the small crops have fewer patches
         vit = dict(num_classes=0, dynamic_img_size=True, **vit)
         self.student, self.teacher = (
             cast(timm.models.VisionTransformer, timm.create_model(**vit)) for _ in range(2)
         )
         if not torch.cuda.is_available():
-            for network in (self.student, self.teacher):
-                for block in cast(Iterable[Any], network.blocks):
-                    # torch's fused attention takes half of the step's time on a CPU
-                    block.attn.fused_attn = False
+            for block in cast(Iterable[Any], [*self.student.blocks, *self.teacher.blocks]):
+                block.attn.fused_attn = False  # which takes half of the step's time on a CPU
         width = self.student.num_features
-        head = dict(
-            input_dim=width,
-            hidden_dim=head_width,
-            bottleneck_dim=bottleneck_width,
-            output_dim=num_prototypes,
+        self.head, self.teacher_head = (
+            DINOProjectionHead(width, head_width, bottleneck_width, num_prototypes) for _ in range(2)
         )
-        self.head = DINOProjectionHead(**head)
-        self.teacher_head = DINOProjectionHead(**head)
         for student, teacher in self._pairs():
             teacher.load_state_dict(student.state_dict())
             teacher.requires_grad_(False)
         self.loss_module = DINOLoss(
-            num_prototypes,
-            warmup_teacher_temp=warmup_teacher_temperature,
-            teacher_temp=teacher_temperature,
-            warmup_teacher_temp_epochs=warmup_epochs,
+            num_prototypes, teacher_temp=teacher_temperature, warmup_teacher_temp_epochs=0
         )
         self.patch_loss = IBOTPatchLoss(num_prototypes, teacher_temp=teacher_temperature)
         self.koleo_loss = KoLeoLoss()
         self.mask_token = nn.Parameter(torch.zeros(width), requires_grad=patch_weight > 0)
-        self.patch_weight = patch_weight
-        self.koleo_weight = koleo_weight
-        self.momentum = momentum
-        self.frozen_epochs = frozen_epochs
-        self.num_global_views = num_global_views
+        self.patch_weight, self.koleo_weight = patch_weight, koleo_weight
+        self.momentum, self.frozen_epochs = momentum, frozen_epochs
         self.register_load_state_dict_pre_hook(_rename_old_parts)
 
     def _pairs(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
@@ -138,11 +115,9 @@ class DINO(BaseModel):
         """MMEngine's entry.
 
         Args:
-            inputs: ``(B, 3, H, W)``, normalised; for ``'loss'`` a list of such views, of which the first
-                ``num_global_views`` are large.
-            data_samples: B samples, passed on by ``'predict'``.
-            mode: ``'loss'``, ``'predict'`` (unit CLS tokens of the teacher, as ``feature``) or
-                ``'tensor'`` (those tokens).
+            inputs: ``(B, 3, H, W)``, normalised; for ``'loss'`` a list of such views, the large ones first.
+            data_samples: B samples, for ``'predict'``.
+            mode: ``'loss'``, ``'tensor'`` (the teacher's CLS tokens) or ``'predict'`` (as unit ``feature``).
         """
         if mode == 'loss':
             return self.loss(list(inputs))
@@ -156,25 +131,21 @@ class DINO(BaseModel):
         return data_samples
 
     def loss(self, views: list[Tensor]) -> dict[str, Tensor]:
-        """Compute DINO's cross-entropy over all pairs of a global and another view, and the added terms.
+        """Compute ``loss_view`` and, unless their weights are 0, ``loss_patch`` and ``loss_koleo``.
 
-        Args:
-            views: Each ``(B, 3, H, W)``, normalised; the global ones first.
-
-        Returns:
-            ``loss_view`` and, unless their weights are 0, ``loss_patch`` and ``loss_koleo``.
+        ``views`` are ``(B, 3, H, W)``, normalised, the global ones first.
         """
         hub = MessageHub.get_current_instance()
         epoch = hub.get_info('epoch', 0)
-        large, small = torch.cat(views[: self.num_global_views]), views[self.num_global_views :]
+        large, small = torch.cat(views[:GLOBAL_VIEWS]), views[GLOBAL_VIEWS:]
         mask = self._draw_mask(large)
         with torch.no_grad():
             self._update_teacher(hub.get_info('iter', 0) / max(1, hub.get_info('max_iters', 1)))
             targets = self._encode(self.teacher, large)
-            teacher_views = self.teacher_head(targets[:, 0]).float().chunk(self.num_global_views)
+            teacher_views = self.teacher_head(targets[:, 0]).float().chunk(GLOBAL_VIEWS)
         self.head.last_layer.weight_v.requires_grad_(epoch >= self.frozen_epochs)
         tokens = self._encode(self.student, large, mask)
-        views = [*self.head(tokens[:, 0]).float().chunk(self.num_global_views)]
+        views = [*self.head(tokens[:, 0]).float().chunk(GLOBAL_VIEWS)]
         views += [self.head(self._encode(self.student, view)[:, 0]).float() for view in small]
         losses = dict(loss_view=self.loss_module(list(teacher_views), views, epoch=epoch))
         if mask is not None:
@@ -184,7 +155,7 @@ class DINO(BaseModel):
             prediction = self.head(tokens[:, 1:][hidden]).float()
             losses['loss_patch'] = self.patch_weight * self.patch_loss(target, prediction, mask)
         if self.koleo_weight:
-            terms = [self.koleo_loss(view.float()) for view in tokens[:, 0].chunk(self.num_global_views)]
+            terms = [self.koleo_loss(view.float()) for view in tokens[:, 0].chunk(GLOBAL_VIEWS)]
             losses['loss_koleo'] = self.koleo_weight * sum(terms)
         return losses
 
@@ -197,9 +168,7 @@ class DINO(BaseModel):
         height, width = self.student.patch_embed.dynamic_feat_size(images.shape[-2:])
         return random_block_mask((len(images), height, width), device=images.device)
 
-    def _encode(
-        self, vit: timm.models.VisionTransformer, images: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
+    def _encode(self, vit: Any, images: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode ``(B, 3, H, W)`` to normed tokens ``(B, 1 + h * w, C)``, CLS first."""
         patches = vit.patch_embed(images)  # (B, h, w, C): timm's form with dynamic_img_size
         if mask is not None:

@@ -27,8 +27,7 @@ class MVP(BaseSelfSupervisor):
         loss: Config or module. Default :class:`MVPLoss`, Eq. 9.
         data_preprocessor: Config. Default :class:`MVPDataPreprocessor`.
         pretrained: Checkpoint to start the student from. Default None.
-        compile_loss: Compile the comparison of predictions and targets: True, False or ``'auto'`` (default),
-            as :class:`MVPViT`'s ``compile_blocks``.
+        compile_loss: Compile the comparison with the targets, as :class:`MVPViT`'s ``compile_blocks``.
         init_cfg: MMEngine initialisation. Default None.
 
     Raises:
@@ -50,47 +49,38 @@ class MVP(BaseSelfSupervisor):
         init_cfg: dict | None = None,
     ) -> None:
         require_choice(compile_loss, 'compile_loss')
-        if data_preprocessor is None:
-            data_preprocessor = dict(type='MVPDataPreprocessor')
-        elif isinstance(data_preprocessor, dict):
-            data_preprocessor = {'type': 'MVPDataPreprocessor', **data_preprocessor}
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            target_generator=target_generator,
-            pretrained=pretrained,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
+        if not isinstance(data_preprocessor, nn.Module):
+            data_preprocessor = {'type': 'MVPDataPreprocessor', **(data_preprocessor or {})}
+        parts = dict(backbone=backbone, neck=neck, target_generator=target_generator, pretrained=pretrained)
+        super().__init__(**parts, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         loss = dict(type='MVPLoss') if loss is None else loss
         self.loss_module: Any = loss if isinstance(loss, nn.Module) else MODELS.build(loss)
         self.compile_loss = compile_loss
         self._check_fit()
 
     def _check_fit(self) -> None:
-        teacher, neck = self.target_generator, self.neck
+        teacher, neck, student = self.target_generator, self.neck, self.backbone
         if neck.out_channels != teacher.out_channels:
             raise ValueError(
                 f'the neck predicts {neck.out_channels} channels but the targets have '
                 f'{teacher.out_channels}: set model.neck.out_channels={teacher.out_channels}'
             )
-        if neck.in_channels != self.backbone.embed_dims:
+        if neck.in_channels != student.embed_dims:
             raise ValueError(
-                f'the neck takes {neck.in_channels} channels but the student has '
-                f'{self.backbone.embed_dims}: set model.neck.in_channels={self.backbone.embed_dims}'
+                f'the neck takes {neck.in_channels} channels but the student has {student.embed_dims}: '
+                f'set model.neck.in_channels={student.embed_dims}'
             )
-        if teacher.patch_size != self.backbone.patch_size:
+        if teacher.patch_size != student.patch_size:
             raise ValueError(
                 f'the target generator was told patch_size={teacher.patch_size} but the student has '
-                f"{self.backbone.patch_size}: set model.target_generator.patch_size to the student's"
+                f"{student.patch_size}: set model.target_generator.patch_size to the student's"
             )
-        given = (self.data_preprocessor.mean.flatten(), self.data_preprocessor.std.flatten())
-        expected = (teacher.student_mean, teacher.student_std)
-        if not all(torch.allclose(a.cpu(), b.cpu()) for a, b in zip(given, expected, strict=True)):
+        given = torch.stack([self.data_preprocessor.mean, self.data_preprocessor.std]).flatten(1).cpu()
+        undone = torch.stack([teacher.student_mean, teacher.student_std]).cpu()
+        if not torch.allclose(given, undone):
             raise ValueError(
-                f'the data preprocessor normalises by mean, std {[v.tolist() for v in given]} but the '
-                f'target generator undoes {[v.tolist() for v in expected]}: set '
-                'model.target_generator.student_mean/student_std to the same values'
+                f'the data preprocessor normalises by mean, std {given.tolist()} but the target generator '
+                f'undoes {undone.tolist()}: set model.target_generator.student_mean/student_std to the same'
             )
 
     def example_inputs(self, batch: int = 1) -> tuple[Tensor]:
@@ -121,16 +111,12 @@ class MVP(BaseSelfSupervisor):
         raise ValueError(f"mode={mode!r} is none of 'loss', 'predict', 'tensor'")
 
     def loss(
-        self,
-        inputs: Tensor,
-        data_samples: list[DataSample] | None = None,
-        mask: Tensor | None = None,
+        self, inputs: Tensor, data_samples: list[DataSample] | None = None, mask: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Compute the training loss and the cosines to log; arguments as for :meth:`forward`.
 
         Returns:
-            ``loss`` (Eq. 9) and, without gradient, ``cosine_cls``, ``cosine_visible``,
-            ``cosine_masked``: float32 scalars.
+            ``loss`` (Eq. 9) and, without gradient, ``cosine_cls``, ``cosine_visible``, ``cosine_masked``.
 
         Raises:
             ValueError: If there is no mask.
@@ -138,8 +124,8 @@ class MVP(BaseSelfSupervisor):
         targets = self.extract_targets(inputs)  # Eq. 7
         predictions = self.predict_tokens(inputs, mask)  # Eq. 8, which checks the mask
         assert mask is not None
-        compile_now = compiles(self.compile_loss, predictions, self.training)
-        compare = compiled(MVP.compare_tokens) if compile_now else MVP.compare_tokens
+        runs_compiled = compiles(self.compile_loss, predictions, self.training)
+        compare = compiled(MVP.compare_tokens) if runs_compiled else MVP.compare_tokens
         return compare(self, predictions, targets, mask)
 
     def extract_targets(self, inputs: Tensor) -> Tensor:

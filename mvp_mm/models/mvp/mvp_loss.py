@@ -7,11 +7,7 @@ from torch.nn import functional as F
 
 
 def token_cosines(pred: Tensor, target: Tensor) -> Tensor:
-    """Compute each token's cosine ``(B, 1+M)`` from two ``(B, 1+M, D)``, in float32 also under autocast.
-
-    Raises:
-        ValueError: If the shapes differ.
-    """
+    """Compute each token's cosine ``(B, 1+M)`` from two ``(B, 1+M, D)``, in float32 also under autocast."""
     if pred.shape != target.shape:
         raise ValueError(
             f'predictions have shape {tuple(pred.shape)} but targets {tuple(target.shape)}: the neck '
@@ -40,22 +36,15 @@ class MVPLoss(nn.Module):
             raise ValueError(f"tokens={tokens!r} is neither 'all' nor 'masked'")
         if cls_weight < 0:
             raise ValueError(f'cls_weight={cls_weight} is negative')
-        self.tokens = tokens
-        self.cls_weight = cls_weight
+        self.tokens, self.cls_weight = tokens, cls_weight
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Eq. 9.
+        """Eq. 9: a float32 scalar in [-1, 1].
 
         Args:
             pred: Predictions F, ``(B, 1+M, D)``, CLS first.
             target: Targets G, ``(B, 1+M, D)``.
             mask: ``(B, h, w)`` or ``(B, M)`` bool, True = masked; needed for ``tokens='masked'``.
-
-        Returns:
-            float32 scalar in [-1, 1].
-
-        Raises:
-            ValueError: If shapes differ, or a mask is needed and missing.
         """
         return self.average(token_cosines(pred, target), mask)
 

@@ -42,12 +42,7 @@ class PackedSegPreprocessor(SegDataPreProcessor):
 def moved_packed(data: dict, device: torch.device) -> dict:
     """Copy all CPU tensors in nested dicts, lists and OpenMMLab samples to a device, in one copy."""
     tensors: list[Tensor] = []
-
-    def collect(tensor: Tensor) -> Tensor:
-        tensors.append(tensor)
-        return tensor
-
-    _with_tensors(data, collect)
+    _with_tensors(data, lambda tensor: tensors.append(tensor) or tensor)
     moved = iter(move_packed(tensors, device))
     return _with_tensors(data, lambda _: next(moved))
 

@@ -1,5 +1,7 @@
 """mmseg's segmentor with batched sliding windows."""
 
+from itertools import product
+
 import torch
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
@@ -39,11 +41,7 @@ class WindowedEncoderDecoder(EncoderDecoder):
         return samples
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Average the logits of overlapping windows: images ``(N, C, H, W)`` to ``(N, classes, H, W)``.
-
-        Raises:
-            ValueError: If ``test_cfg.window_batch`` is below 1.
-        """
+        """Average the logits of overlapping windows: images ``(N, C, H, W)`` to ``(N, classes, H, W)``."""
         batch = self.test_cfg.get('window_batch', 8)
         if batch < 1:
             raise ValueError(f'test_cfg.window_batch={batch} is no number of windows: give 1 or more')
@@ -53,18 +51,19 @@ class WindowedEncoderDecoder(EncoderDecoder):
         rows, cols = map(_starts, sides, crop, self.test_cfg.stride)
         for meta in batch_img_metas:
             meta['img_shape'] = crop
-        places = [(image, top, left) for top in rows for left in cols for image in range(count)]
+        windows = [
+            (image, slice(None), slice(top, top + crop[0]), slice(left, left + crop[1]))
+            for top, left, image in product(rows, cols, range(count))
+        ]
         total = inputs.new_zeros(count, self.out_channels, *sides)
         covered = inputs.new_zeros(count, 1, *sides)
-        for begin in range(0, len(places), batch):
-            part = places[begin : begin + batch]
-            windows = torch.stack(
-                [inputs[i, :, top : top + crop[0], left : left + crop[1]] for i, top, left in part]
-            )
-            logits = self.encode_decode(windows, [batch_img_metas[i] for i, _, _ in part])
-            for (i, top, left), window in zip(part, logits, strict=True):
-                total[i, :, top : top + crop[0], left : left + crop[1]] += window
-                covered[i, :, top : top + crop[0], left : left + crop[1]] += 1
+        for begin in range(0, len(windows), batch):
+            part = windows[begin : begin + batch]
+            crops = torch.stack([inputs[window] for window in part])
+            logits = self.encode_decode(crops, [batch_img_metas[image] for image, *_ in part])
+            for window, scores in zip(part, logits, strict=True):
+                total[window] += scores
+                covered[window] += 1
         return total / covered
 
 
