@@ -6,7 +6,7 @@ from typing import Any
 import open_clip
 
 from ..models.target_generators.clip import clip_width
-from ..models.target_generators.clip_source import CONFIG_NAME, HUB, LOCAL
+from ..models.target_generators.clip_weights import CONFIG_NAME, HUB, LOCAL
 from ..models.target_generators.timm import HUB as TIMM_HUB
 from ..models.target_generators.timm import timm_width
 from ..zoo import download_weights, find_entry, list_models

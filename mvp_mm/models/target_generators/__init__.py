@@ -1,8 +1,6 @@
 """Teachers: what the student learns to predict."""
 
-from .base import TargetGenerator
-from .clip import CLIPTargetGenerator
-from .pixels import PixelTargetGenerator
-from .timm import TimmTargetGenerator
-
-__all__ = ['CLIPTargetGenerator', 'PixelTargetGenerator', 'TargetGenerator', 'TimmTargetGenerator']
+from .base import TargetGenerator as TargetGenerator
+from .clip import CLIPTargetGenerator as CLIPTargetGenerator
+from .pixels import PixelTargetGenerator as PixelTargetGenerator
+from .timm import TimmTargetGenerator as TimmTargetGenerator

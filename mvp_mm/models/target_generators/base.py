@@ -3,7 +3,6 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -11,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...weights.fit_positions import times
 from ...weights.read import first_line
 from ..backbones.gelu import use_compiled_gelu
 from ..compilation import compiles, require_choice
@@ -32,27 +32,22 @@ class TargetGenerator(BaseModule):
         teacher: The network, float32.
         teacher_patch_size: Side of its patches in pixels.
         teacher_image_size: ``(H, W)`` it was trained at.
-        teacher_mean: Channel means of its training images, 0–1 scale.
-        teacher_std: Channel standard deviations of its training images, 0–1 scale.
+        teacher_mean, teacher_std: Channel statistics of its training images, 0–1 scale.
         patch_size: Side of the student's patches in pixels. Default 16 (paper §3.3).
-        grid_matching: What to resize if the patch grids of teacher and student differ: ``'input'`` (the
-            crop, until the grids are equal), ``'tokens'`` (the teacher's token map; the teacher runs at its
-            own size) or ``'auto'`` (default): the input if that needs no more pixels than the crop has,
-            else the tokens.
+        grid_matching: What to resize where the patch grids differ: ``'input'`` (the crop), ``'tokens'`` (the
+            token map of the teacher at its own size) or ``'auto'`` (default: the crop if it need not grow).
         dtype: Dtype to compute in and return: ``'auto'`` (default: autocast's, or float32 outside of
             autocast), ``'float32'``, ``'bfloat16'`` or ``'float16'``.
-        student_mean: Channel means the crop was normalised by, 0–255 scale. Default ImageNet.
-        student_std: Channel standard deviations the crop was normalised by, 0–255 scale.
+        student_mean, student_std: Statistics the crop was normalised by, 0–255 scale. Default ImageNet's.
         can_resize_input: Whether the network accepts other input sizes than its own. Default True.
-        compile_blocks: Compile the network's blocks: True, False or ``'auto'`` (default), as for
-            :class:`MVPViT`.
+        compile_blocks: Compile the network's blocks: as for :class:`MVPViT`. Default ``'auto'``.
 
     Attributes:
         out_channels (int): Width D of a target.
 
     Raises:
-        ValueError: If an argument is not one of the above, or the network does not return one token for
-            CLS and one for each patch.
+        ValueError: If an argument is none of the above, or the network does not return one token for CLS
+            and one for each patch.
     """
 
     def __init__(
@@ -71,40 +66,31 @@ class TargetGenerator(BaseModule):
         compile_blocks: bool | str = 'auto',
     ) -> None:
         super().__init__()
-        if grid_matching not in ('auto', 'input', 'tokens'):
-            raise ValueError(f"grid_matching={grid_matching!r} is none of 'auto', 'input', 'tokens'")
-        if grid_matching == 'input' and not can_resize_input:
-            raise ValueError(
-                f"{type(teacher).__name__} runs at its own input size only: use grid_matching='tokens'"
-            )
-        if dtype not in ('auto', 'float32', 'bfloat16', 'float16'):
-            raise ValueError(f"dtype={dtype!r} is none of 'auto', 'float32', 'bfloat16', 'float16'")
+        require_choice(grid_matching, 'grid_matching', ('auto', 'input', 'tokens'))
+        require_choice(dtype, 'dtype', ('auto', 'float32', 'bfloat16', 'float16'))
         require_choice(compile_blocks, 'compile_blocks')
-        self._statistics = tuple(
-            torch.tensor(require_statistics(values, name, scale), dtype=torch.float32)
-            for values, name, scale in (
-                (student_mean, 'student_mean', 255),
-                (student_std, 'student_std', 255),
-                (teacher_mean, 'teacher_mean', 1),
-                (teacher_std, 'teacher_std', 1),
-            )
+        if grid_matching == 'input' and not can_resize_input:
+            name = type(teacher).__name__
+            raise ValueError(f"{name} runs at its own input size only: use grid_matching='tokens'")
+        rows = (
+            require_statistics(student_mean, 'student_mean', 255),
+            require_statistics(student_std, 'student_std', 255),
+            require_statistics(teacher_mean, 'teacher_mean'),
+            require_statistics(teacher_std, 'teacher_std'),
         )
-        height, width = teacher_image_size
-        self.patch_size = patch_size
-        self.can_resize_input = can_resize_input
-        self.teacher_patch_size = teacher_patch_size
-        self.teacher_image_size = (height, width)
-        self.grid_matching = grid_matching
-        self.dtype = dtype
-        self.compile_blocks = compile_blocks
+        self._statistics = torch.tensor(rows, dtype=torch.float32)
+        self.patch_size, self.teacher_patch_size = patch_size, teacher_patch_size
+        self.teacher_image_size = (teacher_image_size[0], teacher_image_size[1])
+        self.grid_matching, self.can_resize_input = grid_matching, can_resize_input
+        self.dtype, self.compile_blocks = dtype, compile_blocks
         self._announced: set[Grid] = set()
         use_compiled_gelu(teacher)
         # Plain dicts, which nn.Module does not look into. Each dtype has its own copy of the weights, made
         # at first use: casting back and forth would lose precision.
         self._teachers = {torch.float32: teacher.requires_grad_(False).eval()}
         self._compiled_teachers: dict[torch.dtype, nn.Module] = {}
-        name = type(teacher).__name__
-        images, tokens = probe(self.encode, teacher, teacher_patch_size, teacher_image_size, name)
+        network = type(teacher).__name__
+        images, tokens = probe(self.encode, teacher, teacher_patch_size, teacher_image_size, network)
         self.check(images, tokens)
         self.out_channels = tokens.shape[-1]
 
@@ -140,22 +126,19 @@ class TargetGenerator(BaseModule):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> 'TargetGenerator':
         super()._apply(fn, recurse)
-        # Follow the device only: forward chooses the dtype.
-        self._follow(fn(self._statistics[0]).device)
+        self._follow(fn(self._statistics).device)  # not the dtype, which forward chooses
         return self
 
     def _follow(self, device: torch.device) -> None:
         """Move to a device. FSDP moves the parameters it knows and never calls ``.to()``."""
-        if self._statistics[0].device == device:
-            return
-        self._statistics = tuple(values.to(device) for values in self._statistics)
-        for teacher in self._teachers.values():
-            teacher.to(device)
-        self._compiled_teachers.clear()
+        if self._statistics.device != device:
+            self._statistics = self._statistics.to(device)
+            for teacher in self._teachers.values():
+                teacher.to(device)
+            self._compiled_teachers.clear()
 
     def __getstate__(self) -> dict:
-        # Compiled networks are bound to this object.
-        return dict(super().__getstate__(), _compiled_teachers={})
+        return dict(super().__getstate__(), _compiled_teachers={})  # which are bound to this object
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -165,8 +148,7 @@ class TargetGenerator(BaseModule):
             images: The student's crop, ``(B, 3, H, W)``, normalised by the student's statistics.
 
         Returns:
-            ``(B, 1+M, D)``, CLS first, M = (H / patch_size) * (W / patch_size), in ``dtype``, without
-            gradient.
+            ``(B, 1+M, D)``, CLS first, M = (H / patch_size) * (W / patch_size), in ``dtype``, no gradient.
 
         Raises:
             ValueError: If H or W is not a multiple of the student's patch size.
@@ -210,9 +192,8 @@ class TargetGenerator(BaseModule):
     def _compute_dtype(self, device_type: str) -> torch.dtype:
         if self.dtype != 'auto':
             return getattr(torch, self.dtype)
-        if torch.is_autocast_enabled(device_type):
-            return torch.get_autocast_dtype(device_type)
-        return torch.float32
+        autocast = torch.is_autocast_enabled(device_type)
+        return torch.get_autocast_dtype(device_type) if autocast else torch.float32
 
     def _teacher_in(self, dtype: torch.dtype) -> nn.Module:
         if dtype not in self._teachers:
@@ -223,8 +204,7 @@ class TargetGenerator(BaseModule):
         """Return a network with compiled blocks that shares the weights of :meth:`_teacher_in`."""
         if dtype not in self._compiled_teachers:
             teacher = self._teacher_in(dtype)
-            shared: dict[int, Any] = {id(value): value for value in teacher.parameters()}
-            shared |= {id(value): value for value in teacher.buffers()}
+            shared = {id(tensor): tensor for tensor in (*teacher.parameters(), *teacher.buffers())}
             self._compiled_teachers[dtype] = twin = copy.deepcopy(teacher, shared)
             for block in self.blocks(twin):
                 block.compile()
@@ -232,20 +212,18 @@ class TargetGenerator(BaseModule):
 
     def _as_the_teacher_sees(self, images: Tensor) -> tuple[Tensor, Grid, Grid]:
         """Renormalise and resize the crop; also return the patch grids of teacher and student."""
-        height, width = images.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f'a crop of {height}x{width} has no whole number of {self.patch_size}-pixel patches'
-            )
-        grid = (height // self.patch_size, width // self.patch_size)
+        size, side = (images.shape[-2], images.shape[-1]), self.patch_size
+        if size[0] % side or size[1] % side:
+            raise ValueError(f'a crop of {times(size)} has no whole number of {side}-pixel patches')
+        grid = (size[0] // side, size[1] // side)
         images = self._renormalised(images)
-        run_size, run_grid = self._running_size((height, width), grid)
-        if run_size != (height, width):
+        run_size, run_grid = self._running_size(size, grid)
+        if run_size != size:
             images = F.interpolate(images, run_size, mode='bicubic', antialias=True)
         return images, run_grid, grid
 
     def _renormalised(self, images: Tensor) -> Tensor:
-        mean_s, std_s, mean_t, std_t = (values.view(3, 1, 1) for values in self._statistics)
+        mean_s, std_s, mean_t, std_t = self._statistics[..., None, None]
         return torch.addcmul((mean_s / 255 - mean_t) / std_t, images.float(), std_s / (255 * std_t))
 
     def _running_size(self, size: Grid, grid: Grid) -> tuple[Grid, Grid]:
@@ -253,19 +231,17 @@ class TargetGenerator(BaseModule):
         patch, own_size = self.teacher_patch_size, self.teacher_image_size
         needed = (grid[0] * patch, grid[1] * patch)
         own_grid = (own_size[0] // patch, own_size[1] // patch)
-        fits = needed[0] <= size[0] and needed[1] <= size[1]
-        resize_input = self.grid_matching == 'input' or (
-            self.grid_matching == 'auto' and self.can_resize_input and fits
-        )
+        fits = self.can_resize_input and needed[0] <= size[0] and needed[1] <= size[1]
+        resize_input = self.grid_matching == 'input' or (self.grid_matching == 'auto' and fits)
         run_size, run_grid = (needed, grid) if resize_input or own_grid == grid else (own_size, own_grid)
         if not (run_size == size and run_grid == own_grid == grid) and size not in self._announced:
             self._announced.add(size)
             resized = 'its position embedding' if run_grid != own_grid else 'the crop'
-            resized = resized if run_grid == grid else f'its token map, to {_times(grid)},'
+            resized = resized if run_grid == grid else f'its token map, to {times(grid)},'
             print_log(
-                f'{type(self).__name__}: the student has a {_times(grid)} grid of a {_times(size)} crop; '
-                f'the teacher (patch {patch}, trained at {_times(own_size)}) sees it at {_times(run_size)}, '
-                f'a {_times(run_grid)} grid; {resized} is resized.',
+                f'{type(self).__name__}: the student has a {times(grid)} grid of a {times(size)} crop; the '
+                f'teacher (patch {patch}, trained at {times(own_size)}) sees it at {times(run_size)}, a '
+                f'{times(run_grid)} grid; {resized} is resized.',
                 logger='current',
             )
         return run_size, run_grid
@@ -281,8 +257,7 @@ def probe(
 ) -> tuple[Tensor, Tensor]:
     """Encode one random image of the teacher's size; return it and its tokens ``(1, 1 + h * w, D)``.
 
-    Raises:
-        ValueError: If the network does not return one token for CLS and one for each patch, or fails.
+    ValueError if the network fails, or does not return one token for CLS and one for each patch.
     """
     grid = (image_size[0] // patch_size, image_size[1] // patch_size)
     size = (grid[0] * patch_size, grid[1] * patch_size)
@@ -293,15 +268,9 @@ def probe(
         tokens = encode(teacher, images, grid)
         if not isinstance(tokens, Tensor) or tokens.ndim != 3 or tokens.shape[1] != expected:
             got = tuple(tokens.shape)[1:] if isinstance(tokens, Tensor) else type(tokens).__name__
-            raise ValueError(f'it returns {got} for {_times(grid)} patches, expected {expected} tokens')
+            raise ValueError(f'it returns {got} for {times(grid)} patches, expected {expected} tokens')
     except Exception as error:  # an unknown network may raise anything
-        reason = first_line(error)
-        reason = reason if isinstance(error, ValueError) else f'{type(error).__name__}: {reason}'
-        raise ValueError(
-            f'{name} cannot serve as a teacher ({reason}): use a vision transformer with a CLS token'
-        ) from error
+        kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+        reason, advice = f'{kind}{first_line(error)}', 'use a vision transformer with a CLS token'
+        raise ValueError(f'{name} cannot serve as a teacher ({reason}): {advice}') from error
     return images, tokens
-
-
-def _times(size: Grid) -> str:
-    return f'{size[0]}x{size[1]}'

@@ -12,15 +12,10 @@ from torch.nn import functional as F
 
 from ..backbones.patch_embedding import embed_patches
 from .base import Grid, TargetGenerator, probe
-from .clip_source import find_clip
-from .clip_weights import find_weights, load_clip_visual
+from .clip_weights import CLIPSource, find_clip, find_weights, load_clip_visual
 from .self_attention import use_simple_attention
 
 QUICK_GELU_FACTOR = 1.702  # OpenAI CLIP model.py
-SUGGESTION = (
-    'use an open_clip vision transformer with a CLS token, such as ViT-B-16-quickgelu, or '
-    'TimmTargetGenerator for timm networks'
-)
 
 
 @MODELS.register_module()
@@ -31,22 +26,20 @@ class CLIPTargetGenerator(TargetGenerator):
     projection, so that patches live in the language space too.
 
     Args:
-        model_name: Name of an open_clip model, path of an open_clip model config (``.json``), folder with
+        model_name: open_clip model, path of an open_clip config (``.json``), folder with
             ``open_clip_config.json`` and weights (also as ``local-dir:PATH``), or ``hf-hub:owner/name``.
             Default ``'ViT-B-16-quickgelu'``: the paper's teacher, always B/16.
-        pretrained: A tag that open_clip lists for the model (default ``'openai'``, the paper's), the
-            path of a weight file in OpenAI's, open_clip's or safetensors format, or None for random
-            weights (tests and benchmarks only; logs a warning). A folder or a repository brings its own
-            weights: there the default, True and None mean those.
+        pretrained: Tag that open_clip lists for the model (default ``'openai'``, the paper's), path of a
+            weight file, or None for random weights (tests and benchmarks only; logs a warning). Folders and
+            repositories bring their own weights: there the default, True and None mean those.
         quick_gelu: Whether a local weight file's model was trained with QuickGELU. Not needed if a config
             file lies beside it, or if it is OpenAI's own or from ``tools/train_teacher.py``.
         space: ``'joint'`` (default, the paper's: after the projection) or ``'hidden'`` (before it).
         cache_dir: Where downloads go. Default None: open_clip's own cache.
-        teacher_mean: Channel means of the teacher's training images, 0–1 scale. Default None: the tag's;
-            for a weight file those of a config beside it, of the model, or of its tags; else OpenAI's.
-        teacher_std: Channel standard deviations of the same images.
-        **kwargs: ``patch_size``, ``grid_matching``, ``dtype``, ``student_mean``, ``student_std``: see
-            :class:`TargetGenerator`.
+        teacher_mean, teacher_std: Channel statistics of the teacher's training images, 0–1 scale. Default
+            None: the tag's; of a weight file those of a config beside it, of the model, or of its tags;
+            else OpenAI's.
+        **kwargs: See :class:`TargetGenerator`.
 
     Raises:
         ValueError: If the model is unknown or has no patch tokens (before any weights are downloaded),
@@ -66,14 +59,9 @@ class CLIPTargetGenerator(TargetGenerator):
         **kwargs,
     ) -> None:
         self.space = space
+        source, _ = _find(str(model_name), cache_dir, space)
         visual: Any
-        visual, (mean, std) = load_clip_visual(
-            model_name,
-            pretrained,
-            quick_gelu,
-            cache_dir,
-            require=lambda network: _require_tokens(network, model_name, space),
-        )
+        visual, (mean, std) = load_clip_visual(source, pretrained, quick_gelu, cache_dir)
         _fold_quick_gelu(visual)
         use_simple_attention(visual)
         super().__init__(
@@ -88,8 +76,13 @@ class CLIPTargetGenerator(TargetGenerator):
 
     def check(self, images: Tensor, tokens: Tensor) -> None:
         """Require that entry 0 is open_clip's own image embedding."""
-        if self.space == 'joint':
-            _require_joint(self.teacher, images, tokens)
+        if self.space == 'hidden':
+            return
+        if not torch.allclose(tokens[:, 0], self.teacher(images), rtol=1e-3, atol=1e-4):
+            raise ValueError(
+                'the image embedding of this open_clip model is not its projected CLS token or mean '
+                'patch token, so its patch tokens are not in the joint space: use another model_name'
+            )
 
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
         """Compute Eq. 7: tokens ``(B, 1 + h * w, D)`` of the teacher's last layer.
@@ -108,28 +101,25 @@ class CLIPTargetGenerator(TargetGenerator):
         return teacher.trunk.blocks if hasattr(teacher, 'trunk') else teacher.transformer.resblocks
 
 
-def clip_width(
-    model_name: str, pretrained: str | bool | None, space: str = 'joint', cache_dir: str | None = None
-) -> int:
-    """Return the width of a :class:`CLIPTargetGenerator`'s targets without reading its weights.
+def clip_width(model_name: str, pretrained: str | bool | None) -> int:
+    """Return the width of :class:`CLIPTargetGenerator`'s joint space without reading weights.
 
     Arguments and errors are those of the class; the tag or the weight file must exist.
     """
-    source = find_clip(model_name, cache_dir)
-    with torch.device('meta'):
-        visual = source.build()
-    tokens = _require_tokens(visual, model_name, space)
+    source, width = _find(model_name, None, 'joint')
     find_weights(source, pretrained)
-    return tokens.shape[-1]
+    return width
 
 
-@torch.no_grad()
-def _require_tokens(visual: Any, model_name: str, space: str) -> Tensor:
-    """Return the tokens of a random image, or refuse a network whose tokens cannot be targets."""
+def _find(model_name: str, cache_dir: str | None, space: str) -> tuple[CLIPSource, int]:
+    """Find a model and the width of its tokens, or refuse one whose tokens cannot be targets."""
     if space not in ('joint', 'hidden'):
         raise ValueError(f"space={space!r} is neither 'joint' nor 'hidden'")
+    source = find_clip(model_name, cache_dir)
+    with torch.device('meta'):
+        visual: Any = source.build()
     trunk = getattr(visual, 'trunk', None)
-    kind = f'its vision branch is a {"" if trunk is None else "timm "}{type(trunk or visual).__name__}'
+    kind = f'its vision branch is a {"timm " if trunk else ""}{type(trunk or visual).__name__}'
     lacks = ''
     if getattr(trunk or visual, 'attn_pool', None) is not None:
         lacks = f'pools its patch tokens by attention, so none of them lives in the joint space ({kind})'
@@ -140,20 +130,13 @@ def _require_tokens(visual: Any, model_name: str, space: str) -> Tensor:
     elif trunk is None and len(set(visual.patch_size)) > 1:
         lacks = f'has patches of {visual.patch_size} pixels: expected squares'
     if lacks:
-        raise ValueError(f'{model_name} {lacks}: {SUGGESTION}')
-    encode = partial(_tokens, space=space)
-    images, tokens = probe(encode, visual, _patch_size(visual), visual.image_size, model_name)
-    if space == 'joint' and not tokens.is_meta:
-        _require_joint(visual, images, tokens)
-    return tokens
-
-
-def _require_joint(visual: nn.Module, images: Tensor, tokens: Tensor) -> None:
-    if not torch.allclose(tokens[:, 0], visual(images), rtol=1e-3, atol=1e-4):
         raise ValueError(
-            'the image embedding of this open_clip model is not its projected CLS token or mean '
-            'patch token, so its patch tokens are not in the joint space: use another model_name'
+            f'{model_name} {lacks}: use an open_clip vision transformer with a CLS token, such as '
+            'ViT-B-16-quickgelu, or TimmTargetGenerator for timm networks'
         )
+    encode = partial(_tokens, space=space)
+    _, tokens = probe(encode, visual, _patch_size(visual), visual.image_size, model_name)
+    return source, tokens.shape[-1]
 
 
 def _patch_size(visual: Any) -> int:
@@ -203,8 +186,7 @@ def _mean_first(tokens: Tensor) -> Tensor:
 
 
 def _positions(visual: Any, grid: Grid) -> Tensor:
-    positions = visual.positional_embedding
-    own_grid = tuple(visual.grid_size)
+    positions, own_grid = visual.positional_embedding, tuple(visual.grid_size)
     if grid == own_grid:
         return positions
     patches = positions[1:].float().T.unflatten(1, own_grid)[None]

@@ -1,5 +1,4 @@
-"""Load the vision branch of an open_clip model, without running code from a weight file, and never with
-the wrong activation or normalisation.
+"""Find an open_clip model and load its vision branch, without running code from a weight file.
 
 Weights do not show whether they were trained with QuickGELU, and with the wrong activation the network runs
 but is numerically wrong. So it must be known: from the tag, a config file beside the weights, the metadata
@@ -7,37 +6,45 @@ of this package's own files, OpenAI's published sha256, or the user. Likewise me
 """
 
 import hashlib
-from collections.abc import Callable
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import nn
 
 from ...weights.locate import weights_in
-from ...weights.read import is_torchscript, read_metadata, read_tensors
-from .clip_source import (
-    CONFIG_NAME,
-    WEIGHT_NAMES,
-    CLIPSource,
-    asks_for_quick_gelu,
-    download_from_hub,
-    find_clip,
-    read_config,
-)
+from ...weights.read import first_line, is_torchscript, read_metadata, read_tensors
 from .teacher_weights import (
     Statistics,
-    by_statistics,
     fill_strictly,
     local_weights,
+    no_repository,
     no_weights,
+    read_json,
+    require_statistics,
     same_random_weights,
+    unknown_model,
     warn_of_other_statistics,
     warn_of_random_weights,
 )
 
+HUB = 'hf-hub:'
+LOCAL = 'local-dir:'
+CONFIG_NAME = 'open_clip_config.json'
+# open_clip's and the hub's file names of a whole model's weights, best first.
+WEIGHT_NAMES = (
+    'open_clip_model.safetensors',
+    'open_clip_pytorch_model.safetensors',
+    'open_clip_pytorch_model.bin',
+    'open_clip_pytorch_model.pth',
+)
+VISUAL = 'visual.'  # the vision branch in a whole model's state dict
+# The model's own text branch, which is not used, would cost memory, and one of transformers a download.
+NO_TEXT = dict(context_length=1, vocab_size=1, width=8, heads=1, layers=1)
 OPENAI = 'openai'  # the default tag, paper §3.3.1
 # OpenAI publishes these with its vision transformers; the sha256 is part of each file's address.
 OPENAI_SHA256 = {
@@ -46,62 +53,142 @@ OPENAI_SHA256 = {
     'b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836': 'ViT-L-14-quickgelu',
     '3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02': 'ViT-L-14-336-quickgelu',
 }
+OPENAI_STATISTICS = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
 Config = dict[str, Any]
 
 
-def load_clip_visual(
-    model_name: str,
-    pretrained: str | bool | None,
-    quick_gelu: bool | None = None,
-    cache_dir: str | None = None,
-    require: Callable[[nn.Module], object] | None = None,
-) -> tuple[nn.Module, Statistics]:
-    """Load the vision branch of an open_clip model, float32, on the CPU; also return mean and std.
+@dataclass(frozen=True)
+class CLIPSource:
+    """An open_clip model and where it comes from."""
 
-    Arguments and errors are those of :class:`CLIPTargetGenerator`. ``require`` is called with the network
-    before any download, on the meta device and with random weights, and raises if it cannot serve.
-    """
-    source = find_clip(str(model_name), cache_dir)
-    if require is not None:
-        with torch.device('meta'):
-            visual = source.build()
-        require(visual)
+    name: str  # open_clip's, or the file or folder as given
+    config: Config  # model_cfg
+    preprocess: Config = field(default_factory=dict)  # mean and std of preprocess_cfg, if given
+    file: Path | None = None  # config file, unless built in
+    origin: Path | str | None = None  # folder, or owner/name on the hub, that brings its weights
+
+    def __post_init__(self) -> None:
+        vision = self.config.get('vision_cfg')
+        if 'embed_dim' not in self.config or not isinstance(vision, dict):
+            raise ValueError(
+                f'{self.file or self.name} is no open_clip model with a vision branch: expected embed_dim '
+                'and vision_cfg in its config'
+            )
+        if self.config.get('quick_gelu') and not _has_quick_gelu(self.config):
+            raise ValueError(
+                f"{self.name} asks for QuickGELU, but its vision branch is timm's "
+                f'{vision["timm_model_name"]}, which open_clip builds without: set '
+                'vision_cfg.timm_model_name to the _quickgelu_ variant, or "quick_gelu": false'
+            )
+
+    def build(self) -> nn.Module:
+        """Build the vision branch with fresh weights, float32, in eval mode, on the default device."""
+        vision = dict(self.config['vision_cfg'], timm_model_pretrained=False, output_tokens=False)
+        quick_gelu = bool(self.config.get('quick_gelu', False))
+        try:
+            clip = open_clip.CLIP(self.config['embed_dim'], vision, NO_TEXT, quick_gelu=quick_gelu)
+        except Exception as error:  # an unknown config makes open_clip or timm raise anything
+            reason = first_line(error)
+            raise ValueError(f'open_clip cannot build the vision branch of {self.name}: {reason}') from error
+        return clip.visual.eval()
+
+
+def _has_quick_gelu(config: Config) -> bool:
+    """Return whether open_clip builds the vision branch of a ``model_cfg`` with QuickGELU."""
+    trunk = (config.get('vision_cfg') or {}).get('timm_model_name')
+    # open_clip passes quick_gelu on to its own networks only.
+    return 'quickgelu' in trunk if trunk else bool(config.get('quick_gelu', False))
+
+
+def find_clip(model_name: str, cache_dir: str | None = None) -> CLIPSource:
+    """Find the config of an open_clip model; arguments and errors as for :class:`CLIPTargetGenerator`."""
+    if model_name in ('', HUB, LOCAL):
+        raise ValueError(f'model_name={model_name!r} names no model')
+    if model_name.startswith(HUB):
+        repository = model_name.removeprefix(HUB)
+        if repository.count('/') != 1 or not all(repository.split('/')):
+            raise ValueError(f'{model_name} is no repository of the hub: expected {HUB}owner/name')
+        file = _download_from_hub(repository, CONFIG_NAME, cache_dir)
+        return CLIPSource(model_name, *_read_config(file), file=file, origin=repository)
+    built_in = model_name.replace('/', '-')  # open_clip takes ViT-B/16 for ViT-B-16 too
+    is_folder = model_name.startswith(LOCAL)
+    if not is_folder and (config := open_clip.get_model_config(built_in)) is not None:
+        return CLIPSource(built_in, config)
+    path = Path(model_name.removeprefix(LOCAL)).expanduser()
+    if is_folder or path.is_dir():
+        file = path / CONFIG_NAME
+        if not path.is_dir():
+            raise FileNotFoundError(f'there is no folder {path}: expected one with {CONFIG_NAME} and weights')
+        if not file.is_file():
+            advice = f'for a model of timm give timm:{LOCAL}{path}'
+            raise FileNotFoundError(f'{path} holds no {CONFIG_NAME}, so it is no open_clip model; {advice}')
+        return CLIPSource(str(path), *_read_config(file), file=file, origin=path)
+    if path.suffix == '.json':
+        if not path.is_file():
+            raise FileNotFoundError(f'there is no open_clip model config {model_name}')
+        return CLIPSource(path.stem, *_read_config(path), file=path)
+    raise unknown_model('open_clip', model_name, open_clip.list_models(), CONFIG_NAME)
+
+
+def _read_config(file: Path) -> tuple[Config, Config]:
+    """Read ``model_cfg``, and ``mean`` and ``std`` of ``preprocess_cfg`` if given, of an open_clip config."""
+    config = read_json(file)
+    model = config.get('model_cfg', config) if isinstance(config, dict) else None
+    preprocess = (config.get('preprocess_cfg') or {}) if isinstance(config, dict) else None
+    if not isinstance(model, dict) or not isinstance(preprocess, dict):
+        raise ValueError(f'{file} is no open_clip config: expected a model_cfg (and a preprocess_cfg)')
+    return model, {
+        key: require_statistics(preprocess[key], f'{file}: preprocess_cfg.{key}')
+        for key in ('mean', 'std')
+        if preprocess.get(key) is not None
+    }
+
+
+def load_clip_visual(
+    source: CLIPSource, pretrained: str | bool | None, quick_gelu: bool | None, cache_dir: str | None
+) -> tuple[nn.Module, Statistics]:
+    """Load the vision branch, float32, on the CPU, and mean and std; arguments as of the generator."""
     weights = find_weights(source, pretrained)
-    openai_name = OPENAI_SHA256.get(_sha256(weights)) if isinstance(weights, Path) else None
-    _require_activation(source, weights, quick_gelu, openai_name)
+    facts = _facts(source, weights, quick_gelu)
+    _require_activation(source, weights, facts)
+    statistics = _statistics(source, weights, facts)
     with same_random_weights():
         visual = source.build()
-    statistics = _statistics(source, weights, openai_name)
-    if require is not None:
-        require(visual)
     if weights is None:
         warn_of_random_weights(source.name, 'a tag')
         return visual, statistics
     path = weights if isinstance(weights, Path) else _downloaded(source, weights, cache_dir)
-    prefix = 'visual.'
-    tensors = _read_weights(path)
-    if any(key.startswith(prefix) for key in tensors):
-        tensors = {
-            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-        }
-    fill_strictly(visual, tensors, path, source.name, prefix)
-    if source.brings_weights:
+    if not is_torchscript(path):
+        tensors = dict(read_tensors(path))
+    elif _openai_name(path) is not None:
+        tensors = torch.jit.load(path, map_location='cpu').state_dict()
+    else:
+        raise ValueError(
+            f"{path} is a TorchScript archive, which is code, and its sha256 is none of OpenAI's published "
+            'ones: download it again, or convert it to safetensors on a machine where you trust it'
+        )
+    if not any(key.startswith(VISUAL) for key in tensors):
+        tensors = {f'{VISUAL}{key}': value for key, value in tensors.items()}
+    own = {f'{VISUAL}{key}': value for key, value in visual.state_dict().items()}
+    fill_strictly(own, tensors, path, source.name, required=VISUAL)
+    if source.origin is not None:
         print_log(f'The teacher {source.name} has the weights {path}', logger='current')
     return visual, statistics
 
 
 def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | Config | None:
     """Find weights without a download: a local file, open_clip's entry of a tag or repository, or None."""
-    if source.brings_weights and pretrained in (None, True, OPENAI):
-        return weights_in(source.folder, WEIGHT_NAMES) if source.folder else dict(hf_hub=f'{source.hub}/')
+    origin = source.origin
+    if origin is not None and pretrained in (None, True, OPENAI):
+        return weights_in(origin, WEIGHT_NAMES) if isinstance(origin, Path) else dict(hf_hub=f'{origin}/')
     if pretrained is None:
         return None
     name = str(pretrained)
-    if not source.brings_weights and (entry := open_clip.get_pretrained_cfg(source.name, name)):
+    if origin is None and (entry := open_clip.get_pretrained_cfg(source.name, name)):
         return dict(entry, tag=name)
-    if path := local_weights(name, WEIGHT_NAMES, source.folder):
+    if path := local_weights(name, WEIGHT_NAMES, origin if isinstance(origin, Path) else None):
         return path
-    if source.brings_weights:
+    if origin is not None:
         raise FileNotFoundError(
             f'pretrained={pretrained!r} is no existing weight file. The weights of {source.name} come with '
             'it: leave pretrained out, or give the path of a file'
@@ -113,108 +200,88 @@ def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | Co
     )
 
 
-def _require_activation(
-    source: CLIPSource, weights: Path | Config | None, quick_gelu: bool | None, openai_name: str | None
-) -> None:
-    """Require that the model has the activation its weights were trained with."""
-    known: dict[str, bool] = {}
+def _openai_name(weights: Path) -> str | None:
+    """Return the model whose weights OpenAI publishes as this very file, if it does."""
+    digest = hashlib.sha256()
+    with weights.open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return OPENAI_SHA256.get(digest.hexdigest())
+
+
+def _facts(source: CLIPSource, weights: Path | Config | None, quick_gelu: bool | None) -> dict[str, Config]:
+    """Collect ``quick_gelu`` and, if told, ``mean`` and ``std`` of the weights, by who tells them."""
+    facts: dict[str, Config] = {}
     if quick_gelu is not None:
-        known['model.target_generator.quick_gelu'] = bool(quick_gelu)
-    hub = ''
+        facts['model.target_generator.quick_gelu'] = dict(quick_gelu=bool(quick_gelu))
     if isinstance(weights, dict) and 'tag' in weights:
-        known[f'the weights tagged {weights["tag"]!r}'] = bool(weights.get('quick_gelu', False))
-        hub = weights.get('hf_hub') or ''
+        facts[f'the weights tagged {weights["tag"]!r}'] = OPENAI_STATISTICS | weights
     elif isinstance(weights, Path):
-        if openai_name is not None:
-            known[f"OpenAI's published sha256 of {weights.name} ({openai_name})"] = True
+        if name := _openai_name(weights):
+            who = f"OpenAI's published sha256 of {weights.name} ({name})"
+            facts[who] = dict(OPENAI_STATISTICS, quick_gelu=True)
         if said := read_metadata(weights).get('quick_gelu'):
-            known[f'the metadata of {weights.name}'] = said.lower() == 'true'
-        for file, (config, _) in _configs_beside(source, weights).items():
-            known[f'the config file {file.name} beside it'] = asks_for_quick_gelu(config)
-        if not known:
+            facts[f'the metadata of {weights.name}'] = dict(quick_gelu=said.lower() == 'true')
+        files = [weights.parent / CONFIG_NAME, weights.with_suffix('.json')]
+        if source.file is not None and source.file.resolve().parent == weights.resolve().parent:
+            files.append(source.file)
+        for file in filter(Path.is_file, files):
+            model, preprocess = _read_config(file)
+            who = f'the config file {file.name} beside it'
+            facts[who] = dict(preprocess, quick_gelu=_has_quick_gelu(model))
+        if not facts:
             raise ValueError(
                 f'{weights} does not tell whether its model was trained with QuickGELU (no config file '
                 "beside it, not OpenAI's own file): give model.target_generator.quick_gelu=True (OpenAI, "
                 'DFN, MetaCLIP weights) or False (most LAION and DataComp weights)'
             )
-    for who, wanted in known.items():
-        if wanted != source.has_quick_gelu:
-            raise ValueError(
-                f'QuickGELU mismatch: {source.name} has quick_gelu={not wanted}, but {wanted} is what '
-                f'follows from {who}. It would run and be numerically wrong; '
-                + _other_model(source, wanted, hub)
-            )
+    return facts
 
 
-def _other_model(source: CLIPSource, quick_gelu: bool, hub: str) -> str:
-    """Advise how to get a model with the other activation."""
-    setting = f'"quick_gelu": {str(quick_gelu).lower()}'
+def _require_activation(source: CLIPSource, weights: Path | Config | None, facts: dict[str, Config]) -> None:
+    """Require that the model has the activation its weights were trained with."""
+    wanted = not _has_quick_gelu(source.config)
+    who = next((who for who, told in facts.items() if bool(told.get('quick_gelu')) == wanted), None)
+    if who is None:
+        return
+    setting = f'"quick_gelu": {str(wanted).lower()}'
+    twin = f'{source.name}-quickgelu' if wanted else source.name.removesuffix('-quickgelu')
+    repository = (weights.get('hf_hub') or '').rstrip('/') if isinstance(weights, dict) else ''
     if source.file is not None:
-        return f'set {setting} in its model config'
-    twin = f'{source.name}-quickgelu' if quick_gelu else source.name.removesuffix('-quickgelu')
-    if twin != source.name and twin in open_clip.list_models():
-        return f'use model_name={twin!r}'
-    own = f'hf-hub:{hub.rstrip("/")}, whose config comes with its weights, or ' if hub else ''
-    return (
-        f'open_clip has no {source.name} with quick_gelu={quick_gelu}: use model_name={own}a model config '
-        f'(.json) of your own with {setting}'
+        advice = f'set {setting} in its model config'
+    elif twin != source.name and twin in open_clip.list_models():
+        advice = f'use model_name={twin!r}'
+    else:
+        own = f'{HUB}{repository}, whose config comes with its weights, or ' if repository else ''
+        advice = f'use model_name={own}a model config (.json) of your own with {setting}'
+    raise ValueError(
+        f'QuickGELU mismatch: {source.name} has quick_gelu={not wanted}, but {wanted} is what follows from '
+        f'{who}. It would run and be numerically wrong; {advice}'
     )
 
 
-def _configs_beside(source: CLIPSource, weights: Path) -> dict[Path, tuple[Config, Config]]:
-    """Read the config files of a weight file's folder that describe it: ``{file: (model, preprocess)}``."""
-    files = [weights.parent / CONFIG_NAME, weights.with_suffix('.json')]
-    if source.file is not None and source.file.resolve().parent == weights.resolve().parent:
-        files.append(source.file)
-    return {file: read_config(file) for file in dict.fromkeys(files) if file.is_file()}
-
-
-def _statistics(source: CLIPSource, weights: Path | Config | None, openai_name: str | None) -> Statistics:
+def _statistics(source: CLIPSource, weights: Path | Config | None, facts: dict[str, Config]) -> Statistics:
     """Find mean and std of the images that the weights were trained on, 0–1 scale."""
-    known: Config = {}
-    if isinstance(weights, dict) and 'tag' in weights:
-        known = weights
-    elif openai_name is None:
-        beside = _configs_beside(source, weights) if isinstance(weights, Path) else {}
-        known = next((preprocess for _, preprocess in beside.values() if preprocess), source.preprocess)
-        if not known and source.file is None:
-            known = _statistics_of_tags(source, weights)
-    mean = known.get('mean') or open_clip.OPENAI_DATASET_MEAN
-    return tuple(mean), tuple(known.get('std') or open_clip.OPENAI_DATASET_STD)
-
-
-def _statistics_of_tags(source: CLIPSource, weights: Path | Config | None) -> Config:
-    """Take the commonest mean and std of the weights that open_clip lists for a model."""
-    configs = {
-        tag: open_clip.get_pretrained_cfg(source.name, tag)
-        for tag in open_clip.list_pretrained_tags_by_model(source.name)
-    }
-    tags = by_statistics(
-        {
-            tag: config
-            for tag, config in configs.items()
-            if bool(config.get('quick_gelu', False)) == source.has_quick_gelu
-        }
-    )
-    if not tags:
-        return {}
-    mean, std = taken = max(tags, key=lambda statistics: len(tags[statistics]))
+    told = [*facts.values(), source.preprocess]
+    known = next((facts for facts in told if 'mean' in facts or 'std' in facts), {})
+    if known or source.file is not None:
+        known = OPENAI_STATISTICS | known
+        return tuple(known['mean']), tuple(known['std'])
+    # The commonest of the weights that open_clip lists for the model.
+    tags = open_clip.list_pretrained_tags_by_model(source.name)
+    listed = {tag: open_clip.get_pretrained_cfg(source.name, tag) for tag in tags}
+    wanted = _has_quick_gelu(source.config)
+    configs = {tag: config for tag, config in listed.items() if bool(config.get('quick_gelu')) == wanted}
+    counts = Counter((tuple(config['mean']), tuple(config['std'])) for config in configs.values())
+    taken = max(counts, key=counts.__getitem__, default=tuple(OPENAI_STATISTICS.values()))
     if isinstance(weights, Path):
-        warn_of_other_statistics(weights, source.name, taken, tags)
-    return dict(mean=mean, std=std)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        warn_of_other_statistics(weights, source.name, taken, configs)
+    return taken
 
 
 def _downloaded(source: CLIPSource, config: Config, cache_dir: str | None) -> Path:
-    if source.hub is not None:
-        return download_from_hub(source.hub, None, cache_dir)
+    if isinstance(source.origin, str):
+        return _download_from_hub(source.origin, None, cache_dir)
     try:
         return Path(open_clip.factory.download_pretrained(config, cache_dir=cache_dir))
     except (OSError, RuntimeError, ValueError) as error:
@@ -223,13 +290,10 @@ def _downloaded(source: CLIPSource, config: Config, cache_dir: str | None) -> Pa
         raise no_weights(f'{config["tag"]!r} of {source.name}', option, places, error) from None
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not is_torchscript(path):
-        return read_tensors(path)
-    if _sha256(path) not in OPENAI_SHA256:
-        raise ValueError(
-            f"{path} is a TorchScript archive, which is code, and its sha256 is none of OpenAI's "
-            'published ones: it is not loaded. Download it again, or convert it to safetensors on '
-            'a machine where you trust it'
-        )
-    return torch.jit.load(path, map_location='cpu').state_dict()
+def _download_from_hub(repository: str, filename: str | None, cache_dir: str | None) -> Path:
+    """Download a file of ``owner/name``, or find it in the cache; None stands for open_clip's weights."""
+    download = open_clip.factory.download_pretrained_from_hf
+    try:
+        return Path(download(repository, filename=filename, cache_dir=cache_dir))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise no_repository(f'{filename or "the weights"} of {HUB}{repository}', 'FOLDER', error) from None

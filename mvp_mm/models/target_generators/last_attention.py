@@ -11,21 +11,14 @@ from torch.nn import functional as F
 def attention_in_a_run(module: nn.Module, run: Callable[[], object]) -> Tensor:
     """Compute the probabilities ``(B, heads, L, L)`` of an attention module in one ``run`` of its network.
 
-    Raises:
-        ValueError: If it is neither torch's or open_clip's self-attention (``in_proj_weight``) nor timm's
-            (``fused_attn`` and ``attn_drop``).
+    ValueError if it is neither torch's or open_clip's (``in_proj_weight``) nor timm's (``fused_attn``).
     """
     is_timms = hasattr(module, 'fused_attn') and hasattr(module, 'attn_drop')
     if not is_timms and getattr(module, 'in_proj_weight', None) is None:
         raise ValueError(f'the attention of a {type(module).__name__} cannot be had')
-    calls: list[tuple[tuple, dict]] = []
-    hook = module.register_forward_pre_hook(
-        lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True
-    )
-    try:
+    calls: list[tuple] = []
+    with module.register_forward_pre_hook(lambda _, *call: calls.append(call), with_kwargs=True):
         run()
-    finally:
-        hook.remove()
     args, kwargs = calls[-1]
     return _of_timm(module, args, kwargs) if is_timms else _of_open_clip(module, args[0])
 

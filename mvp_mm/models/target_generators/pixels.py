@@ -16,11 +16,8 @@ class PixelTargetGenerator(TargetGenerator):
     """Pixels of each patch, normalised by the patch's own mean and variance.
 
     This is MAE's best target (``norm_pix_loss``); under MVP's cosine loss it equals MAE's mean squared error
-    up to a constant. The target for CLS is the whole image shrunk to one patch.
-
-    Args:
-        patch_size: Side of the student's patches in pixels. Default 16.
-        **kwargs: ``dtype``, ``student_mean``, ``student_std``: see :class:`TargetGenerator`.
+    up to a constant. The target for CLS is the whole image shrunk to one patch. Arguments as for
+    :class:`TargetGenerator`.
     """
 
     def __init__(self, patch_size: int = 16, **kwargs) -> None:

@@ -17,7 +17,6 @@ class SelfAttention(nn.MultiheadAttention):
     """
 
     def forward(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`torch.nn.MultiheadAttention.forward`."""
         is_plain = (
             len(args) == 3
             and args[0] is args[1] is args[2]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...weights.locate import weights_in
 from ...weights.read import first_line, require_finite
@@ -59,9 +59,9 @@ def same_random_weights() -> Iterator[None]:
 def warn_of_random_weights(model_name: str, real: str) -> None:
     """Warn that a teacher is random; ``real`` is a ``pretrained`` that would load its weights."""
     print_log(
-        f'The teacher {model_name} has RANDOM weights (pretrained=None). This is for tests and benchmarks: '
-        'a student trained from it learns nothing of use. Give model.target_generator.pretrained '
-        f'{real} or a weight file to pre-train for real.',
+        f'The teacher {model_name} has RANDOM weights (pretrained=None), for tests and benchmarks only: a '
+        f'student learns nothing from it. To pre-train, give model.target_generator.pretrained {real} or a '
+        'weight file.',
         logger='current',
         level=logging.WARNING,
     )
@@ -91,79 +91,60 @@ def read_json(path: Path) -> Any:
 
 def require_statistics(values: Any, name: str, scale: int = 1) -> tuple[float, ...]:
     """Require three finite numbers, above 0 if ``name`` ends with ``std``, on the 0–``scale`` scale."""
-    is_std = name.endswith('std')
-    expected = f'expected three {"numbers above 0" if is_std else "numbers"}, of the 0-{scale} scale'
+    lowest = 0.0 if name.endswith('std') else -math.inf
+    kind = 'numbers above 0' if name.endswith('std') else 'numbers'
+    expected = f'{name}={values!r}: expected three {kind}, of the 0-{scale} scale'
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError):
-        raise ValueError(f'{name}={values!r}: {expected}') from None
-    if len(numbers) != 3 or not all(map(math.isfinite, numbers)) or (is_std and min(numbers) <= 0):
-        raise ValueError(f'{name}={values!r}: {expected}')
+        raise ValueError(expected) from None
+    if len(numbers) != 3 or not all(lowest < number < math.inf for number in numbers):
+        raise ValueError(expected)
     if scale == 1 and max(map(abs, numbers)) > OTHER_SCALE:
-        raise ValueError(f'{name}={values!r}: {expected}; divide them by 255')
+        raise ValueError(f'{expected}; divide them by 255')
     return numbers
 
 
-def by_statistics(configs: Mapping[str, Mapping[str, Any]]) -> dict[Statistics, list[str]]:
-    """Group weight tags by the ``mean`` and ``std`` in their configs."""
+def warn_of_other_statistics(
+    weights: Path, model_name: str, taken: Statistics, configs: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Warn that a weight file's mean and std are a guess, if those of the model's weight tags differ."""
     tags: dict[Statistics, list[str]] = {}
     for tag, config in configs.items():
         tags.setdefault((tuple(config['mean']), tuple(config['std'])), []).append(tag)
-    return tags
-
-
-def warn_of_other_statistics(
-    weights: Path, model_name: str, taken: Statistics, tags: dict[Statistics, list[str]]
-) -> None:
-    """Warn that a weight file's mean and std are a guess, if the model's weights have several."""
     if len(tags) < 2:
         return
-    others = '; '.join(
-        f'{", ".join(names)}: mean {mean}, std {std}'
-        for (mean, std), names in tags.items()
-        if (mean, std) != taken
-    )
+    others = [f'{", ".join(tags[key])}: mean {key[0]}, std {key[1]}' for key in tags if key != taken]
     print_log(
-        f'{weights} does not tell the mean and std of the images it was trained on, and not all weights '
-        f'of {model_name} have the same: taken are mean {taken[0]}, std {taken[1]} ({others}). If that is '
-        'wrong, give model.target_generator.teacher_mean and teacher_std',
+        f'{weights} does not tell the mean and std of the images it was trained on, and not all weights of '
+        f'{model_name} have the same: taken are mean {taken[0]}, std {taken[1]} ({"; ".join(others)}). If '
+        'that is wrong, give model.target_generator.teacher_mean and teacher_std',
         logger='current',
         level=logging.WARNING,
     )
 
 
-def require_fit(
-    weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, model_name: str, prefix: str = ''
-) -> None:
-    """Require that a file fills every entry of a network's state dict ``own`` with finite numbers.
-
-    Raises:
-        ValueError: If an entry is missing, has another shape or is not finite; names the first one, with
-            ``prefix``, which the names have in the file.
-    """
-    for key, value in own.items():
-        if key not in weights:
-            raise ValueError(f'{path} does not fit {model_name}: it has no {prefix}{key}')
-        if weights[key].shape != value.shape:
-            raise ValueError(
-                f'{path} does not fit {model_name}: {prefix}{key} has shape {tuple(weights[key].shape)}, '
-                f'expected {tuple(value.shape)}. Give the model_name that the file was made with'
-            )
-    require_finite({f'{prefix}{key}': weights[key] for key in own}, path)
-
-
 def fill_strictly(
-    network: nn.Module,
+    own: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
     path: Path,
     model_name: str,
-    prefix: str = '',
-    required: str = '',
+    required: str | tuple[str, ...] = (),
 ) -> None:
-    """Fill a whole network by :func:`require_fit`; entries that start with ``required`` need a place."""
-    own = network.state_dict()
-    require_fit(weights, own, path, model_name, prefix)
+    """Fill every entry of a network's state dict ``own``; weights that start with ``required`` need a place.
+
+    ValueError names the first entry that is missing, has another shape, is not finite or has no place.
+    """
+    misfit = f'{path} does not fit {model_name}'
+    for key, value in own.items():
+        if key not in weights:
+            raise ValueError(f'{misfit}: it has no {key}')
+        if weights[key].shape != value.shape:
+            shapes = f'shape {tuple(weights[key].shape)}, expected {tuple(value.shape)}'
+            raise ValueError(f'{misfit}: {key} has {shapes}. Give the model_name that the file was made with')
     unexpected = next((key for key in weights if key.startswith(required) and key not in own), None)
     if unexpected is not None:
-        raise ValueError(f'{path} does not fit {model_name}, which has no {prefix}{unexpected}')
-    network.load_state_dict({key: weights[key].float() for key in own})
+        raise ValueError(f'{misfit}, which has no {unexpected}')
+    require_finite({key: weights[key] for key in own}, path)
+    for key, value in own.items():  # a state dict shares its memory with the network
+        value.copy_(weights[key])

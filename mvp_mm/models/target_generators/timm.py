@@ -17,7 +17,6 @@ from ...weights.read import first_line, read_tensors
 from .base import Grid, TargetGenerator, probe
 from .teacher_weights import (
     Statistics,
-    by_statistics,
     fill_strictly,
     local_weights,
     no_repository,
@@ -51,17 +50,14 @@ class TimmTargetGenerator(TargetGenerator):
             (Table 5).
         pretrained: True (default) for timm's weights of that name, the path of a weight file, or None
             for random weights (tests and benchmarks only; logs a warning).
-        quick_gelu: Whether a local weight file's model was trained with QuickGELU, if timm has the
-            architecture with both activations. Not needed if the tag in ``model_name`` or a ``config.json``
-            beside the file says so.
         cache_dir: Where downloads go. Default None: timm's own cache.
         model_args: More arguments for timm's ``create_model``, such as ``img_size``, ``patch_size``,
             ``embed_dim``, ``depth``, for a non-standard network. Default None.
-        teacher_mean: Channel means of the teacher's training images, 0–1 scale. Default None: those of
-            timm's weight tag, or of ``config.json`` beside a weight file.
-        teacher_std: Channel standard deviations of the same images; found likewise.
-        **kwargs: ``patch_size``, ``grid_matching``, ``dtype``, ``student_mean``, ``student_std``: see
-            :class:`TargetGenerator`.
+        quick_gelu: Whether a local weight file's model was trained with QuickGELU, unless the tag in
+            ``model_name`` or a ``config.json`` beside the file says so, or timm has one activation only.
+        teacher_mean, teacher_std: Channel statistics of the teacher's training images, 0–1 scale. Default
+            None: those of timm's weight tag, or of ``config.json`` beside a weight file.
+        **kwargs: See :class:`TargetGenerator`.
 
     Raises:
         ValueError: If the model or its tag is unknown, it has no CLS or no patch tokens (before any weights
@@ -82,27 +78,31 @@ class TimmTargetGenerator(TargetGenerator):
     ) -> None:
         source = _TimmSource(str(model_name), cache_dir, dict(model_args or {}))
         file = source.find_weights(pretrained)
-        mean: Sequence[float] = ()
-        std: Sequence[float] = ()
         if teacher_mean is None or teacher_std is None:
             mean, std = source.statistics(file)
+            teacher_mean = mean if teacher_mean is None else teacher_mean
+            teacher_std = std if teacher_std is None else teacher_std
         source.choose_activation(file, quick_gelu)
         teacher: Any
-        if file is not None:
-            teacher = source.create()
-            _load(teacher, file, source.name)
-        elif pretrained is None:
+        if pretrained is None:
             warn_of_random_weights(source.name, 'True')
             with same_random_weights():
                 teacher = source.create()
         else:
-            teacher = source.create(pretrained=True)
+            teacher = source.create(pretrained=file is None)
+        if file is not None:
+            weights = read_tensors(file)
+            # The family's own translation of older and original formats.
+            if translate := getattr(sys.modules[type(teacher).__module__], 'checkpoint_filter_fn', None):
+                weights = translate(weights, teacher)
+            # timm itself would leave missing entries random.
+            fill_strictly(teacher.state_dict(), weights, file, source.name, required='blocks.')
         super().__init__(
             teacher=teacher,
             teacher_patch_size=_patch_size(teacher),
             teacher_image_size=_image_size(teacher),
-            teacher_mean=mean if teacher_mean is None else teacher_mean,
-            teacher_std=std if teacher_std is None else teacher_std,
+            teacher_mean=teacher_mean,
+            teacher_std=teacher_std,
             can_resize_input=getattr(teacher, 'dynamic_img_size', False),
             **kwargs,
         )
@@ -123,12 +123,12 @@ class TimmTargetGenerator(TargetGenerator):
         return getattr(teacher, 'blocks', [])
 
 
-def timm_width(model_name: str, pretrained: bool | str | None = True, cache_dir: str | None = None) -> int:
+def timm_width(model_name: str, pretrained: bool | str | None = True) -> int:
     """Return the width of a :class:`TimmTargetGenerator`'s targets without reading its weights.
 
     Arguments and errors are those of the class; a weight file must exist.
     """
-    source = _TimmSource(model_name, cache_dir, {})
+    source = _TimmSource(model_name, None, {})
     source.find_weights(pretrained)
     return source.width
 
@@ -139,9 +139,7 @@ class _TimmSource:
     def __init__(self, model_name: str, cache_dir: str | None, model_args: dict[str, Any]) -> None:
         if model_name in ('', LOCAL, *HUB):
             raise ValueError(f'model_name={model_name!r} names no model')
-        self.name = model_name
-        self.cache_dir = cache_dir
-        self.model_args = model_args
+        self.name, self.cache_dir, self.model_args = model_name, cache_dir, model_args
         self.folder: Path | None = None
         self.is_hub = model_name.startswith(HUB)
         path = Path(model_name.removeprefix(LOCAL)).expanduser()
@@ -153,7 +151,12 @@ class _TimmSource:
                     f'{path} holds no {CONFIG_NAME} of timm: expected a folder that timm or the hub made'
                 )
         elif not self.is_hub:
-            _require_known(model_name)
+            architecture, _, tag = model_name.partition('.')
+            if not is_architecture:
+                raise unknown_model('timm', model_name, timm.list_models(), CONFIG_NAME)
+            if tag and not timm.is_model_pretrained(model_name):
+                tags = ', '.join(timm.list_pretrained(f'{architecture}.*'))
+                raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
         with torch.device('meta'):
             network: Any = self.create().eval()
         if getattr(network, 'cls_token', None) is None:
@@ -179,21 +182,14 @@ class _TimmSource:
                 return timm.create_model(self.name, dynamic_img_size=True, **arguments)
             except TypeError:  # a family that runs at its own size only; raised before anything is loaded
                 return timm.create_model(self.name, **arguments)
-        except OSError as error:
-            if self.folder is not None:
-                raise
-            raise self._not_had(error) from None
         except Exception as error:  # an unknown config or a download makes timm raise anything
-            if pretrained:
-                raise self._not_had(error) from error
-            raise ValueError(f'timm cannot build {self.name}: {first_line(error)}') from error
-
-    def _not_had(self, error: Exception) -> FileNotFoundError:
-        if self.is_hub:
-            return no_repository(self.name, f'timm:{LOCAL}FOLDER', error)
-        config = timm.get_pretrained_cfg(self.name)
-        places = None if config is None else config.hf_hub_id or config.url
-        return no_weights(f'of {self.name}', '', places, error)
+            if self.folder is not None or not (pretrained or isinstance(error, OSError)):
+                raise ValueError(f'timm cannot build {self.name}: {first_line(error)}') from error
+            if self.is_hub:
+                raise no_repository(self.name, f'timm:{LOCAL}FOLDER', error) from error
+            config = timm.get_pretrained_cfg(self.name)
+            places = config and (config.hf_hub_id or config.url)
+            raise no_weights(f'of {self.name}', '', places, error) from error
 
     def find_weights(self, pretrained: bool | str | None) -> Path | None:
         """Return the local weight file, or None if there is none to read here."""
@@ -219,8 +215,8 @@ class _TimmSource:
             return beside['mean'], beside['std']
         names = timm.list_pretrained(f'{self.architecture}.*')
         configs = {name: timm.get_pretrained_cfg(name) for name in names}
-        tags = by_statistics({name: config.to_dict() for name, config in configs.items() if config})
-        warn_of_other_statistics(file, self.name, taken, tags)
+        known = {name: config.to_dict() for name, config in configs.items() if config}
+        warn_of_other_statistics(file, self.name, taken, known)
         return taken
 
     def choose_activation(self, file: Path | None, quick_gelu: bool | None) -> None:
@@ -234,26 +230,17 @@ class _TimmSource:
             trained = f'{beside["architecture"]}.{beside.get("tag") or ""}'
         twin = self.architecture.replace('_clip_', '_clip_quickgelu_')
         if quick_gelu is None and trained is None and timm.is_model(twin) and twin != self.architecture:
+            tags = ', '.join(timm.list_pretrained(f'{self.architecture}.*'))
             raise ValueError(
                 f'{file} does not tell whether its {self.architecture} was trained with QuickGELU: give '
-                f'model_name={twin!r} (OpenAI, DFN, MetaCLIP weights) or '
-                'model.target_generator.quick_gelu=False (most LAION and DataComp weights), or the tag of '
-                f'the weights: {", ".join(timm.list_pretrained(f"{self.architecture}.*"))}'
+                f'model_name={twin!r} (OpenAI, DFN, MetaCLIP weights) or model.target_generator.'
+                f'quick_gelu=False (most LAION and DataComp weights), or the tag of the weights: {tags}'
             )
         wanted = _trained_with_quick_gelu(trained) if quick_gelu is None else quick_gelu
         if wanted != self.has_quick_gelu:
             self.model_args['act_layer'] = 'quick_gelu' if wanted else 'gelu'
             who = f'the weights {trained}' if quick_gelu is None else 'model.target_generator.quick_gelu'
             print_log(f'{self.name}: {self.model_args["act_layer"]} follows from {who}', logger='current')
-
-
-def _require_known(model_name: str) -> None:
-    architecture, _, tag = model_name.partition('.')
-    if not timm.is_model(architecture):
-        raise unknown_model('timm', model_name, timm.list_models(), CONFIG_NAME)
-    if tag and not timm.is_model_pretrained(model_name):
-        tags = ', '.join(timm.list_pretrained(f'{architecture}.*'))
-        raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
 
 
 def _trained_with_quick_gelu(name: str | None) -> bool:
@@ -290,13 +277,3 @@ def _config_beside(file: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or 'architecture' not in config:
         return {}
     return {'architecture': config['architecture'], **config.get('pretrained_cfg', config)}
-
-
-def _load(teacher: nn.Module, path: Path, model_name: str) -> None:
-    """Fill every parameter from the file; timm itself would leave missing ones random."""
-    weights = read_tensors(path)
-    # The family's own translation of older and original formats.
-    translate = getattr(sys.modules[type(teacher).__module__], 'checkpoint_filter_fn', None)
-    if translate is not None:
-        weights = translate(weights, teacher)
-    fill_strictly(teacher, weights, path, model_name, required='blocks.')

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from mvp_mm.models import CLIPTargetGenerator
-from mvp_mm.models.target_generators.clip_weights import load_clip_visual
+from mvp_mm.models.target_generators.clip_weights import find_clip, load_clip_visual
 
 IMAGENET = (torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375]))
 CLIP = (
@@ -106,7 +106,9 @@ def reference_tokens(generator, images):
 
 def test_paper_teacher_is_quick_gelu():
     generator = CLIPTargetGenerator(pretrained=None)
-    open_clips = load_clip_visual('ViT-B-16-quickgelu', None)[0]  # the same random weights
+    open_clips = load_clip_visual(find_clip('ViT-B-16-quickgelu'), None, None, None)[
+        0
+    ]  # the same random weights
     assert type(open_clips.transformer.resblocks[0].mlp.gelu).__name__ == 'QuickGELU'
     assert generator.teacher_patch_size == 16 and generator.teacher_image_size == (224, 224)
     assert len(generator.teacher.transformer.resblocks) == 12 and generator.out_channels == 512
