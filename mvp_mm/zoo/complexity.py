@@ -20,11 +20,9 @@ class Complexity(NamedTuple):
 def complexity(cfg: Config) -> Complexity:
     """Count the parameters and multiply-adds of a config's network, without memory for its weights.
 
-    Matrix products (fused attention too) and convolutions are counted, by torch's own counter, which counts
-    a multiply-add as two; norms and activations are not. For pre-training it is the student, on a whole
-    image, without neck and teacher. The auxiliary head of a segmentor and the text branch of a CLIP have
-    parameters, but do not run.
-    The image has the config's size; the config is not changed.
+    torch's counter counts matrix products (fused attention too) and convolutions, not norms and activations.
+    For pre-training it is the student, on a whole image of the config's size, without neck and teacher. The
+    auxiliary head of a segmentor and the text branch of a CLIP have parameters, but do not run.
     """
     model = Config(cfg.to_dict()).model
     scope = cfg.get('default_scope', 'mmpretrain')
@@ -36,10 +34,11 @@ def complexity(cfg: Config) -> Complexity:
             if is_pretraining(model):
                 model, options = model.backbone, dict(mask=None)
         network = MODELS.build(model)
-        network.eval()
+        network.eval()  # mmpretrain's own returns nothing
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(*_example_inputs(network), **options)
     kept = network.teacher_state() if hasattr(network, 'teacher_state') else dict(network.named_parameters())
+    # The counter counts a multiply-add as two.
     return Complexity(sum(value.numel() for value in kept.values()), counter.get_total_flops() // 2)
 
 

@@ -58,21 +58,14 @@ def all_entries() -> dict[str, Entry]:
     found = dict(shipped_entries())
     for place in reversed(zoo_places()):
         try:
-            entries = entries_at(place)
+            found |= {entry.name: entry for entry in reversed(entries_at(place))}
         except FileNotFoundError as error:
             print_log(f'Left out the zoo {place}: {error}', logger='current', level=logging.WARNING)
-            continue
-        found |= {entry.name: entry for entry in reversed(entries)}
     return dict(sorted(found.items()))
 
 
 def entries_at(place: str) -> list[Entry]:
-    """Read the entries of one custom zoo; without its server, those last seen.
-
-    Raises:
-        FileNotFoundError: If it has no index.
-        ValueError: If that is not a metafile.
-    """
+    """Read the entries of one custom zoo; without its server, those last seen. Errors as :func:`add_zoo`."""
     index = _index_of(place)
     base: str | Path
     if '://' in place:
@@ -99,13 +92,12 @@ def _index_at(url: str) -> Path:
         raise FileNotFoundError(f'{url} cannot be read: give a folder, or an http(s) address')
     kept = cached_path(url)
     if offline():
-        if kept.is_file():
-            return kept
-        raise FileNotFoundError(f'{url} is not in the cache, and the network is switched off')
+        if not kept.is_file():
+            raise FileNotFoundError(f'{url} is not in the cache, and the network is switched off')
+        return kept
     fresh = kept.with_name(f'{kept.name}.{os.getpid()}')
     try:
-        download_file(url, fresh, progress=False)
-        os.replace(fresh, kept)
+        download_file(url, fresh, progress=False).replace(kept)
     except DownloadError as error:
         if not kept.is_file():
             raise FileNotFoundError(f'its index could not be had: {error}') from error
@@ -116,8 +108,7 @@ def _index_at(url: str) -> Path:
 def config_of(entry: Entry) -> Config:
     """Read the config of a custom zoo's entry: plain data that can name only this package's parts.
 
-    Raises:
-        ValueError: If it is a program, cannot be read, or names a class that no config of this package names.
+    ValueError if it is a program, cannot be read, or names a class that no config of this package names.
     """
     if not entry.config.partition('@')[0].endswith('.json'):
         raise ValueError(
@@ -133,8 +124,7 @@ def config_of(entry: Entry) -> Config:
         raise ValueError(f'{entry.config} is no config: it has no `model`')
     content = {key: content[key] for key in USED if content.get(key) is not None}
     # MMEngine builds whatever a `type` names, also an import path of any installed package.
-    unknown = sorted(_types(content) - _known_types())
-    if unknown:
+    if unknown := sorted(_types(content) - _known_types()):
         raise ValueError(
             f'{entry.name} of {entry.zoo} wants {unknown[0]!r} built, which no config of this package has: '
             'it is refused. If you trust it, download its config and build it yourself'

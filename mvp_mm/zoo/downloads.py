@@ -25,10 +25,7 @@ def cache_dir() -> Path:
 
 
 def cached_path(url: str, sha256: str | None = None) -> Path:
-    """Return the place in the cache of the file at an http(s) address.
-
-    Two files of the same name have two places, by their checksums or else by their addresses.
-    """
+    """Return the place in the cache of an http(s) address; of equal names the folders tell them apart."""
     name = unquote(urlsplit(url).path).rsplit('/', 1)[-1]
     name = re.sub(r'[^\w.+-]', '_', name).lstrip('.') or 'file'
     key = sha256 or hashlib.sha256(url.encode()).hexdigest()
@@ -39,14 +36,13 @@ def fetch(places: str | Sequence[str], sha256: str | None = None, progress: bool
     """Return the path of a file on this machine, downloading it if necessary.
 
     Files of the hub lie in huggingface_hub's cache, those of http(s) addresses in :func:`cache_dir`; there
-    an unfinished download is resumed if the server can do that, and other processes wait for the one that
-    downloads. A file with another checksum is deleted, unless it is in a folder of the user's. Without
-    ``sha256`` the digits in a downloaded file's name are compared, as torch.hub does.
+    an unfinished download is resumed, and processes wait for the one that downloads. A downloaded file with
+    another checksum is deleted.
 
     Args:
         places: Path, http(s) address or ``hf://owner/name/file@revision``, or several of the same file, of
             which the others are tried if the first fails.
-        sha256: Its SHA-256, 64 hexadecimal digits. Default None: see above.
+        sha256: Its SHA-256. Default None: the digits in a downloaded file's name, if any, as torch.hub reads.
         progress: Show a progress bar. Default True.
 
     Raises:
@@ -64,12 +60,11 @@ def fetch(places: str | Sequence[str], sha256: str | None = None, progress: bool
     if place.startswith('hf://'):
         try:
             path = hub_file(place)
+            _require(path, sha256)
         except FileNotFoundError:
             if not mirrors:
                 raise
             return fetch(mirrors, sha256, progress)
-        try:
-            _require(path, sha256)
         except ChecksumError as error:
             path.resolve().unlink()  # what the cache's link leads to
             path.unlink(missing_ok=True)
@@ -106,9 +101,8 @@ def fetch_address(address: str) -> Path:
     try:
         return fetch(address)
     except DownloadError as error:
-        raise FileNotFoundError(
-            f'{error} Without a network, copy the file to this machine and give its path'
-        ) from error
+        advice = 'Without a network, copy the file to this machine and give its path'
+        raise FileNotFoundError(f'{error} {advice}') from error
 
 
 def _sha256(path: Path) -> str:

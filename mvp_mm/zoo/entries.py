@@ -36,8 +36,7 @@ class Entry:
 def entry_of(row: dict[str, Any], base: str | Path, zoo: str = 'mvp_mm') -> Entry:
     """Convert a row (docs/model_zoo.md), whose paths are relative to a folder or an address ``base/``.
 
-    Raises:
-        ValueError: If a key is missing or its value invalid.
+    ValueError if a key is missing or its value invalid.
     """
     if not isinstance(row, dict) or not isinstance(row.get('Name'), str):
         raise ValueError(f'{zoo}: a row has no Name: {row!r:.80}')
@@ -76,11 +75,7 @@ def entry_of(row: dict[str, Any], base: str | Path, zoo: str = 'mvp_mm') -> Entr
 
 
 def rows_of(text: str, source: str) -> list[dict[str, Any]]:
-    """Parse the rows of a metafile, YAML or JSON, without running anything in it.
-
-    Raises:
-        ValueError: If it is not a metafile.
-    """
+    """Parse the rows of a metafile, YAML or JSON, running nothing in it; ValueError if it is none."""
     try:
         content = json.loads(text) if source.endswith('.json') else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
@@ -96,11 +91,10 @@ def shipped_entries() -> dict[str, Entry]:
     """Return the package's own rows by name; a config without a row is called ``<folder>_<file>``."""
     entries = [
         entry_of(row, SHIPPED)
-        for path in sorted(CONFIGS.glob('*/metafile.yml'))
+        for path in CONFIGS.glob('*/metafile.yml')
         for row in rows_of(path.read_text(encoding='utf-8'), str(path))
     ]
     listed = {Path(entry.config) for entry in entries}
-    for path in CONFIGS.glob('*/*.py'):
-        if path.parent.name != '_base_' and path not in listed:
-            entries.append(Entry(f'{path.parent.name}_{path.stem}', str(path)))
+    others = [path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_' and path not in listed]
+    entries += [Entry(f'{path.parent.name}_{path.stem}', str(path)) for path in others]
     return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}

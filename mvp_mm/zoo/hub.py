@@ -28,12 +28,15 @@ def list_models(pattern: str = '*', task: str | None = None, pretrained: bool = 
         ValueError: If there is no such task.
     """
     entries = all_entries()
-    if task is not None:
-        tasks = {entry.task.lower(): entry.task for entry in entries.values() if entry.task}
-        if task.lower() not in tasks:
-            raise ValueError(f'there is no task {task!r}; there is: {", ".join(sorted(tasks.values()))}')
-        entries = {name: entry for name, entry in entries.items() if entry.task.lower() == task.lower()}
-    return fnmatch.filter([name for name in entries if entries[name].weights or not pretrained], pattern)
+    tasks = {entry.task.lower(): entry.task for entry in entries.values() if entry.task}
+    if task is not None and task.lower() not in tasks:
+        raise ValueError(f'there is no task {task!r}; there is: {", ".join(sorted(tasks.values()))}')
+    names = [
+        name
+        for name, entry in entries.items()
+        if (task is None or entry.task.lower() == task.lower()) and (entry.weights or not pretrained)
+    ]
+    return fnmatch.filter(names, pattern)
 
 
 def find_entry(name: str) -> Entry:
@@ -48,10 +51,7 @@ def find_entry(name: str) -> Entry:
 
 
 def model_config(name: str) -> Config:
-    """Return the config of a model.
-
-    Args:
-        name: One of :func:`list_models`, or the path of a config file.
+    """Return the config of a model by its name, one of :func:`list_models`, or of a config file by its path.
 
     Raises:
         ValueError: If the name is unknown, or the config of a custom zoo is not plain data.
@@ -66,10 +66,7 @@ def model_config(name: str) -> Config:
 
 
 def download_weights(name: str) -> Path:
-    """Return the path of a model's published weights, downloading them if necessary.
-
-    Args:
-        name: One of :func:`list_models`.
+    """Return the path of the published weights of one of :func:`list_models`, downloading them if necessary.
 
     Raises:
         ValueError: If the name is unknown, has no weights, or they have another sha256 than published.
@@ -95,8 +92,7 @@ def get_model(name: str, pretrained: bool | str = False, **overrides) -> nn.Modu
         **overrides: Values of the config's ``model`` to override, by key.
 
     Returns:
-        The model in eval mode. For a pre-training entry of a custom zoo the student alone, without building
-        the teacher that its config names.
+        The model in eval mode; of a pre-training entry of a custom zoo the student alone.
 
     Raises:
         ValueError: If the name is unknown, or there are no published weights.

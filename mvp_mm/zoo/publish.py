@@ -17,7 +17,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
-from ..engine.run_log import Run, read_run
+from ..engine.run_log import read_run
 from ..version import __version__
 from ..weights.bias_tables import INDEX, TABLE
 from ..weights.fit_positions import grid_of_positions, indices_of, times
@@ -87,7 +87,12 @@ def publish(
     meta = content.get('meta') if isinstance(content, dict) else None
     meta = meta if isinstance(meta, dict) else {}
     done = {key: meta[key] for key in ('epoch', 'iter') if isinstance(meta.get(key), int)}
-    figures = _figures(work_dir, done.get('iter'), metrics)
+    logged, validation = _figures(work_dir, done.get('iter'))
+    if metrics is not None:
+        try:
+            validation = json.loads(Path(metrics).read_text())
+        except ValueError as error:
+            raise ValueError(f'{metrics} is no JSON file of metrics: {error}') from error
     about: dict[str, Any] = dict(name=name, checkpoint=checkpoint.name, mvp_mm=__version__, **done)
     weights = _plain_weights(tensors_by_name(content, checkpoint), about)
     blob = safetensors.save(weights, metadata={'format': 'pt', **{k: str(v) for k, v in about.items()}})
@@ -97,9 +102,9 @@ def publish(
     files = {
         f'{stem}.safetensors': blob,
         f'{stem}.json': settings,
-        f'{stem}.metrics.json': _as_json({**about, **figures}, checkpoint),
+        f'{stem}.metrics.json': _as_json({**about, 'logged': logged, 'validation': validation}, checkpoint),
     }
-    row = _row(name, cfg, done, figures['validation'], note) | {
+    row = _row(name, cfg, done, validation, note) | {
         'Weights': f'{stem}.safetensors',
         'SHA256': digest,
         'Config': f'{stem}.json',
@@ -108,20 +113,19 @@ def publish(
     zoo = Path(zoo).expanduser()
     zoo.mkdir(parents=True, exist_ok=True)
     index = zoo / INDEX_FILE
-    with tempfile.TemporaryDirectory(prefix='.publish-', dir=zoo) as scratch:
+    with tempfile.TemporaryDirectory(prefix='.publish-', dir=zoo) as folder:
+        scratch = Path(folder)
         for file, data in files.items():
-            _write(Path(scratch) / file, data)
-        entry = entry_of(row, Path(scratch), scratch)
+            _write(scratch / file, data)
+        entry = entry_of(row, scratch, folder)
         try:
             build_published(config_of(entry), entry.weights, whole=True)
         except ValueError as error:
             raise ValueError(f'{name} would not load, so it is not published: {error}') from error
-        for file in files:
-            os.replace(Path(scratch) / file, zoo / file)
+        weights_file, config_file, metrics_file = ((scratch / file).replace(zoo / file) for file in files)
         with FileLock(zoo / f'.{INDEX_FILE}.lock'):
-            _write(Path(scratch) / INDEX_FILE, _index_with(row, index))
-            os.replace(Path(scratch) / INDEX_FILE, index)
-    weights_file, config_file, metrics_file = (zoo / file for file in files)
+            _write(scratch / INDEX_FILE, _index_with(row, index))
+            (scratch / INDEX_FILE).replace(index)
     return Published(weights_file, config_file, metrics_file, index, row)
 
 
@@ -157,24 +161,19 @@ def _plain_weights(weights: dict[str, Tensor], about: dict[str, Any]) -> dict[st
     return {name: value.detach().clone().contiguous() for name, value in weights.items()}
 
 
-def _figures(work_dir: Path, iteration: int | None, metrics: str | Path | None) -> dict[str, Any]:
-    """Collect the last values logged up to a checkpoint, and the validation's."""
+def _figures(work_dir: Path, iteration: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Collect the last values logged up to a checkpoint, and those of the validation among them."""
     try:
         run = read_run(work_dir)
     except FileNotFoundError:
-        run = Run('')
-    logged = {}
-    for key, points in run.curves.items():
-        past = [value for at, value in points if iteration is None or at <= iteration]
-        if past and key not in NO_METRICS:
-            logged[key] = past[-1]
-    validation = {key: value for key, value in logged.items() if key in run.validation_keys}
-    if metrics is not None:
-        try:
-            validation = json.loads(Path(metrics).read_text())
-        except ValueError as error:
-            raise ValueError(f'{metrics} is no JSON file of metrics: {error}') from error
-    return dict(logged=logged, validation=validation)
+        return {}, {}
+    logged = {
+        key: past[-1]
+        for key, points in run.curves.items()
+        if key not in NO_METRICS
+        and (past := [value for at, value in points if iteration is None or at <= iteration])
+    }
+    return logged, {key: value for key, value in logged.items() if key in run.validation_keys}
 
 
 def _as_json(content: dict[str, Any], source: Path) -> bytes:
@@ -192,17 +191,20 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _row(name: str, cfg: Config, done: dict[str, int], validation: dict[str, Any], note: str) -> dict:
-    task, counts, loader = _task(cfg), complexity(cfg), cfg.get('train_dataloader') or {}
-    dataset = (loader.get('dataset') or {}).get('type', 'not known')
-    about: dict[str, Any] = dict(Task=task, Parameters=counts.parameters, FLOPs=counts.flops)
-    if 'epoch' in done and cfg.get('train_cfg', {}).get('max_iters') is None:
-        about['Epochs'] = done['epoch']
-    elif 'iter' in done:
-        about['Iterations'] = done['iter']
-    batch = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
-    about |= {'Batch Size': batch} if batch else {}
-    about['Training Data'] = dataset
-    about |= {'Note': note} if note else {}
+    task, counts = _task(cfg), complexity(cfg)
+    dataset = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('type', 'not known')
+    by_epoch = 'epoch' in done and cfg.get('train_cfg', {}).get('max_iters') is None
+    about = {
+        'Task': task,
+        'Parameters': counts.parameters,
+        'FLOPs': counts.flops,
+        'Epochs': done.get('epoch') if by_epoch else None,
+        'Iterations': None if by_epoch else done.get('iter'),
+        'Batch Size': (cfg.get('auto_scale_lr') or {}).get('base_batch_size'),
+        'Training Data': dataset,
+        'Note': note or None,
+    }
+    about = {key: value for key, value in about.items() if value is not None}
     numbers = {key: value for key, value in validation.items() if isinstance(value, int | float)}
     results = [dict(Task=task, Dataset=f'{dataset}, validation', Metrics=numbers)] if numbers else None
     return dict(Name=name, Metadata=about, Results=results)
@@ -220,9 +222,5 @@ def _task(cfg: Config) -> str:
 def _index_with(row: dict[str, Any], index: Path) -> bytes:
     """Return the index with a row added, or replaced if there is one of its name."""
     rows = rows_of(index.read_text(encoding='utf-8'), str(index)) if index.is_file() else []
-    names = [known.get('Name') for known in rows]
-    if row['Name'] in names:
-        rows[names.index(row['Name'])] = row
-    else:
-        rows.append(row)
-    return yaml.safe_dump(dict(Models=rows), sort_keys=False, allow_unicode=True).encode()
+    by_name = {known.get('Name'): known for known in rows} | {row['Name']: row}
+    return yaml.safe_dump(dict(Models=list(by_name.values())), sort_keys=False, allow_unicode=True).encode()
