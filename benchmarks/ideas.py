@@ -18,7 +18,7 @@ from mvp_mm.models.backbones.attention import explicit_attention, fused_attentio
 from mvp_mm.models.backbones.mvp_block import MVPBlock
 from mvp_mm.models.backbones.relative_position import relative_position_bias
 from mvp_mm.models.mvp.mvp_loss import MVPLoss
-from mvp_mm.models.target_generators.self_attention import use_simple_attention
+from mvp_mm.models.target_generators.attention import use_simple_attention
 from mvp_mm.weights.bias_tables import num_table_rows, relative_position_index
 
 WIDTH, HEADS, LAYERS, SIDE, PATCH = 768, 12, 12, 224, 16

@@ -14,10 +14,11 @@ from ...weights.fit_positions import times
 from ...weights.read import first_line
 from ..backbones.gelu import use_compiled_gelu
 from ..compilation import compiles, require_choice
-from .last_attention import attention_in_a_run
+from .attention import attention_in_a_run
 from .teacher_weights import require_statistics
 
 Grid = tuple[int, int]
+Encode = Callable[[nn.Module, Tensor, Grid], Tensor]  # see TargetGenerator.encode
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -249,11 +250,7 @@ class TargetGenerator(BaseModule):
 
 @torch.no_grad()
 def probe(
-    encode: Callable[[nn.Module, Tensor, Grid], Tensor],
-    teacher: nn.Module,
-    patch_size: int,
-    image_size: Sequence[int],
-    name: str,
+    encode: Encode, teacher: nn.Module, patch_size: int, image_size: Sequence[int], name: str
 ) -> tuple[Tensor, Tensor]:
     """Encode one random image of the teacher's size; return it and its tokens ``(1, 1 + h * w, D)``.
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones.patch_embedding import embed_patches
+from .attention import use_simple_attention
 from .base import Grid, TargetGenerator, probe
 from .clip_weights import CLIPSource, find_clip, find_weights, load_clip_visual
-from .self_attention import use_simple_attention
 
 QUICK_GELU_FACTOR = 1.702  # OpenAI CLIP model.py
 

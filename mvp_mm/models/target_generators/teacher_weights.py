@@ -18,6 +18,7 @@ from ...weights.read import first_line, require_finite
 
 RANDOM_TEACHER_SEED = 0
 OTHER_SCALE = 10  # above any mean or std of the 0–1 scale, below those of the 0–255 scale
+Weights = Mapping[str, Tensor]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
 
 
@@ -125,11 +126,7 @@ def warn_of_other_statistics(
 
 
 def fill_strictly(
-    own: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
-    path: Path,
-    model_name: str,
-    required: str | tuple[str, ...] = (),
+    own: Weights, weights: Weights, path: Path, model_name: str, required: str | tuple[str, ...] = ()
 ) -> None:
     """Fill every entry of a network's state dict ``own``; weights that start with ``required`` need a place.
 
