@@ -33,4 +33,5 @@ class CamVidDataset(SegmentationFolder):
     METAINFO = dict(classes=tuple(PALETTE), palette=[list(colour) for colour in PALETTE.values()])
 
     def __init__(self, **kwargs) -> None:
-        super().__init__(**{'metainfo': dict(classes=CLASSES), **kwargs})
+        kwargs.setdefault('metainfo', dict(classes=CLASSES))
+        super().__init__(**kwargs)
