@@ -14,11 +14,11 @@ with quiet_stack_noise():
     register_old_modules()
     from . import datasets, engine, evaluation, models, registry
     from .console import finetune, pretrain, probe, segment
-    from .weights.locate import set_downloader
+    from .weights.locate import DOWNLOADERS
     from .zoo import add_zoo, fetch_address, get_model, list_models, register_in_mmpretrain
 
     engine.register_safe_loading()
-    set_downloader(fetch_address)
+    DOWNLOADERS.update(http=fetch_address, https=fetch_address)
     register_in_mmpretrain()
 
 __all__ = [

@@ -42,10 +42,8 @@ class MMPretrainTarget(ExportTarget):
         return outputs
 
     def how_to_open(self, student: ExportedStudent, path: Path) -> str:
-        model = _model(student, path)
-        return (
-            f'  backbone={model}' if student.head is None else f'  mmpretrain.registry.MODELS.build({model})'
-        )
+        start, end = ('backbone=', '') if student.head is None else ('mmpretrain.registry.MODELS.build(', ')')
+        return f'  {start}{_model(student, path)}{end}'
 
 
 def _filled(config: dict[str, Any]) -> nn.Module:
@@ -80,11 +78,10 @@ def _model(student: ExportedStudent, path: Path) -> dict[str, Any]:
     if head is None:
         return backbone
     del backbone['init_cfg']
+    sizes = dict(num_classes=head.out_features, in_channels=head.in_features)
     return dict(
         type='mmpretrain.ImageClassifier',
         backbone=backbone,
-        head=dict(
-            type='mmpretrain.LinearClsHead', num_classes=head.out_features, in_channels=head.in_features
-        ),
+        head=dict(type='mmpretrain.LinearClsHead', **sizes),
         init_cfg=dict(type='Pretrained', checkpoint=str(path)),
     )

@@ -8,7 +8,7 @@ import torch
 from ..stack import quiet_stack_noise
 from ..weights.names.scheme import MMSEG_VIT
 from .student import ExportedStudent
-from .target import ExportTarget, Outputs, holding, unlike_beit
+from .target import ExportTarget, Outputs, unlike_beit
 
 
 class MMSegTarget(ExportTarget):
@@ -36,7 +36,7 @@ class MMSegTarget(ExportTarget):
             "it has no layer scale, which mmseg's BEiT always has": beit and not scale,
             f"its grid is {rows}x{cols}, and mmseg's BEiT loads squares only": beit and rows != cols,
         }
-        return holding(unlike_beit(student, or_vit=True) | own)
+        return unlike_beit(student, own, or_vit=True)
 
     def write(self, student: ExportedStudent, path: Path) -> None:
         weights = student.downstream().weights()

@@ -77,9 +77,8 @@ FRESH_NORM = "  (its tokens are the student's; pooled features pass a fresh norm
 def fresh_norm(student: ExportedStudent, name: str) -> dict[str, Tensor]:
     """Return the norm that such a library's model needs beside a student without pooled features."""
     width = student.encoder.embed_dims
-    return (
-        {} if student.pooling else {f'{name}.weight': torch.ones(width), f'{name}.bias': torch.zeros(width)}
-    )
+    norm = {f'{name}.weight': torch.ones(width), f'{name}.bias': torch.zeros(width)}
+    return {} if student.pooling else norm
 
 
 def write_safetensors(weights: Mapping[str, Tensor], path: Path, student: ExportedStudent) -> None:
@@ -88,8 +87,8 @@ def write_safetensors(weights: Mapping[str, Tensor], path: Path, student: Export
     path.write_bytes(safetensors.save(whole, metadata=dict(format='pt', grid=times(student.grid))))
 
 
-def unlike_beit(student: ExportedStudent, or_vit: bool = False) -> dict[str, Any]:
-    """Return how a student may differ from BEiT (or ViT), positions aside: reasons, and whether they hold."""
+def unlike_beit(student: ExportedStudent, own: dict[str, Any], or_vit: bool = False) -> list[str]:
+    """Return how a student differs from BEiT (or ViT), positions aside, and which of the ``own`` hold."""
     encoder, layers = student.encoder, student.encoder.layers
     norms = [norm for layer in layers for norm in (layer.ln1, layer.ln2)]
     norms += [getattr(encoder, name) for name in ('ln1', 'ln2') if hasattr(encoder, name)]
@@ -101,16 +100,13 @@ def unlike_beit(student: ExportedStudent, or_vit: bool = False) -> dict[str, Any
     two_norms = student.arch['final_norm'] and student.pooling == 'avg'
     kind = 'a bias on query, key and value' if bias else 'no bias'
     other_bias = bias != 'qv_bias' and not (or_vit and student.is_plain)
-    return {
+    reasons = {
         f"its attention has {kind}, and BEiT's one on query and value": other_bias,
         'it has no CLS token': not student.arch['with_cls_token'],
         "its norms are not all LayerNorm with one eps, as BEiT's": not usual_norms,
         f"its activation is {names}, and BEiT's is GELU": not activations <= {nn.GELU, GELU},
         'its patches overlap or are normalised': not apart,
         'it norms its tokens and their mean (ln1 and ln2), and BEiT one of both': two_norms,
+        **own,
     }
-
-
-def holding(reasons: dict[str, Any]) -> list[str]:
-    """Return the reasons that hold."""
     return [reason for reason, holds in reasons.items() if holds]

@@ -10,16 +10,9 @@ from torch import Tensor
 
 from ..weights.names.scheme import BEIT, TIMM_VIT
 from .student import ExportedStudent
-from .target import FRESH_NORM, ExportTarget, Outputs, fresh_norm, holding, unlike_beit, write_safetensors
+from .target import FRESH_NORM, ExportTarget, Outputs, fresh_norm, unlike_beit, write_safetensors
 
 EPS = 1e-6  # of the norms of timm's BEiT and ViT, without an argument for it
-# By plain or not, large or not. These entries' images are normalised with ImageNet's mean, as MVP's are.
-NAMES = {
-    (False, False): 'beitv2_base_patch16_224',
-    (False, True): 'beitv2_large_patch16_224',
-    (True, False): 'vit_base_patch16_224.mae',
-    (True, True): 'vit_large_patch16_224.mae',
-}
 
 
 class TimmTarget(ExportTarget):
@@ -34,7 +27,7 @@ class TimmTarget(ExportTarget):
     suffixes = ('.safetensors', '.pth')
 
     def lacks(self, student: ExportedStudent) -> list[str]:
-        return holding(unlike_beit(student, or_vit=True) | _unlike_timm(student))
+        return unlike_beit(student, _unlike_timm(student), or_vit=True)
 
     def write(self, student: ExportedStudent, path: Path) -> None:
         student = student.downstream()
@@ -69,7 +62,7 @@ class MicrosoftTarget(ExportTarget):
     suffixes = ('.pth',)
 
     def lacks(self, student: ExportedStudent) -> list[str]:
-        return holding(unlike_beit(student) | _unlike_timm(student))
+        return unlike_beit(student, _unlike_timm(student))
 
     def write(self, student: ExportedStudent, path: Path) -> None:
         weights = BEIT.from_mmpretrain(student.weights()) | student.head_weights('head.')
@@ -93,11 +86,10 @@ class MicrosoftTarget(ExportTarget):
 def _unlike_timm(student: ExportedStudent) -> dict[str, Any]:
     """Return which numbers of a student timm's models may not express: reasons, and whether they hold."""
     hidden, width = (student.arch['arch'][key] for key in ('feedforward_channels', 'embed_dims'))
+    odd = int(width * (hidden / width)) != hidden
     return {
         f"its norms have eps {student.eps:g}, and timm's {EPS:g}": student.eps != EPS,
-        f'its MLP is {hidden} wide, which is no multiple of {width} that timm can express': (
-            int(width * (hidden / width)) != hidden
-        ),
+        f'its MLP is {hidden} wide, which is no multiple of {width} that timm can express': odd,
     }
 
 
@@ -124,25 +116,18 @@ def _arguments(student: ExportedStudent) -> dict[str, Any]:
 
 def name_and_arguments(student: ExportedStudent) -> tuple[str, dict[str, Any]]:
     """Return timm's nearest model, and the arguments in which a student differs from it."""
-    large, plain = student.encoder.embed_dims == 1024, student.is_plain
-    known = dict(
-        img_size=(224, 224),
-        patch_size=16,
-        in_chans=3,
-        embed_dim=1024 if large else 768,
-        depth=24 if large else 12,
-        num_heads=16 if large else 12,
-        mlp_ratio=4.0,
-        init_values=None if plain else 1e-5,
-        num_classes=0 if plain else 1000,
-        global_pool='token' if plain else 'avg',
-        qkv_bias=True,
-        use_abs_pos_emb=False,
-        use_rel_pos_bias=True,
-        use_shared_rel_pos_bias=False,
+    plain, size = student.is_plain, 'large' if student.encoder.embed_dims == 1024 else 'base'
+    # Entries whose images are normalised with ImageNet's mean, as MVP's are.
+    name = f'vit_{size}_patch16_224.mae' if plain else f'beitv2_{size}_patch16_224'
+    known: dict[str, Any] = dict(img_size=(224, 224), patch_size=16, in_chans=3, mlp_ratio=4.0, qkv_bias=True)
+    known |= dict(use_abs_pos_emb=False, use_rel_pos_bias=True, use_shared_rel_pos_bias=False)
+    known |= dict(
+        embed_dim=768, depth=12, num_heads=12, init_values=1e-5, num_classes=1000, global_pool='avg'
     )
+    known |= dict(init_values=None, num_classes=0, global_pool='token') if plain else {}
+    known |= dict(embed_dim=1024, depth=24, num_heads=16) if size == 'large' else {}
     arguments = _arguments(student)
-    return NAMES[plain, large], {key: value for key, value in arguments.items() if value != known[key]}
+    return name, {key: value for key, value in arguments.items() if value != known[key]}
 
 
 def _outputs(model: Any, student: ExportedStudent) -> Outputs:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..weights.fit_positions import times
 from ..weights.names.transformers import names_to_transformers
 from .student import ExportedStudent, every_other_patch
-from .target import FRESH_NORM, ExportTarget, Outputs, fresh_norm, holding, unlike_beit, write_safetensors
+from .target import FRESH_NORM, ExportTarget, Outputs, fresh_norm, unlike_beit, write_safetensors
 
 
 class TransformersTarget(ExportTarget):
@@ -31,7 +31,7 @@ class TransformersTarget(ExportTarget):
             "it has no final norm of its tokens, which transformers' ViT always has": no_norm,
             "it has layer scale, for which transformers' ViT has no place": plain and scale,
         }
-        return holding(unlike_beit(student, or_vit=True) | own)
+        return unlike_beit(student, own, or_vit=True)
 
     def write(self, student: ExportedStudent, path: Path) -> None:
         import transformers

@@ -12,7 +12,9 @@ from torch import nn
 
 from ..weights.fill_model import fill_whole
 from ..weights.fit_positions import Positioned
-from ..weights.load import fill, load, read_weights
+from ..weights.load import fill, load
+from ..weights.locate import local_path
+from ..weights.read import read_tensors
 from .target_generators.teacher_weights import fill_strictly
 
 
@@ -38,7 +40,7 @@ def build_from_config(
     model = MODELS.build(cfg.model)
     backbone: nn.Module = model.backbone
     if checkpoint is not None:
-        weights = read_weights(checkpoint, init_cfg.get('prefix'))
+        weights = read_tensors(local_path(checkpoint), init_cfg.get('prefix'))
         others = [name for name in model.state_dict() if not name.startswith('backbone.')]
         has_others = head and any(name in weights for name in others)
         if whole or has_others or not isinstance(backbone, Positioned):
@@ -80,7 +82,7 @@ def build_teacher(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     if not hasattr(model, 'teacher_state'):
         raise ValueError(f'{type(model).__name__} has no backbone, and is no teacher: nothing can be filled')
     if checkpoint is not None:
-        weights, own = read_weights(checkpoint), model.teacher_state()
+        weights, own = read_tensors(local_path(checkpoint)), model.teacher_state()
         fill_strictly(own, weights, Path(checkpoint), type(model).__name__)
     return _finished(model, cfg)
 

@@ -1,8 +1,7 @@
 """BEiT's relative position bias tables: index them, and resize them to another patch grid.
 
-Shapes: ``Wh, Ww`` the patch grid; ``L = Wh * Ww + 1`` tokens, CLS first. A table has
-``(2 * Wh - 1) * (2 * Ww - 1) + 3`` rows, one for each relative offset and three for CLS
-(CLS to patch, patch to CLS, CLS to CLS), and one column per head.
+Shapes: ``Wh, Ww`` the patch grid; ``L = Wh * Ww + 1`` tokens, CLS first. A table has one column per head and
+``(2 * Wh - 1) * (2 * Ww - 1) + 3`` rows, one for each offset and three for CLS to patch, back, and itself.
 """
 
 from functools import lru_cache
@@ -40,8 +39,7 @@ def relative_position_index(window: Grid) -> Tensor:
 def _geometric_positions(source: int, target: int) -> np.ndarray:
     """Place the offsets of a ``source``-patch axis on those of a ``target`` one, as BEiT's fine-tuning does.
 
-    Gaps grow geometrically away from offset 0, by the ratio in [1.01, 1.5], found by bisection to 1e-6, that
-    puts the outermost position on the target's outermost offset.
+    Gaps grow geometrically away from offset 0, by the ratio that puts the outermost on the outermost.
     """
     low, high = 1.01, 1.5
     while high - low > 1e-6:
@@ -56,10 +54,9 @@ def _geometric_positions(source: int, target: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _axis_weights(source: int, target: int) -> np.ndarray:
-    """Return the ``(2 * target - 1, 2 * source - 1)`` matrix that resamples one axis of a table.
+    """Return the ``(2 * target - 1, 2 * source - 1)`` matrix that resamples one axis of a table by a spline.
 
-    A cubic spline is linear in its values, so the spline of the identity is this matrix. Offsets outside of
-    the source's range take its border value, as in FITPACK's ``interp2d``, which BEiT used.
+    Offsets outside of the source's range take its border value, as in BEiT's ``interp2d``.
     """
     if source == target:
         return np.eye(2 * source - 1)

@@ -117,16 +117,14 @@ STAND_INS = {
     ('__builtin__', 'bytes'): _no_bytes,
     ('numpy', 'dtype'): _Dtype,
     ('numpy.core.multiarray', 'scalar'): _scalar,
-    ('numpy._core.multiarray', 'scalar'): _scalar,
     ('numpy.core.multiarray', '_reconstruct'): _Array,
-    ('numpy._core.multiarray', '_reconstruct'): _Array,
     ('mmengine.logging.history_buffer', 'HistoryBuffer'): _History,
 }
 
 
 class _InertUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        return STAND_INS.get((module, name), _Ignored)
+        return STAND_INS.get((module.replace('numpy._core', 'numpy.core'), name), _Ignored)
 
 
 _INERT = types.SimpleNamespace(

@@ -26,7 +26,7 @@ from .read import (
 # Ending of the patch embedding's name -> format, and the way to mmpretrain's names; what stands before the
 # ending is the prefix.
 MARKS = {
-    'patch_embed.projection.weight': ('mmpretrain', MMSEG_VIT.to_mmpretrain),  # in attention only
+    'patch_embed.projection.weight': ('mmpretrain', MMSEG_VIT.to_mmpretrain),  # differ in attention only
     'patch_embed.proj.weight': ('BEiT', TIMM_VIT.to_mmpretrain),
     'embeddings.patch_embeddings.projection.weight': ('transformers', names_from_transformers),
 }
@@ -93,15 +93,11 @@ def load(
             'no pre-trained checkpoint was given: add --cfg-options model.backbone.init_cfg.checkpoint='
             'FILE_OR_URL, or train from scratch with model.backbone.init_cfg=None'
         )
-    return fill(module, read_weights(path_or_url, prefix), path_or_url, prefix, grid)
+    weights = read_tensors(local_path(path_or_url), prefix)
+    return fill(module, weights, path_or_url, prefix, grid)
 
 
 load_pretrained = load  # its name in 0.1
-
-
-def read_weights(checkpoint: str, prefix: str | None = None) -> dict[str, Tensor]:
-    """Read the tensors of a file or address by name, and run nothing in it; arguments as :func:`load`."""
-    return read_tensors(local_path(checkpoint), prefix)
 
 
 def fill(
@@ -182,9 +178,7 @@ def find_backbone(
         norm = weights.get(f'{outside}layernorm.{kind}')
         if form == 'transformers' and norm is not None:
             inside.setdefault(f'ln1.{kind}', norm)
-    recorded = recorded_grid(weights, start)
-    if recorded is not None:
-        record_grid(inside, recorded)
+    record_grid(inside, recorded_grid(weights, start))
     asked = dotted(prefix)
     ignored = '' if start.startswith(asked) or asked == BACKBONE else asked
     return inside, LoadReport(source, form, start, [other for other in found if other != start], ignored)
@@ -196,14 +190,14 @@ def _start(found: list[str], prefix: str | None, source: str) -> str:
     if prefix is not None and asked in found:
         return asked
     inside = [start for start in found if asked and start.startswith(asked)]
-    if len(inside or found) == 1:
-        start = (inside or found)[0]
-        if inside or start == '' or asked in ('', BACKBONE):
-            return start
-        raise ValueError(
-            f'{source} has no transformer under the prefix {asked}: it has one under {start} '
-            f'(model.backbone.init_cfg.prefix={start}; tools/export.py: --prefix {start})'
-        )
-    if not asked and BACKBONE in found:
+    start, *others = inside or found
+    if others and not asked and BACKBONE in found:
         return BACKBONE
-    raise ValueError(several_networks(source, inside or found, '' if inside else asked))
+    if others:
+        raise ValueError(several_networks(source, inside or found, '' if inside else asked))
+    if inside or start == '' or asked in ('', BACKBONE):
+        return start
+    raise ValueError(
+        f'{source} has no transformer under the prefix {asked}: it has one under {start} '
+        f'(model.backbone.init_cfg.prefix={start}; tools/export.py: --prefix {start})'
+    )

@@ -19,27 +19,6 @@ def offline() -> bool:
     return any(os.environ.get(name, '').lower() in ('1', 'on', 'yes', 'true') for name in OFFLINE)
 
 
-def local_path(checkpoint: str | Path) -> Path:
-    """Return where a file, folder of transformers, http(s) or ``hf://`` address lies; download it first."""
-    address = str(checkpoint)
-    scheme = urlparse(address).scheme
-    if scheme in ('http', 'https'):
-        assert _download is not None, '`import mvp_mm` sets it'
-        return _download(address)
-    if scheme == 'hf':
-        return hub_file(address)
-    if '://' in address:
-        raise FileNotFoundError(f'{address} cannot be read: give a file, or an http(s) address')
-    path = Path(checkpoint).expanduser()
-    for file in [path / name for name in FOLDER_FILES] if path.is_dir() else [path]:
-        if file.is_file():
-            return file
-    if path.is_dir():
-        expected = ' or '.join(FOLDER_FILES)
-        raise FileNotFoundError(f'{checkpoint} is a folder without {expected}: give the weight file')
-    raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
-
-
 def hub_file(address: str) -> Path:
     """Bring ``hf://owner/name/file[@revision]`` to huggingface_hub's cache."""
     from huggingface_hub import hf_hub_download
@@ -58,6 +37,28 @@ def hub_file(address: str) -> Path:
         ) from error
 
 
+# From an address to its file here, by scheme; `import mvp_mm` adds the zoo's for http(s).
+DOWNLOADERS: dict[str, Callable[[str], Path]] = {'hf': hub_file}
+
+
+def local_path(checkpoint: str | Path) -> Path:
+    """Return where a file, folder of transformers, http(s) or ``hf://`` address lies; download it first."""
+    address = str(checkpoint)
+    scheme = urlparse(address).scheme
+    if scheme in DOWNLOADERS:
+        return DOWNLOADERS[scheme](address)
+    if '://' in address:
+        raise FileNotFoundError(f'{address} cannot be read: give a file, or an http(s) address')
+    path = Path(checkpoint).expanduser()
+    for file in [path / name for name in FOLDER_FILES] if path.is_dir() else [path]:
+        if file.is_file():
+            return file
+    if path.is_dir():
+        expected = ' or '.join(FOLDER_FILES)
+        raise FileNotFoundError(f'{checkpoint} is a folder without {expected}: give the weight file')
+    raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
+
+
 def weights_in(folder: Path, names: Sequence[str]) -> Path:
     """Return the first file of these names in a folder, else its only weight file."""
     found = [folder / name for name in names if (folder / name).is_file()][:1]
@@ -70,12 +71,3 @@ def weights_in(folder: Path, names: Sequence[str]) -> Path:
             'model.target_generator.pretrained'
         )
     return found[0]
-
-
-_download: Callable[[str], Path] | None = None
-
-
-def set_downloader(download: Callable[[str], Path]) -> None:
-    """Set how http(s) addresses are downloaded; ``import mvp_mm`` sets the zoo's function."""
-    global _download
-    _download = download

@@ -87,9 +87,7 @@ def tensors_by_name(content: Any, source: Any, prefix: str | None = None) -> col
     tensors = renamed(tensors, lambda name: kept + _unwrapped(name))
     metadata = getattr(found[place], '_metadata', None)
     for name in metadata if isinstance(metadata, dict) else ():
-        grid = recorded_grid(found[place], str(name))
-        if grid is not None:
-            record_grid(tensors, grid, kept + _unwrapped(dotted(str(name))))
+        record_grid(tensors, recorded_grid(found[place], str(name)), kept + _unwrapped(dotted(str(name))))
     _record_grid_of_file(tensors, content)
     return tensors
 
@@ -113,9 +111,10 @@ def recorded_grid(weights: Mapping[str, Tensor], prefix: str = '') -> Grid | Non
     return as_grid(facts.get('grid')) if isinstance(facts, dict) else None
 
 
-def record_grid(weights: collections.OrderedDict, grid: Grid, prefix: str = '') -> None:
+def record_grid(weights: collections.OrderedDict, grid: Grid | None, prefix: str = '') -> None:
     """Record a grid for :func:`recorded_grid` unless there is one; ``weights`` come from :func:`renamed`."""
-    weights._metadata.setdefault(prefix.removesuffix('.'), {}).setdefault('grid', grid)  # type: ignore[attr-defined]
+    if grid is not None:
+        weights._metadata.setdefault(prefix.removesuffix('.'), {}).setdefault('grid', grid)  # type: ignore[attr-defined]
 
 
 def as_grid(value: Any) -> Grid | None:
@@ -219,9 +218,8 @@ def _record_grid_of_file(tensors: collections.OrderedDict, content: dict) -> Non
     grid, meta = recorded_grid(tensors), content.get('meta')
     if grid is None and isinstance(meta, dict) and any(f'{start}{ending}' in tensors for start in starts):
         grid = _grid_of_config(meta.get('cfg'))
-    if grid is not None:
-        for start in starts:
-            record_grid(tensors, grid, start)
+    for start in starts:
+        record_grid(tensors, grid, start)
 
 
 def _grid_of_config(text: Any) -> Grid | None:

@@ -28,7 +28,7 @@ def test_the_hub(monkeypatch, tmp_path):
 
 
 def test_an_address_goes_to_the_downloader(monkeypatch, tmp_path):
-    monkeypatch.setattr(locate, '_download', lambda address: tmp_path / address.rpartition('/')[2])
+    monkeypatch.setitem(locate.DOWNLOADERS, 'https', lambda address: tmp_path / address.rpartition('/')[2])
     assert local_path('https://example.org/a.pth') == tmp_path / 'a.pth'
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .scheme import NamingScheme
 
+PROJECTIONS = ('query', 'key', 'value')
 FILES = NamingScheme(
     blocks='encoder.layer.',
     outside={
@@ -22,9 +23,7 @@ FILES = NamingScheme(
     inside={
         'ln1.': 'layernorm_before.',
         'ln2.': 'layernorm_after.',
-        'attn.query.': 'attention.attention.query.',
-        'attn.key.': 'attention.attention.key.',
-        'attn.value.': 'attention.attention.value.',
+        **{f'attn.{part}.': f'attention.attention.{part}.' for part in PROJECTIONS},
         'attn.proj.': 'attention.output.dense.',
         'attn.relative_position_': 'attention.attention.relative_position_bias.relative_position_',
         'ffn.layers.0.0.': 'intermediate.dense.',
@@ -37,16 +36,13 @@ MODULES = NamingScheme(
     outside={'rel_pos_bias.': 'shared_position_bias.'},
     inside={
         **FILES.inside,
-        'attn.query.': 'attention.q_proj.',
-        'attn.key.': 'attention.k_proj.',
-        'attn.value.': 'attention.v_proj.',
+        **{f'attn.{part}.': f'attention.{part[0]}_proj.' for part in PROJECTIONS},
         'attn.proj.': 'attention.o_proj.',
         'attn.relative_position_': 'relative_position_bias.relative_position_',
         'ffn.layers.0.0.': 'mlp.fc1.',
         'ffn.layers.1.': 'mlp.fc2.',
     },
 )
-PROJECTIONS = ('query', 'key', 'value')
 
 
 def names_from_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
