@@ -111,10 +111,8 @@ def config_of(entry: Entry) -> Config:
     ValueError if it is a program, cannot be read, or names a class that no config of this package names.
     """
     if not entry.config.partition('@')[0].endswith('.json'):
-        raise ValueError(
-            f'{entry.name} of {entry.zoo} has the config {entry.config}: a custom zoo may have .json only, '
-            'which cannot run anything; tools/publish.py writes it'
-        )
+        reason = 'a custom zoo may have .json only, which cannot run anything; tools/publish.py writes it'
+        raise ValueError(f'{entry.name} of {entry.zoo} has the config {entry.config}: {reason}')
     path = fetch(entry.config, entry.config_sha256)
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
@@ -125,10 +123,8 @@ def config_of(entry: Entry) -> Config:
     content = {key: content[key] for key in USED if content.get(key) is not None}
     # MMEngine builds whatever a `type` names, also an import path of any installed package.
     if unknown := sorted(_types(content) - _known_types()):
-        raise ValueError(
-            f'{entry.name} of {entry.zoo} wants {unknown[0]!r} built, which no config of this package has: '
-            'it is refused. If you trust it, download its config and build it yourself'
-        )
+        wants = f'{entry.name} of {entry.zoo} wants {unknown[0]!r} built, which no config of this package has'
+        raise ValueError(f'{wants}. If you trust it, download its config and build it yourself')
     return Config(content)
 
 

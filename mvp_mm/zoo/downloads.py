@@ -77,10 +77,8 @@ def fetch(places: str | Sequence[str], sha256: str | None = None, progress: bool
         return target
     if offline():
         variables = ' and '.join(f'{name}={os.environ[name]}' for name in OFFLINE if os.environ.get(name))
-        raise FileNotFoundError(
-            f'{place} is not in the cache, and {variables} forbids the network. Copy the file to {target}, '
-            'or give the path of a file'
-        )
+        advice = f'Copy the file to {target}, or give the path of a file'
+        raise FileNotFoundError(f'{place} is not in the cache, and {variables} forbids the network. {advice}')
 
     def check(path: Path) -> None:
         if not _matches(path, wanted):

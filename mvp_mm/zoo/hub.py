@@ -74,11 +74,9 @@ def download_weights(name: str) -> Path:
     """
     entry = find_entry(name)
     if entry.weights is None:
-        there = ', '.join(list_models(pretrained=True))
-        raise ValueError(
-            f'there are no published weights of {name}: {entry.note or "its row does not say why."} Give '
-            f'pretrained=FILE_OR_URL. Weights there are of: {there}'
-        )
+        why, there = entry.note or 'its row does not say why.', ', '.join(list_models(pretrained=True))
+        advice = f'Give pretrained=FILE_OR_URL. Weights there are of: {there}'
+        raise ValueError(f'there are no published weights of {name}: {why} {advice}')
     return fetch([entry.weights, *entry.mirrors], entry.sha256)
 
 

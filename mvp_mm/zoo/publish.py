@@ -141,10 +141,8 @@ def _checkpoint(source: Path) -> Path:
 def _config_in(work_dir: Path) -> Path:
     found = sorted(work_dir.glob('*.py'))
     if len(found) != 1:
-        there = ', '.join(path.name for path in found) or 'none'
-        raise FileNotFoundError(
-            f'expected the one config that a run leaves in {work_dir}, found {there}: name it with --config'
-        )
+        there = f'found {", ".join(path.name for path in found) or "none"}: name it with --config'
+        raise FileNotFoundError(f'expected the one config that a run leaves in {work_dir}, {there}')
     return found[0]
 
 

@@ -85,10 +85,9 @@ class CLIPTargetGenerator(TargetGenerator):
             )
 
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
-        """Compute Eq. 7: tokens ``(B, 1 + h * w, D)`` of the teacher's last layer.
+        """Compute Eq. 7: tokens ``(B, 1 + h * w, D)`` of the last layer.
 
-        Entry 0 is the image embedding: the CLS token, or the mean of the patch tokens for the few
-        models that pool so.
+        Entry 0 is the image embedding: the CLS token, or the mean patch token if the model pools so.
         """
         return _tokens(teacher, images, grid, self.space)
 
@@ -97,7 +96,7 @@ class CLIPTargetGenerator(TargetGenerator):
         return getattr(self.blocks(teacher)[-1], 'attn', None)
 
     def blocks(self, teacher: Any) -> nn.ModuleList:
-        """Return the layers, which :class:`TargetGenerator` may compile."""
+        """Return the layers."""
         return teacher.trunk.blocks if hasattr(teacher, 'trunk') else teacher.transformer.resblocks
 
 

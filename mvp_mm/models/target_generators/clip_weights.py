@@ -189,10 +189,8 @@ def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | Co
     if path := local_weights(name, WEIGHT_NAMES, origin if isinstance(origin, Path) else None):
         return path
     if origin is not None:
-        raise FileNotFoundError(
-            f'pretrained={pretrained!r} is no existing weight file. The weights of {source.name} come with '
-            'it: leave pretrained out, or give the path of a file'
-        )
+        advice = f'Those of {source.name} come with it: leave pretrained out, or give the path of a file'
+        raise FileNotFoundError(f'pretrained={pretrained!r} is no existing weight file. {advice}')
     tags = ', '.join(open_clip.list_pretrained_tags_by_model(source.name)) or 'none'
     raise FileNotFoundError(
         f'pretrained={pretrained!r} is neither a tag of {source.name} (it has: {tags}) nor an existing '

@@ -26,9 +26,8 @@ def unknown_model(library: str, name: str, known: Sequence[str], config: str) ->
     """Return the error for a model name that a library does not know."""
     close = difflib.get_close_matches(name.split('.')[0], known, n=4, cutoff=0.5)
     hint = f'did you mean {", ".join(close)}?' if close else f'see {library}.list_models(),'
-    return ValueError(
-        f'{library} knows no model {name!r}; {hint} or give a folder with {config} or hf-hub:owner/name'
-    )
+    other = f'or give a folder with {config} or hf-hub:owner/name'
+    return ValueError(f'{library} knows no model {name!r}; {hint} {other}')
 
 
 def no_repository(what: str, folder: str, error: Exception) -> FileNotFoundError:
@@ -59,20 +58,15 @@ def same_random_weights() -> Iterator[None]:
 
 def warn_of_random_weights(model_name: str, real: str) -> None:
     """Warn that a teacher is random; ``real`` is a ``pretrained`` that would load its weights."""
-    print_log(
-        f'The teacher {model_name} has RANDOM weights (pretrained=None), for tests and benchmarks only: a '
-        f'student learns nothing from it. To pre-train, give model.target_generator.pretrained {real} or a '
-        'weight file.',
-        logger='current',
-        level=logging.WARNING,
+    message = (
+        f'The teacher {model_name} has RANDOM weights (pretrained=None): a student learns nothing from it. '
+        f'To pre-train for real, give model.target_generator.pretrained {real} or a weight file.'
     )
+    print_log(message, logger='current', level=logging.WARNING)
 
 
 def local_weights(pretrained: str, names: Sequence[str], folder: Path | None = None) -> Path | None:
-    """Find a weight file by its path or folder, relative to the model's ``folder`` too; None if missing.
-
-    ``names`` are the usual names of such files, best first: see :func:`weights_in` for what it raises.
-    """
+    """Find a weight file by its path, or a folder by :func:`weights_in`, relative to ``folder`` too."""
     given = Path(pretrained).expanduser()
     for path in (given,) if folder is None else (given, folder / given):
         if path.is_file():
@@ -116,13 +110,12 @@ def warn_of_other_statistics(
     if len(tags) < 2:
         return
     others = [f'{", ".join(tags[key])}: mean {key[0]}, std {key[1]}' for key in tags if key != taken]
-    print_log(
+    message = (
         f'{weights} does not tell the mean and std of the images it was trained on, and not all weights of '
         f'{model_name} have the same: taken are mean {taken[0]}, std {taken[1]} ({"; ".join(others)}). If '
-        'that is wrong, give model.target_generator.teacher_mean and teacher_std',
-        logger='current',
-        level=logging.WARNING,
+        'that is wrong, give model.target_generator.teacher_mean and teacher_std'
     )
+    print_log(message, logger='current', level=logging.WARNING)
 
 
 def fill_strictly(

@@ -119,7 +119,7 @@ class TimmTargetGenerator(TargetGenerator):
         return None
 
     def blocks(self, teacher: nn.Module) -> nn.ModuleList | list:
-        """Return the layers, which :class:`TargetGenerator` may compile."""
+        """Return the layers."""
         return getattr(teacher, 'blocks', [])
 
 
@@ -147,9 +147,7 @@ class _TimmSource:
         if model_name.startswith(LOCAL) or (path.is_dir() and not is_architecture):
             self.folder, self.name = path, f'{LOCAL}{path}'
             if not (path / CONFIG_NAME).is_file():
-                raise FileNotFoundError(
-                    f'{path} holds no {CONFIG_NAME} of timm: expected a folder that timm or the hub made'
-                )
+                raise FileNotFoundError(f'{path} holds no {CONFIG_NAME} of timm, which a saved model has')
         elif not self.is_hub:
             architecture, _, tag = model_name.partition('.')
             if not is_architecture:
@@ -193,17 +191,14 @@ class _TimmSource:
 
     def find_weights(self, pretrained: bool | str | None) -> Path | None:
         """Return the local weight file, or None if there is none to read here."""
-        if pretrained is True and self.folder is not None:
-            return weights_in(self.folder, WEIGHT_NAMES)
         if pretrained is None or pretrained is True:
-            return None
-        path = local_weights(str(pretrained), WEIGHT_NAMES)
-        if path is None:
-            raise FileNotFoundError(
-                f'pretrained={pretrained!r} is no existing weight file; give True for the weights that timm '
-                f'lists for {self.name}, or the path of a file'
-            )
-        return path
+            return weights_in(self.folder, WEIGHT_NAMES) if pretrained and self.folder else None
+        if path := local_weights(str(pretrained), WEIGHT_NAMES):
+            return path
+        raise FileNotFoundError(
+            f'pretrained={pretrained!r} is no existing weight file; give True for the weights that timm '
+            f'lists for {self.name}, or the path of a file'
+        )
 
     def statistics(self, file: Path | None) -> Statistics:
         """Find mean and std of the images that the weights were trained on, 0–1 scale."""
@@ -213,10 +208,9 @@ class _TimmSource:
         beside = _config_beside(file)
         if 'mean' in beside and 'std' in beside:
             return beside['mean'], beside['std']
-        names = timm.list_pretrained(f'{self.architecture}.*')
-        configs = {name: timm.get_pretrained_cfg(name) for name in names}
-        known = {name: config.to_dict() for name, config in configs.items() if config}
-        warn_of_other_statistics(file, self.name, taken, known)
+        tags = timm.list_pretrained(f'{self.architecture}.*')
+        configs = {tag: config.to_dict() for tag in tags if (config := timm.get_pretrained_cfg(tag))}
+        warn_of_other_statistics(file, self.name, taken, configs)
         return taken
 
     def choose_activation(self, file: Path | None, quick_gelu: bool | None) -> None:
