@@ -1,70 +1,33 @@
 """Run models with MMEngine: configs, the runner, loops, optimisers, hooks and checkpoints."""
 
-from .build_runner import build_runner
-from .checkpoint.safe_checkpoint_hook import SafeCheckpointHook
-from .checkpoint.safe_loading import register_safe_loading
-from .checkpoint.teacher_file import save_teacher
-from .command_line import (
-    OptionAction,
-    argument_parser,
-    existing_checkpoint,
-    positive_float,
-    positive_int,
-    run_command_line,
+from .build_runner import build_runner as build_runner
+from .checkpoint.safe_checkpoint import register_safe_loading as register_safe_loading
+from .checkpoint.safe_checkpoint_hook import SafeCheckpointHook as SafeCheckpointHook
+from .checkpoint.teacher_file import save_teacher as save_teacher
+from .command_line import OptionAction as OptionAction
+from .command_line import argument_parser as argument_parser
+from .command_line import existing_checkpoint as existing_checkpoint
+from .command_line import positive_float as positive_float
+from .command_line import positive_int as positive_int
+from .command_line import run_command_line as run_command_line
+from .config import apply_options as apply_options
+from .config import load_config as load_config
+from .config import require_training as require_training
+from .config import set_loader_option as set_loader_option
+from .config import use_bf16 as use_bf16
+from .config import use_test_time_augmentation as use_test_time_augmentation
+from .hooks.broadcast_statistics_hook import BroadcastStatisticsHook as BroadcastStatisticsHook
+from .hooks.class_count_hook import ClassCountHook as ClassCountHook
+from .hooks.stop_on_signal_hook import StopOnSignalHook as StopOnSignalHook
+from .hooks.throughput_hook import ThroughputHook as ThroughputHook
+from .hooks.unreadable_images_hook import UnreadableImagesHook as UnreadableImagesHook
+from .loops.evaluator_loop import EvaluatorLoop as EvaluatorLoop
+from .loops.exact_epoch_loop import ExactEpochLoop as ExactEpochLoop
+from .loops.exact_iter_loop import ExactIterLoop as ExactIterLoop
+from .mvp_runner import MVPRunner as MVPRunner
+from .optim.linear_probe_optim_wrapper_constructor import (
+    LinearProbeOptimWrapperConstructor as LinearProbeOptimWrapperConstructor,
 )
-from .config import (
-    apply_options,
-    load_config,
-    require_training,
-    set_loader_option,
-    use_bf16,
-    use_test_time_augmentation,
-)
-from .distributed.data_parallel import each_block
-from .hooks.broadcast_statistics_hook import BroadcastStatisticsHook
-from .hooks.class_count_hook import ClassCountHook
-from .hooks.stop_on_signal_hook import StopOnSignalHook
-from .hooks.throughput_hook import ThroughputHook
-from .hooks.unreadable_images_hook import UnreadableImagesHook
-from .loops.evaluator_loop import EvaluatorLoop
-from .loops.exact_epoch_loop import ExactEpochLoop
-from .loops.exact_iter_loop import ExactIterLoop
-from .mvp_runner import MVPRunner
-from .optim.linear_probe_optim_wrapper_constructor import LinearProbeOptimWrapperConstructor
-from .optim.mvp_optim_wrapper import MVPOptimWrapper
-from .optim.mvp_optim_wrapper_constructor import MVPOptimWrapperConstructor
-from .optim.total_batch import TotalBatchPlan, plan_total_batch
-
-__all__ = [
-    'BroadcastStatisticsHook',
-    'ClassCountHook',
-    'EvaluatorLoop',
-    'ExactEpochLoop',
-    'ExactIterLoop',
-    'LinearProbeOptimWrapperConstructor',
-    'MVPOptimWrapper',
-    'MVPOptimWrapperConstructor',
-    'MVPRunner',
-    'OptionAction',
-    'SafeCheckpointHook',
-    'StopOnSignalHook',
-    'ThroughputHook',
-    'TotalBatchPlan',
-    'UnreadableImagesHook',
-    'apply_options',
-    'argument_parser',
-    'build_runner',
-    'each_block',
-    'existing_checkpoint',
-    'load_config',
-    'plan_total_batch',
-    'positive_float',
-    'positive_int',
-    'register_safe_loading',
-    'require_training',
-    'run_command_line',
-    'save_teacher',
-    'set_loader_option',
-    'use_bf16',
-    'use_test_time_augmentation',
-]
+from .optim.mvp_optim_wrapper import MVPOptimWrapper as MVPOptimWrapper
+from .optim.mvp_optim_wrapper_constructor import MVPOptimWrapperConstructor as MVPOptimWrapperConstructor
+from .optim.total_batch import plan_total_batch as plan_total_batch

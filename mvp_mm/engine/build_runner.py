@@ -1,5 +1,3 @@
-"""Build a runner from a config."""
-
 import logging
 
 from mmengine.config import Config
@@ -17,15 +15,14 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
 
     Args:
         cfg: Config, changed in place.
-        auto_batch: Keep the recipe's total batch (see :class:`MVPRunner`). False takes the config as it
-            stands.
+        auto_batch: Keep the recipe's total batch (see :class:`MVPRunner`), or take the config as it stands.
     """
     require_device_for(cfg)
     if not auto_batch and cfg.get('auto_scale_lr') and not cfg.auto_scale_lr.get('enable', False):
         cfg.auto_scale_lr = None
-    found = cfg.get('resume') and (cfg.get('load_from') or saved_checkpoints(cfg.work_dir))
-    nothing_to_resume = cfg.get('resume') and not found
-    if nothing_to_resume:
+    wanted = cfg.get('resume')
+    found = wanted and (cfg.get('load_from') or saved_checkpoints(cfg.work_dir))
+    if wanted and not found:
         cfg.resume = False
     backbone = cfg.model.get('backbone', {})
     init_cfg = backbone.get('init_cfg') or {}
@@ -39,7 +36,7 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
         return RUNNERS.build(cfg)
     runner = MVPRunner.from_cfg(cfg)
     runner.logger.log(logging.INFO, f'Logs and checkpoints go to {runner.work_dir}')
-    if nothing_to_resume:
+    if wanted and not found:
         runner.logger.warning(
             f'There is no checkpoint to resume in {runner.work_dir}: training starts at the beginning'
         )
@@ -47,10 +44,7 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
 
 
 def follow_num_classes(cfg: Config) -> None:
-    """Adapt a classification config to ``model.head.num_classes``.
-
-    Batch mixing gets the same number of classes, and a top-k that every answer would reach is left out.
-    """
+    """Give batch mixing the classes of ``model.head``; leave out a top-k that every answer would reach."""
     classes = (cfg.model.get('head') or {}).get('num_classes')
     if classes is None:
         return

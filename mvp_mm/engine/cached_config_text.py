@@ -1,14 +1,8 @@
-"""A config that formats its text once."""
-
 from mmengine.config import Config
 
 
 class CachedConfigText(Config):
-    """MMEngine's config, which keeps its text until it changes.
-
-    MMEngine has yapf format the whole config whenever its text is read: four times before a training begins,
-    and for every checkpoint.
-    """
+    """MMEngine's config, which keeps its text until it changes: yapf takes long to make it."""
 
     @classmethod
     def of(cls, cfg: Config) -> 'CachedConfigText':

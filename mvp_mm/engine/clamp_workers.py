@@ -1,5 +1,3 @@
-"""Fit a data loader to the machine."""
-
 import torch
 from mmengine.logging import print_log
 
@@ -7,11 +5,7 @@ from ..hardware import core_share
 
 
 def clamp_workers(dataloader: dict) -> None:
-    """Limit a loader's workers to the cores of this process, and pin memory only for CUDA.
-
-    Args:
-        dataloader: Config of a loader, changed in place.
-    """
+    """Limit a loader's workers to the cores of this process, and pin memory only for CUDA, in place."""
     if not torch.cuda.is_available():
         dataloader['pin_memory'] = False
     cores, wanted = core_share(), dataloader.get('num_workers', 0)

@@ -15,18 +15,10 @@ from .checkpoint.safe_checkpoint import saved_checkpoints
 class OptionAction(DictAction):
     """MMEngine's ``key=value`` options, with an error for one of another form."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         for value in values:
             if '=' not in value:
-                raise ValueError(
-                    f'{option_string} takes KEY=VALUE, without spaces around the =; got {value!r}'
-                )
+                raise ValueError(f'{option_string} takes KEY=VALUE, without spaces around =; got {value!r}')
         super().__call__(parser, namespace, values, option_string)
 
 
@@ -66,11 +58,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 
 
 def existing_checkpoint(path: str) -> str:
-    """Return a checkpoint's path or URL, checked before a model is built for it.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-    """
+    """Return a checkpoint's path or URL; raise FileNotFoundError before a model is built for none."""
     if '://' in path:
         if not path.startswith(('http://', 'https://')):
             raise FileNotFoundError(f'{path} cannot be read: give a file, or an http(s) address')
@@ -86,11 +74,7 @@ def existing_checkpoint(path: str) -> str:
 
 
 def run_command_line(main: Callable[[], None]) -> None:
-    """Call a tool's main function; report an error that the user can fix in one line, without a traceback.
-
-    ``MVP_MM_TRACEBACK=1`` in the environment brings the traceback back. In a job of several processes the
-    line names its process.
-    """
+    """Call a tool's main function; a user's error becomes one line, unless ``MVP_MM_TRACEBACK=1`` is set."""
     try:
         main()
     except (OSError, ValueError, FloatingPointError, TypeError, KeyError, RuntimeError) as error:
@@ -105,16 +89,14 @@ def run_command_line(main: Callable[[], None]) -> None:
 def _user_message(error: Exception) -> str | None:
     """Return what to tell the user, or None where an error is a mistake in the code."""
     text = str(error)
-    if isinstance(error, RuntimeError):
-        if 'by peer' not in text:
-            return None
+    if isinstance(error, RuntimeError) and 'by peer' in text:
         return (
             'another process of this job has ended. Why is in its own error, and in the summary at the end; '
             'go on from the last checkpoint with --resume'
         )
     # of the config: a key that no class takes, or a name that is not registered
-    of_config = ('unexpected keyword argument', ' registry. ')
-    if isinstance(error, TypeError | KeyError) and not any(words in text for words in of_config):
+    of_config = 'unexpected keyword argument' in text or ' registry. ' in text
+    if isinstance(error, RuntimeError | TypeError | KeyError) and not of_config:
         return None
     if text.startswith('Caught ') and ' DataLoader worker ' in text:  # torch puts the traceback before it
         text = text.rsplit(f'{type(error).__name__}: ', 1)[-1].rstrip()

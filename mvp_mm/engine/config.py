@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from ..stack import quiet_stack_noise
-from .config_check import TOP_LEVEL, merge_options, require_sound_values, unread_keys
+from .config_check import LOADERS, TOP_LEVEL, merge_options, require_sound_values, unread_keys
 
 # Launcher -> the variable that it sets for each process, and how it is used.
 LAUNCHERS = {
@@ -26,15 +26,13 @@ def load_config(
 
     Args:
         path: Config file.
-        work_dir: Folder for logs and checkpoints. Default None: the config's own, else
-            ``work_dirs/<config name>``.
+        work_dir: Folder for logs and checkpoints; else the config's own, or ``work_dirs/<config name>``.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
         cfg_options: Values to override, by dotted key.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, nothing reads an option, a value makes no sense, or the launcher did
-            not start this process.
+        ValueError: If it cannot be read, has no sound values, or the launcher did not start this process.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config file {path}')
@@ -56,12 +54,7 @@ def load_config(
 
 
 def apply_options(cfg: Config, options: dict) -> None:
-    """Merge options by dotted key into a config, in place; warn of keys of its file that nothing reads.
-
-    Raises:
-        ValueError: If nothing reads an option, it leads nowhere, or its value is of another kind than the
-            config's.
-    """
+    """Merge options by dotted key in place, or raise ValueError; warn of unread keys of the config file."""
     for option in options:
         _require_known_key(cfg, option)
     merge_options(cfg, options)
@@ -86,11 +79,7 @@ def apply_options(cfg: Config, options: dict) -> None:
 
 
 def require_training(cfg: Config) -> None:
-    """Check that a config says what to train on, how long and with which optimiser.
-
-    Raises:
-        ValueError: If it does not.
-    """
+    """Raise ValueError unless a config says what to train on, how long and with which optimiser."""
     missing = [key for key in ('train_dataloader', 'train_cfg', 'optim_wrapper') if not cfg.get(key)]
     if missing:
         raise ValueError(f'{cfg.filename} is no config to train: it has no {", no ".join(missing)}')
@@ -98,8 +87,7 @@ def require_training(cfg: Config) -> None:
 
 def set_loader_option(cfg: Config, key: str, value: bool) -> None:
     """Set an option of all loaders, such as ``pin_memory``."""
-    for phase in ('train', 'val', 'test'):
-        loader = cfg.get(f'{phase}_dataloader')
+    for loader in map(cfg.get, LOADERS):
         if loader is not None:
             loader[key] = value
 
@@ -115,11 +103,7 @@ def use_bf16(cfg: Config) -> None:
 
 
 def use_test_time_augmentation(cfg: Config) -> None:
-    """Test with the config's ``tta_pipeline`` and ``tta_model`` (``--tta``).
-
-    Raises:
-        ValueError: If the config has none.
-    """
+    """Test with the config's ``tta_pipeline`` and ``tta_model`` (``--tta``), or raise ValueError without."""
     if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
         raise ValueError('--tta needs a config with tta_pipeline and tta_model, as those in configs/upernet')
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
@@ -136,8 +120,7 @@ def _require_known_key(cfg: Config, option: str) -> None:
     if key in cfg:
         raise ValueError(
             f'--cfg-options {option}: `{key}` is a variable of the config file, used up when the file was '
-            f'read. Set the place where it is used, such as train_dataloader.dataset.{key} for data, or set '
-            'it in a config of your own'
+            f'read. Set the place where it is used, such as train_dataloader.dataset.{key} for data'
         )
     close = difflib.get_close_matches(key, sorted(TOP_LEVEL), n=1)
     hint = f'; did you mean {close[0]}?' if close else ''

@@ -1,5 +1,3 @@
-"""Log scalars without waiting for the device to compute them."""
-
 from collections import defaultdict
 from typing import Any
 
@@ -13,8 +11,7 @@ FLUSH_AFTER = 4096  # pending scalars: far more than a log every 50 iterations l
 class DeferredMessageHub(MessageHub):
     """MMEngine's message hub, which reads tensors when a log or checkpoint asks for them, in one copy.
 
-    MMEngine reads every loss in every iteration, so the CPU waits for the GPU instead of queueing the next
-    step. The histories are the same. Arguments are MMEngine's.
+    MMEngine reads each loss at once, so the CPU waits for the GPU instead of queueing the next step.
     """
 
     def __init__(self, name: str, **kwargs: Any) -> None:
@@ -46,12 +43,10 @@ class DeferredMessageHub(MessageHub):
 
     @property
     def log_scalars(self) -> dict[str, HistoryBuffer]:
-        """All histories."""
         self._flush()
         return super().log_scalars
 
     def state_dict(self) -> dict:
-        """Return MMEngine's state."""
         self._flush()
         return super().state_dict()
 

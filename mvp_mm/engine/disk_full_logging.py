@@ -1,5 +1,3 @@
-"""Keep training when a full or read-only disk stops the logs."""
-
 import functools
 import logging
 import sys
@@ -12,15 +10,11 @@ WRITERS = ('add_config', 'add_graph', 'add_image', 'add_scalar', 'add_scalars', 
 
 
 def survive_full_disk(logger: logging.Logger, visualizer: Visualizer) -> None:
-    """Report once per log that its disk is full or read-only, and train on without that log.
-
-    Otherwise a log file prints a traceback per line, and a visualizer's backend ends the training.
-    """
+    """Report once per log that its disk is full or read-only, and train on without that log."""
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.handleError = functools.partial(  # type: ignore[method-assign]
-                _handle_error, handler, handler.handleError
-            )
+            original = handler.handleError
+            handler.handleError = functools.partial(_handle_error, handler, original)  # type: ignore[method-assign]
     for backend in getattr(visualizer, '_vis_backends', {}).values():
         for name in WRITERS:
             if hasattr(backend, name):
@@ -32,8 +26,7 @@ def _handle_error(handler: Any, original: Callable, record: logging.LogRecord) -
     if not isinstance(error, OSError):
         original(record)
     elif _is_first(handler):
-        what = f'The log {handler.baseFilename} cannot be written ({error})'
-        print(f'{what}: what follows is missing in it', file=sys.stderr)
+        print(f'The log {handler.baseFilename} cannot be written ({error}) and is cut off', file=sys.stderr)
 
 
 def _surviving(method: Callable, backend: Any, logger: logging.Logger) -> Callable:

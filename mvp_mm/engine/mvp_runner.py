@@ -1,5 +1,3 @@
-"""The runner behind this package's tools."""
-
 import copy
 import logging
 import os
@@ -8,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
@@ -48,16 +46,14 @@ class MVPRunner(ResumableRunner):
     * Checkpoints are plain data, written whole, and resumed exactly: :class:`ResumableRunner`,
       :class:`SafeCheckpointHook`, :func:`exact_loop`. One training at a time has a work dir:
       :func:`lock_work_dir`.
-    * The recipe's total batch is kept on any number of GPUs: :func:`keep_total_batch`.
-      ``auto_scale_lr.enable=True`` asks for MMEngine's rule instead; a config without ``base_batch_size`` is
-      taken as it stands.
+    * The recipe's total batch is kept on any number of GPUs (:func:`keep_total_batch`), unless
+      ``auto_scale_lr`` has ``enable=True``, MMEngine's own rule, or no ``base_batch_size``.
     * Several processes run on a CPU with gloo (:func:`begin_process_group`), validate with the same
       statistics of batch normalisation (:class:`BroadcastStatisticsHook`), and draw different numbers.
     * Any number of evaluators validate: :func:`use_evaluators`, in TF32 on CUDA: :func:`as_evaluation`.
     * A loader has no more workers than there are cores: :func:`clamp_workers`.
     * Logging waits neither for the GPU (:class:`DeferredMessageHub`) nor for yapf
-      (:class:`CachedConfigText`), outlives a full disk (:func:`survive_full_disk`), and keeps two runs of one
-      second apart.
+      (:class:`CachedConfigText`), and outlives a full disk (:func:`survive_full_disk`).
     """
 
     # Runs that this process has begun in a second; the same in all processes of a run.
@@ -65,7 +61,6 @@ class MVPRunner(ResumableRunner):
 
     @classmethod
     def from_cfg(cls, cfg: Config | dict) -> Runner:
-        """Build a runner from a config."""
         if isinstance(cfg, Config):
             use_evaluators(cfg)
             cfg = CachedConfigText.of(cfg)
@@ -138,29 +133,23 @@ class MVPRunner(ResumableRunner):
             clamp_workers(dataloader)
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
-    def register_hooks(
-        self, default_hooks: dict | None = None, custom_hooks: list[Hook | dict] | None = None
-    ) -> None:
+    def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """Register a config's hooks, :class:`SafeCheckpointHook` for MMEngine's, and two of its own."""
-        default_hooks = {'checkpoint': dict(type='CheckpointHook', interval=1), **(default_hooks or {})}
-        checkpoint = default_hooks['checkpoint']
+        checkpoint: Any = (default_hooks or {}).get('checkpoint', dict(type='CheckpointHook', interval=1))
         plain = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)
         if isinstance(checkpoint, dict) and checkpoint.get('type') in plain:
-            default_hooks['checkpoint'] = {**checkpoint, 'type': 'SafeCheckpointHook'}
-        super().register_hooks(default_hooks, custom_hooks)
+            checkpoint = {**checkpoint, 'type': 'SafeCheckpointHook'}
+        super().register_hooks({**(default_hooks or {}), 'checkpoint': checkpoint}, custom_hooks)
         self.register_hook(BroadcastStatisticsHook())
         self.register_hook(SingleImageHook())
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build a training loop with exact restarts."""
         return super().build_train_loop(exact_loop(loop) if isinstance(loop, dict) else loop)
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build a validation loop."""
         return as_evaluation(super().build_val_loop(loop))
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build a test loop."""
         return as_evaluation(super().build_test_loop(loop))
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
@@ -172,13 +161,7 @@ class MVPRunner(ResumableRunner):
             keep_total_batch(self, optim_wrapper, asked['base_batch_size'])
 
     def train(self) -> nn.Module:
-        """Train, alone in the work dir; afterwards signals do what they did before, however it ends.
-
-        On a CPU the process then keeps the memory that it frees (:func:`keep_freed_memory`).
-
-        Raises:
-            ValueError: If another training has the work dir, or a batch is too small for batch normalisation.
-        """
+        """Train, alone in the work dir; afterwards signals do what they did before, however it ends."""
         if not torch.cuda.is_available():
             keep_freed_memory()
         try:
@@ -194,13 +177,11 @@ class MVPRunner(ResumableRunner):
                     hook.restore_signals()
 
     def val(self) -> dict:
-        """Validate a checkpoint, which must fill the whole model."""
         self._needs_whole_model = True
         with in_step_with_peers():
             return super().val()
 
     def test(self) -> dict:
-        """Test a checkpoint, which must fill the whole model."""
         self._needs_whole_model = True
         with in_step_with_peers():
             return super().test()

@@ -23,13 +23,12 @@ DIFFERENT_DRAWS = 'draws such as drop path differ from those of a run that was n
 
 def random_state() -> dict:
     """Return the state of this process's random generators as tensors and numbers."""
-    numpy = np.random.get_state(legacy=False)
-    assert isinstance(numpy, dict)
+    numpy: Any = np.random.get_state()
     version, values, gauss = random.getstate()
     state = dict(
         torch=torch.get_rng_state(),
-        numpy=torch.from_numpy(numpy['state']['key'].astype(np.int64)),
-        numpy_rest=[numpy['state']['pos'], numpy['has_gauss'], numpy['gauss']],
+        numpy=torch.from_numpy(numpy[1].astype(np.int64)),
+        numpy_rest=list(numpy[2:]),
         python=torch.tensor(values),
         python_rest=[version, gauss],
     )
@@ -71,11 +70,9 @@ class _Rest:
 class ExactResume(BaseLoop):
     """Mixin of a training loop that makes a resumed run equal to one that was never stopped.
 
-    Checkpoints hold the random state of every process (:meth:`restart_state`). A resumed loop starts with the
-    next batch, without loading earlier ones, and restores the random states there. A validation leaves the
-    random state of the training unchanged, and one that was cut off is done again.
-
-    Samples do not depend on the number of workers where their draws come from their index
+    A resumed loop starts with the next batch, without loading earlier ones, and restores every process's
+    random state there. A validation leaves the random state of the training unchanged, and one that was cut
+    off is done again. Samples do not depend on the number of workers where their draws come from their index
     (:class:`EpochSampler`, :class:`EndlessSampler`).
     """
 
@@ -88,15 +85,14 @@ class ExactResume(BaseLoop):
 
     def run_iter(self, *args: Any) -> None:
         """Train on a batch, the last argument; save it if a step with it fails for good."""
-        batch = args[-1]
         try:
             super().run_iter(*args)
         except FloatingPointError as error:
-            names = [*self._samples_of_step, *sample_names(batch)]
-            kept = keep_bad_batch(self.runner, batch, names, str(error))
+            names = [*self._samples_of_step, *sample_names(args[-1])]
+            kept = keep_bad_batch(self.runner, args[-1], names, str(error))
             raise FloatingPointError(f'{error} {kept}') from error
         done = at_step_boundary(self.runner)
-        self._samples_of_step = () if done else (*self._samples_of_step, *sample_names(batch))
+        self._samples_of_step = () if done else (*self._samples_of_step, *sample_names(args[-1]))
 
     def restart_state(self) -> dict:
         """Return what a checkpoint needs beside MMEngine's entries; all processes call this together."""
@@ -109,29 +105,22 @@ class ExactResume(BaseLoop):
         )
 
     def prepare_restart(self, state: dict | None) -> None:
-        """Take the result of :meth:`restart_state`; None for a checkpoint of another program.
-
-        Raises:
-            ValueError: If an iteration has another number of images now: the schedule would be wrong.
-        """
+        """Take a :meth:`restart_state`, or None of another program; raise ValueError if it does not fit."""
         if state is None:
-            print_log(f'The checkpoint holds no random states: {DIFFERENT_DRAWS}', 'current')
+            self.runner.logger.info(f'The checkpoint holds no random states: {DIFFERENT_DRAWS}')
             return
-        saved, lengths = state['images_per_iteration'], self._lengths()
-        if saved != lengths['images_per_iteration']:
+        lengths = self._lengths()
+        saved, now = state['images_per_iteration'], lengths['images_per_iteration']
+        if saved != now:
             fitting, rest = divmod(saved or 0, get_world_size())
             advice = f' (train_dataloader.batch_size={fitting} keeps them)' if fitting and not rest else ''
             raise ValueError(
-                f'this run has iterations of {lengths["images_per_iteration"]} images, and the checkpoint is '
-                f'of one with {saved}: its iterations and its schedule would be counted wrongly. Use as many '
-                f'processes and images a process as before{advice}, or begin a new run from its weights with '
-                '--cfg-options load_from=FILE'
+                f'this run has iterations of {now} images, and the checkpoint is of one with {saved}: use as '
+                f'many{advice}, or begin a new run from its weights with --cfg-options load_from=FILE'
             )
-        if state['images'] != lengths['images']:
-            _warn(
-                f'There are {lengths["images"]} training images now and {state["images"]} in the checkpoint: '
-                'the order of the images differs'
-            )
+        before, now = state['images'], lengths['images']
+        if before != now:
+            self.runner.logger.warning(f'{now} training images, not {before} as before: their order differs')
         self._restart = state
 
     def _lengths(self) -> dict:
@@ -157,32 +146,29 @@ class ExactResume(BaseLoop):
             iterator = iter(loader)
             if start and not can_skip:
                 name = type(batches or loader.sampler).__name__
-                _warn(f'{name} cannot begin in the middle: {start} batches are loaded and skipped')
+                told = f'{name} cannot begin in the middle: {start} batches are loaded and skipped'
+                print_log(told, 'current', logging.WARNING)
                 for _ in range(start):
                     next(iterator)
             set_random_state(state)
-            self._restore_random_state()
+            if self._restart is not None:
+                self._restore_random_state(self._restart['random_states'])
             yield from iterator
         finally:
             if can_skip:
                 batches.sampler = sampler
 
-    def _restore_random_state(self) -> None:
-        if self._restart is None:
-            return
-        states, self._restart = self._restart['random_states'], None
-        if len(states) == get_world_size():
+    def _restore_random_state(self, states: list[dict]) -> None:
+        self._restart, processes = None, get_world_size()
+        if len(states) == processes:
             set_random_state(states[get_rank()])
-        else:
-            _warn(
-                f'The checkpoint holds the random states of {len(states)} processes, and there are '
-                f'{get_world_size()}: {DIFFERENT_DRAWS}'
-            )
+            return
+        told = f'The checkpoint holds the random states of {len(states)} processes, and there are {processes}'
+        self.runner.logger.warning(f'{told}: {DIFFERENT_DRAWS}')
 
     def _make_up_validation(self, count: int, last: int) -> None:
         """Validate first if the run was stopped between a checkpoint and the end of its validation."""
-        done = self.runner.message_hub.get_info('iter_of_validation', None)
-        if self._iter > 0 and done != self._iter:
+        if self._iter not in (0, self.runner.message_hub.get_info('iter_of_validation', None)):
             self._validate_if_due(count, last)
 
     def _validate_if_due(self, count: int, last: int) -> None:
@@ -197,7 +183,3 @@ class ExactResume(BaseLoop):
         finally:
             self._state_before_validation = None
         set_random_state(state)
-
-
-def _warn(text: str) -> None:
-    print_log(text, 'current', logging.WARNING)

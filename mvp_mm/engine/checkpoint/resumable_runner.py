@@ -1,5 +1,3 @@
-"""MMEngine's runner with checkpoints that are safe to load, written whole, and exactly resumed."""
-
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,12 +24,11 @@ from .safe_checkpoint import (
 
 
 class ResumableRunner(Runner):
-    """Save, load and resume.
+    """MMEngine's runner with checkpoints that are safe to load, written whole, and exactly resumed.
 
-    A checkpoint holds plain data and is written whole or not at all; no file that is loaded can run code. A
-    resumed run is the one that was never stopped (:class:`ExactResume`), by the new settings where its config
-    has changed (:class:`ResumedSettings`). A damaged last checkpoint is passed over. A checkpoint that does
-    not fill the model is an error where it is evaluated or resumed.
+    A resumed run is the one that was never stopped (:class:`ExactResume`), by the new settings where its
+    config has changed (:class:`ResumedSettings`). A damaged last checkpoint is passed over. A checkpoint that
+    does not fill the model is an error where it is evaluated or resumed.
     """
 
     # Requirements for the next `load_checkpoint`: to fill all of the model, and to have these entries.
@@ -53,11 +50,7 @@ class ResumableRunner(Runner):
     def save_checkpoint(
         self, out_dir: str, filename: str, file_client_args: dict | None = None, *args: Any, **kwargs: Any
     ) -> None:
-        """Write a checkpoint under a temporary name, verify it, and rename it; to remote storage as MMEngine.
-
-        Raises:
-            OSError: If it cannot be written; an older file of this name is then unchanged.
-        """
+        """Write a checkpoint whole or not at all (OSError); to remote storage as MMEngine does."""
         if file_client_args is not None or kwargs.get('backend_args') is not None or '://' in str(out_dir):
             super().save_checkpoint(out_dir, filename, file_client_args, *args, **kwargs)
             return
@@ -71,16 +64,10 @@ class ResumableRunner(Runner):
         strict: bool = False,
         revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''),),
     ) -> dict:
-        """Load a checkpoint without running code in it. Arguments are MMEngine's, except:
+        """Load a checkpoint without running code in it; raise FileNotFoundError, or ValueError if it is none.
 
-        Args:
-            strict: Whether it must fill the whole model, as it must for :meth:`test`, :meth:`val` and
-                :meth:`resume` in any case. Otherwise it must fill the backbone, and the log says what keeps
-                its initialisation.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is no checkpoint, or does not fit.
+        With ``strict``, and for :meth:`test`, :meth:`val` and :meth:`resume`, it must fill the whole model.
+        Otherwise it must fill the backbone, and the log says what keeps its initialisation.
         """
         checkpoint = load_checkpoint_file(filename, map_location)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
@@ -108,15 +95,8 @@ class ResumableRunner(Runner):
         resume_param_scheduler: bool = True,
         map_location: str | Callable = 'default',
     ) -> None:
-        """Resume from a checkpoint, by this run's settings where they differ (:class:`ResumedSettings`).
-
-        It is read to the CPU by default: MMEngine's default puts the whole file on the GPU, where AdamW then
-        waits for its step counters.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is no checkpoint of a training, or does not fit.
-        """
+        """Resume from a checkpoint, by this run's settings where they differ; raise as `load_checkpoint`."""
+        # MMEngine's default is the GPU, where AdamW then waits for its step counters
         location = 'cpu' if map_location == 'default' else map_location
         self._needs_whole_model = True
         self._required_entries = ('meta', 'message_hub', *(['optimizer'] if resume_optimizer else []))
@@ -140,11 +120,7 @@ class ResumableRunner(Runner):
             self._resumed_settings = None
 
     def load_or_resume(self) -> None:
-        """Load or resume a checkpoint; without a name, the last good one of the work dir.
-
-        Raises:
-            ValueError: If the named one is damaged, or the work dir has checkpoints and none is good.
-        """
+        """Load or resume a checkpoint, by default the last good one of the work dir, or a ValueError."""
         if not self._has_loaded and self._resume:
             if self._load_from is None:
                 self._load_from = self._last_good_checkpoint()
@@ -156,16 +132,14 @@ class ResumableRunner(Runner):
     def _last_good_checkpoint(self) -> str | None:
         """Find it in one process, so that all resume from the same one."""
         found: list[Any] = [None, []]
-        if is_main_process():
-            for saved in saved_checkpoints(self.work_dir):
-                try:
-                    verify_checkpoint(saved)
-                except ValueError as error:
-                    found[1].append(str(error))
-                    self.logger.warning(f'{error}. It is passed over; the one before it is tried')
-                else:
-                    found[0] = str(saved)
-                    break
+        for saved in saved_checkpoints(self.work_dir) if is_main_process() else ():
+            try:
+                verify_checkpoint(saved)
+                found[0] = str(saved)
+                break
+            except ValueError as error:
+                found[1].append(str(error))
+                self.logger.warning(f'{error}. It is passed over; the one before it is tried')
         broadcast_object_list(found)
         path, damaged = found
         if path is None and damaged:

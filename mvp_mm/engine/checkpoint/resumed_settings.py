@@ -1,6 +1,5 @@
-"""Resume with a changed config: the new settings hold, and a warning lists the changes."""
-
 import ast
+import reprlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +13,8 @@ OF_OPTIMISER = ('train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'
 COMPARED = (*OF_OPTIMISER, 'randomness', 'model', 'train_dataloader', 'custom_hooks', 'bf16_gradients')
 IGNORED = {'_scope_', 'cache_dir', 'init_cfg', 'num_workers', 'persistent_workers', 'pin_memory'}
 IGNORED |= {'prefetch_factor'}
-# Settings of an optimiser that depend on the machine, and entries of a schedule's state that are no settings.
-IMPLEMENTATION = {'capturable', 'differentiable', 'foreach', 'fused'}
+IMPLEMENTATION = {'capturable', 'differentiable', 'foreach', 'fused'}  # which depend on the machine
+# A schedule's state that is no setting.
 PROGRESS = {'last_step', '_global_step', '_last_value', 'best', 'num_bad_epochs', 'cooldown_counter'}
 PROGRESS |= {'base_values', 'verbose'}
 LISTED = 12
@@ -25,12 +24,9 @@ ENTRIES = ' entries'
 class ResumedSettings:
     """Apply the settings of this run's config to a training that is resumed.
 
-    MMEngine overwrites learning rate, weight decay, betas and schedule with the checkpoint's. Here unchanged
-    settings give the run that was never stopped. With changed ones the optimiser keeps its moments, and the
-    schedule is advanced to where a run with this config would have it after as many iterations and epochs.
-
-    Args:
-        runner: With training loop, optimiser and schedules built for a new run.
+    MMEngine takes learning rate, weight decay, betas and schedule from the checkpoint. Here changed settings
+    hold: the optimiser keeps its moments, and the schedule is advanced to where a run with this config would
+    have it after as many iterations and epochs. The runner's loop, optimiser and schedules must be built.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -41,25 +37,21 @@ class ResumedSettings:
         self._saved_lr = 0.0
 
     def apply_to(self, checkpoint: dict, source: str) -> None:
-        """Replace the settings in a checkpoint, in place, before the optimiser loads its state.
-
-        Raises:
-            ValueError: If the optimiser or its parameter groups differ, or the schedule changed but follows
-                validations, which cannot be repeated.
-        """
+        """Replace settings in a checkpoint before the optimiser loads it; ValueError if they cannot fit."""
         runner, wrapper = self.runner, self.runner.optim_wrapper
         saved, meta = checkpoint['optimizer'], checkpoint['meta']
+        saved_schedules = checkpoint.get('param_schedulers') or []
         if not isinstance(wrapper, OptimWrapper) or isinstance(wrapper, OptimWrapperDict):
             return
         restart = meta.get('restart') or {}
-        kinds: tuple[str | None, str | None] = restart.get('optimizer'), type(wrapper.optimizer).__name__
+        kinds = [restart.get('optimizer'), type(wrapper.optimizer).__name__]
         if kinds[0] is None:
-            before, after = _values(meta.get('cfg')), _values(runner.cfg.pretty_text)
-            kinds = before.get('optim_wrapper.optimizer.type'), after.get('optim_wrapper.optimizer.type')
+            texts = meta.get('cfg'), runner.cfg.pretty_text
+            kinds = [_values(text).get('optim_wrapper.optimizer.type') for text in texts]
         _require_same_optimiser(wrapper.optimizer, saved, kinds, source)
         groups, schedules = wrapper.optimizer.param_groups, runner.param_schedulers or []
         changes = _group_changes(saved['param_groups'], groups)
-        changes += _schedule_changes(checkpoint.get('param_schedulers') or [], schedules)
+        changes += _schedule_changes(saved_schedules, schedules)
         length = len(runner.train_dataloader) if self._by_epoch else None
         self._replays = bool(changes) or restart.get('iterations_per_epoch', length) != length
         self._changes = config_changes(meta.get('cfg'), runner.cfg.pretty_text)
@@ -69,48 +61,42 @@ class ResumedSettings:
         if old is not None and new is not None and old != new:  # 'auto' on another machine
             self._changes.append(f'computed in {old} -> {new}')
         self._saved_lr = (saved.get('base_param_settings') or saved['param_groups'][0])['lr']
-        if not self._replays:
-            for old, new in zip(saved['param_groups'], groups, strict=True):
-                old.update({key: new[key] for key in IMPLEMENTATION & new.keys()})
-            for schedule in checkpoint.get('param_schedulers') or []:
-                for key in [key for key, value in schedule.items() if value is None]:
-                    del schedule[key]  # a function, which this run has and a checkpoint does not hold
-            return
-        if any(getattr(schedule, 'need_val_args', False) for schedule in schedules):
+        if self._replays and any(getattr(schedule, 'need_val_args', False) for schedule in schedules):
             raise ValueError(
                 f'training cannot go on from {source} with other settings ({_listed(self._changes)}): its '
                 'schedule follows the results of validations, which cannot be repeated. Use the previous '
                 'settings, or begin a new run from its weights with --cfg-options load_from=FILE'
             )
         for old, new in zip(saved['param_groups'], groups, strict=True):
-            old.update({key: value for key, value in new.items() if key != 'params'})
-        # keep this run's
-        saved.pop('base_param_settings', None)
-        checkpoint.pop('param_schedulers', None)
+            taken = new.keys() - {'params'} if self._replays else new.keys() & IMPLEMENTATION
+            old.update({key: new[key] for key in taken})
+        if self._replays:  # this run's are kept
+            saved.pop('base_param_settings', None)
+            checkpoint.pop('param_schedulers', None)
+        for schedule in saved_schedules:
+            for key in [key for key, value in schedule.items() if value is None]:
+                del schedule[key]  # a function, which this run has and a checkpoint does not hold
 
     def replay_schedule(self) -> None:
         """Advance the schedule where settings changed, and report the changes; call this after the resume."""
         runner, loop = self.runner, self.runner.train_loop
-        told = []
-        if self._changes:
-            told.append(f"This config differs from the checkpoint's: {_listed(self._changes)}.")
+        told = [f"This config differs from the checkpoint's: {_listed(self._changes)}."] * bool(self._changes)
         if self._replays:
             self._replay()
             rates = runner.optim_wrapper.get_lr()
-            rate = rates.get('base_lr', rates['lr'])[0]
+            change = f'learning rate {self._saved_lr:.4g} -> {rates.get("base_lr", rates["lr"])[0]:.4g}'
             told.append(
-                f'The optimiser and the schedule are those of this config, after {loop.iter} iterations of '
-                f'it: learning rate {self._saved_lr:.4g} -> {rate:.4g}'
+                'The optimiser and the schedule are those of this config, after '
+                f'{loop.iter} iterations of it: {change}'
             )
         if told:
             runner.logger.warning(' '.join(told))
-        unit, done, length = 'iterations', loop.iter, loop.max_iters
+        done, length, unit = loop.iter, loop.max_iters, 'iterations'
         if self._by_epoch:
-            unit, done, length = 'epochs', loop.epoch, loop.max_epochs
+            done, length, unit = loop.epoch, loop.max_epochs, 'epochs'
         if done >= length:
-            runner.logger.warning(
-                f'Nothing is left to train: {done} {unit} are done, and the config asks for {length}'
-            )
+            state = f'{done} {unit} are done, and the config asks for {length}'
+            runner.logger.warning(f'Nothing is left to train: {state}')
 
     def _replay(self) -> None:
         loop = self.runner.train_loop
@@ -126,16 +112,12 @@ class ResumedSettings:
 
 
 def config_changes(saved: Any, now: str) -> list[str]:
-    """List differences such as ``'train_cfg.max_epochs 2 -> 4'`` between the texts of two configs.
-
-    The texts are parsed, not run; if one of them cannot be parsed, the list is empty.
-    """
+    """List differences such as ``'a.b 2 -> 4'`` between two configs' texts, which are parsed, not run."""
     before, after = _values(saved), _values(now)
-    if not before or not after:
-        return []
+    paths = {**before, **after} if before and after else {}
     changes: list[str] = []
-    resized: tuple[str, ...] = ()  # lists whose entries cannot be matched
-    for path in sorted({**before, **after}, key=lambda path: COMPARED.index(path.split('.')[0])):
+    resized: tuple[str, ...] = ()  # prefixes of lists whose entries cannot be matched
+    for path in sorted(paths, key=lambda path: COMPARED.index(path.split('.')[0])):
         old, new = before.get(path, 'not set'), after.get(path, 'not set')
         if old != new and not path.startswith(resized):
             if old.endswith(ENTRIES) and new.endswith(ENTRIES):
@@ -151,12 +133,12 @@ def _values(text: Any) -> dict[str, str]:
         statements = ast.parse(text).body
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
         return {}
-    values: dict[str, str] = {}
-    for statement in statements:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in COMPARED:
-                values.update(_flat(name, value))
-    return values
+    return {
+        path: value
+        for statement in statements
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) in COMPARED
+        for path, value in _flat(ast.unparse(statement.targets[0]), statement.value)
+    }
 
 
 def _flat(path: str, node: ast.expr) -> Iterator[tuple[str, str]]:
@@ -186,14 +168,9 @@ def _text(node: ast.expr) -> str:
     return ast.unparse(node)
 
 
-def _require_same_optimiser(
-    optimizer: Optimizer, saved: dict, kinds: tuple[str | None, str | None], source: str
-) -> None:
+def _require_same_optimiser(optimizer: Optimizer, saved: dict, kinds: list, source: str) -> None:
     """Refuse the state of another optimiser or other parameters."""
-    advice = (
-        '. Use what it was trained with, or begin a new run from its weights with --cfg-options '
-        f'load_from={source}'
-    )
+    advice = f'. Use what it was trained with, or begin a new run with --cfg-options load_from={source}'
     if None not in kinds and kinds[0] != kinds[1]:
         raise ValueError(
             f'{source} has the state of {kinds[0]}, and this config trains with {kinds[1]}{advice}'
@@ -208,22 +185,15 @@ def _require_same_optimiser(
         if isinstance(value, Tensor) and value.ndim
     )
     if not fits:
-        shapes = ' with other shapes' if old == new else ''
+        sizes = [reprlib.repr(numbers)[1:-1] for numbers in (old, new)]
         raise ValueError(
-            f'{source} has an optimiser with parameter groups of {_sizes(old)} tensors, and this config '
-            f'makes groups of {_sizes(new)}{shapes} '
-            f'(optim_wrapper.paramwise_cfg, or frozen layers): its moments belong to other parameters{advice}'
+            f'{source} has an optimiser with parameter groups of {sizes[0]} tensors, and this config makes '
+            f'groups of {sizes[1]}{" with other shapes" if old == new else ""} (optim_wrapper.paramwise_cfg, '
+            f'or frozen layers){advice}'
         )
     for key in ('amsgrad', 'centered'):
         if saved['state'] and optimizer.param_groups[0].get(key) and not saved['param_groups'][0].get(key):
-            raise ValueError(
-                f'{source} was trained with {key}=False, and lacks the state for {key}=True{advice}'
-            )
-
-
-def _sizes(sizes: list[int]) -> str:
-    shown = ', '.join(map(str, sizes[:6]))
-    return shown if len(sizes) <= 6 else f'{shown}, ... ({len(sizes)} groups)'
+            raise ValueError(f'{source} has {key}=False, and lacks the state for {key}=True{advice}')
 
 
 def _group_changes(before: list[dict], after: list[dict]) -> list[str]:
@@ -233,8 +203,11 @@ def _group_changes(before: list[dict], after: list[dict]) -> list[str]:
         scheduled.add('betas')  # whose first is the momentum
     changes = []
     for key in after[0].keys() - {'params'} - IMPLEMENTATION - scheduled:
-        pairs = [(old[key], new[key]) for old, new in zip(before, after, strict=True) if key in old]
-        pairs = [pair for pair in pairs if _differ(*pair)]
+        pairs = [
+            (old[key], new[key])
+            for old, new in zip(before, after, strict=True)
+            if key in old and _differ(old[key], new[key])
+        ]
         if pairs:
             old, new = pairs[-1]  # of the last layers, which layer decay does not lower
             where = '' if len(pairs) == len(after) else f' (in {len(pairs)} of {len(after)} parameter groups)'
@@ -254,8 +227,7 @@ def _schedule_changes(before: list[dict], after: list) -> list[str]:
 
 
 def _differ(old: Any, new: Any) -> bool:
-    if isinstance(old, list | tuple) and isinstance(new, list | tuple):
-        return list(old) != list(new)
+    old, new = (list(value) if isinstance(value, tuple) else value for value in (old, new))
     return old != new
 
 

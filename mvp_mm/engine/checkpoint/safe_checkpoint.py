@@ -1,21 +1,22 @@
 """Training checkpoints that hold plain data only, are written atomically, and are verified.
 
-MMEngine's checkpoints hold objects (log histories, numpy numbers) that torch loads only with
-``weights_only=False``, which runs whatever a file says. Here they become tensors and numbers when saved, and
-objects again when a run is resumed.
+MMEngine's hold log histories and numpy numbers, which torch loads only with ``weights_only=False``: that runs
+whatever a file says. Here they are tensors and numbers in the file, and objects again in a resumed run.
 """
 
 import collections
 import logging
 import os
 import re
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
@@ -33,8 +34,7 @@ HISTORY_KEYS = history_as_plain(None, None, None).keys()
 def make_plain(checkpoint: dict) -> None:
     """Convert everything in a checkpoint to plain data, in place, before it is saved."""
     left_out: list[str] = []
-    for key in list(checkpoint):
-        checkpoint[key] = _plain(checkpoint[key], key, left_out)
+    checkpoint.update({key: _plain(value, key, left_out) for key, value in checkpoint.items()})
     if left_out:
         told = f'Left out of the checkpoint, which holds plain data only: {", ".join(left_out[:6])}'
         print_log(told, 'current', logging.WARNING)
@@ -66,7 +66,7 @@ def _plain(value: Any, where: str, left_out: list[str]) -> Any:
     if isinstance(value, np.generic | np.ndarray) and type(value.tolist()) is not type(value):
         return _plain(value.tolist(), where, left_out)
     for kind in (bool, int, float, str):
-        if isinstance(value, kind):  # a subclass, such as an enum's member
+        if isinstance(value, kind):  # an enum's member
             return kind(value)
     if isinstance(value, os.PathLike | torch.dtype | torch.device):
         return str(value)
@@ -75,11 +75,7 @@ def _plain(value: Any, where: str, left_out: list[str]) -> Any:
 
 
 def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict:
-    """Load a weight file or training checkpoint for MMEngine without running code from it.
-
-    As :func:`read_checkpoint`, but also from an http(s) address, and with log histories as MMEngine's
-    ``HistoryBuffer``.
-    """
+    """Load a file or http(s) address for MMEngine, with ``HistoryBuffer``, without running code from it."""
     checkpoint = read_checkpoint(local_path(str(source)), map_location)
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{source} is no checkpoint: it holds a {type(checkpoint).__name__}, not a dict')
@@ -87,9 +83,8 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict:
     if isinstance(meta, dict):
         meta.pop('config', None)  # MMEngine's `resume` would run it as a Python file
     hub = checkpoint.get('message_hub')
-    scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
-    scalars = scalars if isinstance(scalars, dict) else {}
-    for name, history in scalars.items():
+    scalars: Any = hub.get('log_scalars') if isinstance(hub, dict) else None
+    for name, history in scalars.items() if isinstance(scalars, dict) else ():
         if not isinstance(history, dict) or history.keys() != HISTORY_KEYS:
             continue
         log, count, length = (history[key] for key in HISTORY_KEYS)
@@ -100,14 +95,32 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict:
     return checkpoint
 
 
+def register_safe_loading() -> None:
+    """Replace the loader in which all of MMEngine's ways of loading end, whichever library asks."""
+
+    def load_from_file(source: str | Path | BinaryIO, map_location: Any = None, **unused: Any) -> dict:
+        if isinstance(source, str | Path):
+            return load_checkpoint_file(source, map_location or 'cpu')
+        with tempfile.NamedTemporaryFile(suffix='.pth') as file:  # downloaded from an object store
+            file.write(source.read())
+            file.flush()
+            return load_checkpoint_file(file.name, map_location or 'cpu')
+
+    mmengine_checkpoint.CheckpointLoader.register_scheme(
+        prefixes=('', 'http://', 'https://'), loader=load_from_file, force=True
+    )
+    # loaders of other schemes (torchvision://, open-mmlab://, ...) end in these
+    for name in ('load_from_local', 'load_from_http', '_safe_torch_load'):
+        setattr(mmengine_checkpoint, name, load_from_file)
+
+
 def require_training_state(checkpoint: dict, wanted: Sequence[str], source: str | Path) -> None:
     """Raise ValueError if a checkpoint lacks an entry that a resumed run needs."""
     missing = [key for key in wanted if not isinstance(checkpoint.get(key), dict)]
     if missing:
         raise ValueError(
-            f'{source} has weights but no {", no ".join(missing)}, so training cannot go on from it: give a '
-            'checkpoint that training saved (epoch_*.pth or iter_*.pth), or begin a new run from its weights '
-            f'with --cfg-options load_from={source}'
+            f'{source} has weights but no {", no ".join(missing)}, so training cannot go on from it: give an '
+            f'epoch_*.pth or iter_*.pth, or begin a new run from it with --cfg-options load_from={source}'
         )
     counters = [checkpoint['meta'].get(key) for key in ('epoch', 'iter')] if 'meta' in wanted else []
     if not all(isinstance(counter, int) for counter in counters):
@@ -132,27 +145,24 @@ def verify_checkpoint(path: Path) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path, verify: Callable[[Path], None] | None = verify_checkpoint) -> Iterator[Path]:
+def atomic_write(path: Path, verify: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write to; on exit it is flushed, verified and renamed to ``path``.
 
-    Until then an existing file keeps its content, and a failed attempt leaves nothing behind.
-
-    Raises:
-        OSError: If the file cannot be written, or ``verify`` raises ValueError on it.
+    Until then an existing file keeps its content, and a failed attempt leaves nothing behind. Raise OSError
+    if the file cannot be written, or is no checkpoint when read back.
     """
     temporary = path.with_name(f'.{path.name}{PARTIAL}')
     try:
         yield temporary
         _flush(temporary)
         try:
-            if verify is not None:
-                verify(temporary)
+            if verify:
+                verify_checkpoint(temporary)
         except ValueError as error:
             raise OSError(f'{path} could not be read back after writing: {error}') from error
         os.replace(temporary, path)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     _flush(path.parent)
 
 
@@ -167,23 +177,15 @@ def _flush(path: Path) -> None:
 
 def atomic_write_text(path: Path, text: str) -> None:
     """Write a small text file such as ``last_checkpoint``, whole or not at all."""
-    with atomic_write(path, verify=None) as temporary:
+    with atomic_write(path, verify=False) as temporary:
         temporary.write_text(text)
-
-
-def remove_partial(folder: Path) -> None:
-    """Remove the temporary files of runs that were killed while writing."""
-    for path in folder.glob(f'.*{PARTIAL}'):
-        path.unlink(missing_ok=True)
 
 
 def saved_checkpoints(work_dir: str | Path) -> list[Path]:
     """List the checkpoints that a run could resume from, the last first.
 
-    Returns:
-        The file named by ``last_checkpoint`` (even if it is gone), then those of its kind with lower numbers,
-        then the other kind (a run over epochs that was stopped within one has both). Without
-        ``last_checkpoint`` all numbered ones, the newest first.
+    First what ``last_checkpoint`` names, even if it is gone, then those of its kind with lower numbers, then
+    the other kind, as a run over epochs that was stopped has; without it all by age.
     """
     work_dir = Path(work_dir)
     pointer = work_dir / 'last_checkpoint'

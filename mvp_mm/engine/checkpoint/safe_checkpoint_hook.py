@@ -1,5 +1,3 @@
-"""MMEngine's checkpoint hook, which keeps the last good checkpoint until the next one is safe."""
-
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,24 +9,22 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from .exact_resume import ExactResume, at_step_boundary
-from .safe_checkpoint import atomic_write_text, remove_partial
+from .safe_checkpoint import PARTIAL, atomic_write_text
 
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook`` for disks that fill up and runs that are killed.
 
-    MMEngine removes the oldest checkpoint before it writes the new one. Here the new one is written and
-    verified first, then ``last_checkpoint`` names it, then the oldest is removed. A checkpoint that cannot be
-    written is an error in the log and tried again after ``retry_interval`` iterations; training continues.
-    Checkpoints hold what an exact restart needs (:class:`ExactResume`) and are written after an optimiser
-    step only, because accumulated gradients are not saved. :class:`MVPRunner` uses this hook wherever a
-    config says ``CheckpointHook``.
+    MMEngine removes the oldest checkpoint first. Here the new one is written and verified, then
+    ``last_checkpoint`` names it, then the oldest is removed. One that cannot be written is an error in the
+    log, and training continues. Checkpoints hold what an exact restart needs (:class:`ExactResume`) and are
+    written after an optimiser step only, because accumulated gradients are not saved. :class:`MVPRunner` uses
+    this hook wherever a config says ``CheckpointHook``.
 
     Args:
-        *args: MMEngine's.
+        *args: MMEngine's, as ``**kwargs``.
         retry_interval: Iterations until a failed checkpoint is tried again. Default 100.
-        **kwargs: MMEngine's.
 
     Raises:
         ValueError: If ``retry_interval`` is below 1.
@@ -52,8 +48,8 @@ class SafeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Set up MMEngine's hook and remove what a killed run left half-written."""
         super().before_train(runner)
-        if is_main_process() and Path(self.out_dir).is_dir():
-            remove_partial(Path(self.out_dir))
+        for path in Path(self.out_dir).glob(f'.*{PARTIAL}') if is_main_process() else ():
+            path.unlink(missing_ok=True)
 
     def after_train(self, runner: Runner) -> None:
         """Publish, or raise if the end of the training is not saved."""
@@ -64,9 +60,7 @@ class SafeCheckpointHook(CheckpointHook):
             )
         super().after_train(runner)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Save after an optimiser step, if a checkpoint or a retry is due."""
         if not self.by_epoch:
             at_interval = self.every_n_train_iters(runner, self.interval, self.save_begin)
@@ -86,12 +80,9 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_val_epoch(runner, metrics)
 
     def save_now(self, runner: Runner, iteration: int) -> bool:
-        """Save a checkpoint between the regular ones; all processes call this together.
+        """Save a checkpoint between the regular ones, in all processes; return whether it was written.
 
         Where checkpoints count epochs it is ``iter_<iteration>.pth``, removed after the next regular one.
-
-        Returns:
-            Whether it was written; a failure is logged.
         """
         if self._saved_at == iteration:
             return True
@@ -107,15 +98,15 @@ class SafeCheckpointHook(CheckpointHook):
         if self._postponed is not None:
             self._postponed.append((step, meta))
             return
+        outdated, most = self._extra(runner), self.max_keep_ckpts
         info: dict = dict(extra_ckpt=None)
-        outdated = self._extra(runner)
-        if self.max_keep_ckpts > 0:
-            kept = [number for number in self.keep_ckpt_ids if number != step] + [step]
-            outdated |= {self.filename_tmpl.format(number) for number in kept[: -self.max_keep_ckpts]}
-            info['keep_ckpt_ids'] = kept[-self.max_keep_ckpts :]
+        kept = [*(number for number in self.keep_ckpt_ids if number != step), step] if most > 0 else []
+        if kept:
+            outdated |= {self.filename_tmpl.format(number) for number in kept[:-most]}
+            info['keep_ckpt_ids'] = kept[-most:]
         self._save(runner, self.filename_tmpl.format(step), meta, outdated, **info)
-        if self._failure is None and self.max_keep_ckpts > 0:
-            self.keep_ckpt_ids = deque(info['keep_ckpt_ids'], self.max_keep_ckpts)
+        if self._failure is None and kept:
+            self.keep_ckpt_ids = deque(kept, most)
 
     @staticmethod
     def _extra(runner: Runner) -> set[str]:
@@ -154,8 +145,7 @@ class SafeCheckpointHook(CheckpointHook):
         broadcast_object_list(failure)  # only the first process writes
         self._failure = failure[0]
         if self._failure is None:
-            self.last_ckpt = path
-            self._saved_at = meta['iter']
+            self.last_ckpt, self._saved_at = path, meta['iter']
             self._remove(runner, outdated)
             return
         _restore(hub.runtime_info, before)

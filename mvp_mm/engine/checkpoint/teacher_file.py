@@ -1,5 +1,3 @@
-"""Write a trained teacher as a small weight file with metadata."""
-
 import hashlib
 from pathlib import Path
 
@@ -13,27 +11,13 @@ from .safe_checkpoint import atomic_write
 
 
 def save_teacher(runner: Runner, path: Path) -> str:
-    """Save a teacher's weights in float16, which a frozen teacher does not exceed.
+    """Save the model's ``teacher_state()`` in float16 as a ``.safetensors`` file; return its sha256.
 
-    The metadata holds config, seed, epochs, last metrics, versions and the model's ``teacher_facts()``, if it
-    has any.
-
-    Args:
-        runner: Its model has ``teacher_state()``, such as :class:`CLIP`.
-        path: The ``.safetensors`` file.
-
-    Returns:
-        The file's sha256.
-
-    Raises:
-        ValueError: If the model is not a teacher.
+    The metadata holds config, seed, epochs, last metrics, versions, and ``teacher_facts()`` if there are any.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if not hasattr(model, 'teacher_state'):
-        raise ValueError(
-            f'{type(model).__name__} is no teacher to save: use a config of configs/teachers, and '
-            'tools/train.py for all others'
-        )
+        raise ValueError(f'{type(model).__name__} is no teacher to save: use a config of configs/teachers')
     state = {
         name: value.detach().to('cpu', torch.float16 if value.is_floating_point() else None).contiguous()
         for name, value in model.teacher_state().items()
@@ -55,6 +39,6 @@ def save_teacher(runner: Runner, path: Path) -> str:
     # not save_file, which makes a file that only its owner can read
     content = save(state, metadata={key: str(value) for key, value in about.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path, verify=None) as temporary:
+    with atomic_write(path, verify=False) as temporary:
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()

@@ -1,5 +1,3 @@
-"""Allow one training at a time in a work dir: a second one would overwrite the checkpoints."""
-
 import errno
 import os
 import socket
@@ -22,20 +20,17 @@ HEAD_START = 3  # seconds in which the first process reports the error; a launch
 def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
     """Lock a work dir for the training of this job; all of its processes call this.
 
-    The lock is POSIX's, on ``.training.lock``: the system frees it when the process ends, loader workers do
-    not inherit it, and file systems such as NFS usually share it between machines. Where no lock can be had,
-    for example on a read-only disk, training goes on without one.
-
-    Raises:
-        ValueError: In the first process, if another training holds the lock. The others exit with status 1.
+    The system frees POSIX's lock when the process ends, loader workers do not inherit it, and NFS usually
+    shares it between machines. Where none can be had, as on a read-only disk, training goes on without. If
+    another training holds it, the first process raises ValueError, and the others exit with status 1.
     """
     opened, holder = _try_to_lock(Path(work_dir) / NAME) if is_main_process() else (None, None)
     told = [holder]
     broadcast_object_list(told)
+    if told[0] is not None and not is_main_process():
+        time.sleep(HEAD_START)
+        raise SystemExit(1)
     if told[0] is not None:
-        if not is_main_process():
-            time.sleep(HEAD_START)
-            raise SystemExit(1)
         raise ValueError(
             f'{told[0]} is training in {work_dir}, and two trainings in one work dir overwrite each '
             "other's checkpoints: wait for its end, stop it, or give another --work-dir (mvp-mm: --out)"
@@ -51,18 +46,16 @@ def _try_to_lock(path: Path) -> tuple[int | None, str | None]:
     """Return the descriptor of the locked file, or who holds it; neither where files cannot be locked."""
     if sys.platform == 'win32':
         return None, None
+    opened = None
     try:
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError:
-        return None, None
-    try:
         fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        holder = None
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            holder = os.read(opened, 200).decode(errors='replace').strip() or 'another process'
+        if opened is None:
+            return None, None
+        holder = os.read(opened, 200).decode(errors='replace').strip() or 'another process'
         os.close(opened)
-        return None, holder
+        return None, holder if error.errno in (errno.EACCES, errno.EAGAIN) else None
     with suppress(OSError):  # a full disk
         os.ftruncate(opened, 0)
         os.write(opened, f'process {os.getpid()} on {socket.gethostname()}\n'.encode())

@@ -39,23 +39,19 @@ UNKNOWN = Arguments({}, others=True)
 def registered(kind: Any, scope: str | None = None) -> Callable | None:
     """Find the class or function that MMEngine would build for a config's ``type``.
 
-    Args:
-        kind: ``'Name'``, ``'scope.Name'``, an import path such as ``'torch.nn.GELU'``, or the object itself.
-        scope: Default scope, such as ``'mmpretrain'``.
-
-    Returns:
-        None if there is none, or two registries disagree.
+    It is ``'Name'``, ``'scope.Name'``, an import path such as ``'torch.nn.GELU'``, or the object itself.
+    Return None if there is none, or two registries disagree.
     """
     if not isinstance(kind, str):
         return kind if callable(kind) else None
     prefix, _, name = kind.partition('.')
     found: list[Callable] = []
     for root in _roots(prefix if name else scope):
-        scopes = {root.scope: root, **root.children}
+        scopes, wanted = {root.scope: root, **root.children}, kind
         if name and prefix in scopes:
             places, wanted = [scopes[prefix]], name
         else:
-            places, wanted = [scopes[scope], root] if scope in scopes else [root], kind
+            places = [scopes[scope], root] if scope in scopes else [root]
         for place in places:
             place.import_from_location()
             if wanted in place.module_dict:
@@ -137,9 +133,11 @@ def _uses(function: Callable, name: str) -> Iterator[str | ast.Call | None]:
             continue
         parent = parents[node]
         match parent, parents.get(parent):
-            case ast.Attribute(attr='get' | 'pop' | 'setdefault'), ast.Call(args=[ast.Constant(key), *_]):
-                yield key if isinstance(key, str) else None
-            case (ast.Subscript(slice=ast.Constant(key)), _) | (ast.Compare(left=ast.Constant(key)), _):
+            case (
+                (ast.Attribute(attr='get' | 'pop' | 'setdefault'), ast.Call(args=[ast.Constant(key), *_]))
+                | (ast.Subscript(slice=ast.Constant(key)), _)
+                | (ast.Compare(left=ast.Constant(key)), _)
+            ):
                 yield key if isinstance(key, str) else None
             case ast.keyword(arg=None), ast.Call() as call:
                 yield call
@@ -176,17 +174,14 @@ def _named(node: ast.expr, known: dict[str, Any]) -> Any:
 
 @functools.cache
 def keys_in_source(classes: tuple[type, ...], name: str, attributes: bool = True) -> frozenset[str]:
-    """Return the keys that the modules of some classes, and of their bases, take out of a dict.
-
-    The regular expression ``name`` says what the dict is called there; ``name.key`` counts if ``attributes``.
-    """
+    """Return keys that the modules of classes take out of a dict (``name``, a regex), or its attributes."""
     quoted = r"\s*['\"](\w+)['\"]"
     patterns = [rf'\b{name}(?:\.get\(|\.pop\(|\[){quoted}', rf'{quoted} (?:not )?in (?:self\.)?{name}\b']
     if attributes:
-        patterns.append(rf'\b{name}\.(?!get\b|pop\b|items\b|keys\b)(\w+)')
+        patterns.append(rf'\b{name}\.(?!get\b|pop\b|items\b|keys\b|__)(\w+)')
     found: set[str] = set()
-    for module in {sys.modules.get(base.__module__) for cls in classes for base in cls.__mro__}:
+    for module in {base.__module__ for cls in classes for base in cls.__mro__} & sys.modules.keys():
         with contextlib.suppress(OSError, TypeError):
-            source = inspect.getsource(module) if module is not None else ''
+            source = inspect.getsource(sys.modules[module])
             found.update(key for pattern in patterns for key in re.findall(pattern, source))
     return frozenset(found)

@@ -1,9 +1,4 @@
-"""Find keys of a config that nothing reads.
-
-MMEngine ignores most misspelt options: they stay in dicts that are passed on unchecked. Here the keys that a
-dict may hold follow from the signature of what its ``type`` names; :func:`_Walk.plain_names` knows the few
-dicts without a ``type``.
-"""
+"""Find keys of a config that nothing reads: MMEngine ignores most misspelt ones."""
 
 import difflib
 import inspect
@@ -21,7 +16,8 @@ from torch.distributed import init_process_group
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
-from .arguments import arguments_of, keys_in_source, registered
+from ..loops.exact_loops import EXACT_LOOPS
+from .arguments import UNKNOWN, arguments_of, keys_in_source, registered
 from .walk import LOADERS, entries
 
 # Packages whose sources tell what a dict without a type may hold.
@@ -63,8 +59,7 @@ TAKEN_BY_BUILDER = {
 # What this package's runner builds instead of MMEngine's.
 REPLACED = {
     'CheckpointHook': 'SafeCheckpointHook',
-    'EpochBasedTrainLoop': 'ExactEpochLoop',
-    'IterBasedTrainLoop': 'ExactIterLoop',
+    **{loop.__name__: exact for loop, exact in EXACT_LOOPS.items()},
 }
 LOADER_KEYS = ('dataset', 'disable_subprocess_warning', 'num_batch_per_epoch')
 
@@ -74,7 +69,7 @@ class UnreadKey(NamedTuple):
 
     path: str
     reader: str
-    takes: tuple[str, ...]
+    takes: list[str]
 
     def __str__(self) -> str:
         key = self.path.rsplit('.', 1)[-1]
@@ -87,25 +82,19 @@ class UnreadKey(NamedTuple):
 
 
 def unread_keys(cfg: Config) -> tuple[list[UnreadKey], list[str]]:
-    """Find keys below the top level that certainly nothing reads.
-
-    Returns:
-        The keys in the config's order, and the paths of what is None but needs a value. A dict whose reader
-        is unknown may hold any keys.
-    """
+    """Return keys below the top level that certainly nothing reads, and the paths of wrong Nones."""
     walk = _Walk(cfg.get('default_scope'))
     for key, value in cfg.items():
         if key in BUILT:
-            default, is_dict = BUILT[key], isinstance(value, Mapping)
-            if key == 'train_cfg' and is_dict and not value.get('by_epoch', True):
+            default, given = BUILT[key], value if isinstance(value, Mapping) else {}
+            if key == 'train_cfg' and not given.get('by_epoch', True):
                 default = 'IterBasedTrainLoop'
-            elif key.endswith('_evaluator') and is_dict and 'metrics' in value:
+            elif key.endswith('_evaluator') and 'metrics' in given:
                 default = 'Evaluator'
-            elif key == 'default_hooks' and is_dict:
-                typed = [name for name, hook in value.items() if isinstance(hook, Mapping) and 'type' in hook]
-                for name, hook in value.items():
-                    if isinstance(hook, Mapping) and 'type' not in hook:
-                        walk.report(f'{key}.{name}', key, typed)
+            elif key == 'default_hooks':
+                hooks = {name: 'type' in hook for name, hook in given.items() if isinstance(hook, Mapping)}
+                for name in [name for name, has_type in hooks.items() if not has_type]:
+                    walk.report(f'{key}.{name}', key, [hook for hook, has_type in hooks.items() if has_type])
             walk.typed(key, value, default, TAKEN_BY_BUILDER.get(key, ()))
         elif key in TOP_LEVEL:
             walk.parameter(key, key, value)
@@ -127,32 +116,26 @@ class _Walk:
         outside, self.scope = self.scope, value.get('_scope_', self.scope)
         kind = value.get('type', default)
         reader = registered(REPLACED.get(kind, kind) if isinstance(kind, str) else kind, self.scope)
-        if reader is not None:
-            takes = arguments_of(reader)
-            if not takes.others:
-                allowed = {*takes.names, *extra} - (GIVEN - set(value) - set(extra))
-                unread = value.keys() - takes.names.keys() - {'type', '_scope_', *extra}
-                for key in [key for key in value if key in unread]:
-                    self.report(f'{path}.{key}', getattr(reader, '__name__', str(kind)), allowed)
-                value = {key: entry for key, entry in value.items() if key not in unread}
-            self.nones += [
-                f'{path}.{key}'
-                for key, entry in value.items()
-                if entry is None and key in takes.names and _needs_value(takes.names[key])
-            ]
+        takes = UNKNOWN if reader is None else arguments_of(reader)
+        allowed = {*takes.names, *extra} - (GIVEN - set(value) - set(extra))
         for key, entry in value.items():
-            self.parameter(f'{path}.{key}', key, entry, reader, value)
+            below = f'{path}.{key}'
+            if not takes.others and key not in {*takes.names, 'type', '_scope_', *extra}:
+                self.report(below, getattr(reader, '__name__', str(kind)), allowed)
+                continue
+            if entry is None and key in takes.names and _needs_value(takes.names[key]):
+                self.nones.append(below)
+            self.parameter(below, key, entry, reader, value)
         self.scope = outside
 
     def parameter(self, path: str, key: str, value: Any, owner: Any = None, beside: Any = None) -> None:
         """Check the value of one key, given the class that reads it and the dict in which it stands."""
         is_typed = isinstance(value, Mapping) and 'type' in value
         if isinstance(value, Mapping) and (not is_typed or key in ('clip_grad', 'paramwise_cfg')):
-            known = self.plain_names(key, owner, beside or {}, value)
-            if known is not None:
-                reader, names = known[0], set(known[1])
+            reader, names = self.plain_names(key, owner, beside or {}, value)
+            if reader is not None:
                 for name, entry in value.items():
-                    if name not in names and name != '_scope_':
+                    if name not in {*names, '_scope_'}:
                         self.report(f'{path}.{name}', reader, names)
                     self.parameter(f'{path}.{name}', name, entry)
                 return
@@ -165,8 +148,8 @@ class _Walk:
 
     def plain_names(
         self, key: str, owner: Any, beside: Mapping, value: Mapping
-    ) -> tuple[str, Iterable[str]] | None:
-        """Return who reads a dict without a type, and its keys; None if unknown."""
+    ) -> tuple[str | None, Iterable[str]]:
+        """Return who reads a dict without a type, and its keys; None and nothing if unknown."""
         is_class = inspect.isclass(owner)
         wraps = is_class and issubclass(owner, OptimWrapper)
         match key:
@@ -206,7 +189,7 @@ class _Walk:
                 return key, ()
             case _ if key.endswith('dataloader'):
                 return f'the loader {key}', {*arguments_of(DataLoader).names, *LOADER_KEYS}
-        return None
+        return None, ()
 
     def classes_in(self, value: Any) -> Iterator[type]:
         """Yield the classes of a dict and of all dicts in it."""
@@ -218,7 +201,7 @@ class _Walk:
             yield from self.classes_in(entry)
 
     def report(self, path: str, reader: str, takes: Iterable[str]) -> None:
-        self.found.append(UnreadKey(path, reader, tuple(sorted(takes))))
+        self.found.append(UnreadKey(path, reader, sorted(takes)))
 
 
 def _needs_value(parameter: inspect.Parameter) -> bool:

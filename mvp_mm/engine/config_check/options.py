@@ -9,15 +9,7 @@ ABSENT = object()
 
 
 def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Merge options into a config in place, also through a None on a path, which becomes a dict.
-
-    Args:
-        cfg: The config.
-        options: Values by dotted path.
-
-    Raises:
-        ValueError: If a path leads nowhere, or a value is of another kind than the config's.
-    """
+    """Merge values by dotted path into a config in place; a wrong place or kind is a ValueError."""
     for option in sorted(options, key=lambda option: not option.endswith('_delete_')):  # deletions first
         found = _find(cfg, option)
         if found is not ABSENT and not option.endswith('_delete_'):
@@ -36,16 +28,12 @@ def _find(cfg: Config, option: str) -> Any:
             raise ValueError(f'--cfg-options {option}: {place} is set as a whole, such as {place}="{found}"')
         if isinstance(found, list):
             if not (part.isdigit() and int(part) < len(found)):
-                allowed = f'give a number from 0 to {len(found) - 1}' if found else 'it is empty'
-                raise ValueError(
-                    f'--cfg-options {option}: {place} is a list of {len(found)}, and {part} is none of its '
-                    f'places: {allowed}'
-                )
+                places = f'give a number from 0 to {len(found) - 1}' if found else 'it is empty'
+                wrong = f'{place} is a list of {len(found)}, and {part} is none of its places: {places}'
+                raise ValueError(f'--cfg-options {option}: {wrong}')
             key = int(part)
         elif not isinstance(found, Mapping | Config):
-            raise ValueError(
-                f'--cfg-options {option}: {place} is {found!r}, which holds no keys: set {place} itself'
-            )
+            raise ValueError(f'--cfg-options {option}: {place} is {found!r}, which holds no keys')
         elif part not in found:
             return ABSENT
         if found[key] is None and number < len(parts) - 1:

@@ -3,8 +3,7 @@
 import importlib.util
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -26,8 +25,7 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """What a value must be, in words and as a test; whether a list of such, or None, is allowed too."""
 
     expected: str
@@ -46,19 +44,19 @@ class Rule:
 
 
 COUNT = Rule('a whole number of 1 or more', lambda v: _whole(v) and v >= 1)
-COUNT_OR_NONE = replace(COUNT, expected='a whole number of 1 or more, or None', none=True)
+COUNT_OR_NONE = COUNT._replace(expected='a whole number of 1 or more, or None', none=True)
 COUNT_OR_ALL = Rule('a whole number of 1 or more, or -1', lambda v: _whole(v) and (v >= 1 or v == -1))
 COUNTS = Rule('whole numbers of 1 or more', lambda v: not _number(v) or COUNT.sound(v), many=True, none=True)
 FROM_0 = Rule('a whole number of 0 or more', lambda v: _whole(v) and v >= 0)
 FINITE = Rule('a finite number of 0 or more', lambda v: _number(v) and 0 <= v < math.inf)
-FINITES = replace(FINITE, many=True, none=True)
+FINITES = FINITE._replace(many=True, none=True)
 ABOVE_0 = Rule('a number above 0', lambda v: _number(v) and v > 0)
 SIZES = Rule('numbers above 0', lambda v: not _number(v) or v > 0, many=True, none=True)
 FACTOR = Rule('a number above 0, up to 1', lambda v: _number(v) and 0 < v <= 1)
 SHARE = Rule('a number from 0 to 1', lambda v: _number(v) and 0 <= v <= 1, many=True, none=True)
 RATE = Rule('a number of 0 or more, below 1', lambda v: _number(v) and 0 <= v < 1, many=True, none=True)
-RATES = replace(RATE, expected='numbers of 0 or more, below 1, as a list', only_many=True)
-RATE_OR_OFF = replace(RATE, sound=lambda v: RATE.sound(v) or v == -1)  # mmseg's -1: no dropout
+RATES = RATE._replace(expected='numbers of 0 or more, below 1, as a list', only_many=True)
+RATE_OR_OFF = RATE._replace(sound=lambda v: RATE.sound(v) or v == -1)  # mmseg's -1: no dropout
 MEAN = Rule('a list of finite numbers', lambda v: _number(v) and abs(v) < math.inf, True, True, True)
 SPREAD = Rule('a list of finite numbers above 0', lambda v: _number(v) and 0 < v < math.inf, True, True, True)
 METHOD = Rule("'fork', 'spawn' or 'forkserver'", lambda v: v in ('fork', 'spawn', 'forkserver'))
@@ -106,11 +104,7 @@ RULES: list[tuple[str | tuple[str, ...], str, Rule]] = [
 
 
 def require_sound_values(cfg: Config) -> None:
-    """Refuse a config whose values make no sense or do not fit together.
-
-    Raises:
-        ValueError: With the first such value, and what is expected.
-    """
+    """Raise ValueError for the first value of a config that makes no sense or does not fit the others."""
     for places, keys, rule in RULES:
         for place in (places,) if isinstance(places, str) else places:
             for path, key, value in values(place, at(cfg, place)):
@@ -118,15 +112,14 @@ def require_sound_values(cfg: Config) -> None:
                     raise ValueError(f'{path}={value}: expected {rule.expected}')
     for path in ('env_cfg', 'randomness', *(f'{loader}.dataset' for loader in LOADERS)):
         place, _, key = path.rpartition('.')
-        holder = at(cfg, place) if place else cfg
-        if holder and key in holder and holder[key] is None:
+        if ((at(cfg, place) if place else cfg) or {}).get(key, {}) is None:
             raise ValueError(f'{path}=None: expected a dict, not None')
     level = cfg.get('log_level', 'INFO')
     if level not in LOG_LEVELS and not _whole(level):
         raise ValueError(f'log_level={level}: expected one of {", ".join(LOG_LEVELS)}')
     for key in ('default_scope', 'experiment_name', 'load_from', 'work_dir'):
-        if not isinstance(cfg.get(key), str | None):
-            raise ValueError(f'{key}={cfg.get(key)}: expected text (a file of this name: ./{cfg.get(key)})')
+        if not isinstance(text := cfg.get(key), str | None):
+            raise ValueError(f'{key}={text}: expected text (a file of this name: ./{text})')
     scope = cfg.get('default_scope')
     if scope is not None and importlib.util.find_spec(scope) is None:
         raise ValueError(f'default_scope={scope}: no package of this name is installed')
@@ -138,21 +131,14 @@ def require_sound_values(cfg: Config) -> None:
         backend = str(value).rpartition('.')[-1].removesuffix('VisBackend')
         package = backend.lower()
         if key == 'type' and backend in BACKENDS and importlib.util.find_spec(package) is None:
-            raise ValueError(
-                f'{path}={value} needs the package {package}, which is not installed: pip install {package}, '
-                'or leave this backend out of visualizer.vis_backends'
-            )
+            raise ValueError(f'{path}={value} needs a package that is not installed: pip install {package}')
     _require_windows(cfg)
     _require_equal_zero_labels(cfg)
     _require_crops_of_model(cfg)
 
 
 def require_device_for(cfg: Config) -> None:
-    """Refuse MMEngine's mixed-precision wrapper on a CPU.
-
-    Raises:
-        ValueError: If the config has it and there is no GPU.
-    """
+    """Raise ValueError for MMEngine's mixed-precision wrapper on a CPU."""
     kind = registered(at(cfg, 'optim_wrapper.type'), cfg.get('default_scope'))
     if isinstance(kind, type) and issubclass(kind, AmpOptimWrapper) and get_device() == 'cpu':
         raise ValueError(
@@ -169,12 +155,12 @@ def _require_windows(cfg: Config) -> None:
     mode = settings.get('mode', 'whole')
     if mode not in ('slide', 'slide_flip', 'whole'):
         raise ValueError(f"model.test_cfg.mode={mode}: expected 'slide' or 'whole'")
-    stride, crop = _pair(settings.get('stride')), _pair(settings.get('crop_size'))
-    fits = stride is not None and crop is not None and stride[0] <= crop[0] and stride[1] <= crop[1]
-    if mode == 'slide' and not fits:
+    stride, crop = settings.get('stride'), settings.get('crop_size')
+    pairs = zip(_pair(stride) or (math.inf, math.inf), _pair(crop) or (0, 0), strict=True)
+    if mode == 'slide' and any(step > side for step, side in pairs):
         raise ValueError(
-            f"model.test_cfg: mode='slide' needs a crop_size and a stride of no more, two each; got "
-            f'crop_size={settings.get("crop_size")}, stride={settings.get("stride")}'
+            "model.test_cfg: mode='slide' needs a crop_size and a stride of no more, two each; got "
+            f'crop_size={crop}, stride={stride}'
         )
 
 
@@ -185,12 +171,10 @@ def _require_equal_zero_labels(cfg: Config) -> None:
         takes = arguments_of(kind).names if kind is not None else {}
         if 'reduce_zero_label' not in takes:
             continue
-        of_dataset = dataset.get('reduce_zero_label', takes['reduce_zero_label'].default)
+        own = dataset.get('reduce_zero_label', takes['reduce_zero_label'].default)
         for path, key, value in values(f'{place}.pipeline', dataset.get('pipeline')):
-            if key == 'reduce_zero_label' and value is not None and bool(value) != bool(of_dataset):
-                raise ValueError(
-                    f'{path}={value}, but {place}.reduce_zero_label is {of_dataset}: set both alike'
-                )
+            if key == 'reduce_zero_label' and value is not None and bool(value) != bool(own):
+                raise ValueError(f'{path}={value}, but {place}.reduce_zero_label is {own}: set both alike')
 
 
 def _require_crops_of_model(cfg: Config) -> None:
@@ -204,18 +188,17 @@ def _require_crops_of_model(cfg: Config) -> None:
         raise ValueError(f'{shown} is no multiple of patch_size={model["patch_size"]}')
     grid = size[0] // patch[0], size[1] // patch[1]
     for place, dataset in datasets(cfg):
-        crop = None
+        path, crop = '', None  # of the last crop
         for index, step in enumerate(dataset.get('pipeline') or []):
-            path = f'{place}.pipeline.{index}'
             if 'Crop' in str(step.get('type')) and 'size' in step:
-                crop = (f'{path}.size', _pair(step['size']))
+                path, crop = f'{place}.pipeline.{index}.size', _pair(step['size'])
             if _pair(step.get('input_size')) not in (grid, None):
                 raise ValueError(
-                    f'{path}.input_size={step["input_size"]}, but an image of {shown} has '
+                    f'{place}.pipeline.{index}.input_size={step["input_size"]}, but an image of {shown} has '
                     f'{grid[0]}x{grid[1]} patches of {model["patch_size"]} pixels: set both alike'
                 )
-        if crop is not None and crop[1] not in (size, None):
-            raise ValueError(f'{crop[0]}={crop[1][0]}x{crop[1][1]}, but {shown}: set both alike')
+        if crop and crop != size:
+            raise ValueError(f'{path}={crop[0]}x{crop[1]}, but {shown}: set both alike')
 
 
 def _pair(value: Any) -> tuple[int, int] | None:

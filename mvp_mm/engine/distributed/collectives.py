@@ -8,11 +8,7 @@ from mmengine.dist import is_distributed
 from torch import distributed
 from torch.distributed import ProcessGroup
 
-_OPERATIONS = {
-    'max': distributed.ReduceOp.MAX,
-    'min': distributed.ReduceOp.MIN,
-    'sum': distributed.ReduceOp.SUM,
-}
+_OPERATIONS = {name: getattr(distributed.ReduceOp, name.upper()) for name in ('max', 'min', 'sum')}
 # The default group for which the control group was made, and the control group.
 _groups: tuple[ProcessGroup, ProcessGroup] | None = None
 
@@ -60,13 +56,10 @@ def all_gather(value: Any) -> list:
 
 
 class DelayedAllReduce:
-    """Reduce a number over all processes in every step, and return the result one step later.
+    """Reduce a number in every step, as :func:`all_reduce`, and return the result one step later.
 
     The exchange runs while the next step is computed, and all processes get the same result in the same
     step. A single process gets its own number at once.
-
-    Args:
-        operation: ``'max'``, ``'min'`` or ``'sum'``.
     """
 
     def __init__(self, operation: str) -> None:
@@ -88,7 +81,6 @@ class DelayedAllReduce:
         """Wait for the pending result and return it; 0 if there is none."""
         if self._pending is None:
             return 0
-        number, work = self._pending
-        self._pending = None
+        (number, work), self._pending = self._pending, None
         work.wait()
         return int(number)

@@ -10,13 +10,10 @@ from ...models.backbones.mvp_block import MVPBlock
 
 
 def ddp_config(find_unused_parameters: bool = False) -> dict:
-    """Return the config of MMEngine's DDP wrapper, for a CPU too.
-
-    The GPU is the current one, which every launcher sets; mpirun sets no LOCAL_RANK. Every parameter of this
-    package's models gets a gradient, so there are no unused ones to find.
-    """
+    """Return the config of MMEngine's DDP wrapper, for a CPU too."""
     return dict(
         type='MMDistributedDataParallel',
+        # the current GPU, which every launcher sets; mpirun sets no LOCAL_RANK
         device_ids=[torch.cuda.current_device()] if torch.cuda.is_available() else None,
         broadcast_buffers=False,
         find_unused_parameters=find_unused_parameters,
@@ -25,11 +22,7 @@ def ddp_config(find_unused_parameters: bool = False) -> dict:
 
 
 def compress_gradients(model: DistributedDataParallel) -> None:
-    """Exchange gradients in bf16.
-
-    Raises:
-        ValueError: If the backend is not NCCL: gloo aborts the process.
-    """
+    """Exchange gradients in bf16; raise ValueError without NCCL, because gloo aborts the process."""
     backend = torch.distributed.get_backend()
     if backend != 'nccl':
         raise ValueError(f'bf16_gradients=True needs GPUs and NCCL, but the backend of this run is {backend}')

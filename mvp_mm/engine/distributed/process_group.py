@@ -19,40 +19,32 @@ _in_step = False
 
 
 def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
-    """Initialise the process group where MMEngine's own initialisation would fail.
+    """Initialise the group of torchrun's processes where MMEngine's own initialisation would fail.
 
     MMEngine requires a GPU. And torchrun keeps one address store for all restarts of a job, so that a fast
     process may read the address of a peer that is gone: each attempt gets its own prefix in the store.
-
-    Args:
-        launcher: Only ``'pytorch'`` is handled here.
-        dist_cfg: MMEngine's ``env_cfg.dist_cfg``: ``backend`` (gloo on CPUs) and ``timeout`` (seconds).
     """
-    if launcher != 'pytorch' or distributed.is_initialized():
-        return
     attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
-    on_cpu = not torch.cuda.is_available()
-    if not on_cpu and attempt == '0':
+    has_gpu = torch.cuda.is_available()
+    if launcher != 'pytorch' or distributed.is_initialized() or (has_gpu and attempt == '0'):
         return
+    dist_cfg, backend = dist_cfg or {}, 'gloo'
     arguments: dict = {}
     if attempt != '0':
         store, rank, world_size = next(rendezvous('env://'))
         store = distributed.PrefixStore(f'attempt_{attempt}', store)
         arguments = dict(store=store, rank=rank, world_size=world_size)
-    dist_cfg = dist_cfg or {}
     if dist_cfg.get('timeout') is not None:
         arguments['timeout'] = timedelta(seconds=dist_cfg['timeout'])
-    if not on_cpu:
+    if has_gpu:
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
-    distributed.init_process_group('gloo' if on_cpu else dist_cfg.get('backend', 'nccl'), **arguments)
+        backend = dist_cfg.get('backend', 'nccl')
+    distributed.init_process_group(backend, **arguments)
     end_process_group_at_exit()
 
 
 def end_process_group_at_exit() -> None:
-    """Destroy the process group before Python ends; repeated calls have no effect.
-
-    A gloo thread that is left can abort a finished process, and NCCL warns.
-    """
+    """Destroy the process group before Python ends: a gloo thread can abort a process, and NCCL warns."""
     global _ends_at_exit
     if distributed.is_initialized() and not _ends_at_exit:
         _ends_at_exit = True

@@ -1,5 +1,3 @@
-"""Validate with the same batch normalisation in all processes."""
-
 import torch.distributed
 from mmengine.dist import is_distributed
 from mmengine.hooks import Hook

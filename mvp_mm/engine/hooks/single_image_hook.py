@@ -1,6 +1,5 @@
-"""Batch normalisation needs two values a channel, which a batch of one image may not have."""
-
 from collections.abc import Sized
+from typing import Any
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
@@ -19,9 +18,8 @@ TORCH_MESSAGE = 'Expected more than 1 value per channel when training'
 class SingleImageHook(Hook):
     """End a run in its first iteration if batch normalisation would fail in the last one of the epoch.
 
-    With ``drop_last=False`` the last batch may have one image. Batch normalisation then fails if it gets one
-    value of each image and channel, as behind global pooling; the first batch shows whether it does. The
-    error is a ``ValueError``.
+    Without ``drop_last`` the last batch may have one image. Batch normalisation fails (ValueError) if it gets
+    one value of each image and channel, as behind global pooling; the first batch shows whether it does.
     """
 
     def __init__(self) -> None:
@@ -30,16 +28,12 @@ class SingleImageHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Watch batch normalisation, if there is such a last batch."""
-        if not _leaves_one(runner.train_dataloader):
-            return
-        for module in runner.model.modules():
+        for module in runner.model.modules() if _leaves_one(runner.train_dataloader) else ():
             synchronised = isinstance(module, nn.SyncBatchNorm) and get_world_size() > 1
             if isinstance(module, _BatchNorm) and not synchronised:
                 self._handles.append(module.register_forward_pre_hook(self._look))
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Stop watching; raise if the last batch would fail."""
         for handle in self._handles:
             handle.remove()
@@ -56,15 +50,10 @@ def single_value_message(loader: DataLoader) -> str:
     """Say what to do where batch normalisation gets one value a channel in training."""
     why = 'batch normalisation would have one value a channel, which has no variance'
     if images := _leaves_one(loader):
-        return (
-            f'the last batch of an epoch has one image ({images} images in batches of '
-            f'{loader.batch_size}), and {why}: set train_dataloader.drop_last=True, or another '
-            'train_dataloader.batch_size'
-        )
-    return (
-        f'train_dataloader.batch_size={loader.batch_size}, and {why}: train on two images or more an '
-        'iteration, with train_dataloader.batch_size=2, for example'
-    )
+        last = f'the last batch of an epoch has one image ({images} images in batches of {loader.batch_size})'
+        return f'{last}, and {why}: set train_dataloader.drop_last=True, or another batch_size'
+    key = 'train_dataloader.batch_size'
+    return f'{key}={loader.batch_size}, and {why}: use {key}=2, for example'
 
 
 def _leaves_one(loader: DataLoader) -> int:

@@ -1,5 +1,3 @@
-"""A run that is told to stop saves a checkpoint first."""
-
 import multiprocessing
 import multiprocessing.util
 import os
@@ -21,6 +19,7 @@ from ..checkpoint.safe_checkpoint_hook import SafeCheckpointHook
 from ..distributed.collectives import DelayedAllReduce, all_reduce
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+MERGE_SECONDS = 2  # a later signal is a second one: clusters and torchrun pass one on in several ways
 # Set at exit: workers then obey the first signal.
 _leaving = multiprocessing.RawValue('b', 0)
 
@@ -33,19 +32,11 @@ class StopOnSignalHook(Hook):
     when the run resumes. One process that gets the signal is enough: all agree after each step, and act
     together one step later, or at once in the last one. A second signal ends the process at once. Loader
     workers outlive a signal sent to all processes of a job. The exit status is 128 plus the signal's number.
-
-    Args:
-        merge_seconds: Signals within this time of the first one are the same request, because clusters and
-            torchrun pass one on in several ways. Default 2.
-
-    Raises:
-        SystemExit: While training, after the checkpoint.
     """
 
     priority = 'LOWEST'  # after the regular checkpoint
 
-    def __init__(self, merge_seconds: float = 2) -> None:
-        self.merge_seconds = merge_seconds
+    def __init__(self) -> None:
         self._received = 0
         self._since = 0.0
         self._previous: dict[int, Any] = {}
@@ -62,14 +53,11 @@ class StopOnSignalHook(Hook):
         self._agreement = DelayedAllReduce('max')
         self._speaks = is_main_process()
         self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
-        for loop in (runner.train_loop, runner.val_loop):
-            if loop is not None:
-                loader = loop.dataloader
-                loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn, _leaving)
+        for loop in filter(None, (runner.train_loop, runner.val_loop)):
+            loader = loop.dataloader
+            loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn, _leaving)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Stop if any process was told to."""
         number = self._agreement.exchange(self._received)
         if self.is_last_train_iter(runner):
@@ -81,9 +69,7 @@ class StopOnSignalHook(Hook):
         """Count the batches that every process has, because they agree after each of these."""
         self._common_batches = all_reduce(len(runner.val_loop.dataloader), 'min')
 
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_val_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         """Stop in a validation that is part of training."""
         in_training = self._previous and batch_idx < self._common_batches
         if in_training and (number := self._agreement.exchange(self._received)):
@@ -104,12 +90,9 @@ class StopOnSignalHook(Hook):
         if not self._received:
             self._received, self._since = number, time.monotonic()
             if self._speaks:  # os.write, because a signal may interrupt a print
-                name = signal.Signals(number).name
-                message = (
-                    f'\n{name}: saving a checkpoint after this step, then the run ends; a second signal '
-                )
-                os.write(2, f'{message}ends it at once\n'.encode())
-        elif time.monotonic() - self._since >= self.merge_seconds:
+                told = 'saving a checkpoint after this step, then the run ends; a second one ends it at once'
+                os.write(2, f'\n{signal.Signals(number).name}: {told}\n'.encode())
+        elif time.monotonic() - self._since >= MERGE_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

@@ -1,5 +1,3 @@
-"""Log images per second and host memory."""
-
 import resource
 import sys
 from typing import Any
@@ -12,16 +10,11 @@ from mmengine.runner import Runner
 
 @HOOKS.register_module()
 class ThroughputHook(Hook):
-    """Log ``images_per_second`` (all processes, data loading included) and ``host_memory`` (peak, MiB).
-
-    MMEngine itself logs the time left and, on a GPU, the device memory.
-    """
+    """Log ``images_per_second`` (all processes, data loading included) and ``host_memory`` (peak, MiB)."""
 
     priority = 'NORMAL'  # registered after MMEngine's timer, before its logger
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Any = None) -> None:
         """Record both values."""
         seconds = runner.message_hub.get_scalar('train/time').current()
         # not of the inputs, which are a list of views where a sample has several

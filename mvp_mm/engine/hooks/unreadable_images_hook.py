@@ -1,5 +1,3 @@
-"""Count, list and bound the images that cannot be read."""
-
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,7 @@ class UnreadableImagesHook(Hook):
     other's one step later, before a checkpoint, or at the end of the epoch.
 
     Args:
-        max_share: Largest share of the dataset's images that may be unreadable; above, training ends with
-            :class:`UnreadableImageError`. Default 0.1.
+        max_share: Above this share training ends with :class:`UnreadableImageError`. Default 0.1.
     """
 
     def __init__(self, max_share: float = 0.1) -> None:
@@ -46,9 +43,7 @@ class UnreadableImagesHook(Hook):
         self.reasons = found[0]
         self._checked = len(self.reasons)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Any = None) -> None:
         """Record which images of this batch could not be read, in all processes."""
         new = {
             path: ' '.join(reason.split())
@@ -56,39 +51,31 @@ class UnreadableImagesHook(Hook):
             for path, reason in sample.get('unreadable', ())
             if path not in self.reasons
         }
-        if not is_distributed():
-            self._note(runner, new)
-        else:
-            number, found, self._found = self._agreement.exchange(len(new)), self._found, new
-            self._note_all(runner, number, found)
+        # alone, a process learns of this batch's at once
+        found, self._found = (self._found, new) if is_distributed() else (new, {})
+        self._note(runner, self._agreement.exchange(len(new)), found)
         self._check_share(runner)
 
     def before_joint_checkpoint(self, runner: Runner) -> None:
         """Record the last batch's: a run that resumes from here does not read it again."""
-        number, found, self._found = self._agreement.settle(), self._found, {}
-        self._note_all(runner, number, found)
+        found, self._found = self._found, {}
+        self._note(runner, self._agreement.settle(), found)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Log how many there are."""
         self.before_joint_checkpoint(runner)
         self._check_share(runner)
-        if self.reasons:
-            runner.logger.warning(
-                f'{len(self.reasons)} unreadable images so far, listed in {self._list_path(runner)}'
-            )
+        if number := len(self.reasons):
+            runner.logger.warning(f'{number} unreadable images so far, listed in {self._list_path(runner)}')
 
-    def _note_all(self, runner: Runner, number: int, found: dict[str, str]) -> None:
-        if number:
-            self._note(runner, {path: why for part in all_gather(found) for path, why in part.items()})
-
-    def _note(self, runner: Runner, found: dict[str, str]) -> None:
-        new = {path: reason for path, reason in found.items() if path not in self.reasons}
-        if not new:
-            return
+    def _note(self, runner: Runner, number: int, found: dict[str, str]) -> None:
+        """Record what any process has found, if their ``number`` in all is not 0."""
+        together = all_gather(found) if number else []
+        new = {path: why for part in together for path, why in part.items() if path not in self.reasons}
         for path, reason in new.items():
             runner.logger.warning(f'Unreadable image replaced by another: {path} ({reason})')
         self.reasons.update(new)
-        if is_main_process():
+        if new and is_main_process():
             lines = [f'{path}\t{reason}\n' for path, reason in sorted(self.reasons.items())]
             try:
                 atomic_write_text(self._list_path(runner), ''.join(lines))
@@ -100,13 +87,9 @@ class UnreadableImagesHook(Hook):
         return Path(runner.work_dir) / 'bad_images.txt'
 
     def _check_share(self, runner: Runner) -> None:
-        if len(self.reasons) == self._checked:
-            return
-        self._checked = len(self.reasons)
-        size = len(runner.train_dataloader.dataset)
-        if len(self.reasons) > self.max_share * size:
+        number, before, self._checked = len(self.reasons), self._checked, len(self.reasons)
+        if number > before and number > self.max_share * (size := len(runner.train_dataloader.dataset)):
             raise UnreadableImageError(
-                f'{len(self.reasons)} of {size} images cannot be read, more than the allowed share of '
-                f'{self.max_share:g} (UnreadableImagesHook.max_share). They are listed in '
-                f'{self._list_path(runner)}'
+                f'{number} of {size} images cannot be read, more than the allowed share of '
+                f'{self.max_share:g} (UnreadableImagesHook.max_share): see {self._list_path(runner)}'
             )

@@ -1,5 +1,3 @@
-"""A loop that runs any number of evaluators."""
-
 import math
 from typing import Any
 
@@ -9,14 +7,10 @@ from mmengine.registry import LOOPS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmpretrain.registry import EVALUATORS
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 
 class Metrics(dict[str, float]):
-    """Metrics of one validation; those of evaluators that were not due are None, not an error.
-
-    MMEngine's checkpoint hook then leaves the best checkpoint as it is.
-    """
+    """Metrics, None for evaluators that were not due: the checkpoint hook then keeps the best one."""
 
     waiting: tuple[str, ...] = ()
 
@@ -27,26 +21,13 @@ class Metrics(dict[str, float]):
 
 @LOOPS.register_module()
 class EvaluatorLoop(BaseLoop):
-    """Run the evaluators of a config: those that are due while training, all of them in a test.
+    """Run evaluators (configs or objects): those that are due while training, all of them in a test.
 
-    Args:
-        runner: The runner.
-        dataloader: Given by MMEngine, not used: each evaluator has its own.
-        evaluator: Given by MMEngine, not used.
-        evaluators: Configs of evaluators (see :class:`~mvp_mm.evaluation.Evaluator`) or objects.
-        phase: ``'val'`` or ``'test'``: whose hooks are called.
-
-    Raises:
-        ValueError: If two evaluators would log the same names.
+    MMEngine's ``dataloader`` and ``evaluator`` are not used, and the hooks of a ``phase`` are called.
     """
 
     def __init__(
-        self,
-        runner: Runner,
-        dataloader: DataLoader | dict | None,
-        evaluator: Any,
-        evaluators: list,
-        phase: str = 'val',
+        self, runner: Runner, dataloader: Any, evaluator: Any, evaluators: list, phase: str = 'val'
     ) -> None:
         self.phase = phase
         self.evaluators = [self._build(runner, entry) for entry in evaluators]
@@ -54,18 +35,18 @@ class EvaluatorLoop(BaseLoop):
         twice = sorted({prefix for prefix in prefixes if prefixes.count(prefix) > 1})
         if twice:
             raise ValueError(f'two evaluators log {twice[0]}/...: give each a prefix of its own')
-        # Logging asks for the length of one.
-        super().__init__(runner, self.evaluators[0].dataloader)
+        super().__init__(runner, self.evaluators[0].dataloader)  # logging asks for the length of one
 
     @staticmethod
     def _build(runner: Runner, entry: Any) -> Any:
         if not isinstance(entry, dict):
             return entry
-        entry = dict(entry)
-        for key, value in entry.items():
-            if key.endswith('dataloader') and isinstance(value, dict):
-                entry[key] = runner.build_dataloader(value, seed=runner.seed)
-        return EVALUATORS.build(entry)
+        loaders = {
+            key: runner.build_dataloader(value, seed=runner.seed)
+            for key, value in entry.items()
+            if key.endswith('dataloader') and isinstance(value, dict)
+        }
+        return EVALUATORS.build({**entry, **loaders})
 
     @torch.no_grad()
     def run(self) -> dict[str, float]:
@@ -73,16 +54,14 @@ class EvaluatorLoop(BaseLoop):
         runner, phase = self.runner, self.phase
         runner.call_hook(f'before_{phase}')
         runner.call_hook(f'before_{phase}_epoch')
-        model = runner.model
-        model.eval()
+        model = runner.model.eval()
         # DDP's forward would synchronise buffers, of which ranks may need different numbers of batches.
         bare = model.module if isinstance(model, DistributedDataParallel) else model
         metrics = Metrics()
         for evaluator in self.evaluators:
             start = f'{evaluator.prefix}/' if evaluator.prefix else ''
             if self._is_due(evaluator):
-                found = evaluator.evaluate(bare)
-                metrics.update({f'{start}{name}': value for name, value in found.items()})
+                metrics.update({start + name: value for name, value in evaluator.evaluate(bare).items()})
             else:
                 metrics.waiting += (start,)
         runner.call_hook(f'after_{phase}_epoch', metrics=metrics)
@@ -99,14 +78,10 @@ class EvaluatorLoop(BaseLoop):
 
 
 def use_evaluators(cfg: Config) -> None:
-    """Let :class:`EvaluatorLoop` run what a config has as ``evaluators``.
+    """Let :class:`EvaluatorLoop` run a config's ``evaluators``; the config is changed in place.
 
-    ``val_evaluator`` and ``test_evaluator`` may name an evaluator instead of a metric; it then takes the
-    loader of that phase. A metric in ``val_evaluator`` becomes one evaluator more. A config without a
-    test of its own is tested with ``evaluators`` too.
-
-    Args:
-        cfg: Changed in place.
+    ``val_evaluator`` and ``test_evaluator`` may name an evaluator, which takes the loader of that phase. A
+    metric in ``val_evaluator`` becomes one more. A config without a test is tested with all of them.
     """
     evaluators = cfg.pop('evaluators', None) or []
     for phase in ('val', 'test'):

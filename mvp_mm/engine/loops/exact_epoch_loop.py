@@ -1,10 +1,6 @@
-"""MMEngine's loop over epochs, resumed in the middle of one."""
-
-import logging
 from typing import Any
 
 from mmengine.dist import get_world_size
-from mmengine.logging import print_log
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
@@ -15,14 +11,7 @@ from ..optim.total_batch import counted_processes
 
 @LOOPS.register_module()
 class ExactEpochLoop(ExactResume, EpochBasedTrainLoop):
-    """MMEngine's ``EpochBasedTrainLoop``, with restarts that change nothing.
-
-    MMEngine begins an interrupted epoch anew. :class:`MVPRunner` takes this loop wherever a config says
-    ``EpochBasedTrainLoop``; arguments are its.
-
-    Raises:
-        ValueError: If the training data do not fill one iteration.
-    """
+    """MMEngine's ``EpochBasedTrainLoop``, resumed in the middle of an epoch, for :class:`MVPRunner`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -34,7 +23,6 @@ class ExactEpochLoop(ExactResume, EpochBasedTrainLoop):
             )
 
     def run(self) -> nn.Module:
-        """Train."""
         self.runner.call_hook('before_train')
         if self._position() == 0:
             self._make_up_validation(self._epoch, self._max_epochs)
@@ -45,11 +33,7 @@ class ExactEpochLoop(ExactResume, EpochBasedTrainLoop):
         return self.runner.model
 
     def prepare_restart(self, state: dict | None) -> None:
-        """Convert the saved position to epochs of the present length.
-
-        After epochs of another length, it is the beginning of the next one; after a run that counted
-        iterations, the same number of iterations.
-        """
+        """Convert the saved position: after epochs of another length, to the beginning of the next one."""
         super().prepare_restart(state)
         length = len(self.dataloader)
         before = (state or {}).get('iterations_per_epoch', length)
@@ -73,10 +57,8 @@ class ExactEpochLoop(ExactResume, EpochBasedTrainLoop):
         done = self._iter - self._epoch * len(self.dataloader)
         if 0 <= done <= len(self.dataloader):
             return done
-        print_log(
+        self.runner.logger.warning(
             f'{self._iter} iterations are not {self._epoch} epochs of {len(self.dataloader)} and a part of '
-            'another: the epoch is begun anew',
-            'current',
-            level=logging.WARNING,
+            'another: the epoch is begun anew'
         )
         return 0

@@ -1,5 +1,3 @@
-"""MMEngine's loop over iterations, resumed with the next batch."""
-
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -14,13 +12,9 @@ from ..checkpoint.exact_resume import ExactResume
 
 @LOOPS.register_module()
 class ExactIterLoop(ExactResume, IterBasedTrainLoop):
-    """MMEngine's ``IterBasedTrainLoop``, with restarts that change nothing.
-
-    :class:`MVPRunner` takes this loop wherever a config says ``IterBasedTrainLoop``; arguments are its.
-    """
+    """MMEngine's ``IterBasedTrainLoop``, resumed with the next batch, for :class:`MVPRunner`."""
 
     def run(self) -> nn.Module:
-        """Train."""
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         self._make_up_validation(self._iter, self._max_iters)

@@ -1,5 +1,3 @@
-"""Exact restarts where a config names one of MMEngine's loops."""
-
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 

@@ -23,14 +23,7 @@ def sample_names(batch: Any) -> list[str]:
 
 
 def keep_bad_batch(runner: Runner, batch: Any, names: list[str], reason: str) -> str:
-    """Save a batch and the present weights, as plain data; return a sentence for the error.
-
-    Args:
-        runner: The runner.
-        batch: The step's last batch.
-        names: Of the samples of the step, which may have had several batches.
-        reason: What was wrong.
-    """
+    """Save a step's last batch, its samples' names and the weights; return a sentence for the error."""
     path = Path(runner.work_dir) / f'bad_batch_iter_{runner.iter + 1}_rank_{get_rank()}.pth'
     rest = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
     told = f'The samples of the last step: {", ".join(names[:LISTED])}{rest}.' if names else ''
@@ -50,7 +43,7 @@ def keep_bad_batch(runner: Runner, batch: Any, names: list[str], reason: str) ->
 def _as_data(value: Any) -> Any:
     """Convert OpenMMLab's samples to dicts, and move tensors to the CPU for machines without a GPU."""
     if isinstance(value, BaseDataElement):
-        return _as_data(value.to_dict())
+        value = value.to_dict()
     if isinstance(value, dict):
         return {key: _as_data(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -1,5 +1,3 @@
-"""Keep the memory that a step frees for the next step."""
-
 import ctypes
 import sys
 

@@ -1,5 +1,3 @@
-"""Mixed precision without a loss scaler, and a guard against non-finite steps."""
-
 import logging
 import math
 from collections.abc import Iterator
@@ -30,24 +28,16 @@ class MVPOptimWrapper(OptimWrapper):
         precision: ``'auto'`` (default: bf16 on a CUDA device that has it, else float32), ``'bfloat16'`` or
             ``'float32'``.
         max_skipped_steps: Steps skipped in a row before the run stops. Default 20.
-        sharded: Whether each process holds a shard of every gradient, as under FSDP; the norm is then taken
-            over all processes. Default False.
+        sharded: Whether each process holds a shard of every gradient, as under FSDP. Default False.
         **kwargs: ``optimizer``, ``accumulative_counts``, ``clip_grad``: see MMEngine's ``OptimWrapper``.
 
     Raises:
-        ValueError: If ``precision`` is none of the above, or sharded gradients are to be clipped otherwise
-            than by their norm.
-        FloatingPointError: While training, after ``max_skipped_steps`` skipped steps in a row;
-            :class:`MVPRunner` adds the samples, and keeps the batch.
+        ValueError: If ``precision`` is none of the above, or sharded gradients are clipped by value.
+        FloatingPointError: While training, after ``max_skipped_steps`` skipped steps in a row.
     """
 
     def __init__(
-        self,
-        *args: Any,
-        precision: str = 'auto',
-        max_skipped_steps: int = 20,
-        sharded: bool = False,
-        **kwargs: Any,
+        self, *args, precision: str = 'auto', max_skipped_steps: int = 20, sharded: bool = False, **kwargs
     ) -> None:
         super().__init__(*args, **kwargs)
         if precision not in ('auto', 'bfloat16', 'float32'):
@@ -71,8 +61,7 @@ class MVPOptimWrapper(OptimWrapper):
         self.precision = precision
         self.sharded = sharded
         self.max_skipped_steps = max_skipped_steps
-        self.skipped_in_a_row = 0
-        self.skipped_steps = 0
+        self.skipped_in_a_row = self.skipped_steps = 0
         # Unread outcome of the last step: norm on the CPU, when it is there, iteration, learning rate.
         self._unread: tuple[Tensor, torch.cuda.Event | None, int, float] | None = None
         self._last_skip = ''
@@ -80,21 +69,13 @@ class MVPOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast around the forward pass."""
-        device_type = torch.device(get_device()).type
-        enabled = self.precision == 'bfloat16'
-        with (
-            super().optim_context(model),
-            torch.autocast(device_type, dtype=torch.bfloat16, enabled=enabled),
-        ):
+        autocast = torch.autocast(get_device(), torch.bfloat16, enabled=self.precision == 'bfloat16')
+        with super().optim_context(model), autocast:
             yield
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """Divide by the accumulation; a non-finite loss makes every gradient NaN.
-
-        So the gradient norm, which all ranks share after the all-reduce, tells of it without another
-        synchronisation. The factor is exactly 1 for a finite loss.
-        """
-        return super().scale_loss(loss * (1 + 0 * loss.detach()))
+        """Divide by the accumulation; a non-finite loss makes every gradient NaN, so the norm tells of it."""
+        return super().scale_loss(loss * (1 + 0 * loss.detach()))  # exactly 1 for a finite loss
 
     def step(self, **kwargs: Any) -> None:
         """Clip, then step or skip.
@@ -114,9 +95,8 @@ class MVPOptimWrapper(OptimWrapper):
             self._record(norm, self._inner_count, self.optimizer.param_groups[0]['lr'])
         if self.skipped_in_a_row >= self.max_skipped_steps:
             raise FloatingPointError(
-                f'{self._last_skip} Training stops after {self.max_skipped_steps} skipped steps in a row '
-                '(optim_wrapper.max_skipped_steps). Lower the learning rate, or resume from an earlier '
-                'checkpoint.'
+                f'{self._last_skip} Training stops after {self.max_skipped_steps} skipped steps '
+                '(optim_wrapper.max_skipped_steps): lower the rate, or resume from an earlier checkpoint.'
             )
 
     def state_dict(self) -> dict:
@@ -127,9 +107,8 @@ class MVPOptimWrapper(OptimWrapper):
     def load_state_dict(self, state_dict: dict) -> None:
         """Load the state of this wrapper, or of MMEngine's."""
         self._unread = None
-        state_dict = dict(state_dict)
-        self.skipped_in_a_row, self.skipped_steps = state_dict.pop('skipped', (0, 0))
-        super().load_state_dict(state_dict)
+        self.skipped_in_a_row, self.skipped_steps = state_dict.get('skipped', (0, 0))
+        super().load_state_dict({key: value for key, value in state_dict.items() if key != 'skipped'})
 
     def _clips_by_max_norm(self) -> bool:
         """Whether gradients are clipped by ``max_norm`` alone, or not at all."""
@@ -138,13 +117,11 @@ class MVPOptimWrapper(OptimWrapper):
     def _decides_on_device(self) -> bool:
         """Whether the optimiser takes a factor for the gradients, and a reason to skip, as tensors."""
         groups = self.optimizer.param_groups
-        return (
-            _waits_for_device(groups[0]['params'][0])
-            and not self.sharded
-            and self._clips_by_max_norm()
-            and getattr(self.optimizer, '_step_supports_amp_scaling', False)
-            and all(group.get('fused') for group in groups)
+        fused = getattr(self.optimizer, '_step_supports_amp_scaling', False) and all(
+            group.get('fused') for group in groups
         )
+        here = _waits_for_device(groups[0]['params'][0]) and not self.sharded
+        return here and fused and self._clips_by_max_norm()
 
     def _step_on_device(self, **kwargs: Any) -> None:
         norm = get_total_norm(self._gradients())
@@ -198,17 +175,17 @@ class MVPOptimWrapper(OptimWrapper):
             all_reduce(square)
             total = square.sqrt()
         norm = float(total)
-        parameters = [p for group in self.optimizer.param_groups for p in group['params']]
-        if 'max_norm' not in settings:
-            if settings:
-                self.clip_func([p for p in parameters if p.grad is not None], **settings)
-        elif not norm <= settings['max_norm']:  # most steps are within, and need no pass over the gradients
-            clip_grads_with_norm_(parameters, settings['max_norm'], total)
+        if settings and 'max_norm' not in settings:
+            self.clip_func([p for p in self._parameters() if p.grad is not None], **settings)
+        elif settings and not norm <= settings['max_norm']:  # most steps need no pass over the gradients
+            clip_grads_with_norm_(self._parameters(), settings['max_norm'], total)
         return norm
 
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group['params']]
+
     def _gradients(self) -> list[Tensor]:
-        groups = self.optimizer.param_groups
-        return [p.grad for group in groups for p in group['params'] if p.grad is not None]
+        return [parameter.grad for parameter in self._parameters() if parameter.grad is not None]
 
 
 def _waits_for_device(parameter: nn.Parameter) -> bool:

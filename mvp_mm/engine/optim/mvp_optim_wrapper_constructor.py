@@ -1,5 +1,3 @@
-"""Parameter groups of BEiT's recipes: weight decay, and layer-wise learning rate decay."""
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
@@ -30,46 +28,32 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ValueError: If ``paramwise_cfg`` has another key, or the decay rate is not in (0, 1].
     """
 
-    # Keys of ``paramwise_cfg``.
-    paramwise_keys: ClassVar[tuple[str, ...]] = ('layer_decay_rate',)
+    paramwise_keys: ClassVar[tuple[str, ...]] = ('layer_decay_rate',)  # of ``paramwise_cfg``
 
     def _validate_cfg(self) -> None:
         unknown = set(self.paramwise_cfg) - set(self.paramwise_keys)
         if unknown:
-            raise ValueError(
-                f'{type(self).__name__} takes paramwise_cfg.layer_decay_rate only, got {sorted(unknown)}'
-            )
+            raise ValueError(f'paramwise_cfg takes layer_decay_rate only, got {sorted(unknown)}')
         rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
         if not 0 < rate <= 1:
             raise ValueError(f'layer_decay_rate={rate} is not in (0, 1]')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser and its wrapper for a model."""
-        whole = _unsharded_dimensions(model)
-        groups = self.param_groups(getattr(model, 'module', model), whole)
+        groups = self.param_groups(getattr(model, 'module', model), _unsharded_dimensions(model))
         settings = dict(self.optimizer_cfg, params=groups)
         if settings['type'] in FUSED and not {'fused', 'foreach'} & set(settings):
             settings['fused'] = True
         optimizer = OPTIMIZERS.build(settings)
         for group in groups:
-            print_log(
-                f'Parameter group: {len(group["params"])} tensors, learning rate {group["lr"]:.4g}, '
-                f'weight decay {group["weight_decay"]:g}',
-                'current',
-            )
-        config = dict(self.optim_wrapper_cfg)
-        config.setdefault('type', 'OptimWrapper')
+            rates = f'learning rate {group["lr"]:.4g}, weight decay {group["weight_decay"]:g}'
+            print_log(f'Parameter group: {len(group["params"])} tensors, {rates}', 'current')
+        config = dict(dict(type='OptimWrapper'), **self.optim_wrapper_cfg)
         return OPTIM_WRAPPERS.build(config, default_args=dict(optimizer=optimizer))
 
     def param_groups(self, model: nn.Module, dimensions: Sequence[int] | None = None) -> list[dict]:
-        """Group the parameters that learn: ``params``, ``lr``, ``lr_scale``, ``weight_decay``.
-
-        Args:
-            model: Model.
-            dimensions: Of the parameters, in their order. Default None: their present ones.
-        """
-        if dimensions is None:
-            dimensions = [param.ndim for param in model.parameters()]
+        """Group the parameters that learn; ``dimensions`` are those before sharding, if there is any."""
+        dimensions = dimensions or [param.ndim for param in model.parameters()]
         lr_scale = self._lr_scale_of(model)
         groups: dict[tuple[float, bool], dict] = {}
         for (name, param), ndim in zip(model.named_parameters(), dimensions, strict=True):
@@ -77,8 +61,8 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 continue
             name = name.replace('_fsdp_wrapped_module.', '')
             scale, decays = lr_scale(name), self._decays(name, ndim)
-            group = dict(params=[], lr=self.base_lr * scale, lr_scale=scale)
-            group['weight_decay'] = (self.base_wd or 0.0) if decays else 0.0
+            decay = (self.base_wd or 0.0) if decays else 0.0
+            group = dict(params=[], lr=self.base_lr * scale, lr_scale=scale, weight_decay=decay)
             groups.setdefault((scale, decays), group)['params'].append(param)
         return list(groups.values())
 

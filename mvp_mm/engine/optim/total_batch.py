@@ -1,7 +1,7 @@
 """Keep the recipe's total batch on any number of GPUs."""
 
 import logging
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
@@ -9,8 +9,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 
-@dataclass(frozen=True)
-class TotalBatchPlan:
+class TotalBatchPlan(NamedTuple):
     """How a run reaches the recipe's total batch: iterations a step, rate factor, line for the log."""
 
     accumulation: int
@@ -28,16 +27,8 @@ def plan_total_batch(
 ) -> TotalBatchPlan:
     """Choose gradient accumulation so that processes x batch x accumulation is the recipe's total.
 
-    Where that does not divide, an epoch is shorter than one such step, or the loss couples the samples of a
-    batch, the run keeps the batch it has and its learning rate is scaled linearly.
-
-    Args:
-        total: The recipe's total batch (``auto_scale_lr.base_batch_size``).
-        processes: GPUs, or CPU processes.
-        batch: Images per iteration and process.
-        iterations_per_epoch: Length of the training loader, or None where it has no end.
-        batch_coupled: Whether the loss compares the samples of a batch with one another, as CLIP's does:
-            accumulated batches are then no larger batch. Default False.
+    Where that does not divide, an epoch (None: endless) is shorter than such a step, or the loss couples the
+    samples of a batch, the run keeps the batch it has and its learning rate is scaled linearly.
     """
     at_once = processes * batch
     product = f'{counted_processes(processes)} x {batch} images'
@@ -55,46 +46,33 @@ def plan_total_batch(
     elif iterations_per_epoch is not None and iterations_per_epoch < accumulation:
         reason = f'an epoch has only {iterations_per_epoch} iterations, less than {total} images'
     else:
-        return TotalBatchPlan(
-            accumulation,
-            1.0,
-            f'Total batch: {product} x {accumulation} accumulated iterations = {total}, as the recipe says.',
-        )
+        made_up = f'{product} x {accumulation} accumulated iterations = {total}, as the recipe says.'
+        return TotalBatchPlan(accumulation, 1.0, f'Total batch: {made_up}')
     advice = f' train_dataloader.batch_size={fitting} would keep the recipe.' if fitting else ''
     scale = at_once / total
-    return TotalBatchPlan(
-        1,
-        scale,
+    message = (
         f'Total batch: {product} = {at_once} instead of the {total} of the recipe ({reason}). The '
-        f'learning rate is scaled by {at_once}/{total} = {scale:.4g}.{advice}',
+        f'learning rate is scaled by {at_once}/{total} = {scale:.4g}.{advice}'
     )
+    return TotalBatchPlan(1, scale, message)
 
 
 def keep_total_batch(runner: Runner, optim_wrapper: OptimWrapper, total: int) -> None:
-    """Plan a run's total batch, log the plan, and accumulate or scale the learning rate by it.
-
-    The training loop must be built, the schedulers not yet.
-    """
+    """Accumulate, or scale the learning rate, by a logged plan; loop must be built, schedulers not yet."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     counts_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)
     loader = runner.train_dataloader
-    plan = plan_total_batch(
-        total=total,
-        processes=runner.world_size,
-        batch=loader.batch_size,
-        iterations_per_epoch=None if counts_iterations else len(loader),
-        batch_coupled=getattr(model, 'batch_coupled', False),
-    )
+    length = None if counts_iterations else len(loader)
+    coupled = getattr(model, 'batch_coupled', False)
+    plan = plan_total_batch(total, runner.world_size, loader.batch_size, length, coupled)
     runner.logger.log(logging.INFO if plan.keeps_recipe else logging.WARNING, plan.message)
     if plan.accumulation > 1:
         optim_wrapper._accumulative_counts = plan.accumulation  # MMEngine has no setter
         if counts_iterations:
             _stretch_iterations(runner, plan.accumulation)
-    groups = list(optim_wrapper.optimizer.param_groups)
-    if optim_wrapper.base_param_settings is not None:
-        groups.append(optim_wrapper.base_param_settings)  # logged as base_lr
-    for group in groups:
-        group['lr'] *= plan.lr_scale
+    for group in (*optim_wrapper.optimizer.param_groups, optim_wrapper.base_param_settings):
+        if group is not None:  # the last one is logged as base_lr
+            group['lr'] *= plan.lr_scale
 
 
 def counted_processes(number: int) -> str:
@@ -112,12 +90,8 @@ def _stretch_iterations(runner: Runner, factor: int) -> None:
     loop.dynamic_milestones = [milestone * factor for milestone in loop.dynamic_milestones]
     for scheduler in runner.param_schedulers or ():
         if not scheduler.get('by_epoch', True):
-            for key in ('begin', 'end'):
-                if key in scheduler:
-                    scheduler[key] *= factor
+            scheduler.update({key: scheduler[key] * factor for key in ('begin', 'end') if key in scheduler})
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and not hook.by_epoch:
             hook.interval *= factor
-    runner.logger.info(
-        f'The recipe counts optimiser steps: iterations, schedule and intervals are {factor} times as many'
-    )
+    runner.logger.info(f'The recipe counts optimiser steps: lengths and intervals are times {factor}')

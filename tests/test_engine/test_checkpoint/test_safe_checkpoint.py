@@ -1,7 +1,8 @@
-"""Checkpoints hold plain data, are checked, and are listed with the last one first."""
+"""Checkpoints hold plain data, are loaded without running code, and are listed with the last one first."""
 
 import collections
 import enum
+import io
 import logging
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import nn
 from toy_runs import names
 
@@ -99,3 +102,26 @@ def test_order(tmp_path):
         assert {'epoch_10.pth', 'epoch_2.pth', 'iter_11.pth'} <= set(found)
     pointer.unlink()
     assert len(saved_checkpoints(tmp_path)) == 3
+
+
+class MakesAFolder:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.mkdir, (self.path,)
+
+
+def test_nothing_that_loads_through_mmengine_runs_code(tmp_path):
+    made = tmp_path / 'made'
+    file = tmp_path / 'bad.pth'
+    torch.save({'state_dict': {'weight': torch.ones(2)}, 'meta': {'bad': MakesAFolder(made)}}, file)
+    for source in (str(file), file, io.BytesIO(file.read_bytes())):
+        loaded = mmengine_checkpoint._safe_torch_load(source)
+        assert loaded['state_dict']['weight'].tolist() == [1, 1] and loaded['meta'] == {}
+    assert CheckpointLoader.load_checkpoint(str(file)).keys() == {'state_dict', 'meta'}
+    assert not made.exists()
+    torch.load(file, weights_only=False)
+    assert made.is_dir()  # it would have been
