@@ -3,14 +3,14 @@
 import os
 import os.path as osp
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet
 from mmpretrain.registry import DATASETS
 
 from .image_files import ENDINGS, find_images, sub_folders
-from .name_list import read_lines, require_listed
+from .name_list import listed, read_lines, require_listed
 from .sample_source import SeededSamples
 
 WORDNET_FOLDER = re.compile(r'n\d{8}')
@@ -107,7 +107,7 @@ class LabelledImages(SeededSamples, ImageNet):
                 for part in labelled
             ]
             empty = self.folder_to_idx.keys() - {part[0] for part in labelled}
-            note = f' (no image of {_listed(empty)})' if empty else ''
+            note = f' (no image of {listed(empty)})' if empty else ''
             described = f' of {len(classes)} classes{note}'
         if not samples:
             raise FileNotFoundError(
@@ -129,8 +129,8 @@ class LabelledImages(SeededSamples, ImageNet):
             expected = set(sub_folders(train))
             unknown, missing = set(folders) - expected, expected - set(folders)
             if unknown or missing:
-                differences = [f'has {_listed(unknown)}, which {train} lacks'] if unknown else []
-                differences += [f'lacks {_listed(missing)}, which {train} has'] if missing else []
+                differences = [f'has {listed(unknown)}, which {train} lacks'] if unknown else []
+                differences += [f'lacks {listed(missing)}, which {train} has'] if missing else []
                 raise ValueError(
                     f'{self.img_prefix} {" and ".join(differences)}: every split needs the class folders of '
                     'train, an empty one where a class has no image'
@@ -144,8 +144,3 @@ class LabelledImages(SeededSamples, ImageNet):
         elif len(folders) != len(self.CLASSES) or not all(map(WORDNET_FOLDER.fullmatch, folders)):
             self._metainfo['classes'] = tuple(folders)
         return folders
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ', '.join(names[:5]) + (f', ... ({len(names)})' if len(names) > 5 else '')

@@ -1,6 +1,7 @@
 """The embedded scenes with their label maps, for mmseg."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmseg.datasets import BaseSegDataset
@@ -44,7 +45,8 @@ class SceneSegmentation(SeededSamples, BaseSegDataset):
     def get_data_info(self, idx: int) -> dict:
         """Return the sample before the pipeline."""
         image, labels = self.collection[idx]
-        sample = dict(img=np.ascontiguousarray(image[..., ::-1]), gt_seg_map=np.array(labels))
-        sample |= dict(ori_shape=image.shape[:2], img_shape=image.shape[:2], seg_fields=['gt_seg_map'])
-        paths = dict(img_path=f'scene-{self.collection.split}-{idx}', seg_map_path=None)
-        return dict(sample, **paths, sample_idx=idx, label_map=self.label_map, reduce_zero_label=False)
+        sample: dict[str, Any] = dict(img_path=f'scene-{self.collection.split}-{idx}', sample_idx=idx)
+        sample |= dict(img=np.ascontiguousarray(image[..., ::-1]), gt_seg_map=np.array(labels))
+        sample |= dict(seg_map_path=None, seg_fields=['gt_seg_map'], label_map=self.label_map)
+        shape = image.shape[:2]
+        return dict(sample, ori_shape=shape, img_shape=shape, reduce_zero_label=False)

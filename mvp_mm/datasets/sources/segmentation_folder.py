@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..transforms.check_label_map import CheckLabelMap, LabelMapError
 from .image_files import ENDINGS, find_images
-from .name_list import missing_image, read_lines
+from .name_list import listed, missing_image, read_lines
 from .sample_source import SeededSamples, unreadable_files_named
 
 LOADERS = ('train', 'val', 'test')
@@ -131,8 +131,7 @@ class SegmentationFolder(SegmentationFiles):
         """Require a label map for each image, and none that belongs to an image of another suffix."""
         present = _files(annotations)
         expected = {osp.relpath(sample['seg_map_path'], annotations) for sample in samples}
-        missing = sorted(expected - present)
-        if missing:
+        if missing := expected - present:
             hint = ''
             if others := _suffixes(name for name in present if not name.endswith(self.seg_map_suffix)):
                 hint = f'. There are *{", *".join(others)}: is seg_map_suffix right?'
@@ -140,16 +139,15 @@ class SegmentationFolder(SegmentationFiles):
                 hint = f'. There is {min(present)}, for example: images and label maps need the same names'
             raise FileNotFoundError(
                 f'{annotations} lacks the label maps of {len(missing)} of {len(samples)} images: '
-                f'{_listed(missing)}{hint}'
+                f'{listed(missing)}{hint}'
             )
         if self.ann_file:
             return
         stems = {name.removesuffix(self.seg_map_suffix) for name in present - expected}
-        unread = sorted(name for name in _files(images) if osp.splitext(name)[0] in stems)
-        if unread:
+        if unread := [name for name in _files(images) if osp.splitext(name)[0] in stems]:
             raise ValueError(
                 f'{len(unread)} images in {images} with label maps do not end with {self.img_suffix!r} and '
-                f'would be left out: {_listed(unread)}. Give all images one suffix (img_suffix)'
+                f'would be left out: {listed(unread)}. Give all images one suffix (img_suffix)'
             )
 
     def _require_label_maps(self, samples: list[dict]) -> None:
@@ -207,7 +205,3 @@ def _suffixes(names: Iterable[str]) -> Counter[str]:
     """Count image files by ending."""
     endings = (osp.splitext(name)[1] for name in names)
     return Counter(ending for ending in endings if ending.lower() in ENDINGS)
-
-
-def _listed(names: list[str]) -> str:
-    return ', '.join(names[:LISTED]) + (', ...' if len(names) > LISTED else '')

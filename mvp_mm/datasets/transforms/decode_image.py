@@ -6,13 +6,14 @@ on libjpeg-turbo and yield the same pixels.
 """
 
 import struct
-import warnings
 from functools import cache
 from io import BytesIO
 from os import PathLike
 
 import numpy as np
 from PIL import Image, ImageCms
+
+from ...renamed import old_names
 
 try:
     import simplejpeg
@@ -84,12 +85,6 @@ def decode_sample(results: dict, fast: bool = True, order: str = 'RGB') -> np.nd
     pixels = decode_image(source, fast, order, results.get('key', results.get('img_path')))
     results['ori_shape'] = results['img_shape'] = pixels.shape[:2]
     return pixels
-
-
-def read_rgb(path: str, fast: bool = True, order: str = 'RGB') -> np.ndarray:
-    """Deprecated name of :func:`decode_image`."""
-    warnings.warn('read_rgb is now decode_image', DeprecationWarning, stacklevel=2)
-    return decode_image(path, fast, order)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -176,3 +171,6 @@ def _scaled_grey(image: Image.Image) -> Image.Image:
     full_scale = next((limit for limit in ranges if peak <= limit), peak)
     grey = (values * (255 / full_scale)).clip(0, 255).round().astype(np.uint8)
     return Image.fromarray(grey).convert('RGB')
+
+
+__getattr__ = old_names(__name__, read_rgb='decode_image')

@@ -1,7 +1,7 @@
 """The last step of a pre-training pipeline."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import cv2
 import numpy as np
@@ -60,7 +60,7 @@ def _packed(value: Any) -> torch.Tensor | str:
     return channels_first(value) if is_image else torch.as_tensor(value)
 
 
-def _is_array_image(value: Any) -> bool:
+def _is_array_image(value: Any) -> TypeGuard[np.ndarray]:
     return isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3
 
 

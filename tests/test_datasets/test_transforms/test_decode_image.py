@@ -8,7 +8,7 @@ from PIL import Image
 
 from mvp_mm.datasets import LoadImageFromFile, LoadRGBImage, UnlabelledImages, UnreadableImageError
 from mvp_mm.datasets.transforms import decode_image as reading
-from mvp_mm.datasets.transforms.decode_image import decode_image, read_rgb
+from mvp_mm.datasets.transforms.decode_image import decode_image
 
 simplejpeg = pytest.importorskip('simplejpeg', reason='simplejpeg has no wheel for this platform')
 rng = np.random.default_rng(0)
@@ -211,4 +211,4 @@ def test_an_error_keeps_its_reason_between_processes():
 def test_the_former_name(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / 'a.png')
     with pytest.warns(DeprecationWarning, match='read_rgb is now decode_image'):
-        assert (read_rgb(str(tmp_path / 'a.png'), order='BGR') == PIXELS[..., ::-1]).all()
+        assert (reading.read_rgb(str(tmp_path / 'a.png'), order='BGR') == PIXELS[..., ::-1]).all()
