@@ -51,10 +51,10 @@ class LinearProbeHead(BaseModule):
         if pooling not in ('both', 'cls', 'mean'):
             raise ValueError(f"pooling={pooling!r} is none of 'both', 'cls', 'mean'")
         self.blocks = tuple(blocks)
-        if not self.blocks or min(self.blocks) < 0 or not _ascend(self.blocks):
+        if not self.blocks or min(self.blocks) < 0 or list(self.blocks) != sorted(set(self.blocks)):
             raise ValueError(f'blocks={self.blocks}: expected block numbers from 0, each once, ascending')
         factors = self.lr_multipliers = tuple(float(factor) for factor in lr_multipliers)
-        if not factors or min(factors) <= 0 or not _ascend(factors):
+        if not factors or min(factors) <= 0 or list(factors) != sorted(set(factors)):
             raise ValueError(f'lr_multipliers={factors}: expected positive numbers, each once, ascending')
         self.num_classes, self.pooling = num_classes, pooling
         features = in_channels * (2 if pooling == 'both' else 1)
@@ -87,11 +87,9 @@ class LinearProbeHead(BaseModule):
                 f'{[tuple(tokens.shape) for tokens in feats]}: set model.backbone.out_indices to '
                 "model.head.blocks, and model.backbone.out_type='raw'"
             )
-        scores, device = [], feats[0].device.type
+        scores, device, rows = [], feats[0].device.type, cast(Iterable[nn.ModuleList], self.classifiers)
         with nullcontext() if device == 'meta' else torch.autocast(device, enabled=False):
-            for tokens, classifiers in zip(
-                feats, cast(Iterable[nn.ModuleList], self.classifiers), strict=True
-            ):
+            for tokens, classifiers in zip(feats, rows, strict=True):
                 features = self.pooled(tokens)
                 scores.append(torch.stack([classifier(features) for classifier in classifiers], dim=1))
         return torch.stack(scores, dim=1)
@@ -117,7 +115,3 @@ class LinearProbeHead(BaseModule):
             sample.set_field(labels, 'probe_labels')
             sample.set_metainfo(dict(probe_blocks=self.blocks, probe_lr_multipliers=self.lr_multipliers))
         return data_samples
-
-
-def _ascend(values: Sequence[float]) -> bool:
-    return all(low < high for low, high in zip(values, values[1:], strict=False))

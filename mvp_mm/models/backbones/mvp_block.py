@@ -43,17 +43,16 @@ class MVPAttention(RelativePositionBias):
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
-    def forward(self, tokens: Tensor, grid: Grid | None, shared_bias: Tensor | None = None) -> Tensor:
-        """Attend: ``(B, L, C)`` to ``(B, L, C)``; without a grid ``shared_bias`` is the whole bias."""
-        bias = shared_bias if grid is None else self.logit_bias(grid, shared_bias)
+    def forward(self, tokens: Tensor, bias: Tensor | None) -> Tensor:
+        """Attend: ``(B, L, C)`` to ``(B, L, C)``, with the bias of :meth:`logit_bias`."""
         dropout = self.attn_drop_rate if self.training else 0.0
         heads = self_attention(self._query_key_value(tokens), self.num_heads, bias, dropout)
         return self.proj_drop(self.proj(heads))
 
-    def probabilities(self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None) -> Tensor:
+    def probabilities(self, tokens: Tensor, bias: Tensor | None) -> Tensor:
         """Recompute the attention ``(B, heads, L, L)`` of ``forward`` (its fused kernels never hold it)."""
         query, key, _ = split_heads(self._query_key_value(tokens), self.num_heads)
-        return attention_probabilities(query, key, self.logit_bias(grid, shared_bias))
+        return attention_probabilities(query, key, bias)
 
     def _query_key_value(self, tokens: Tensor) -> Tensor:
         bias = qkv_bias(self.q_bias, self.v_bias) if self.has_qv_bias else self.qkv.bias
@@ -118,14 +117,14 @@ class MVPBlock(nn.Module):
     def _run(
         self, tokens: Tensor, bias: Tensor | None, kept_attn: Tensor | None, kept_ffn: Tensor | None
     ) -> Tensor:
-        tokens = self._add(tokens, self.attn(self.ln1(tokens), None, bias), self.gamma_1, kept_attn)
+        tokens = self._add(tokens, self.attn(self.ln1(tokens), bias), self.gamma_1, kept_attn)
         return self._add(tokens, self.ffn(self.ln2(tokens)), self.gamma_2, kept_ffn)
 
     def attention_probabilities(
         self, tokens: Tensor, grid: Grid, shared_bias: Tensor | None = None
     ) -> Tensor:
         """Attention ``(B, heads, L, L)`` of ``forward`` on tokens ``(B, L, C)``."""
-        return self.attn.probabilities(self.ln1(tokens), grid, shared_bias)
+        return self.attn.probabilities(self.ln1(tokens), self.attn.logit_bias(grid, shared_bias))
 
     def _draw_kept(self, tokens: Tensor) -> Tensor | None:
         """Draw stochastic depth ``(B, 1, 1)``: 0 for samples whose branch is dropped, else 1 / (1 - rate)."""

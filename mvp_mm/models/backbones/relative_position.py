@@ -52,10 +52,9 @@ class RelativePositionBias(nn.Module):
         """Bias ``(num_heads, L, L)`` of a patch grid; kept until the table changes, moves or learns."""
         assert self.window is not None
         table, index = self.relative_position_bias_table, self.relative_position_index
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
+        traced = torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()
+        if traced or torch.is_grad_enabled() or table.is_inference():  # which has no version
             self._kept = None
-            return relative_position_bias(table, index, self.window, grid)
-        if table.is_inference():  # has no version to tell changes by
             return relative_position_bias(table, index, self.window, grid)
         key = (tuple(grid), table.device, table.dtype, table.data_ptr(), table._version)
         if self._kept is None or self._kept[0] != key:

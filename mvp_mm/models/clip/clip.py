@@ -48,14 +48,10 @@ class CLIP(BaseModel):
         prompts: dict[str, Sequence[Sequence[str]]] | None = None,
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
-        if data_preprocessor is None:
-            data_preprocessor = dict(
-                type='mmpretrain.SelfSupDataPreprocessor',
-                mean=[255 * value for value in open_clip.OPENAI_DATASET_MEAN],
-                std=[255 * value for value in open_clip.OPENAI_DATASET_STD],
-                to_rgb=False,
-            )
-        super().__init__(data_preprocessor)
+        mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+        scaled = dict(mean=[255 * value for value in mean], std=[255 * value for value in std])
+        default = dict(type='mmpretrain.SelfSupDataPreprocessor', **scaled, to_rgb=False)
+        super().__init__(data_preprocessor or default)
         path = Path(model_name).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f'there is no open_clip model config {model_name}')

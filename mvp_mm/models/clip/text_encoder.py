@@ -32,7 +32,7 @@ class TextEncoder(nn.Module):
             'it masks padding, which embeddings do not show': getattr(tower, 'use_pad_mask', False),
             f'{pool_type=} does not choose one token': pool_type not in ('argmax', 'eos', 'first', 'last'),
         }
-        for reason in filter(reasons.get, reasons):
+        if reason := next(filter(reasons.get, reasons), None):
             raise ValueError(
                 f"the text tower of {type(clip).__name__} cannot be used: {reason}; expected open_clip's "
                 'TextTransformer, as in ViT-B-16'

@@ -71,9 +71,8 @@ class DINO(BaseModel):
                 f"{error}: training a DINO teacher needs it: pip install 'mvp_mm[teachers]'"
             ) from None
         statistics = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-        super().__init__(
-            data_preprocessor or dict(type='mmpretrain.SelfSupDataPreprocessor', **statistics, to_rgb=False)
-        )
+        default = dict(type='mmpretrain.SelfSupDataPreprocessor', **statistics, to_rgb=False)
+        super().__init__(data_preprocessor or default)
         # dynamic_img_size: the small crops have fewer patches
         vit = dict(num_classes=0, dynamic_img_size=True, **vit)
         self.student, self.teacher = (

@@ -94,14 +94,7 @@ class MVP(BaseSelfSupervisor):
         mask: Tensor | None = None,
         mode: str = 'tensor',
     ) -> dict | tuple | list:
-        """MMEngine's entry.
-
-        Args:
-            inputs: ``(B, 3, H, W)``, normalised for the student.
-            data_samples: Not used.
-            mask: ``(B, h, w)`` bool, True = masked.
-            mode: ``'loss'``, ``'predict'`` or ``'tensor'`` (the student's features of unmasked images).
-        """
+        """Do as ``mode`` says: ``'loss'``, ``'predict'`` or ``'tensor'`` (features of unmasked images)."""
         if mode == 'loss':
             return self.loss(inputs, data_samples, mask)
         if mode == 'predict':
@@ -113,7 +106,12 @@ class MVP(BaseSelfSupervisor):
     def loss(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, mask: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Compute the training loss and the cosines to log; arguments as for :meth:`forward`.
+        """Compute the training loss and the cosines to log.
+
+        Args:
+            inputs: ``(B, 3, H, W)``, normalised for the student.
+            data_samples: Not used.
+            mask: ``(B, h, w)`` bool, True = masked.
 
         Returns:
             ``loss`` (Eq. 9) and, without gradient, ``cosine_cls``, ``cosine_visible``, ``cosine_masked``.

@@ -42,7 +42,12 @@ class PackedSegPreprocessor(SegDataPreProcessor):
 def moved_packed(data: dict, device: torch.device) -> dict:
     """Copy all CPU tensors in nested dicts, lists and OpenMMLab samples to a device, in one copy."""
     tensors: list[Tensor] = []
-    _with_tensors(data, lambda tensor: tensors.append(tensor) or tensor)
+
+    def collect(tensor: Tensor) -> Tensor:
+        tensors.append(tensor)
+        return tensor
+
+    _with_tensors(data, collect)
     moved = iter(move_packed(tensors, device))
     return _with_tensors(data, lambda _: next(moved))
 

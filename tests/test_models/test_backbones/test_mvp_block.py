@@ -94,7 +94,7 @@ def test_weighing_the_values_gives_the_blocks_output(mode, size):
         values = (normed @ block.attn.qkv.weight[48:].T + bias).unflatten(-1, (3, 8)).transpose(1, 2)
         heads = (attention @ values).transpose(1, 2).flatten(2)
         expected = heads @ block.attn.proj.weight.T + block.attn.proj.bias
-        assert torch.allclose(block.attn(normed, grid, shared), expected, atol=1e-5)
+        assert torch.allclose(block.attn(normed, block.attn.logit_bias(grid, shared)), expected, atol=1e-5)
         tokens = block(tokens, grid, shared)
 
 
