@@ -37,13 +37,8 @@ def fetch(places: str | Sequence[str], sha256: str | None = None, progress: bool
 
     Files of the hub lie in huggingface_hub's cache, those of http(s) addresses in :func:`cache_dir`; there
     an unfinished download is resumed, and processes wait for the one that downloads. A downloaded file with
-    another checksum is deleted.
-
-    Args:
-        places: Path, http(s) address or ``hf://owner/name/file@revision``, or several of the same file, of
-            which the others are tried if the first fails.
-        sha256: Its SHA-256. Default None: the digits in a downloaded file's name, if any, as torch.hub reads.
-        progress: Show a progress bar. Default True.
+    another checksum is deleted. ``places`` are a path, http(s) address or ``hf://owner/name/file@revision``,
+    or several, tried in turn; without ``sha256`` the digits in a name count, as for torch.hub.
 
     Raises:
         ChecksumError: If the file has another checksum.

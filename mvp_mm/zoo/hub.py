@@ -20,8 +20,7 @@ def list_models(pattern: str = '*', task: str | None = None, pretrained: bool = 
 
     Args:
         pattern: Shell-style pattern. Default: all.
-        task: Only models for ``'Pre-training'``, ``'Image Classification'``, ``'Semantic Segmentation'`` or
-            ``'Teacher'``, in capitals or not. Default None: all.
+        task: Such as ``'Pre-training'`` or ``'Teacher'``, in capitals or not. Default None: all.
         pretrained: Only models that have weights. Default False.
 
     Raises:

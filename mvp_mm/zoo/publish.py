@@ -67,14 +67,13 @@ def publish(
         zoo: Folder, created if missing. A row of the same name in its ``metafile.yml`` is replaced.
         name: Name of the model. Default None: the work dir's.
         config: Config file. Default None: the one that the run left in the work dir.
-        metrics: JSON file of ``tools/test.py --out`` with the row's figures. Default None: those of the
-            last validation before the checkpoint, if the work dir has a log.
+        metrics: JSON file of ``tools/test.py --out``. Default None: the last validation in the log.
         note: A note for the row.
 
     Raises:
         FileNotFoundError: If there is no checkpoint, or no config.
-        ValueError: If the checkpoint does not fill the config's model, the config has parts that no config
-            of this package has, or the name is not a file name.
+        ValueError: If the checkpoint does not fill the model, the config has parts that no config of this
+            package has, or the name is not a file name.
     """
     checkpoint = _checkpoint(Path(source).expanduser())
     work_dir = checkpoint.parent

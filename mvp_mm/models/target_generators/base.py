@@ -37,8 +37,7 @@ class TargetGenerator(BaseModule):
         patch_size: Side of the student's patches in pixels. Default 16 (paper §3.3).
         grid_matching: What to resize where the patch grids differ: ``'input'`` (the crop), ``'tokens'`` (the
             token map of the teacher at its own size) or ``'auto'`` (default: the crop if it need not grow).
-        dtype: Dtype to compute in and return: ``'auto'`` (default: autocast's, or float32 outside of
-            autocast), ``'float32'``, ``'bfloat16'`` or ``'float16'``.
+        dtype: ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'auto'`` (default: autocast's, else float32).
         student_mean, student_std: Statistics the crop was normalised by, 0–255 scale. Default ImageNet's.
         can_resize_input: Whether the network accepts other input sizes than its own. Default True.
         compile_blocks: Compile the network's blocks: as for :class:`MVPViT`. Default ``'auto'``.
@@ -47,8 +46,7 @@ class TargetGenerator(BaseModule):
         out_channels (int): Width D of a target.
 
     Raises:
-        ValueError: If an argument is none of the above, or the network does not return one token for CLS
-            and one for each patch.
+        ValueError: If an argument is none of the above, or tokens are not one for CLS and one a patch.
     """
 
     def __init__(

@@ -26,24 +26,21 @@ class CLIPTargetGenerator(TargetGenerator):
     projection, so that patches live in the language space too.
 
     Args:
-        model_name: open_clip model, path of an open_clip config (``.json``), folder with
-            ``open_clip_config.json`` and weights (also as ``local-dir:PATH``), or ``hf-hub:owner/name``.
-            Default ``'ViT-B-16-quickgelu'``: the paper's teacher, always B/16.
-        pretrained: Tag that open_clip lists for the model (default ``'openai'``, the paper's), path of a
-            weight file, or None for random weights (tests and benchmarks only; logs a warning). Folders and
-            repositories bring their own weights: there the default, True and None mean those.
+        model_name: open_clip model, path of a config (``.json``), folder with ``open_clip_config.json`` and
+            weights (also ``local-dir:PATH``), or ``hf-hub:owner/name``. Default the paper's, always B/16.
+        pretrained: Tag (default ``'openai'``, the paper's), path of a weight file, or None for random weights
+            (logs a warning). The default, True and None mean a folder's or repository's own weights.
         quick_gelu: Whether a local weight file's model was trained with QuickGELU. Not needed if a config
             file lies beside it, or if it is OpenAI's own or from ``tools/train_teacher.py``.
         space: ``'joint'`` (default, the paper's: after the projection) or ``'hidden'`` (before it).
         cache_dir: Where downloads go. Default None: open_clip's own cache.
         teacher_mean, teacher_std: Channel statistics of the teacher's training images, 0–1 scale. Default
-            None: the tag's; of a weight file those of a config beside it, of the model, or of its tags;
-            else OpenAI's.
+            None: the tag's, those of a config beside the file, of the model, of its tags, or OpenAI's.
         **kwargs: See :class:`TargetGenerator`.
 
     Raises:
-        ValueError: If the model is unknown or has no patch tokens (before any weights are downloaded),
-            QuickGELU does not fit the weights or is unknown, or a weight file does not fit the model.
+        ValueError: If the model is unknown or has no patch tokens (before any download of weights), or
+            QuickGELU or the shapes of the weights do not fit.
         FileNotFoundError: If the tag is unknown or the weights cannot be downloaded.
     """
 

@@ -46,13 +46,11 @@ class TimmTargetGenerator(TargetGenerator):
 
     Args:
         model_name: timm name, with or without a weight tag, folder with timm's ``config.json`` and weights
-            (also as ``local-dir:PATH``), or ``hf-hub:owner/name``. Default ``'vit_base_patch16_224.dino'``
-            (Table 5).
-        pretrained: True (default) for timm's weights of that name, the path of a weight file, or None
-            for random weights (tests and benchmarks only; logs a warning).
+            (also ``local-dir:PATH``), or ``hf-hub:owner/name``. Default Table 5's.
+        pretrained: True (default) for timm's weights of that name, path of a weight file, or None for random
+            weights (logs a warning).
         cache_dir: Where downloads go. Default None: timm's own cache.
-        model_args: More arguments for timm's ``create_model``, such as ``img_size``, ``patch_size``,
-            ``embed_dim``, ``depth``, for a non-standard network. Default None.
+        model_args: More arguments for timm's ``create_model``, for a non-standard network. Default None.
         quick_gelu: Whether a local weight file's model was trained with QuickGELU, unless the tag in
             ``model_name`` or a ``config.json`` beside the file says so, or timm has one activation only.
         teacher_mean, teacher_std: Channel statistics of the teacher's training images, 0–1 scale. Default
@@ -60,8 +58,8 @@ class TimmTargetGenerator(TargetGenerator):
         **kwargs: See :class:`TargetGenerator`.
 
     Raises:
-        ValueError: If the model or its tag is unknown, it has no CLS or no patch tokens (before any weights
-            are downloaded), the use of QuickGELU is unknown, or a weight file does not fit.
+        ValueError: If the model or its tag is unknown, it has no CLS or patch tokens (before any download of
+            weights), the use of QuickGELU is unknown, or a weight file does not fit.
         FileNotFoundError: If the weights cannot be found or downloaded.
     """
 
@@ -254,8 +252,6 @@ def _tokens(teacher: Any, images: Tensor, grid: Grid) -> Tensor:
 
 
 def _patch_size(teacher: Any) -> int:
-    if hasattr(getattr(teacher, 'patch_embed', None), 'feat_ratio'):
-        return teacher.patch_embed.feat_ratio()
     return teacher.feature_info[-1]['reduction']
 
 
