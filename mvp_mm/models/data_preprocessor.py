@@ -62,9 +62,6 @@ class MVPDataPreprocessor(BaseDataPreprocessor):
         Returns:
             Images (float32, normalised), ``mask`` (bool ``(B, h, w)`` or None), ``data_samples`` and further
             fields: tensors and stacked lists of tensors on the device, others unchanged.
-
-        Raises:
-            ValueError: If the tensors of a field differ in shape, or images do not have three channels.
         """
         samples = data.get('data_samples')
         if data.get('mask') is None and samples and 'mask' in samples[0]:

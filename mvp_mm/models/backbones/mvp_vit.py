@@ -265,7 +265,7 @@ class MVPViT(BaseBackbone):
             Each block's attention probabilities ``(B, heads, L, L)`` and output tokens ``(B, L, C)``, the
             last block's after the final norm.
         """
-        tokens, grid, shared_bias = self._embed(images)
+        tokens, grid, shared_bias = self.embed(images)
         for index, block in enumerate(cast(Iterable[MVPBlock], self.layers)):
             attention = block.attention_probabilities(tokens, grid, shared_bias)
             tokens = self._run_block(index, tokens, grid, shared_bias)
@@ -275,7 +275,7 @@ class MVPViT(BaseBackbone):
         self, images: Tensor, mask: Tensor | None, out_indices: Sequence[int]
     ) -> tuple[list[Tensor], Grid]:
         """Tokens ``(B, L, C)`` that leave the blocks of ``out_indices``, and the patch grid."""
-        tokens, grid, shared_bias = self._embed(images, mask)
+        tokens, grid, shared_bias = self.embed(images, mask)
         outs = []
         for index in range(self.num_layers):
             tokens = self._run_block(index, tokens, grid, shared_bias)
@@ -291,13 +291,8 @@ class MVPViT(BaseBackbone):
             tokens = layer(tokens, grid, shared_bias)
         return self.ln1(tokens) if self.final_norm and index == self.num_layers - 1 else tokens
 
-    def _embed(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Grid, Tensor | None]:
-        """Tokens, patch grid, and the bias that all blocks share."""
-        tokens, grid = self.embed(images, mask)
-        return tokens, grid, None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
-
-    def embed(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Grid]:
-        """Embed patches, replace masked ones, prepend CLS, add positions: ``(B, L, C)`` and ``(h, w)``."""
+    def embed(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Grid, Tensor | None]:
+        """Return tokens ``(B, L, C)``, patch grid ``(h, w)``, and the shared bias ``(heads, L, L)`` or None."""
         embed = self.patch_embed
         if embed.adaptive_padding:
             images = embed.adaptive_padding(images)
@@ -316,7 +311,8 @@ class MVPViT(BaseBackbone):
             tokens = tokens + resize_pos_embed(
                 self.pos_embed, self.window, grid, self.interpolate_mode, self.num_extra_tokens
             )
-        return self.drop_after_pos(tokens), grid
+        shared_bias = None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
+        return self.drop_after_pos(tokens), grid, shared_bias
 
     def _put_mask_token(self, tokens: Tensor, grid: Grid, mask: Tensor) -> Tensor:
         if self.mask_token is None:

@@ -28,10 +28,6 @@ def multiply_patches(images: Tensor, projection: nn.Conv2d) -> Tensor:
 
 
 def _only_projects(projection: nn.Module) -> bool:
-    return (
-        type(projection) is nn.Conv2d
-        and projection.stride == projection.kernel_size
-        and projection.padding == (0, 0)
-        and projection.dilation == (1, 1)
-        and projection.groups == 1
-    )
+    if type(projection) is not nn.Conv2d or projection.stride != projection.kernel_size:
+        return False
+    return (projection.padding, projection.dilation, projection.groups) == ((0, 0), (1, 1), 1)

@@ -60,21 +60,13 @@ class MVP(BaseSelfSupervisor):
 
     def _check_fit(self) -> None:
         teacher, neck, student = self.target_generator, self.neck, self.backbone
-        if neck.out_channels != teacher.out_channels:
-            raise ValueError(
-                f'the neck predicts {neck.out_channels} channels but the targets have '
-                f'{teacher.out_channels}: set model.neck.out_channels={teacher.out_channels}'
-            )
-        if neck.in_channels != student.embed_dims:
-            raise ValueError(
-                f'the neck takes {neck.in_channels} channels but the student has {student.embed_dims}: '
-                f'set model.neck.in_channels={student.embed_dims}'
-            )
-        if teacher.patch_size != student.patch_size:
-            raise ValueError(
-                f'the target generator was told patch_size={teacher.patch_size} but the student has '
-                f"{student.patch_size}: set model.target_generator.patch_size to the student's"
-            )
+        for key, given, whose, expected in (
+            ('neck.out_channels', neck.out_channels, 'the targets have', teacher.out_channels),
+            ('neck.in_channels', neck.in_channels, 'the student has', student.embed_dims),
+            ('target_generator.patch_size', teacher.patch_size, 'the student has', student.patch_size),
+        ):
+            if given != expected:
+                raise ValueError(f'{key} is {given} but {whose} {expected}: set model.{key}={expected}')
         given = torch.stack([self.data_preprocessor.mean, self.data_preprocessor.std]).flatten(1).cpu()
         undone = torch.stack([teacher.student_mean, teacher.student_std]).cpu()
         if not torch.allclose(given, undone):

@@ -53,9 +53,8 @@ def bias_by_hand(table, head, query, key, rows, cols):
 @pytest.mark.parametrize('mode', MODES)
 def test_probabilities_are_the_softmax_by_hand(mode):
     vit = student(mode)
-    tokens, grid = vit.embed(images(batch=1))
+    tokens, grid, shared = vit.embed(images(batch=1))
     block = vit.layers[0]
-    shared = None if vit.rel_pos_bias is None else vit.rel_pos_bias(grid)
     got = block.attention_probabilities(tokens, grid, shared)[0]
     normed = block.ln1(tokens)[0]
     width, heads, length = 24, 3, 5
@@ -84,8 +83,7 @@ def test_probabilities_are_the_softmax_by_hand(mode):
 @pytest.mark.parametrize('mode', MODES)
 def test_weighing_the_values_gives_the_blocks_output(mode, size):
     vit = student(mode)
-    tokens, grid = vit.embed(images(*size))
-    shared = None if vit.rel_pos_bias is None else vit.rel_pos_bias(grid)
+    tokens, grid, shared = vit.embed(images(*size))
     for block in vit.layers:
         attention = block.attention_probabilities(tokens, grid, shared)
         assert torch.allclose(attention.sum(-1), torch.ones(()), atol=1e-5)
