@@ -292,7 +292,7 @@ class MVPViT(BaseBackbone):
         return self.ln1(tokens) if self.final_norm and index == self.num_layers - 1 else tokens
 
     def embed(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Grid, Tensor | None]:
-        """Return tokens ``(B, L, C)``, patch grid ``(h, w)``, and the shared bias ``(heads, L, L)`` or None."""
+        """Return tokens ``(B, L, C)``, patch grid ``(h, w)`` and shared bias ``(heads, L, L)`` or None."""
         embed = self.patch_embed
         if embed.adaptive_padding:
             images = embed.adaptive_padding(images)
