@@ -2,9 +2,9 @@
 
 from ..renamed import old_names
 from .exporter import TARGETS as TARGETS
+from .exporter import ParityError as ParityError
+from .exporter import ParityReport as ParityReport
 from .exporter import export as export
-from .parity import ParityError as ParityError
-from .parity import ParityReport as ParityReport
 from .student import ExportedStudent as ExportedStudent
 from .student import load_student as load_student
 from .target import ExportTarget as ExportTarget

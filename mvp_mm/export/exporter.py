@@ -5,21 +5,24 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from mmengine.logging import MMLogger
 
 from .mmpretrain import MMPretrainTarget
 from .mmseg import MMSegTarget
 from .onnx import ONNXTarget
-from .parity import ParityError, ParityReport
 from .safetensors import SafetensorsTarget
 from .student import ExportedStudent, load_student
-from .target import ExportTarget
+from .target import ExportTarget, Outputs
 from .timm import MicrosoftTarget, TimmTarget
 from .transformers import TransformersTarget
 
+TOLERANCE = 1e-5  # float32 has 24 bits, 6e-8; a dozen blocks in another order of sums lose some of them
+IMAGES = 2
 TARGETS: dict[str, ExportTarget] = {
     'timm': TimmTarget(),
     'transformers': TransformersTarget(),
@@ -29,6 +32,69 @@ TARGETS: dict[str, ExportTarget] = {
     'safetensors': SafetensorsTarget(),
     'onnx': ONNXTarget(),
 }
+
+
+class ParityError(ValueError):
+    """The other library computes something else; nothing was written."""
+
+
+@dataclass
+class ParityReport:
+    """Differences between a library's outputs and the student's, on random images in float32.
+
+    Args:
+        library: Name of the library.
+        rows: Image size (H, W), name of the output, largest absolute difference, largest absolute value.
+        notes: What else the reader should know.
+    """
+
+    library: str
+    rows: list[tuple[tuple[int, int], str, float, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every difference is within the tolerance."""
+        return all(_relative(difference, value) <= TOLERANCE for _, _, difference, value in self.rows)
+
+    @property
+    def largest(self) -> float:
+        """The largest difference, relative to values above 1."""
+        return max(_relative(difference, value) for _, _, difference, value in self.rows)
+
+    def __str__(self) -> str:
+        lines = [
+            *self.notes,
+            f'Parity of {self.library} with mvp_mm: float32, {IMAGES} random images, tolerance {TOLERANCE:g} '
+            'of the largest value (of 1 where it is less)',
+        ]
+        for (height, width), name, difference, value in self.rows:
+            verdict = 'ok' if _relative(difference, value) <= TOLERANCE else 'FAILED'
+            figures = f'max |difference| {difference:.1e}  max |value| {value:.1e}'
+            lines.append(f'  {height}x{width}  {name:<13}  {figures}  {verdict}')
+        return '\n'.join(lines)
+
+    @torch.no_grad()
+    def compare(self, student: ExportedStudent, theirs: Outputs, size: tuple[int, int]) -> None:
+        """Add rows: the student's outputs against a library's at one image size."""
+        images = student.images(IMAGES, size)
+        expected, found = student(images) | student.masked(images), theirs(images)
+        if 'feature maps' in found:
+            expected['feature maps'] = student.feature_maps(images)
+        for name, value in found.items():
+            ours = expected[name]
+            if value.shape != ours.shape:
+                raise ParityError(
+                    f'{self.library} gives {name} of shape {tuple(value.shape)}, and mvp_mm '
+                    f'{tuple(ours.shape)}: nothing was written'
+                )
+            # A NaN compares as false and so would fail by itself, but max() may lose it.
+            difference = (value - ours).abs().max().item() if value.isfinite().all() else float('inf')
+            self.rows.append((size, name, difference, ours.abs().max().item()))
+
+
+def _relative(difference: float, value: float) -> float:
+    return difference / max(1.0, value)
 
 
 def export(
@@ -81,35 +147,26 @@ def export(
             report.compare(student, exporter.open(student, path), student.img_size)
             if student.can_resize:
                 # The library's file has resized positions; the student resizes its own as it goes.
-                resized, elsewhere = _resized(student), Path(scratch) / f'resized{out.suffix}'
+                grid = [side * 3 // 4 if side > 3 else side + 1 for side in student.grid]
+                resized = student.rebuilt(img_size=tuple(side * student.encoder.patch_size for side in grid))
+                elsewhere = Path(scratch) / f'resized{out.suffix}'
                 exporter.write(resized, elsewhere)
                 report.compare(student, exporter.open(resized, elsewhere), resized.img_size)
             if not report.passed:
-                raise ParityError(
-                    f'{report}\n{exporter.library} computes something else: nothing was written'
-                )
+                failure = f'{exporter.library} computes something else: nothing was written'
+                raise ParityError(f'{report}\n{failure}')
             path.rename(out)
     report.notes += [f'Written: {out}. To open it:', exporter.how_to_open(student, out)]
     return report
-
-
-def _resized(student: ExportedStudent) -> ExportedStudent:
-    """Return a student of about three quarters of the size, to compare away from the training size."""
-    sides = (side * 3 // 4 if side > 3 else side + 1 for side in student.grid)
-    return student.rebuilt(img_size=tuple(side * student.encoder.patch_size for side in sides))
 
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
     """Silence MMEngine's list of every parameter and the exporters' warnings of their own code."""
     loggers = [MMLogger.get_current_instance(), *map(logging.getLogger, ('torch.onnx', 'onnxscript'))]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), ExitStack() as levels:
         warnings.simplefilter('ignore')
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        for logger in loggers:
+            levels.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        yield

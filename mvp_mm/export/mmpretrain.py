@@ -58,7 +58,7 @@ def _backbone(student: ExportedStudent, path: Path) -> dict[str, Any]:
     facts = student.arch
     # Layer scale has the student's names in BEiTViT only, which holds a ViT as well.
     plain = student.is_plain and not facts['layer_scale_init_value']
-    same = ('patch_size', 'in_channels', 'final_norm', 'layer_scale_init_value')
+    same: tuple[str, ...] = ('patch_size', 'in_channels', 'final_norm', 'layer_scale_init_value')
     same += () if plain else ('bias', 'use_rel_pos_bias', 'use_abs_pos_emb')
     return dict(
         type='mmpretrain.VisionTransformer' if plain else 'mmpretrain.BEiTViT',

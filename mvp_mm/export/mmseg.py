@@ -23,7 +23,7 @@ class MMSegTarget(ExportTarget):
 
     def lacks(self, student: ExportedStudent) -> list[str]:
         facts, plain, beit = student.arch, student.is_plain, not student.is_plain
-        hidden, width = (facts['arch'][key] for key in ('feedforward_channels', 'embed_dims'))
+        hidden, width = facts['feedforward_channels'], facts['embed_dims']
         tables = facts['use_rel_pos_bias'] or facts['use_shared_rel_pos_bias']
         scale, bias, positions = (facts[key] for key in ('layer_scale_init_value', 'bias', 'use_abs_pos_emb'))
         rows, cols = student.grid
@@ -57,14 +57,14 @@ class MMSegTarget(ExportTarget):
 
 
 def _backbone(student: ExportedStudent, path: Path) -> dict[str, Any]:
-    facts, arch = student.arch, student.arch['arch']
+    facts = student.arch
+    same = ('patch_size', 'in_channels', 'final_norm', 'embed_dims', 'num_layers', 'num_heads')
     return dict(
         type='mmseg.VisionTransformer' if student.is_plain else 'mmseg.BEiT',
         img_size=student.img_size,
-        **{key: facts[key] for key in ('patch_size', 'in_channels', 'final_norm')},
-        **{key: arch[key] for key in ('embed_dims', 'num_layers', 'num_heads')},
-        mlp_ratio=arch['feedforward_channels'] // arch['embed_dims'],
-        out_indices=list(range(arch['num_layers'])),
+        **{key: facts[key] for key in same},
+        mlp_ratio=facts['feedforward_channels'] // facts['embed_dims'],
+        out_indices=list(range(facts['num_layers'])),
         norm_cfg=dict(type='LN', eps=student.eps),  # mmseg's default is 1e-5
         **(dict(patch_bias=True) if student.is_plain else {}),
         init_cfg=dict(type='Pretrained', checkpoint=str(path)),

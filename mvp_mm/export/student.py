@@ -54,11 +54,12 @@ class ExportedStudent(nn.Module):
 
     @cached_property
     def arch(self) -> dict[str, Any]:
-        """Architecture as of :func:`infer_arch`; empty if it is no BEiT or ViT under mmpretrain's names."""
+        """:func:`infer_arch` with its inner dict laid flat; empty if it has not a BEiT's or ViT's names."""
         state = self.encoder.state_dict()
         heads = getattr(self.encoder, 'arch_settings', {}).get('num_heads')
         known = 'layers.0.attn.qkv.weight' in state and heads is not None
-        return infer_arch(state, 'the student', num_heads=heads) if known else {}
+        facts = infer_arch(state, 'the student', num_heads=heads) if known else {}
+        return facts | facts.get('arch', {})
 
     @property
     def is_plain(self) -> bool:
@@ -87,8 +88,7 @@ class ExportedStudent(nn.Module):
     @property
     def eps(self) -> float:
         """Epsilon of the norms."""
-        norms = (module for module in self.encoder.modules() if isinstance(module, nn.LayerNorm))
-        return next(norms, nn.LayerNorm(1)).eps
+        return next((norm.eps for norm in self.encoder.modules() if isinstance(norm, nn.LayerNorm)), 1e-5)
 
     def images(self, batch: int, size: tuple[int, int]) -> Tensor:
         """Return random images ``(batch, channels, H, W)``."""
@@ -185,10 +185,9 @@ def load_student(
             student = ExportedStudent({key: value for key, value in backbone.items() if key != 'init_cfg'})
         except ValueError as error:
             raise ValueError(f'the backbone of {cfg.filename} is not exported: {error}') from error
-        for name in ('mean', 'std'):
-            values = (cfg.model.get('data_preprocessor') or {}).get(name)
-            if values:
-                setattr(student, name, [value / 255 for value in values])
+        preprocessor = cfg.model.get('data_preprocessor') or {}
+        student.mean = [value / 255 for value in preprocessor.get('mean') or ()] or student.mean
+        student.std = [value / 255 for value in preprocessor.get('std') or ()] or student.std
     inside = {name.removeprefix(dotted(prefix)): value for name, value in weights.items()}
     student.head = _classifier(inside, student, checkpoint)
     grid = (cfg.model.backbone.get('init_cfg') or {}).get('grid')

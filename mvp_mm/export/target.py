@@ -25,14 +25,10 @@ class ExportTarget(ABC):
     :meth:`ExportedStudent.forward`; :func:`export` compares them and reports.
     """
 
-    #: The library, as messages name it.
-    library: ClassVar[str]
-    #: Endings of the file's name; empty for a folder.
-    suffixes: ClassVar[tuple[str, ...]]
-    #: Import names that only this target needs; the extra ``export`` installs them.
-    packages: ClassVar[tuple[str, ...]] = ()
-    #: Whether it takes any student, and not only a BEiT or ViT (see :attr:`ExportedStudent.arch`).
-    any_student: ClassVar[bool] = False
+    library: ClassVar[str]  #: As messages name it.
+    suffixes: ClassVar[tuple[str, ...]]  #: Of the file's name; empty for a folder.
+    packages: ClassVar[tuple[str, ...]] = ()  #: Imports that only this target needs, of the extra ``export``.
+    any_student: ClassVar[bool] = False  #: Whether it takes others than BEiT and ViT too.
 
     def require_packages(self) -> None:
         """Raise ``ImportError`` if a package that only this target needs is missing."""

@@ -18,9 +18,8 @@ EPS = 1e-6  # of the norms of timm's BEiT and ViT, without an argument for it
 class TimmTarget(ExportTarget):
     """A file for ``timm.create_model(..., checkpoint_path=FILE)``, with one bias table per block for BEiT.
 
-    The final norm becomes timm's ``norm``, with the CLS token as features (``global_pool='token'``), and the
-    norm of the mean ``fc_norm`` (``'avg'``). A student with neither gets a fresh ``fc_norm``, because timm's
-    model wants one: its tokens are the student's, its features are their mean through a norm of weight 1.
+    The final norm becomes timm's ``norm``, with CLS as features (``global_pool='token'``), and that of the
+    mean ``fc_norm`` (``'avg'``). A student with neither gets a fresh ``fc_norm``, for the features only.
     """
 
     library = 'timm'
@@ -54,8 +53,7 @@ class TimmTarget(ExportTarget):
 class MicrosoftTarget(ExportTarget):
     """A checkpoint as BEiT's pre-training writes it: ``model``, with the shared table and the mask token.
 
-    BEiT's programs, which expand and resize tables as they load, are no package that could run here: the file
-    is compared in timm's ``Beit``, which was made from them and keeps their names.
+    It is compared in timm's ``Beit``, which keeps the names of BEiT's programs; those are no package.
     """
 
     library = "Microsoft's BEiT (as timm's port of it)"
@@ -85,7 +83,7 @@ class MicrosoftTarget(ExportTarget):
 
 def _unlike_timm(student: ExportedStudent) -> dict[str, Any]:
     """Return which numbers of a student timm's models may not express: reasons, and whether they hold."""
-    hidden, width = (student.arch['arch'][key] for key in ('feedforward_channels', 'embed_dims'))
+    hidden, width = student.arch['feedforward_channels'], student.arch['embed_dims']
     odd = int(width * (hidden / width)) != hidden
     return {
         f"its norms have eps {student.eps:g}, and timm's {EPS:g}": student.eps != EPS,
@@ -95,23 +93,22 @@ def _unlike_timm(student: ExportedStudent) -> dict[str, Any]:
 
 def _arguments(student: ExportedStudent) -> dict[str, Any]:
     """Return the arguments of timm's model for a student as it is."""
-    facts, arch = student.arch, student.arch['arch']
+    facts = student.arch
     arguments = dict(
         img_size=student.img_size,
         patch_size=facts['patch_size'],
         in_chans=facts['in_channels'],
-        embed_dim=arch['embed_dims'],
-        depth=arch['num_layers'],
-        num_heads=arch['num_heads'],
-        mlp_ratio=arch['feedforward_channels'] / arch['embed_dims'],
+        embed_dim=facts['embed_dims'],
+        depth=facts['num_layers'],
+        num_heads=facts['num_heads'],
+        mlp_ratio=facts['feedforward_channels'] / facts['embed_dims'],
         init_values=1e-5 if facts['layer_scale_init_value'] else None,
         num_classes=0 if student.head is None else student.head.out_features,
         global_pool='token' if facts['final_norm'] else 'avg',
     )
-    if student.is_plain:
-        return arguments | dict(qkv_bias=facts['bias'])
     tables = ('use_abs_pos_emb', 'use_rel_pos_bias', 'use_shared_rel_pos_bias')
-    return arguments | {key: facts[key] for key in tables}
+    own = dict(qkv_bias=facts['bias']) if student.is_plain else {key: facts[key] for key in tables}
+    return arguments | own
 
 
 def name_and_arguments(student: ExportedStudent) -> tuple[str, dict[str, Any]]:

@@ -38,13 +38,15 @@ class TransformersTarget(ExportTarget):
 
         student = student.downstream() if student.is_plain else student
         weights = names_to_transformers(student.weights()) | fresh_norm(student, 'pooler.layernorm')
-        inside = '' if student.head is None else f'{_family(student).lower()}.'
+        family, name, _ = _names(student)
+        inside = '' if student.head is None else f'{family.lower()}.'
         weights = {f'{inside}{name}': value for name, value in weights.items()}
         weights |= student.head_weights('classifier.')
         path.mkdir()
-        _config(student).save_pretrained(path)
+        config = getattr(transformers, f'{family}Config')(architectures=[name], **_config(student))
+        config.save_pretrained(path)
         height, width = student.img_size
-        getattr(transformers, f'{_family(student)}ImageProcessor')(
+        getattr(transformers, f'{family}ImageProcessor')(
             size=dict(height=height, width=width),
             resample=3,  # bicubic
             do_center_crop=False,
@@ -59,7 +61,7 @@ class TransformersTarget(ExportTarget):
 
         progress_bar = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
-        name, arguments = _model(student)
+        _, name, arguments = _names(student)
         model_class = getattr(transformers, name)
         model, keys = model_class.from_pretrained(path, output_loading_info=True, **arguments)
         if progress_bar:
@@ -86,38 +88,32 @@ class TransformersTarget(ExportTarget):
         return outputs
 
     def how_to_open(self, student: ExportedStudent, path: Path) -> str:
-        name, arguments = _model(student)
+        _, name, arguments = _names(student)
         given = ''.join(f', {key}={value!r}' for key, value in arguments.items())
         code = f'  transformers.{name}.from_pretrained({str(path)!r}{given})'
         return code if student.pooling else f'{code}\n{FRESH_NORM}'
 
 
-def _family(student: ExportedStudent) -> str:
-    return 'ViT' if student.is_plain else 'Beit'
-
-
-def _model(student: ExportedStudent) -> tuple[str, dict[str, bool]]:
-    """Return the class that a student becomes, and the arguments of its ``from_pretrained``."""
+def _names(student: ExportedStudent) -> tuple[str, str, dict[str, bool]]:
+    """Return the family and the class that a student becomes, and the arguments of ``from_pretrained``."""
+    family = 'ViT' if student.is_plain else 'Beit'
     if student.head is not None:
-        return f'{_family(student)}ForImageClassification', {}
-    return f'{_family(student)}Model', dict(add_pooling_layer=False) if student.is_plain else {}
+        return family, f'{family}ForImageClassification', {}
+    return family, f'{family}Model', dict(add_pooling_layer=False) if student.is_plain else {}
 
 
-def _config(student: ExportedStudent) -> Any:
-    import transformers
-
-    facts, arch = student.arch, student.arch['arch']
-    arguments = dict(
-        hidden_size=arch['embed_dims'],
-        num_hidden_layers=arch['num_layers'],
-        num_attention_heads=arch['num_heads'],
-        intermediate_size=arch['feedforward_channels'],
+def _config(student: ExportedStudent) -> dict[str, Any]:
+    facts = student.arch
+    arguments: dict[str, Any] = dict(
+        hidden_size=facts['embed_dims'],
+        num_hidden_layers=facts['num_layers'],
+        num_attention_heads=facts['num_heads'],
+        intermediate_size=facts['feedforward_channels'],
         hidden_act='gelu',
         layer_norm_eps=student.eps,
         image_size=student.img_size if student.is_plain else student.img_size[0],
         patch_size=facts['patch_size'],
         num_channels=facts['in_channels'],
-        architectures=[_model(student)[0]],
     )
     if student.is_plain:
         arguments['qkv_bias'] = facts['bias']
@@ -136,4 +132,4 @@ def _config(student: ExportedStudent) -> Any:
         arguments['label2id'] = {name: number for number, name in enumerate(student.classes)}
     elif student.head is not None:
         arguments['num_labels'] = student.head.out_features
-    return getattr(transformers, f'{_family(student)}Config')(**arguments)
+    return arguments

@@ -1,7 +1,7 @@
 """Fit bias tables and position embeddings of a weight file to a model's patch grid.
 
-Grids are compared, not shapes: the table of an 8x12 grid has as many rows as that of a 12x8 grid, and 64
-position embeddings belong to 8x8 patches as well as to 4x16.
+Grids are compared, not shapes: tables of 8x12 and 12x8 grids have as many rows, and 64 position embeddings
+belong to 8x8 patches as well as to 4x16.
 """
 
 import math
@@ -49,13 +49,9 @@ def fit_positions(
         fitted.pop(prefix + SHARED_TABLE.replace(TABLE, INDEX), None)
         fitted.update({prefix + name: shared.clone() for name in tables})
         expanded = tables
-    wanted = {prefix + name: own[name] for name in own if name in tables or name == POSITIONS}
-    wanted = {
-        name: fitted[name]
-        for name, value in wanted.items()
-        # Loading refuses those of another width.
-        if name in fitted and (fitted[name].ndim, fitted[name].shape[-1]) == (value.ndim, value.shape[-1])
-    }
+    # Loading refuses those of another width.
+    alike = {prefix + n: (own[n].ndim, own[n].shape[-1:]) for n in (*tables, POSITIONS) if n in own}
+    wanted = {n: value for n, value in fitted.items() if alike.get(n) == (value.ndim, value.shape[-1:])}
     if wanted:
         extra = vit.num_extra_tokens
         source = grid_of_positions(wanted, indices_of(weights, prefix), extra, recorded, given)
@@ -98,14 +94,13 @@ def grid_of_positions(
     sides += [math.isqrt(max(count - num_extra_tokens, 0)) for count in tokens.values()]
     told = [*([recorded] if recorded else []), *_grids_of_index(indices)]
     for grid in [given] if given else [*told, *((side, side) for side in sides if side > 0)]:
-        patches = grid[0] * grid[1]
-        if all(rows == num_table_rows(grid) for rows in tables.values()) and all(
-            count == patches + num_extra_tokens for count in tokens.values()
-        ):
+        rows, length = num_table_rows(grid), grid[0] * grid[1] + num_extra_tokens
+        if set(tables.values()) <= {rows} and set(tokens.values()) <= {length}:
             return grid
-    extra = f'{num_extra_tokens} of them for no patch'
     facts = [f'{name} has {rows} rows' for name, rows in tables.items()][:1]
-    facts += [f'{name} has {count} entries, {extra}' for name, count in tokens.items()]
+    facts += [
+        f'{n} has {count} entries, {num_extra_tokens} of them for no patch' for n, count in tokens.items()
+    ]
     tried = f'not the given {times(given)}' if given else 'no square grid, and nothing tells another'
     raise ValueError(
         f'the patch grid of its positions cannot be told: {" and ".join(facts)}, which fits {tried}. Give '

@@ -1,9 +1,8 @@
 """Unpickle what ``torch.save`` wrote without calling anything that the file names.
 
-torch's own safe mode refuses files that hold more than tensors and plain values, as training checkpoints do:
-MMEngine's hold numpy numbers and histories of the log, BEiT's and MAE's an ``argparse.Namespace``. Here each
-name in a pickle becomes a stand-in. numpy's values and MMEngine's histories become plain values afterwards;
-the others are dropped.
+torch's own safe mode refuses training checkpoints: MMEngine's hold numpy numbers and histories of the log,
+BEiT's and MAE's an ``argparse.Namespace``. Here each name in a pickle becomes a stand-in. numpy's values and
+MMEngine's histories become plain values afterwards; the others are dropped.
 """
 
 import collections
@@ -55,9 +54,8 @@ class _Array(_StandIn):
     """``numpy.core.multiarray._reconstruct``; its state is (version, shape, dtype, Fortran order, bytes)."""
 
     def plain(self) -> torch.Tensor | None:
-        if not isinstance(self.state, tuple) or len(self.state) != 5:
-            return None
-        _, shape, dtype, fortran, content = self.state
+        known = isinstance(self.state, tuple) and len(self.state) == 5
+        _, shape, dtype, fortran, content = self.state if known else [None] * 5
         if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
             return None
         array = _numbers(shape[::-1] if fortran else shape, dtype, content)
@@ -82,9 +80,8 @@ def history_as_plain(log: Any, count: Any, max_length: Any) -> dict[str, Any]:
 def _numbers(shape: tuple[int, ...], dtype: Any, content: Any) -> np.ndarray | None:
     """Return an array of plain numbers; None for any other."""
     code = dtype.args[0] if isinstance(dtype, _Dtype) and dtype.args else None
-    if not isinstance(code, str) or not re.fullmatch(r'[<>|=]?(b1|[iu][1248]|f[248])', code):
-        return None
-    if not isinstance(content, bytes):
+    known = isinstance(code, str) and re.fullmatch(r'[<>|=]?(b1|[iu][1248]|f[248])', code)
+    if not known or not isinstance(content, bytes):
         return None
     big = isinstance(dtype.state, tuple) and dtype.state[1:2] == ('>',)
     numeric = np.dtype(code).newbyteorder('>' if big else '=')
@@ -127,20 +124,18 @@ class _InertUnpickler(pickle.Unpickler):
         return STAND_INS.get((module.replace('numpy._core', 'numpy.core'), name), _Ignored)
 
 
-_INERT = types.SimpleNamespace(
-    __name__=__name__,
-    Unpickler=_InertUnpickler,
-    load=lambda file, **kwargs: _InertUnpickler(file, **kwargs).load(),
-)
-
-
 def load_inert(path: Path, **kwargs: Any) -> Any:
     """Read a file of ``torch.save`` with ``torch.load``'s arguments; nothing in it is run.
 
     numpy's values become Python's and torch's, histories of the log those of :func:`history_as_plain`. Other
     objects are left out of dicts, and None in lists.
     """
-    return _plain(torch.load(path, weights_only=False, pickle_module=_INERT, **kwargs))
+    inert = types.SimpleNamespace(
+        __name__=__name__,
+        Unpickler=_InertUnpickler,
+        load=lambda file, **options: _InertUnpickler(file, **options).load(),
+    )
+    return _plain(torch.load(path, weights_only=False, pickle_module=inert, **kwargs))
 
 
 def _plain(value: Any) -> Any:
@@ -153,9 +148,8 @@ def _plain(value: Any) -> Any:
         if not isinstance(value, collections.OrderedDict):
             return items
         ordered = collections.OrderedDict(items)
-        metadata = getattr(value, '_metadata', None)  # of a state dict: the versions of its modules
-        if isinstance(metadata, dict):
-            ordered._metadata = _plain(metadata)  # type: ignore[attr-defined]
+        if isinstance(getattr(value, '_metadata', None), dict):  # the versions of a state dict's modules
+            ordered._metadata = _plain(value._metadata)  # type: ignore[attr-defined]
         return ordered
     if type(value) in (list, tuple):
         return type(value)(_plain(entry) for entry in value)

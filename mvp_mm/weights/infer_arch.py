@@ -20,8 +20,7 @@ def infer_arch(
     is as for :func:`load`; ``num_heads`` is needed where no bias table tells it.
     """
     weights, _ = find_backbone(weights, source, prefix)
-    first = [name for name in weights if name.startswith('layers.0.')]
-    block = {name.removeprefix('layers.0.'): weights[name] for name in first}
+    block = {n.removeprefix('layers.0.'): value for n, value in weights.items() if n.startswith('layers.0.')}
     for name in ('attn.qkv.weight', 'ffn.layers.0.0.weight', 'ln1.weight'):
         if name not in block:
             raise ValueError(f'{source} is no whole BEiT-family transformer: it has no layers.0.{name}')

@@ -66,10 +66,9 @@ class LoadReport:
 def load(
     module: nn.Module, path_or_url: str | None, prefix: str | None = None, grid: Grid | None = None
 ) -> LoadReport:
-    """Fill a module from a weight file, and log the report that is returned.
+    """Fill a module from a weight file, log and return the report; refuse what does not fill a transformer.
 
-    A table shared by all blocks becomes one table per block, positions of another patch grid are resized, and
-    a file that does not fill the whole transformer is refused.
+    A table shared by all blocks becomes one table per block, positions of another patch grid are resized.
 
     Args:
         module: Filled in place. A :class:`Positioned` transformer takes every format and grid; any other
@@ -157,12 +156,7 @@ def find_backbone(
     weights: dict[str, Tensor], source: str, prefix: str | None = None
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Return the entries of a file's transformer under mmpretrain's names, and where they were found."""
-    found = {
-        name.removesuffix(mark): form
-        for name in weights
-        for mark, form in MARKS.items()
-        if name.endswith(mark)
-    }
+    found = {n.removesuffix(mark): form for n in weights for mark, form in MARKS.items() if n.endswith(mark)}
     if not found:
         raise ValueError(
             f'{source} holds no vision transformer: none of its {len(weights)} entries ends with '

@@ -7,7 +7,6 @@ from urllib.parse import urlparse
 
 from .read import first_line
 
-WEIGHT_SUFFIXES = ('.safetensors', '.bin', '.pt', '.pth')
 # transformers' names of the weight file in a folder that it saves.
 FOLDER_FILES = ('model.safetensors', 'pytorch_model.bin')
 OFFLINE = ('MVP_MM_OFFLINE', 'HF_HUB_OFFLINE')
@@ -62,7 +61,8 @@ def local_path(checkpoint: str | Path) -> Path:
 def weights_in(folder: Path, names: Sequence[str]) -> Path:
     """Return the first file of these names in a folder, else its only weight file."""
     found = [folder / name for name in names if (folder / name).is_file()][:1]
-    found = found or sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES)
+    suffixes = ('.safetensors', '.bin', '.pt', '.pth')
+    found = found or sorted(path for path in folder.iterdir() if path.suffix in suffixes)
     if not found:
         raise FileNotFoundError(f'there are no weights in {folder}: expected {" or ".join(names)}')
     if len(found) > 1:

@@ -17,8 +17,6 @@ from torch import Tensor
 from .bias_tables import Grid
 from .inert_pickle import load_inert
 
-# Keys under which training programs keep the weights.
-CONTAINERS = ('state_dict', 'model', 'module')
 # Endings of the patch embedding's name, by which the vision transformers in a file are found.
 PATCH_EMBEDDINGS = (
     'patch_embed.projection.weight',  # mmpretrain, this package
@@ -29,7 +27,6 @@ PATCH_EMBEDDINGS = (
 )
 # mmpretrain keeps the network in use here, beside a momentum encoder or another teacher.
 BACKBONE = 'backbone.'
-MAX_DEPTH = 8  # of nested dicts that are searched for weights
 EXPECTED = 'expected safetensors, or tensors by name saved by torch.save'
 
 
@@ -129,11 +126,8 @@ def as_grid(value: Any) -> Grid | None:
 
 def require_finite(tensors: Mapping[str, Tensor], source: Any) -> None:
     """Raise ValueError for weights with NaN or infinite values."""
-    wrong = [
-        name
-        for name, value in tensors.items()
-        if value.is_floating_point() and value.dtype.itemsize > 1 and not value.isfinite().all()
-    ]
+    floats = {n: t for n, t in tensors.items() if t.is_floating_point() and t.dtype.itemsize > 1}
+    wrong = [name for name, value in floats.items() if not value.isfinite().all()]
     if wrong:
         first = tensors[wrong[0]]
         raise ValueError(
@@ -172,7 +166,7 @@ def first_few(names: Sequence[str]) -> str:
     return ', '.join(names[:6]) + (', ...' if len(names) > 6 else '')
 
 
-def _dicts_of_tensors(content: dict, place: str = '', depth: int = MAX_DEPTH) -> Iterator[tuple[str, dict]]:
+def _dicts_of_tensors(content: dict, place: str = '', depth: int = 8) -> Iterator[tuple[str, dict]]:
     """Yield dicts that hold tensors, an optimiser's excepted, with the dotted keys that lead there."""
     if any(isinstance(value, Tensor) for value in content.values()):
         yield place, content
@@ -187,19 +181,17 @@ def _place_of_weights(content: Any, found: dict[str, dict], source: Any, prefix:
     if {'state_dict.', 'ema_state_dict.'} <= set(transformers):
         transformers.remove('ema_state_dict.')  # MMEngine's, of the weights that were averaged
     usual = ''
-    for key in CONTAINERS:
+    for key in ('state_dict', 'model', 'module'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content, usual = content[key], f'{usual}{key}.'
     networks = [place for place, tensors in found.items() if any('weight' in str(name) for name in tensors)]
     places = transformers or [place for place in found if place == usual] or networks
-    if len(places) > 1:
-        asked = [place for place in places if _leads_to(prefix, place)]
-        places = asked if len(asked) == 1 else places
+    asked = [place for place in places if _leads_to(prefix, place)]
     if not places:
         raise ValueError(f'{source} is no plain weight file (no tensors by name in it): {EXPECTED}')
-    if len(places) > 1:
+    if len(places) > 1 and len(asked) != 1:
         raise ValueError(several_networks(source, places, prefix))
-    return places[0]
+    return (asked or places)[0]
 
 
 def _leads_to(prefix: str, place: str) -> bool:
@@ -253,6 +245,5 @@ def _reason(error: BaseException) -> str:
         return str(error)
     # The texts of these are about the unpickler's inside ("101", "list index out of range").
     inside = LookupError | TypeError | AttributeError | RecursionError | ImportError | MemoryError
-    if isinstance(error, inside):
-        return 'it is damaged, or no file of torch.save'
-    return f'it is damaged, cut off, or no file of torch.save: {first_line(error)}'
+    told = '' if isinstance(error, inside) else f': {first_line(error)}'
+    return f'it is damaged, cut off, or no file of torch.save{told}'

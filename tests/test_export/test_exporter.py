@@ -12,7 +12,7 @@ from mmpretrain.registry import MODELS
 from safetensors.torch import load_file
 
 from mvp_mm.export import TARGETS, ExportedStudent, ParityError, export, load_student
-from mvp_mm.export.parity import TOLERANCE
+from mvp_mm.export.exporter import TOLERANCE
 from mvp_mm.export.timm import name_and_arguments
 from mvp_mm.models import MVPViT
 from mvp_mm.weights import load

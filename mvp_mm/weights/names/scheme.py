@@ -27,18 +27,15 @@ class NamingScheme:
 def _renamed(
     weights: dict[str, Tensor], start: str, new_start: str, outside: dict[str, str], inside: dict[str, str]
 ) -> dict[str, Tensor]:
+    """Keep the numbers of blocks, and replace the rest's beginning by the first entry that fits."""
     named = {}
     for name, value in weights.items():
-        block = re.match(rf'{re.escape(start)}(\d+)\.(.+)', name)
-        new = f'{new_start}{block[1]}.{_begin(block[2], inside)}' if block else _begin(name, outside)
-        named[new] = value
+        block = re.match(rf'{re.escape(start)}(\d+\.)', name)
+        table, rest = (inside, name[block.end() :]) if block else (outside, name)
+        old = next((old for old in table if rest.startswith(old)), '')
+        new = table.get(old, '') + rest.removeprefix(old)
+        named[f'{new_start}{block[1]}{new}' if block else new] = value
     return named
-
-
-def _begin(name: str, table: dict[str, str]) -> str:
-    """Replace the beginning of a name by the first entry that fits."""
-    old = next((old for old in table if name.startswith(old)), '')
-    return table.get(old, '') + name.removeprefix(old)
 
 
 # Microsoft's BEiT and BEiT v2, and timm's `Beit`.
