@@ -22,14 +22,12 @@ class UnlabelledImages(SeededSamples, BaseDataset):
         data_root: Folder, for example ImageNet's, or a flat one of holiday pictures.
         split: Sub-folder to read if it exists. Default ``'train'``.
         ann_file: Text file (relative to the current folder) with one image path a line, absolute or relative
-            to the folder read; a number after it, ImageNet's label, is ignored. Default ``''``: search the
-            folder.
+            to the folder read; a number after it is ignored. Default ``''``: search the folder.
         pipeline: Transforms.
         fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
         extensions: File name endings of images, in capitals or not. Default: those of :mod:`.image_files`.
         max_refetch: Replacements to try for one sample. Default 10.
-        **kwargs: Arguments of mmpretrain's ``BaseDataset``, such as ``indices``: only the first so many, or
-            these, images.
+        **kwargs: Arguments of mmpretrain's ``BaseDataset``, such as ``indices``: how many, or which, images.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no image.
@@ -49,9 +47,7 @@ class UnlabelledImages(SeededSamples, BaseDataset):
         max_refetch: int = 10,
         **kwargs,
     ) -> None:
-        self.split = split
-        self.fixed_draws = fixed_draws
-        self.extensions = tuple(extensions)
+        self.split, self.fixed_draws, self.extensions = split, fixed_draws, tuple(extensions)
         kwargs |= dict(data_root=str(data_root), pipeline=pipeline, max_refetch=max_refetch)
         super().__init__(ann_file, **kwargs)
 
@@ -69,8 +65,7 @@ class UnlabelledImages(SeededSamples, BaseDataset):
                 'any folder of images, flat or nested (a name with spaces only in a config: the command '
                 'line removes them)'
             )
-        folder = root / self.split if (root / self.split).is_dir() else root
-        note = ''
+        folder, note = root / self.split if (root / self.split).is_dir() else root, ''
         if self.ann_file:
             paths = [str(folder / re.sub(r'(\s+\d+)+$', '', line)) for line in read_lines(self.ann_file)]
             require_listed(self.ann_file, paths, folder)

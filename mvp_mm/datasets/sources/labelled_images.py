@@ -100,15 +100,12 @@ class LabelledImages(SeededSamples, ImageNet):
         described = ''
         if self.with_label:
             # by class and then by path, the order of mmpretrain's search: seeds depend on it
-            parts = sorted(path.split(os.sep, 1) for path in found.paths)
-            labelled = [part for part in parts if len(part) == 2 and part[0] in self.folder_to_idx]
-            samples = [
-                dict(img_path=osp.join(folder, *part), gt_label=self.folder_to_idx[part[0]])
-                for part in labelled
-            ]
-            empty = self.folder_to_idx.keys() - {part[0] for part in labelled}
+            labels, parts = self.folder_to_idx, sorted(path.split(os.sep, 1) for path in found.paths)
+            parts = [part for part in parts if len(part) == 2 and part[0] in labels]
+            samples = [dict(img_path=osp.join(folder, *part), gt_label=labels[part[0]]) for part in parts]
+            empty = labels.keys() - {part[0] for part in parts}
             note = f' (no image of {listed(empty)})' if empty else ''
-            described = f' of {len(classes)} classes{note}'
+            described = f' of {len(labels)} classes{note}'
         if not samples:
             raise FileNotFoundError(
                 f'no image found in the sub-folders of {folder} (looked for '

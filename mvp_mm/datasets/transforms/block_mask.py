@@ -51,8 +51,7 @@ class BlockwiseMask(BaseTransform):
             )
         if min_num_patches < 1 or min_aspect <= 0:
             raise ValueError(f'{min_num_patches=} and {min_aspect=} must be positive')
-        self.num_masking_patches = num_masking_patches
-        self.min_num_patches = min_num_patches
+        self.num_masking_patches, self.min_num_patches = num_masking_patches, min_num_patches
         self.max_num_patches = num_masking_patches if max_num_patches is None else max_num_patches
         self.log_aspect = (math.log(min_aspect), math.log(max_aspect or 1 / min_aspect))
         # [height][width]: the block in the grid's first corner, as bits; a shift puts it anywhere.

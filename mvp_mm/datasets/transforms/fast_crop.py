@@ -62,7 +62,6 @@ class FastCrop(BaseTransform):
 
     Raises:
         ValueError: If a bound is out of range.
-        UnreadableImageError: As :class:`LoadRGBImage`.
     """
 
     def __init__(
@@ -82,14 +81,13 @@ class FastCrop(BaseTransform):
             reference = plain
         height, width = (size, size) if isinstance(size, int) else size
         self.size = height, width
-        self.scale, self.ratio = tuple(scale), tuple(ratio)
+        self.scale, self.ratio, self.flip = tuple(scale), tuple(ratio), flip
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f'scale={self.scale} must be two shares, 0 < smallest <= largest <= 1')
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f'ratio={self.ratio} must be two positive ratios, the smaller one first')
         if not 0 <= flip <= 1:
             raise ValueError(f'flip={flip} must be a probability')
-        self.flip = flip
         self.log_ratio = (math.log(self.ratio[0]), math.log(self.ratio[1]))
         checked = ColorJitter(brightness, contrast, saturation)  # raises on bad bounds
         # By step: two bounds, or None for no change.

@@ -33,8 +33,7 @@ class PackMaskedInputs(BaseTransform):
     def __init__(
         self, meta_keys: Sequence[str] = ('sample_idx', 'img_path'), fields: Sequence[str] = ()
     ) -> None:
-        self.meta_keys = tuple(meta_keys)
-        self.fields = tuple(fields)
+        self.meta_keys, self.fields = tuple(meta_keys), tuple(fields)
 
     def transform(self, results: dict) -> dict:
         """Pack one sample."""

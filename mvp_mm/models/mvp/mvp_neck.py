@@ -19,8 +19,7 @@ class MVPNeck(BaseModule):
 
     def __init__(self, in_channels: int, out_channels: int, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.fc = nn.Linear(in_channels, out_channels)
         trunc_normal_(self.fc.weight, std=0.02, a=-0.02, b=0.02)
         nn.init.zeros_(self.fc.bias)
