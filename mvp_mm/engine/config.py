@@ -36,7 +36,12 @@ def load_config(
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config file {path}')
-    _require_launched(launcher)
+    variable, started_by = LAUNCHERS.get(launcher, (None, ''))
+    if variable and variable not in os.environ:
+        raise ValueError(
+            f'--launcher {launcher} is for processes started by {started_by}, and this one is not (the '
+            f'environment has no {variable}). For one process leave --launcher out'
+        )
     try:
         with quiet_stack_noise():  # a config may import mmseg
             cfg = Config.fromfile(path)
@@ -125,12 +130,3 @@ def _require_known_key(cfg: Config, option: str) -> None:
     close = difflib.get_close_matches(key, sorted(TOP_LEVEL), n=1)
     hint = f'; did you mean {close[0]}?' if close else ''
     raise ValueError(f'--cfg-options {option}: nothing reads a key `{key}`{hint}')
-
-
-def _require_launched(launcher: str) -> None:
-    variable, started_by = LAUNCHERS.get(launcher, (None, ''))
-    if variable and variable not in os.environ:
-        raise ValueError(
-            f'--launcher {launcher} is for processes started by {started_by}, and this one is not (the '
-            f'environment has no {variable}). For one process leave --launcher out'
-        )

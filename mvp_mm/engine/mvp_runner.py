@@ -43,15 +43,14 @@ from .optim.total_batch import keep_total_batch
 class MVPRunner(ResumableRunner):
     """MMEngine's runner, with differences that each live in a module of their own.
 
-    * Checkpoints are plain data, written whole, and resumed exactly: :class:`ResumableRunner`,
-      :class:`SafeCheckpointHook`, :func:`exact_loop`. One training at a time has a work dir:
-      :func:`lock_work_dir`.
+    * Checkpoints are resumed exactly (:class:`ResumableRunner`, :class:`SafeCheckpointHook`,
+      :func:`exact_loop`), and one training at a time has a work dir (:func:`lock_work_dir`).
     * The recipe's total batch is kept on any number of GPUs (:func:`keep_total_batch`), unless
       ``auto_scale_lr`` has ``enable=True``, MMEngine's own rule, or no ``base_batch_size``.
-    * Several processes run on a CPU with gloo (:func:`begin_process_group`), validate with the same
-      statistics of batch normalisation (:class:`BroadcastStatisticsHook`), and draw different numbers.
-    * Any number of evaluators validate: :func:`use_evaluators`, in TF32 on CUDA: :func:`as_evaluation`.
-    * A loader has no more workers than there are cores: :func:`clamp_workers`.
+    * Several processes run on a CPU with gloo (:func:`begin_process_group`), validate with the same batch
+      normalisation (:class:`BroadcastStatisticsHook`), and draw different numbers.
+    * Any number of evaluators validate (:func:`use_evaluators`), in TF32 on CUDA (:func:`as_evaluation`).
+    * A loader has no more workers than there are cores (:func:`clamp_workers`).
     * Logging waits neither for the GPU (:class:`DeferredMessageHub`) nor for yapf
       (:class:`CachedConfigText`), and outlives a full disk (:func:`survive_full_disk`).
     """

@@ -72,8 +72,7 @@ class ExactResume(BaseLoop):
 
     A resumed loop starts with the next batch, without loading earlier ones, and restores every process's
     random state there. A validation leaves the random state of the training unchanged, and one that was cut
-    off is done again. Samples do not depend on the number of workers where their draws come from their index
-    (:class:`EpochSampler`, :class:`EndlessSampler`).
+    off is done again. Samples must draw by their index, as those of this package's samplers do.
     """
 
     _iter: int

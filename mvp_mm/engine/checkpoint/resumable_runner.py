@@ -1,5 +1,4 @@
 import re
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from .safe_checkpoint import (
     saved_checkpoints,
     verify_checkpoint,
 )
+
+WRAPPED = ((r'^module\.', ''),)  # names of a wrapped model, and what to make of them
 
 
 class ResumableRunner(Runner):
@@ -58,11 +59,7 @@ class ResumableRunner(Runner):
             super().save_checkpoint(str(out_dir), temporary.name, None, *args, **kwargs)
 
     def load_checkpoint(
-        self,
-        filename: str,
-        map_location: str | Callable = 'cpu',
-        strict: bool = False,
-        revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''),),
+        self, filename: str, map_location: Any = 'cpu', strict: bool = False, revise_keys: Any = WRAPPED
     ) -> dict:
         """Load a checkpoint without running code in it; raise FileNotFoundError, or ValueError if it is none.
 
@@ -89,11 +86,7 @@ class ResumableRunner(Runner):
         return checkpoint
 
     def resume(
-        self,
-        filename: str,
-        resume_optimizer: bool = True,
-        resume_param_scheduler: bool = True,
-        map_location: str | Callable = 'default',
+        self, filename: str, resume_optimizer=True, resume_param_scheduler=True, map_location: Any = 'default'
     ) -> None:
         """Resume from a checkpoint, by this run's settings where they differ; raise as `load_checkpoint`."""
         # MMEngine's default is the GPU, where AdamW then waits for its step counters

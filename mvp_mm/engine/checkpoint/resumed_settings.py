@@ -82,7 +82,7 @@ class ResumedSettings:
         runner, loop = self.runner, self.runner.train_loop
         told = [f"This config differs from the checkpoint's: {_listed(self._changes)}."] * bool(self._changes)
         if self._replays:
-            self._replay()
+            self._advance_schedules()
             rates = runner.optim_wrapper.get_lr()
             change = f'learning rate {self._saved_lr:.4g} -> {rates.get("base_lr", rates["lr"])[0]:.4g}'
             told.append(
@@ -98,7 +98,7 @@ class ResumedSettings:
             state = f'{done} {unit} are done, and the config asks for {length}'
             runner.logger.warning(f'Nothing is left to train: {state}')
 
-    def _replay(self) -> None:
+    def _advance_schedules(self) -> None:
         loop = self.runner.train_loop
         schedules = sorted(self.runner.param_schedulers or [], key=lambda schedule: schedule.by_epoch)
         for schedule in schedules:

@@ -16,11 +16,10 @@ from .safe_checkpoint import PARTIAL, atomic_write_text
 class SafeCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook`` for disks that fill up and runs that are killed.
 
-    MMEngine removes the oldest checkpoint first. Here the new one is written and verified, then
-    ``last_checkpoint`` names it, then the oldest is removed. One that cannot be written is an error in the
-    log, and training continues. Checkpoints hold what an exact restart needs (:class:`ExactResume`) and are
-    written after an optimiser step only, because accumulated gradients are not saved. :class:`MVPRunner` uses
-    this hook wherever a config says ``CheckpointHook``.
+    The new checkpoint is written and verified, then ``last_checkpoint`` names it, then the oldest is removed.
+    One that cannot be written is an error in the log, and training continues. Checkpoints hold what an exact
+    restart needs, and follow an optimiser step, because accumulated gradients are not saved.
+    :class:`MVPRunner` uses this hook wherever a config says ``CheckpointHook``.
 
     Args:
         *args: MMEngine's, as ``**kwargs``.

@@ -48,6 +48,7 @@ def _require_kind(option: str, value: Any, found: Any) -> None:
     is_list, is_number = isinstance(value, list | tuple), isinstance(value, int | float) and not is_bool
     is_plain = is_word or is_bool or is_number  # or a list of such
     is_plain |= is_list and any(not isinstance(entry, Mapping | list) for entry in value)
+    entries = list(found) if isinstance(found, list | tuple) else []
     refused, expected = False, ''
     if isinstance(found, bool):
         refused, expected = is_word or is_list or is_dict, 'True or False'
@@ -59,10 +60,10 @@ def _require_kind(option: str, value: Any, found: Any) -> None:
     elif isinstance(found, Mapping):
         refused = is_plain and option != 'compile' and not (is_word and option.endswith('.arch'))
         expected = f'a dict, as in the config; set one key with {option}.KEY=VALUE'
-    elif isinstance(found, list | tuple) and any(isinstance(entry, Mapping) for entry in found):
+    elif any(isinstance(entry, Mapping) for entry in entries):
         refused = is_plain
         expected = f'a list of dicts, as in the config; set one entry with {option}.0.KEY=VALUE'
-    elif isinstance(found, list | tuple) and found and all(isinstance(entry, int | float) for entry in found):
+    elif entries and all(isinstance(entry, int | float) for entry in entries):
         refused, expected = is_word or is_bool or is_dict, f'numbers, such as "{found}"'
     if refused:
         raise ValueError(f'--cfg-options {option}={value}: expected {expected}')

@@ -58,8 +58,7 @@ def all_gather(value: Any) -> list:
 class DelayedAllReduce:
     """Reduce a number in every step, as :func:`all_reduce`, and return the result one step later.
 
-    The exchange runs while the next step is computed, and all processes get the same result in the same
-    step. A single process gets its own number at once.
+    The exchange runs while the next step is computed. A single process gets its own number at once.
     """
 
     def __init__(self, operation: str) -> None:

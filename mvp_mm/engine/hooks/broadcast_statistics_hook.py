@@ -10,9 +10,8 @@ from torch.nn.modules.batchnorm import _NormBase
 class BroadcastStatisticsHook(Hook):
     """Broadcast the first process's running statistics before validation.
 
-    Plain BatchNorm (unlike SyncBN) sees only its own process's images, so each process would validate another
-    model. The first process's statistics are the ones in the checkpoint; so the metrics are the checkpoint's,
-    and do not depend on restarts, as they would with MMEngine's averaging ``SyncBuffersHook``.
+    Plain BatchNorm (unlike SyncBN) sees only its own process's images. The first process's statistics are in
+    the checkpoint, so the metrics are the checkpoint's; MMEngine's ``SyncBuffersHook`` averages them.
     """
 
     def before_val_epoch(self, runner: Runner) -> None:

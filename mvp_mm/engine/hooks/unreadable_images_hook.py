@@ -33,10 +33,10 @@ class UnreadableImagesHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Read the list of the run that is resumed."""
-        path = self._list_path(runner)
+        self._path = Path(runner.work_dir) / 'bad_images.txt'
         # Only the process that writes it reads it. Without --resume it is another run's.
-        if is_main_process() and runner._resume and path.is_file():
-            lines = path.read_text().splitlines()
+        if is_main_process() and runner._resume and self._path.is_file():
+            lines = self._path.read_text().splitlines()
             self.reasons = dict(line.split('\t', 1) for line in lines if '\t' in line)
         found = [self.reasons]
         broadcast_object_list(found)
@@ -66,7 +66,7 @@ class UnreadableImagesHook(Hook):
         self.before_joint_checkpoint(runner)
         self._check_share(runner)
         if number := len(self.reasons):
-            runner.logger.warning(f'{number} unreadable images so far, listed in {self._list_path(runner)}')
+            runner.logger.warning(f'{number} unreadable images so far, listed in {self._path}')
 
     def _note(self, runner: Runner, number: int, found: dict[str, str]) -> None:
         """Record what any process has found, if their ``number`` in all is not 0."""
@@ -78,18 +78,14 @@ class UnreadableImagesHook(Hook):
         if new and is_main_process():
             lines = [f'{path}\t{reason}\n' for path, reason in sorted(self.reasons.items())]
             try:
-                atomic_write_text(self._list_path(runner), ''.join(lines))
+                atomic_write_text(self._path, ''.join(lines))
             except OSError as error:
-                runner.logger.error(f'{self._list_path(runner)} could not be written ({error})')
-
-    @staticmethod
-    def _list_path(runner: Runner) -> Path:
-        return Path(runner.work_dir) / 'bad_images.txt'
+                runner.logger.error(f'{self._path} could not be written ({error})')
 
     def _check_share(self, runner: Runner) -> None:
         number, before, self._checked = len(self.reasons), self._checked, len(self.reasons)
         if number > before and number > self.max_share * (size := len(runner.train_dataloader.dataset)):
             raise UnreadableImageError(
                 f'{number} of {size} images cannot be read, more than the allowed share of '
-                f'{self.max_share:g} (UnreadableImagesHook.max_share): see {self._list_path(runner)}'
+                f'{self.max_share:g} (UnreadableImagesHook.max_share): see {self._path}'
             )

@@ -87,7 +87,8 @@ def use_evaluators(cfg: Config) -> None:
     for phase in ('val', 'test'):
         own, loader = cfg.get(f'{phase}_evaluator'), cfg.get(f'{phase}_dataloader')
         given = list(evaluators) if phase == 'val' or not own else []
-        if own and _is_evaluator(own):
+        kind = own.get('type') if isinstance(own, dict) else None
+        if kind and EVALUATORS.get(kind) is not None:
             given.append(dict(dataloader=loader, **own))
         elif own and given:
             given.append(dict(type='MetricEvaluator', dataloader=loader, metrics=own))
@@ -99,7 +100,3 @@ def use_evaluators(cfg: Config) -> None:
         if phase == 'val' and cfg.get('train_cfg'):
             interval = cfg.train_cfg.get('val_interval', 1)
             cfg.train_cfg.val_interval = math.gcd(*(one.get('interval') or interval for one in given))
-
-
-def _is_evaluator(entry: Any) -> bool:
-    return isinstance(entry, dict) and 'type' in entry and EVALUATORS.get(entry['type']) is not None
