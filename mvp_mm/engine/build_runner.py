@@ -1,5 +1,3 @@
-import logging
-
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -35,7 +33,7 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
         begin_process_group(cfg.launcher, cfg.get('env_cfg', {}).get('dist_cfg'))
         return RUNNERS.build(cfg)
     runner = MVPRunner.from_cfg(cfg)
-    runner.logger.log(logging.INFO, f'Logs and checkpoints go to {runner.work_dir}')
+    runner.logger.info(f'Logs and checkpoints go to {runner.work_dir}')
     if wanted and not found:
         runner.logger.warning(
             f'There is no checkpoint to resume in {runner.work_dir}: training starts at the beginning'

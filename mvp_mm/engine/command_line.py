@@ -45,12 +45,8 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs, metrics and checkpoints')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=OptionAction,
-        help='override config values, for example train_dataloader.dataset.data_root=DIR',
-    )
+    options_help = 'override config values, for example train_dataloader.dataset.data_root=DIR'
+    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, help=options_help)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     # torch.distributed.launch passes it beside the LOCAL_RANK that is read.
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)

@@ -18,8 +18,7 @@ class ThroughputHook(Hook):
         """Record both values."""
         seconds = runner.message_hub.get_scalar('train/time').current()
         # not of the inputs, which are a list of views where a sample has several
-        samples = data_batch.get('data_samples') or data_batch['inputs']
-        images = len(samples) * get_world_size()
+        images = len(data_batch.get('data_samples') or data_batch['inputs']) * get_world_size()
         runner.message_hub.update_scalar('train/images_per_second', images / seconds)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         unit = 2**20 if sys.platform == 'darwin' else 2**10  # bytes there, KiB on Linux

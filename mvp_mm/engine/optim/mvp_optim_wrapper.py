@@ -49,13 +49,11 @@ class MVPOptimWrapper(OptimWrapper):
         if precision == 'auto':
             precision = automatic_precision(device)
         elif precision == 'bfloat16' and not has_native_bf16(device):
-            print_log(
-                f'bf16 was asked for, but this {device} has no instructions for it, so training is slower '
-                'than in float32: on a CPU with AVX2 a matrix product takes about twenty times as long. '
-                "Leave out --amp, or precision='bfloat16'",
-                logger='current',
-                level=logging.WARNING,
+            told = (
+                f'this {device} has no instructions for bf16, which is slower than float32: with AVX2 '
+                "a product takes about twenty times as long. Leave out --amp, or precision='bfloat16'"
             )
+            print_log(told, logger='current', level=logging.WARNING)
         if sharded and not self._clips_by_max_norm():
             raise ValueError('sharded gradients are clipped by clip_grad=dict(max_norm=...) only')
         self.precision = precision
@@ -78,11 +76,7 @@ class MVPOptimWrapper(OptimWrapper):
         return super().scale_loss(loss * (1 + 0 * loss.detach()))  # exactly 1 for a finite loss
 
     def step(self, **kwargs: Any) -> None:
-        """Clip, then step or skip.
-
-        On CUDA a fused optimiser clips and skips by the norm on the device; the outcome is read when the next
-        step is due, so that the CPU does not wait.
-        """
+        """Clip, then step or skip; on CUDA a fused optimiser does so without making the CPU wait."""
         self._read_outcome()
         if self._decides_on_device():
             self._step_on_device(**kwargs)
@@ -141,7 +135,7 @@ class MVPOptimWrapper(OptimWrapper):
         self._unread = (on_host, arrived, self._inner_count, optimizer.param_groups[0]['lr'])
 
     def _read_outcome(self) -> None:
-        """Record the last step's outcome, if it is still on the device."""
+        """Record the last step's outcome, if it is still on the device; done when the next step is due."""
         if self._unread is None:
             return
         (on_host, arrived, iteration, rate), self._unread = self._unread, None
