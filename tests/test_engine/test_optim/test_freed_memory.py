@@ -13,7 +13,7 @@ from benchmarks.malloc_policy import give_back_freed_memory
 from mvp_mm.engine.optim.freed_memory import keep_freed_memory
 
 def new_pages():
-    for step in range(3):
+    for step in range(6):  # the heap may need some to settle
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         buffers = [torch.ones(2**20 * (20 + 3 * part)) for part in range(4)]
         del buffers
