@@ -558,13 +558,6 @@ def test_features_equal_mmsegs_beit(source, tmp_path):
         assert (mine - theirs).abs().max() < 1e-4
 
 
-def test_its_old_name():
-    with pytest.deprecated_call():
-        from mvp_mm.models.checkpoint_loading import load_pretrained
-
-    assert load_pretrained is load
-
-
 def test_a_module_of_other_names(tmp_path):
     """Not a transformer with positions: exactly its own names, ``backbone.`` before them allowed."""
     source, target = nn.Linear(2, 3), nn.Linear(2, 3)
