@@ -72,6 +72,7 @@ def debug_config(name: str, images: Path) -> Config:
     cfg.train_dataloader.dataset.update(
         data_root=str(images), pipeline=debug.train_dataloader.dataset.pipeline
     )
+    cfg.test_dataloader = debug.test_dataloader  # nothing is tested, but its masks have to fit the student
     cfg.optim_wrapper.update(precision='float32', accumulative_counts=1)
     cfg.auto_scale_lr = None
     cfg.param_scheduler = None

@@ -12,8 +12,10 @@ import torch
 
 from benchmarks.gpu import stages
 from benchmarks.gpu.check import check_gpu
+from benchmarks.gpu.one_process import debug_config
 from benchmarks.gpu.report import Report, read_lines, shown, table
 from benchmarks.gpu.stages import Stage
+from mvp_mm.engine.config_check import require_sound_values
 
 pytestmark = pytest.mark.slow
 
@@ -174,3 +176,11 @@ def test_without_a_gpu_it_says_so(tmp_path):
     )
     assert done.returncode == 1 and 'torch finds none' in done.stderr
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('name', ['vitb16_in1k', 'vith16_in1k_fsdp'])
+def test_configs_of_one_process_are_sound(name, image_folder):
+    """What the stage dumps is accepted when a training reads it."""
+    cfg = debug_config(name, image_folder)
+    require_sound_values(cfg)
+    assert cfg.train_dataloader.dataset.data_root == str(image_folder)
