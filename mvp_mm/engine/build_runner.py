@@ -5,6 +5,7 @@ from mmengine.runner import Runner
 from .checkpoint.safe_checkpoint import saved_checkpoints
 from .config_check import require_device_for
 from .distributed.process_group import begin_process_group
+from .loops.evaluator_loop import use_evaluators
 from .mvp_runner import MVPRunner
 
 
@@ -30,6 +31,7 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
         backbone.init_cfg = None
     follow_num_classes(cfg)
     if 'runner_type' in cfg:
+        use_evaluators(cfg)  # as MVPRunner does: an FSDP run evaluates by the same loop
         begin_process_group(cfg.launcher, cfg.get('env_cfg', {}).get('dist_cfg'))
         return RUNNERS.build(cfg)
     runner = MVPRunner.from_cfg(cfg)

@@ -1,8 +1,10 @@
 import logging
+import sys
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.registry import RUNNERS
 
 from mvp_mm.engine import build_runner, load_config
 from mvp_mm.engine.build_runner import follow_num_classes
@@ -35,3 +37,16 @@ def test_classes_follow_the_head():
     follow_num_classes(cfg)
     assert cfg.model.data_preprocessor.num_classes == 4
     assert cfg.val_evaluator[0].topk == cfg.test_evaluator.topk == [1]
+
+
+def test_a_runner_of_another_type_runs_evaluators_too(monkeypatch, tmp_path):
+    """FSDP's runner is MMEngine's, which knows metrics only."""
+    cfg = load_config(str(CONFIGS / 'mvp/vith16_in1k_fsdp.py'), str(tmp_path))
+    monkeypatch.setattr(RUNNERS, 'build', lambda cfg: cfg)
+    module = sys.modules['mvp_mm.engine.build_runner']  # the name is the function's, too
+    monkeypatch.setattr(module, 'require_device_for', lambda cfg: None)
+    monkeypatch.setattr(module, 'begin_process_group', lambda *arguments: None)
+    built = build_runner(cfg)
+    assert built.test_cfg.type == 'EvaluatorLoop' and built.test_cfg.phase == 'test'
+    (evaluator,) = built.test_cfg.evaluators
+    assert evaluator.type == 'TargetCosine' and evaluator.dataloader.dataset.type == 'UnlabelledImages'

@@ -54,7 +54,8 @@ class EvaluatorLoop(BaseLoop):
         runner, phase = self.runner, self.phase
         runner.call_hook(f'before_{phase}')
         runner.call_hook(f'before_{phase}_epoch')
-        model = runner.model.eval()
+        model = runner.model
+        model.eval()  # of mmpretrain's modules, some return nothing
         # DDP's forward would synchronise buffers, of which ranks may need different numbers of batches.
         bare = model.module if isinstance(model, DistributedDataParallel) else model
         metrics = Metrics()
