@@ -33,6 +33,15 @@ PRETRAININGS = {
     'pixel': Pretraining('mvp/vittiny_scenes_pixel.py', 'pixels of each patch'),
     'dino': Pretraining('mvp/vittiny_scenes_dino.py', 'tokens of the vision-only teacher'),
     'clip': Pretraining(CLIP, 'tokens of CLIP in the joint space (MVP)'),
+    # what the teacher's tokens are: names match these better than the paper's, which are `clip`
+    **{
+        f'clip-{tokens}': Pretraining(
+            CLIP,
+            f'MVP, the last block of CLIP changed: {tokens}',
+            {'model.target_generator.tokens': tokens, 'model.target_generator.clean_cls': False},
+        )
+        for tokens in ('value', 'neighbour', 'kk', 'csa')
+    },
     # the paper's ablations
     'clip-masked-only': Pretraining(
         CLIP, 'MVP, loss on masked patches and CLS', {'model.loss.tokens': 'masked'}
@@ -104,6 +113,7 @@ BUDGETS = {
     '10min': Budget((0,), (300,), 16000, 3, 250, (GENTLE, EVEN)),
     '1h': Budget((0, 1), (100, 300), 32000, 4, 500, (GENTLE, EVEN)),
     'full': Budget((0, 1, 2), (100, 300, 1000), 32000, 4, 1000, (GENTLE, EVEN), frozen=True),
+    'names': Budget((0, 1, 2), (300,), 32000, 4, 1000, (GENTLE,)),
     'gpu': Budget(
         (0, 1, 2, 3, 4),
         (100, 300, 1000),

@@ -19,6 +19,7 @@ from .plan import BUDGETS, PRETRAININGS, TUNING_SEED, Budget, Job, Recipe
 from .probe import class_and_mean, probe_scores
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
+BATCH = 64  # scenes a step of every pre-training
 
 
 def do(job: Job, length: Budget, out: Path, options: dict | None = None) -> dict:
@@ -56,6 +57,7 @@ def _pretrain(job: Job, length: Budget, out: Path, options: dict) -> dict:
             'train_dataloader.dataset.cache_dir': str(out / 'scenes'),
             'train_cfg.max_epochs': epochs,
             'param_scheduler.1.end': epochs,
+            **_tenths(length.scenes * epochs),
             **guidance.options,
             **options,
         },
@@ -64,6 +66,15 @@ def _pretrain(job: Job, length: Budget, out: Path, options: dict) -> dict:
     runner.train()
     figures = runner.test() if runner.cfg.get('test_evaluator') else {}
     return dict(figures, checkpoint=_last_checkpoint(out, job.name))
+
+
+def _tenths(samples: int) -> dict:
+    """Config options that keep a checkpoint of every tenth of a training on so many samples."""
+    return {
+        'default_hooks.checkpoint.by_epoch': False,
+        'default_hooks.checkpoint.interval': max(1, samples // BATCH // 10),
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+    }
 
 
 def _segment(job: Job, length: Budget, out: Path, options: dict) -> dict:

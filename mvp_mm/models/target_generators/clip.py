@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones.patch_embedding import embed_patches
+from ..compilation import require_choice
 from .attention import use_simple_attention
 from .base import Grid, TargetGenerator, probe
+from .cleaned_tokens import VARIANTS, cleaned_block, require_cleanable
 from .clip_weights import CLIPSource, find_clip, find_weights, load_clip_visual
 
 QUICK_GELU_FACTOR = 1.702  # OpenAI CLIP model.py
@@ -33,6 +35,10 @@ class CLIPTargetGenerator(TargetGenerator):
         quick_gelu: Whether a local weight file's model was trained with QuickGELU. Not needed if a config
             file lies beside it, or if it is OpenAI's own or from ``tools/train_teacher.py``.
         space: ``'joint'`` (default, the paper's: after the projection) or ``'hidden'`` (before it).
+        tokens: ``'last'`` (default, the paper's), or how the last block is changed so that patch tokens match
+            text: ``'value'``, ``'neighbour'``, ``'kk'`` or ``'csa'``; see :func:`.cleaned_block`.
+        clean_cls: Whether CLS comes out of the changed block, too. Default True; False keeps the image
+            embedding, as the configs do. Without effect on ``'last'``.
         cache_dir: Where downloads go. Default None: open_clip's own cache.
         teacher_mean, teacher_std: Channel statistics of the teacher's training images, 0–1 scale. Default
             None: the tag's, those of a config beside the file, of the model, of its tags, or OpenAI's.
@@ -50,13 +56,16 @@ class CLIPTargetGenerator(TargetGenerator):
         pretrained: str | bool | None = 'openai',
         quick_gelu: bool | None = None,
         space: str = 'joint',
+        tokens: str = 'last',
+        clean_cls: bool = True,
         cache_dir: str | None = None,
         teacher_mean: Sequence[float] | None = None,
         teacher_std: Sequence[float] | None = None,
         **kwargs,
     ) -> None:
-        self.space = space
-        source, _ = _find(str(model_name), cache_dir, space)
+        require_choice(tokens, 'tokens', VARIANTS)
+        self.space, self.tokens, self.clean_cls = space, tokens, clean_cls
+        source, _ = _find(str(model_name), cache_dir, space, tokens)
         visual: Any
         visual, (mean, std) = load_clip_visual(source, pretrained, quick_gelu, cache_dir)
         _fold_quick_gelu(visual)
@@ -75,6 +84,9 @@ class CLIPTargetGenerator(TargetGenerator):
         """Require that entry 0 is open_clip's own image embedding."""
         if self.space == 'hidden':
             return
+        if self.tokens != 'last':
+            grid = tuple(side // self.teacher_patch_size for side in images.shape[-2:])
+            tokens = _tokens(self.teacher, images, (grid[0], grid[1]), self.space)
         if not torch.allclose(tokens[:, 0], self.teacher(images), rtol=1e-3, atol=1e-4):
             raise ValueError(
                 'the image embedding of this open_clip model is not its projected CLS token or mean '
@@ -86,7 +98,7 @@ class CLIPTargetGenerator(TargetGenerator):
 
         Entry 0 is the image embedding: the CLS token, or the mean patch token if the model pools so.
         """
-        return _tokens(teacher, images, grid, self.space)
+        return _tokens(teacher, images, grid, self.space, self.tokens, self.clean_cls)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
         """Return the attention of the last layer."""
@@ -94,7 +106,7 @@ class CLIPTargetGenerator(TargetGenerator):
 
     def blocks(self, teacher: Any) -> nn.ModuleList:
         """Return the layers."""
-        return teacher.trunk.blocks if hasattr(teacher, 'trunk') else teacher.transformer.resblocks
+        return _blocks(teacher)
 
 
 def clip_width(model_name: str, pretrained: str | bool | None) -> int:
@@ -107,7 +119,7 @@ def clip_width(model_name: str, pretrained: str | bool | None) -> int:
     return width
 
 
-def _find(model_name: str, cache_dir: str | None, space: str) -> tuple[CLIPSource, int]:
+def _find(model_name: str, cache_dir: str | None, space: str, tokens: str = 'last') -> tuple[CLIPSource, int]:
     """Find a model and the width of its tokens, or refuse one whose tokens cannot be targets."""
     if space not in ('joint', 'hidden'):
         raise ValueError(f"space={space!r} is neither 'joint' nor 'hidden'")
@@ -130,9 +142,15 @@ def _find(model_name: str, cache_dir: str | None, space: str) -> tuple[CLIPSourc
             f'{model_name} {lacks}: use an open_clip vision transformer with a CLS token, such as '
             'ViT-B-16-quickgelu, or TimmTargetGenerator for timm networks'
         )
+    if tokens != 'last':
+        require_cleanable(_blocks(visual)[-1], tokens)
     encode = partial(_tokens, space=space)
-    _, tokens = probe(encode, visual, _patch_size(visual), visual.image_size, model_name)
-    return source, tokens.shape[-1]
+    _, found = probe(encode, visual, _patch_size(visual), visual.image_size, model_name)
+    return source, found.shape[-1]
+
+
+def _blocks(visual: Any) -> nn.ModuleList:
+    return visual.trunk.blocks if hasattr(visual, 'trunk') else visual.transformer.resblocks
 
 
 def _patch_size(visual: Any) -> int:
@@ -154,9 +172,11 @@ def _fold_quick_gelu(visual: nn.Module) -> None:
             mlp.gelu = nn.SiLU(inplace=True)
 
 
-def _tokens(visual: Any, images: Tensor, grid: Grid, space: str) -> Tensor:
+def _tokens(
+    visual: Any, images: Tensor, grid: Grid, space: str, variant: str = 'last', clean_cls: bool = True
+) -> Tensor:
     if not hasattr(visual, 'trunk'):
-        tokens = _open_clip_tokens(visual, images, grid)
+        tokens = _open_clip_tokens(visual, images, grid, variant, clean_cls)
         return tokens @ visual.proj if space == 'joint' else tokens
     trunk = visual.trunk
     tokens = trunk.forward_features(images)
@@ -165,11 +185,22 @@ def _tokens(visual: Any, images: Tensor, grid: Grid, space: str) -> Tensor:
     return visual.head(trunk.head(tokens)) if space == 'joint' else tokens
 
 
-def _open_clip_tokens(visual: Any, images: Tensor, grid: Grid) -> Tensor:
+def _open_clip_tokens(visual: Any, images: Tensor, grid: Grid, variant: str, clean_cls: bool) -> Tensor:
     tokens = embed_patches(images, visual.conv1).flatten(1, 2)
     cls = visual.class_embedding.to(tokens.dtype).expand(len(tokens), 1, -1)
-    tokens = torch.cat([cls, tokens], dim=1) + _positions(visual, grid)
-    tokens = visual.transformer(visual.ln_pre(tokens))
+    tokens = visual.ln_pre(torch.cat([cls, tokens], dim=1) + _positions(visual, grid))
+    if variant == 'last':
+        return _normed(visual, visual.transformer(tokens))
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        tokens = block(tokens)
+    cleaned = _normed(visual, cleaned_block(last, tokens, grid, variant))
+    if clean_cls:
+        return cleaned
+    return torch.cat([_normed(visual, last(tokens))[:, :1], cleaned[:, 1:]], dim=1)
+
+
+def _normed(visual: Any, tokens: Tensor) -> Tensor:
     if visual.pool_type != 'avg':
         return visual.ln_post(tokens)
     if visual.final_ln_after_pool:
