@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
 Template = str | Callable[[str], str]
-# CLIP's 80 sentences for ImageNet, the 7 of them that CLIP's authors found to do nearly as well, the bare name.
+# CLIP's 80 sentences for ImageNet, the 7 that its authors found to do nearly as well, the bare name.
 TEMPLATES: dict[str, tuple[Template, ...]] = {
     'openai': OPENAI_IMAGENET_TEMPLATES,
     'simple': SIMPLE_IMAGENET_TEMPLATES,
@@ -17,7 +17,7 @@ def filled(templates: str | Sequence[Template], name: str) -> list[str]:
     """Put a class's name into each template.
 
     Args:
-        templates: A name of :data:`TEMPLATES`, or templates: ``'a photo of a {}.'``, or functions of the name.
+        templates: A name of :data:`TEMPLATES`, or a list of strings with ``{}`` and of functions of the name.
         name: The name of a class.
 
     Returns:
