@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
 Template = str | Callable[[str], str]
+Templates = str | Sequence[Template]
 # CLIP's 80 sentences for ImageNet, the 7 that its authors found to do nearly as well, the bare name.
 TEMPLATES: dict[str, tuple[Template, ...]] = {
     'openai': OPENAI_IMAGENET_TEMPLATES,
@@ -13,7 +14,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
 }
 
 
-def filled(templates: str | Sequence[Template], name: str) -> list[str]:
+def filled(templates: Templates, name: str) -> list[str]:
     """Put a class's name into each template.
 
     Args:

@@ -14,7 +14,7 @@ def tokenize(captions: str | Sequence[str], model_name: str) -> Tensor:
     """Turn captions into the token ids, int64 ``(N, context length)``, of an open_clip model's text tower.
 
     The model is any name of ``open_clip.get_tokenizer``, or the path of a model config (``.json``), whose
-    vocabulary is ``text_cfg.tokenizer_kwargs.words`` or else CLIP's.
+    vocabulary is ``text_cfg.tokenizer_kwargs.words`` (with ``templates`` for names) or else CLIP's.
     """
     return find_tokenizer(model_name)(captions)
 
@@ -25,11 +25,12 @@ def find_tokenizer(model_name: str) -> Any:
     if path.suffix != '.json':
         return open_clip.get_tokenizer(model_name)
     text = json.loads(path.read_text())['text_cfg']
-    words = (text.get('tokenizer_kwargs') or {}).get('words')
+    options = text.get('tokenizer_kwargs') or {}
+    words = options.get('words')
     if words is None:
         tokenizer, what = open_clip.SimpleTokenizer(context_length=text['context_length']), "CLIP's tokens"
     else:
-        tokenizer = WordTokenizer(words, text['context_length'])
+        tokenizer = WordTokenizer(words, text['context_length'], options.get('templates', ('{}',)))
         what = f'the {len(words)} words of tokenizer_kwargs.words with padding, start and end'
     size = tokenizer.vocab_size
     if text['vocab_size'] != size:
@@ -41,15 +42,16 @@ class WordTokenizer:
     """Turns sentences of known words into int64 token ids ``(N, context_length)``, start and end included.
 
     Id 0 is padding, 1 the start; the words follow in the given order. The end of text has the highest id,
-    where open_clip's ``argmax`` pooling finds it.
+    where open_clip's ``argmax`` pooling finds it. ``templates`` are sentences of these words around a name.
     """
 
-    def __init__(self, words: Sequence[str], context_length: int) -> None:
+    def __init__(self, words: Sequence[str], context_length: int, templates: Sequence[str] = ('{}',)) -> None:
         if len(set(words)) != len(words):
             raise ValueError('a word of the vocabulary occurs twice')
         self.ids = {word: number for number, word in enumerate(words, start=2)}
         self.vocab_size = len(words) + 3
         self.context_length = context_length
+        self.templates = tuple(templates)
 
     def __call__(self, texts: str | Sequence[str]) -> Tensor:
         texts = [texts] if isinstance(texts, str) else texts

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
+import torch
+
 from .read import first_line
 
 # transformers' names of the weight file in a folder that it saves.
@@ -16,6 +18,11 @@ def offline() -> bool:
     """Return whether ``MVP_MM_OFFLINE=1`` or ``HF_HUB_OFFLINE=1`` forbids the network."""
     # Values as huggingface_hub reads its variable.
     return any(os.environ.get(name, '').lower() in ('1', 'on', 'yes', 'true') for name in OFFLINE)
+
+
+def cache_dir() -> Path:
+    """Return ``mvp_mm`` in torch.hub's folder, which ``TORCH_HOME`` and ``XDG_CACHE_HOME`` move."""
+    return Path(torch.hub.get_dir()).expanduser() / 'mvp_mm'
 
 
 def hub_file(address: str) -> Path:

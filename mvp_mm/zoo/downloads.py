@@ -8,20 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import torch
 from filelock import FileLock
 from mmengine.logging import print_log
 
 from ..datasets.prepare import ChecksumError, DownloadError, download_file, file_digests
-from ..weights.locate import OFFLINE, hub_file, offline
+from ..weights.locate import OFFLINE, cache_dir, hub_file, offline
 
 # As torch.hub reads a name: the first digits of the sha256 before the ending.
 HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.[^.]+$')
-
-
-def cache_dir() -> Path:
-    """Return ``mvp_mm`` in torch.hub's folder, which ``TORCH_HOME`` and ``XDG_CACHE_HOME`` move."""
-    return Path(torch.hub.get_dir()).expanduser() / 'mvp_mm'
 
 
 def cached_path(url: str, sha256: str | None = None) -> Path:

@@ -9,11 +9,13 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ..compilation import compiled, compiles, require_choice
+from ..speaking.speaks import Speaks
+from ..speaking.text_tower import TextTower
 from .mvp_loss import token_cosines
 
 
 @MODELS.register_module()
-class MVP(BaseSelfSupervisor):
+class MVP(Speaks, BaseSelfSupervisor):
     """Multimodality-guided visual pre-training.
 
     A student sees a masked crop and predicts, for CLS and every patch, the token that a frozen teacher
@@ -78,6 +80,36 @@ class MVP(BaseSelfSupervisor):
     def example_inputs(self, batch: int = 1) -> tuple[Tensor]:
         """Zero images ``(batch, 3, H, W)`` of the student's size, on its device."""
         return self.backbone.example_inputs(batch)
+
+    @property
+    def text_tower(self) -> TextTower:
+        """The teacher's, whose joint space the neck projects into."""
+        return self.target_generator.text_tower
+
+    def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Predict the teacher's tokens of whole images: CLS ``(B, D)``, patches ``(B, M, D)``."""
+        cls, patches = self.backbone.encode_image(images)
+        return None if cls is None else self.neck(cls), self.neck(patches)
+
+    @property
+    def image_size(self) -> tuple[int, int]:  # type: ignore[override]
+        """Height and width in pixels that the student was built for."""
+        return self.backbone.img_size
+
+    @property
+    def patch_size(self) -> int:  # type: ignore[override]
+        """Side of the student's patches in pixels."""
+        return self.backbone.patch_size
+
+    @property
+    def image_mean(self) -> Tensor:  # type: ignore[override]
+        """Means of the data preprocessor, ``(3, 1, 1)``."""
+        return self.data_preprocessor.mean
+
+    @property
+    def image_std(self) -> Tensor:  # type: ignore[override]
+        """Standard deviations of the data preprocessor, ``(3, 1, 1)``."""
+        return self.data_preprocessor.std
 
     def forward(
         self,

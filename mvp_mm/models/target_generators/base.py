@@ -3,6 +3,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -14,6 +15,8 @@ from ...weights.fit_positions import times
 from ...weights.read import first_line
 from ..backbones.gelu import use_compiled_gelu
 from ..compilation import compiles, require_choice
+from ..speaking.speaks import Speaks
+from ..speaking.text_tower import TextTower
 from .attention import attention_in_a_run
 from .teacher_weights import require_statistics
 
@@ -23,7 +26,7 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-class TargetGenerator(BaseModule):
+class TargetGenerator(Speaks, BaseModule):
     """Frozen teacher: one target vector for CLS and for each patch of the student.
 
     The teacher's network is not a submodule. So ``state_dict()``, ``parameters()``, DDP and MMEngine's
@@ -112,6 +115,36 @@ class TargetGenerator(BaseModule):
     def teacher(self) -> nn.Module:
         """The frozen network in float32."""
         return self._teachers[torch.float32]
+
+    def identity(self) -> dict[str, Any]:
+        """Tell this teacher from others, as plain data: what a checkpoint records of it."""
+        return dict(type=type(self).__name__)
+
+    @property
+    def text_tower(self) -> TextTower:
+        """The text tower of the same model: ValueError for a vision-only teacher."""
+        raise ValueError(f'a {type(self).__name__} cannot speak: it has no text tower, as a CLIP has')
+
+    def embed_image(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the targets of whole images: CLS ``(B, D)`` and patches ``(B, M, D)``."""
+        tokens = self(images)
+        return tokens[:, 0], tokens[:, 1:]
+
+    @property
+    def image_size(self) -> Grid:  # type: ignore[override]
+        """Size of a crop whose patch grid is the teacher's own."""
+        height, width = (side // self.teacher_patch_size for side in self.teacher_image_size)
+        return height * self.patch_size, width * self.patch_size
+
+    @property
+    def image_mean(self) -> Tensor:  # type: ignore[override]
+        """As :attr:`student_mean`."""
+        return self.student_mean
+
+    @property
+    def image_std(self) -> Tensor:  # type: ignore[override]
+        """As :attr:`student_std`."""
+        return self.student_std
 
     @property
     def student_mean(self) -> Tensor:

@@ -12,10 +12,12 @@ from torch.nn import functional as F
 
 from ..backbones.patch_embedding import embed_patches
 from ..compilation import require_choice
+from ..speaking.text_tower import TextTower
 from .attention import use_simple_attention
 from .base import Grid, TargetGenerator, probe
 from .cleaned_tokens import VARIANTS, cleaned_block, require_cleanable
-from .clip_weights import CLIPSource, find_clip, find_weights, load_clip_visual
+from .clip_text import load_clip_text
+from .clip_weights import CLIPSource, clip_file, file_sha256, find_clip, find_weights, load_clip_visual
 
 QUICK_GELU_FACTOR = 1.702  # OpenAI CLIP model.py
 
@@ -68,6 +70,9 @@ class CLIPTargetGenerator(TargetGenerator):
         source, _ = _find(str(model_name), cache_dir, space, tokens)
         visual: Any
         visual, (mean, std) = load_clip_visual(source, pretrained, quick_gelu, cache_dir)
+        self._origin = (source, pretrained, cache_dir)
+        self._given = dict(model_name=str(model_name), pretrained=pretrained, quick_gelu=quick_gelu)
+        self._text_tower: list[TextTower] = []  # in a list, which nn.Module does not look into
         _fold_quick_gelu(visual)
         use_simple_attention(visual)
         super().__init__(
@@ -92,6 +97,21 @@ class CLIPTargetGenerator(TargetGenerator):
                 'the image embedding of this open_clip model is not its projected CLS token or mean '
                 'patch token, so its patch tokens are not in the joint space: use another model_name'
             )
+
+    def identity(self) -> dict[str, Any]:
+        """Tell this teacher from others, with the sha256 of its weight file (None: random weights)."""
+        path = clip_file(*self._origin)
+        kind = dict(space=self.space, tokens=self.tokens, clean_cls=self.clean_cls)
+        return super().identity() | self._given | kind | dict(sha256=path and file_sha256(path))
+
+    @property
+    def text_tower(self) -> TextTower:
+        """The text tower of the weight file, loaded when first asked for; needs ``space='joint'``."""
+        if self.space != 'joint':
+            raise ValueError("this CLIP cannot speak: its tokens are before the projection (space='hidden')")
+        if not self._text_tower:
+            self._text_tower.append(load_clip_text(*self._origin))
+        return self._text_tower[0]
 
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
         """Compute Eq. 7: tokens ``(B, 1 + h * w, D)`` of the last layer.

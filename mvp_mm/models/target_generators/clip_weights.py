@@ -8,13 +8,14 @@ of this package's own files, OpenAI's published sha256, or the user. Likewise me
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from ...weights.locate import weights_in
 from ...weights.read import first_line, is_torchscript, read_metadata, read_tensors
@@ -154,19 +155,10 @@ def load_clip_visual(
     statistics = _statistics(source, weights, facts)
     with same_random_weights():
         visual = source.build()
-    if weights is None:
+    path, tensors = read_clip(source, pretrained, cache_dir)
+    if path is None:
         warn_of_random_weights(source.name, 'a tag')
         return visual, statistics
-    path = weights if isinstance(weights, Path) else _downloaded(source, weights, cache_dir)
-    if not is_torchscript(path):
-        tensors = dict(read_tensors(path))
-    elif _openai_name(path) is not None:
-        tensors = torch.jit.load(path, map_location='cpu').state_dict()
-    else:
-        raise ValueError(
-            f"{path} is a TorchScript archive, which is code, and its sha256 is none of OpenAI's published "
-            'ones: download it again, or convert it to safetensors on a machine where you trust it'
-        )
     if not any(key.startswith(VISUAL) for key in tensors):
         tensors = {f'{VISUAL}{key}': value for key, value in tensors.items()}
     own = {f'{VISUAL}{key}': value for key, value in visual.state_dict().items()}
@@ -174,6 +166,44 @@ def load_clip_visual(
     if source.origin is not None:
         print_log(f'The teacher {source.name} has the weights {path}', logger='current')
     return visual, statistics
+
+
+def read_clip(
+    source: CLIPSource, pretrained: str | bool | None, cache_dir: str | None
+) -> tuple[Path | None, dict[str, Tensor]]:
+    """Read a model's weight file, downloading it if necessary; no code in it is run. None: no weights."""
+    path = clip_file(source, pretrained, cache_dir)
+    if path is None:
+        return None, {}
+    if not is_torchscript(path):
+        return path, dict(read_tensors(path))
+    if _openai_name(path) is None:
+        raise ValueError(
+            f"{path} is a TorchScript archive, which is code, and its sha256 is none of OpenAI's published "
+            'ones: download it again, or convert it to safetensors on a machine where you trust it'
+        )
+    return path, torch.jit.load(path, map_location='cpu').state_dict()
+
+
+def clip_file(source: CLIPSource, pretrained: str | bool | None, cache_dir: str | None) -> Path | None:
+    """Return the path of a model's weight file, downloading it if necessary; None for random weights."""
+    weights = find_weights(source, pretrained)
+    return weights if isinstance(weights, Path | None) else _downloaded(source, weights, cache_dir)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal digits, computed once for each state of the file."""
+    about = path.stat()
+    return _digest(path, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _digest(path: Path, *state: int) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | Config | None:
@@ -200,11 +230,7 @@ def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | Co
 
 def _openai_name(weights: Path) -> str | None:
     """Return the model whose weights OpenAI publishes as this very file, if it does."""
-    digest = hashlib.sha256()
-    with weights.open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return OPENAI_SHA256.get(digest.hexdigest())
+    return OPENAI_SHA256.get(file_sha256(weights))
 
 
 def _facts(source: CLIPSource, weights: Path | Config | None, quick_gelu: bool | None) -> dict[str, Config]:

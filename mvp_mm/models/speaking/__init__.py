@@ -1,0 +1,1 @@
+"""Models whose image tokens text can name."""

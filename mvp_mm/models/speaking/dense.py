@@ -1,0 +1,107 @@
+"""Cosines of every pixel with names, by sliding windows (the protocol of SCLIP, mmseg's windows).
+
+Shape legend: B batch, (H, W) image in pixels, N names, K classes.
+"""
+
+from itertools import product
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .class_embeddings import ClassEmbeddings
+
+SCALE = 40.0  # of the cosines before the softmax: SCLIP
+WINDOWS = 32  # encoded at a time
+
+
+class EmbedsImages(Protocol):
+    """What :func:`dense_cosines` asks of a model; see :class:`.Speaks`."""
+
+    patch_size: int
+
+    def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        """CLS and patch tokens in the joint space."""
+        ...
+
+
+@torch.no_grad()
+def dense_cosines(
+    model: EmbedsImages, images: Tensor, embeddings: ClassEmbeddings, window: int, stride: int
+) -> Tensor:
+    """Compute the cosine of every pixel with every name.
+
+    Cosines of patches are resized bilinearly to their window, and averaged where windows overlap.
+
+    Args:
+        model: Encodes the windows.
+        images: ``(B, 3, H, W)``, normalised for the model.
+        embeddings: Of the names, on the images' device.
+        window: Side of a window in pixels; a smaller image is one window. One that is no whole number of
+            patches is padded with zeros, and cut again.
+        stride: Pixels from a window to the next.
+
+    Returns:
+        ``(B, N, H, W)`` float32.
+    """
+    if not 1 <= stride <= window:
+        raise ValueError(f'stride={stride}: expected 1 to {window}, the window')
+    height, width = images.shape[-2:]
+    size = (min(window, height), min(window, width))
+    places = list(product(_starts(height, window, stride), _starts(width, window, stride)))
+    total = images.new_zeros(len(images), len(embeddings.owner), height, width, dtype=torch.float32)
+    count = total.new_zeros(height, width)
+    step = max(1, WINDOWS // len(images))
+    for first in range(0, len(places), step):
+        some = places[first : first + step]
+        crops = torch.cat([images[..., top : top + size[0], left : left + size[1]] for top, left in some])
+        cosines = _window_cosines(model, crops, embeddings).split(len(images))
+        for (top, left), part in zip(some, cosines, strict=True):
+            total[..., top : top + size[0], left : left + size[1]] += part
+            count[top : top + size[0], left : left + size[1]] += 1
+    return total / count
+
+
+def _starts(side: int, window: int, stride: int) -> list[int]:
+    """Where windows begin, as mmseg's: the last one ends with the image."""
+    count = max(side - window + stride - 1, 0) // stride + 1
+    return [max(min(number * stride + window, side) - window, 0) for number in range(count)]
+
+
+def _window_cosines(model: EmbedsImages, crops: Tensor, embeddings: ClassEmbeddings) -> Tensor:
+    height, width = crops.shape[-2:]
+    grid = (-(-height // model.patch_size), -(-width // model.patch_size))
+    padded = (grid[0] * model.patch_size, grid[1] * model.patch_size)
+    _, patches = model.embed_image(F.pad(crops, (0, padded[1] - width, 0, padded[0] - height)))
+    cosines = embeddings.cosines(patches).transpose(1, 2).unflatten(2, grid)
+    return F.interpolate(cosines, padded, mode='bilinear')[..., :height, :width]
+
+
+def label_map(
+    cosines: Tensor,
+    embeddings: ClassEmbeddings,
+    size: tuple[int, int] | None = None,
+    scale: float = SCALE,
+    background: int | None = None,
+    threshold: float | None = None,
+) -> Tensor:
+    """Classify every pixel: softmax over all names, then the largest probability of a class's names.
+
+    Args:
+        cosines: ``(B, N, h, w)`` of :func:`dense_cosines`.
+        embeddings: Of the names.
+        size: ``(H, W)`` that cosines are first resized to, bilinearly. Default None: their own.
+        scale: Factor of the cosines. Default 40 (SCLIP).
+        background: Class of pixels whose largest probability is below ``threshold``. Default None.
+        threshold: Default None: no pixel becomes background for its probability (0.1 for VOC21, Context60).
+
+    Returns:
+        int64 ``(B, H, W)``.
+    """
+    if (background is None) != (threshold is None):
+        raise ValueError(f'{background=}, {threshold=}: expected both or neither')
+    if size is not None and size != tuple(cosines.shape[-2:]):
+        cosines = F.interpolate(cosines, size, mode='bilinear')
+    best, labels = embeddings.of_classes((scale * cosines).softmax(1), dim=1).max(1)
+    return labels if background is None else labels.masked_fill(best < threshold, background)

@@ -1,0 +1,150 @@
+"""A mixin for models whose image tokens lie in the space of a text tower."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms import functional as TF
+
+from ...text.templates import Templates
+from .dense import SCALE, dense_cosines, label_map
+from .text_tower import TextTower
+
+ImageLike = str | Path | Image.Image | np.ndarray
+SHORT_SIDE = 1.5  # of an image in windows, in windows: 336 pixels for 224 (SCLIP)
+
+
+class Speaks:
+    """Name images and their pixels without a label, through a text tower.
+
+    Shape legend: B batch, (h, w) patch grid, D joint embedding width, K classes.
+
+    A model has :attr:`text_tower`, :meth:`embed_image` and, of its images, the four attributes below.
+
+    Attributes:
+        image_size: Height and width in pixels that the model was built for.
+        patch_size: Side of a patch in pixels.
+        image_mean, image_std: Channel statistics that normalise its images, ``(3,)``, 0–255 scale.
+    """
+
+    image_size: tuple[int, int]
+    patch_size: int
+    image_mean: Tensor
+    image_std: Tensor
+
+    @property
+    def text_tower(self) -> TextTower:
+        """The tower whose texts the image tokens can be compared with, loaded when first asked for.
+
+        Raises:
+            ValueError: If there is none; says why the model cannot speak.
+        """
+        raise NotImplementedError
+
+    def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Embed images in the joint space, not normalised to unit length.
+
+        Args:
+            images: ``(B, 3, H, W)``, normalised, of any whole number of patches.
+
+        Returns:
+            CLS ``(B, D)``, or None if the model has none, and patches ``(B, h * w, D)``.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def zero_shot(
+        self,
+        images: Tensor | ImageLike | Sequence[ImageLike],
+        prompts: Sequence[str | Sequence[str]],
+        templates: Templates = 'plain',
+    ) -> Tensor:
+        """Classify images by names (CLIP §3.1).
+
+        Args:
+            images: Normalised ``(B, 3, H, W)``; or files, PIL images or uint8 arrays ``(H, W, 3)``, one or a
+                list, of which the centre is taken, as large as the model was built for.
+            prompts: A prompt for each class; see :meth:`TextTower.class_embeddings`.
+            templates: Sentences around a name, such as ``'openai'``. Default ``'plain'``: prompts as given.
+
+        Returns:
+            Probabilities ``(B, K)``, float32: softmax of the logit scale times the cosine.
+
+        Raises:
+            ValueError: If the model cannot speak, or the prompts do not do.
+        """
+        tower, device = self.text_tower, self.image_mean.device
+        embeddings = tower.to(device).class_embeddings(prompts, templates).to(device)
+        if not isinstance(images, Tensor):
+            several = isinstance(images, Sequence) and not isinstance(images, str)
+            crops = [self._central(self._opened(image)) for image in (images if several else [images])]
+            images = torch.stack(crops)
+        cls, _ = self.embed_image(images.to(device))
+        if cls is None:
+            raise ValueError('zero-shot classification compares CLS, and this model has none')
+        return (tower.logit_scale * embeddings.of_classes(embeddings.cosines(cls))).softmax(-1)
+
+    @torch.no_grad()
+    def segment_by_text(
+        self,
+        image: ImageLike,
+        names: Sequence[str | Sequence[str]],
+        templates: Templates | None = None,
+        short_side: int | None = None,
+        window: int | None = None,
+        stride: int | None = None,
+        scale: float = SCALE,
+        background: int | None = None,
+        threshold: float | None = None,
+    ) -> Tensor:
+        """Segment an image by names, without a label (SCLIP's protocol; docs/speaking.md).
+
+        Args:
+            image: File, PIL image or uint8 array ``(H, W, 3)``.
+            names: Of the classes; see :meth:`TextTower.class_embeddings`.
+            templates: Sentences around the names. Default None: the tower's.
+            short_side: The image is resized to it, bicubically. Default None: 1.5 windows.
+            window, stride: See :func:`.dense_cosines`. Default None: the smaller side that the model was
+                built for, and half a window.
+            scale, background, threshold: See :func:`.label_map`.
+
+        Returns:
+            Class of every pixel, int64 ``(H, W)``, on the CPU.
+
+        Raises:
+            ValueError: If the model cannot speak, or the names do not do.
+        """
+        tower, device = self.text_tower, self.image_mean.device
+        embeddings = tower.to(device).class_embeddings(names, templates).to(device)
+        window = min(self.image_size) if window is None else window
+        picture = self._opened(image)
+        size = (picture.height, picture.width)
+        factor = (round(SHORT_SIDE * window) if short_side is None else short_side) / min(size)
+        seen = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
+        pixels = self._normalised(TF.resize(picture, seen, TF.InterpolationMode.BICUBIC))
+        stride = max(1, window // 2) if stride is None else stride
+        cosines = dense_cosines(self, pixels[None], embeddings, window, stride)
+        return label_map(cosines, embeddings, size, scale, background, threshold)[0].cpu()
+
+    @staticmethod
+    def _opened(image: Any) -> Image.Image:
+        if isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        elif not isinstance(image, Image.Image):
+            image = Image.open(image)
+        return ImageOps.exif_transpose(image).convert('RGB')
+
+    def _central(self, picture: Image.Image) -> Tensor:
+        height, width = self.image_size
+        factor = max(height / picture.height, width / picture.width)
+        size = [max(height, round(picture.height * factor)), max(width, round(picture.width * factor))]
+        picture = TF.resize(picture, size, TF.InterpolationMode.BICUBIC)
+        return self._normalised(TF.center_crop(picture, [height, width]))
+
+    def _normalised(self, picture: Image.Image) -> Tensor:
+        mean, std = self.image_mean.view(3, 1, 1), self.image_std.view(3, 1, 1)
+        return (TF.pil_to_tensor(picture).to(mean.device, torch.float32) - mean) / std

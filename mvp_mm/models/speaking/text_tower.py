@@ -1,0 +1,146 @@
+"""The text tower of a CLIP, and the embeddings of names by it."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...text.templates import Templates, filled
+from ...weights.locate import cache_dir
+from ..clip.text_encoder import TextEncoder
+from .class_embeddings import ClassEmbeddings
+
+BATCH = 256  # texts encoded at a time
+
+
+class TextTower:
+    """Embed texts in the joint space, and names of classes by prompt templates.
+
+    Embeddings of classes are kept on disk, below torch.hub's folder, under a hash of the weights, the names
+    and the templates.
+
+    Args:
+        encoder: The text tower.
+        tokenizer: From texts to token ids ``(N, L)``; see :func:`~mvp_mm.text.tokenize.find_tokenizer`.
+        logit_scale: Factor of the cosines, CLIP's inverse temperature; 100 for OpenAI's.
+        identity: Tells towers apart: the sha256 of the weight file; None for random weights, which are not
+            cached.
+        name: Of the model, for messages.
+    """
+
+    def __init__(
+        self, encoder: TextEncoder, tokenizer: Callable, logit_scale: float, identity: str | None, name: str
+    ) -> None:
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.tokenizer: Any = tokenizer
+        self.logit_scale, self.identity, self.name = logit_scale, identity, name
+        #: Templates for names that come without: those of the model's own vocabulary, or OpenAI's 80.
+        self.templates: Templates = getattr(tokenizer, 'templates', None) or 'openai'
+
+    def to(self, device: torch.device | str) -> 'TextTower':
+        """Move the encoder to a device, and return this tower."""
+        self.encoder.to(device)
+        return self
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts: ``(N, D)`` float32, L2-normalised, on the CPU.
+
+        Raises:
+            ValueError: If a text is longer than the context, or has words that the vocabulary lacks.
+        """
+        for text in texts:
+            self._require_fit(text)
+        device = self.encoder.positional_embedding.device
+        vectors = []
+        with torch.autocast(device.type, enabled=False):
+            for start in range(0, len(texts), BATCH):
+                tokens = self.tokenizer(list(texts[start : start + BATCH])).to(device)
+                vectors.append(F.normalize(self.encoder.encode(tokens).float(), dim=-1).cpu())
+        return torch.cat(vectors)
+
+    def class_embeddings(
+        self, names: Sequence[str | Sequence[str]], templates: Templates | None = None
+    ) -> ClassEmbeddings:
+        """Embed classes by their names, as CLIP does (§3.1.4): the normalised mean over the templates.
+
+        Args:
+            names: One entry a class: a name, several separated by commas, or a list of them.
+            templates: A name of :data:`~mvp_mm.text.templates.TEMPLATES`, or templates with ``{}`` for the
+                name. Default None: the tower's own :attr:`templates`.
+
+        Raises:
+            ValueError: If there are no classes, a name is empty or occurs twice, or a prompt is too long.
+        """
+        classes = [split_names(entry) for entry in names]
+        _require_names(classes)
+        templates = self.templates if templates is None else templates
+        prompts = [filled(templates, name) for group in classes for name in group]
+        owner = torch.tensor([number for number, group in enumerate(classes) for _ in group])
+        found = ClassEmbeddings(torch.empty(0), owner, tuple(', '.join(group) for group in classes))
+        path = self._cache_file(prompts)
+        if path is not None and path.is_file():
+            try:
+                return found._replace(vectors=safetensors.load_file(path)['vectors'])
+            except (OSError, KeyError, SafetensorError):
+                path.unlink(missing_ok=True)  # cut off by a full disk, say
+        texts = [prompt for group in prompts for prompt in group]
+        vectors = self.embed(texts).split([len(group) for group in prompts])
+        found = found._replace(vectors=F.normalize(torch.stack([rows.mean(0) for rows in vectors]), dim=-1))
+        if path is not None:
+            _keep(found.vectors, path)
+        return found
+
+    def _require_fit(self, text: str) -> None:
+        encode, length = getattr(self.tokenizer, 'encode', None), len(self.encoder.positional_embedding)
+        # Longer ones would be cut off without a word.
+        if encode is not None and (count := len(encode(text)) + 2) > length:
+            raise ValueError(
+                f'the prompt {text[:60]!r}... has {count} tokens, and the context of {self.name} {length}: '
+                'shorten it'
+            )
+
+    def _cache_file(self, prompts: list[list[str]]) -> Path | None:
+        if self.identity is None:
+            return None
+        key = hashlib.sha256(json.dumps([self.identity, prompts]).encode()).hexdigest()
+        return cache_dir() / 'text' / f'{key}.safetensors'
+
+
+def split_names(entry: str | Sequence[str]) -> list[str]:
+    """Split the names of a class at commas; a list is taken as it is."""
+    return [name.strip() for name in entry.split(',')] if isinstance(entry, str) else list(entry)
+
+
+def _require_names(classes: list[list[str]]) -> None:
+    if not classes:
+        raise ValueError('there are no classes: expected at least one name')
+    seen: dict[str, int] = {}
+    for number, group in enumerate(classes):
+        if not group or not all(name.strip() for name in group):
+            raise ValueError(f'class {number} has an empty name: expected words, got {group!r}')
+        for name in group:
+            if seen.setdefault(name.lower(), number) != number:
+                raise ValueError(
+                    f'{name!r} names class {seen[name.lower()]} and class {number}: name it once'
+                )
+
+
+def _keep(vectors: Tensor, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(safetensors.save(dict(vectors=vectors.contiguous())))
+        os.replace(file.name, path)
+    except OSError as error:  # a full or read-only disk costs time only
+        print_log(f'Text embeddings are not cached: {error}', 'current')
