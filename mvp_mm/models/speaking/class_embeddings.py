@@ -1,5 +1,6 @@
 """The text embeddings of classes, of which each may have several names."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,13 @@ class ClassEmbeddings(NamedTuple):
     owner: Tensor
     names: tuple[str, ...]
 
+    @classmethod
+    def of(cls, vectors: Tensor, classes: Sequence[Sequence[str]]) -> 'ClassEmbeddings':
+        """Give vectors, one a name, to the classes that the names are listed by."""
+        owner = [number for number, group in enumerate(classes) for _ in group]
+        names = tuple(', '.join(group) for group in classes)
+        return cls(vectors, torch.tensor(owner, device=vectors.device), names)
+
     def to(self, device: torch.device | str) -> 'ClassEmbeddings':
         """Return them on a device."""
         return self._replace(vectors=self.vectors.to(device), owner=self.owner.to(device))
@@ -34,6 +42,5 @@ class ClassEmbeddings(NamedTuple):
         """Take the largest value over the names of each class: N becomes K in a dimension."""
         if len(self.owner) == len(self.names):
             return values
-        values = values.movedim(dim, 0)
-        largest = values.new_full((len(self.names), *values.shape[1:]), -torch.inf)
-        return largest.index_reduce_(0, self.owner, values, 'amax').movedim(0, dim)
+        groups = values.split(torch.bincount(self.owner).tolist(), dim)
+        return torch.cat([group.amax(dim, keepdim=True) for group in groups], dim)

@@ -38,7 +38,7 @@ def load_clip_text(source: CLIPSource, pretrained: str | bool | None, cache_dir:
         )
     if path is not None:
         if custom:
-            tensors = open_clip.convert_to_custom_text_state_dict(tensors)
+            tensors = open_clip.model.convert_to_custom_text_state_dict(tensors)
         own = {name: value for name, value in clip.state_dict().items() if not name.startswith(VISUAL)}
         if not any(name in tensors for name in own):
             raise ValueError(f'{cannot}{path} holds its vision tower only: give the file of the whole model')
