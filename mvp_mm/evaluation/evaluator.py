@@ -1,12 +1,19 @@
 """The base class of evaluators."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
+from mmengine.dist import all_gather_object, all_reduce, get_dist_info
 from mmengine.model import is_model_wrapper
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
+
+from ..datasets.samplers.sample_index import SampleIndex
+from ..engine.checkpoint.exact_resume import random_state, set_random_state
+from ..engine.loops.evaluation_loop import evaluation_arithmetic
 
 
 class Evaluator(ABC):
@@ -17,7 +24,9 @@ class Evaluator(ABC):
         evaluators = [dict(type='TargetCosine', dataloader=dict(...)), dict(type='KNN', interval=10, ...)]
 
     :class:`~mvp_mm.engine.EvaluatorLoop` builds and runs them. To write one, subclass this, register it with
-    ``mmpretrain.registry.EVALUATORS`` and implement :meth:`evaluate`.
+    ``mmpretrain.registry.EVALUATORS`` and implement :meth:`evaluate`. One that learns beside the run has
+    ``after_train_iter(model, iteration)`` too, called after each iteration, and ``state_dict()`` and
+    ``load_state_dict(state)``, plain data, which go into checkpoints.
 
     Args:
         dataloader: The images to evaluate on; in a config a dict, as ``val_dataloader`` is.
@@ -46,7 +55,79 @@ class Evaluator(ABC):
 
     @staticmethod
     def batches(model: nn.Module, dataloader: DataLoader) -> Iterator[Mapping[str, Any]]:
-        """Yield the batches of a loader as the model's preprocessor hands them to ``forward``."""
-        module: Any = model.module if is_model_wrapper(model) else model
-        for batch in dataloader:
-            yield module.data_preprocessor(batch, False)
+        """Yield a loader's batches as the model's preprocessor hands them to ``forward``, each image once.
+
+        The order is the dataset's whatever the sampler, and draws of a sample derive from its index. Of
+        several processes each gets some of the batches that a single one would have: more or fewer than
+        others, or none (see :meth:`total`). A sharded model's processes must call it equally often, so they
+        may get a last batch without images.
+        """
+        sampler: Any = dataloader.batch_sampler
+        size, (rank, world) = len(dataloader.dataset), get_dist_info()  # type: ignore[arg-type]
+        starts = range(0, size, sampler.batch_size)
+        own = [range(start, min(start + sampler.batch_size, size)) for start in starts[rank::world]]
+        lacks_one = is_model_wrapper(model) and len(own) < len(starts[::world])
+        if lacks_one:
+            own.append(range(1))
+        kept = sampler.sampler, sampler.drop_last
+        # in the loader itself, so that its workers live on
+        sampler.sampler = [SampleIndex(index, epoch=0, seed=0) for batch in own for index in batch]
+        sampler.drop_last = False
+        try:
+            for number, batch in enumerate(dataloader, start=1):
+                batch = prepared(model, batch)
+                is_empty = lacks_one and number == len(own)
+                yield {name: _none_of(value) for name, value in batch.items()} if is_empty else batch
+        finally:
+            sampler.sampler, sampler.drop_last = kept
+
+    @staticmethod
+    def labels(batch: Mapping[str, Any]) -> Tensor:
+        """Return a batch's labels ``(B,)``: its ``gt_label``, or those of its ``data_samples``."""
+        if batch.get('gt_label') is not None:
+            return batch['gt_label'].flatten()
+        try:
+            return torch.cat([sample.gt_label for sample in batch['data_samples']])
+        except (KeyError, AttributeError, TypeError) as error:
+            raise ValueError(
+                'the images have no labels: expected `gt_label` in the data samples (PackInputs) or beside '
+                "them (PackMaskedInputs(fields=('gt_label',))), from a dataset with labels"
+            ) from error
+
+    @staticmethod
+    def total(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Add up the contributions of batches, in float64, over all processes; some may have none."""
+        total: dict[str, Tensor] = {}
+        for part in parts:
+            total = {name: value.double() + total.get(name, 0) for name, value in part.items()}
+        shapes = all_gather_object({name: value.shape for name, value in total.items()})
+        for name, shape in next(filter(None, shapes), {}).items():
+            all_reduce(total.setdefault(name, torch.zeros(shape, dtype=torch.float64)))
+        return total
+
+
+def prepared(model: nn.Module, batch: Any) -> dict[str, Any]:
+    """Return a loader's batch as the model's preprocessor hands it to ``forward``."""
+    module: Any = model.module if is_model_wrapper(model) else model
+    return module.data_preprocessor(batch, False)
+
+
+def _none_of(value: Any) -> Any:
+    return value[:0] if isinstance(value, Tensor | list | tuple) else value
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Look at a model in training: in eval mode, without gradients, in the arithmetic of evaluation.
+
+    Afterwards every module's mode and the random states are as before.
+    """
+    modes, state = [(module, module.training) for module in model.modules()], random_state()
+    try:
+        model.eval()
+        with torch.no_grad(), evaluation_arithmetic():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        set_random_state(state)

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import all_gather_object, get_dist_info
+from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
 from mmpretrain.registry import EVALUATORS
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from ..models.student import student_of
 from .evaluator import Evaluator
@@ -68,15 +68,16 @@ def knn_accuracy(
     Raises:
         ValueError: If shapes do not fit, or no k is between 1 and N.
     """
-    for name, features, labels in (('train', train, train_labels), ('queries', queries, query_labels)):
-        if features.ndim != 2 or labels.shape != features.shape[:1] or len(features) == 0:
+    num_train, num_queries = (sum(all_gather_object(len(labels))) for labels in (train_labels, query_labels))
+    given = ('train', train, train_labels, num_train), ('queries', queries, query_labels, num_queries)
+    for name, features, labels, number in given:
+        if features.ndim != 2 or labels.shape != features.shape[:1] or number == 0:
             shapes = f'{tuple(features.shape)} and {tuple(labels.shape)}'
             raise ValueError(f'{name}: expected features (N, D) and labels (N,) with N > 0, got {shapes}')
     if train.shape[1] != queries.shape[1]:
         raise ValueError(f'features of width {train.shape[1]} and {queries.shape[1]} cannot be compared')
-    num_train, num_queries = (sum(all_gather_object(len(labels))) for labels in (train_labels, query_labels))
     usable = _usable(ks, num_train)
-    largest = max(int(train_labels.max()), int(query_labels.max()))
+    largest = max([0, *train_labels.tolist(), *query_labels.tolist()])
     num_classes = max(all_gather_object(largest)) + 1
     hits = torch.zeros(len(usable), 2, dtype=torch.long)  # of top-1, of top-5
     for share in all_gather_object((queries.cpu(), query_labels.cpu())):
@@ -189,14 +190,16 @@ class KNN(Evaluator):
     def features(self, model: nn.Module, dataloader: DataLoader) -> tuple[Tensor, Tensor]:
         """Return L2-normalised features ``(N, D)`` and labels ``(N,)`` of this process's share of images."""
         features, labels = [], []
-        loader = _share(dataloader)
-        for number, batch in enumerate(self.batches(model, loader), start=1):
+        for number, batch in enumerate(self.batches(model, dataloader), start=1):
             vectors = self._pooled(model, batch['inputs'])
             features.append(F.normalize(vectors.float(), dim=1).to('cpu', self.dtype))
-            labels += [sample.gt_label.cpu() for sample in batch['data_samples']]
-            if number % max(1, len(loader) // 10) == 0:
-                print_log(f'Features of {number} of {len(loader)} batches', 'current')
-        return torch.cat(features), torch.cat(labels)
+            labels.append(self.labels(batch).cpu())
+            if number % max(1, len(dataloader) // 10) == 0:
+                print_log(f'Features of {number} of {len(dataloader)} batches', 'current')
+        # a process may have no batch, and then does not know the width
+        width = max(all_gather_object(features[0].shape[1] if features else 0))
+        none = torch.empty(0, width, dtype=self.dtype), torch.empty(0, dtype=torch.long)
+        return torch.cat([none[0], *features]), torch.cat([none[1], *labels])
 
     def _pooled(self, model: Any, images: Tensor) -> Tensor:
         if self.pool == 'head':
@@ -215,18 +218,6 @@ class KNN(Evaluator):
         if cls is None:
             raise ValueError("the student has no CLS token: use pool='avg'")
         return cls
-
-
-def _share(dataloader: DataLoader) -> DataLoader:
-    """Read every image of a loader's dataset once; of several processes, each reads a share."""
-    dataset: Any = dataloader.dataset
-    rank, world = get_dist_info()
-    return DataLoader(
-        Subset(dataset, range(rank, len(dataset), world)),
-        batch_size=dataloader.batch_size,
-        num_workers=dataloader.num_workers,
-        collate_fn=dataloader.collate_fn,
-    )
 
 
 def feature_datasets(cfg: Config) -> tuple[dict, dict]:

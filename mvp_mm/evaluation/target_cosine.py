@@ -1,7 +1,6 @@
 """How well a pre-trained student predicts its teacher, and how much of that is trivial."""
 
 import torch
-from mmengine.dist import all_reduce
 from mmpretrain.registry import EVALUATORS
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +18,7 @@ class TargetCosine(Evaluator):
     ``excess`` over it, and what the predictions score against another image's targets (``shuffled``).
 
     Reported, each in [-1, 1]: ``cosine`` (all tokens: minus Eq. 9), ``cls``, ``visible``, ``masked``,
-    ``constant``, ``excess``, ``shuffled``.
+    ``constant``, ``excess``, ``shuffled``. :class:`Alignment` has an excess for each kind of token.
 
     Args:
         dataloader: Images with masks, as the training pipeline packs them.
@@ -31,38 +30,39 @@ class TargetCosine(Evaluator):
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Compare the predictions of a model whose ``predict`` returns predicted and target tokens."""
-        total: dict[str, Tensor] = {}
-        for batch in self.batches(model, self.dataloader):
-            predictions, targets = model(batch['inputs'], mask=batch['mask'], mode='predict')
-            # Sums, not tokens: the targets of all images would not fit into memory.
-            for name, value in token_sums(predictions, targets, batch['mask']).items():
-                total[name] = total[name] + value if name in total else value
-        for value in total.values():
-            all_reduce(value)
-        return figures(total)
+        # Sums, not tokens: the targets of all images would not fit into memory.
+        parts = (
+            token_sums(*model(batch['inputs'], mask=batch['mask'], mode='predict'), batch['mask'])
+            for batch in self.batches(model, self.dataloader)
+        )
+        return figures(self.total(parts))
 
 
 def token_sums(predictions: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Sum over a batch what :func:`figures` needs, in float64 on the CPU.
+    """Sum over a batch what :func:`figures` and :func:`excesses` need, in float64 on the CPU.
 
-    Predictions and targets are ``(B, 1+M, D)``; image i is also compared with the targets of image i - 1.
-    The mask is ``(B, h, w)`` or ``(B, M)`` bool, True = masked.
+    Predictions and targets are ``(B, 1+M, D)``, or ``(B, M, D)`` without CLS; image i is also compared with
+    the targets of image i - 1. The mask is ``(B, h, w)`` or ``(B, M)`` bool, True = masked.
     """
     targets = targets.float()
     cosines = token_cosines(predictions, targets).double().cpu()
     shuffled = token_cosines(predictions, targets.roll(1, dims=0)).double().cpu()
     masked = mask.flatten(1).double().cpu()
-    return dict(
+    units = F.normalize(targets, dim=-1).cpu().double()
+    extra = cosines.shape[1] - masked.shape[1]
+    patches = cosines[:, extra:]
+    sums = dict(
         images=torch.tensor(float(len(cosines)), dtype=torch.float64),
         cosine=cosines.mean(1).sum(),
-        cls=cosines[:, 0].sum(),
-        visible=(cosines[:, 1:] * (1 - masked)).sum(),
-        masked=(cosines[:, 1:] * masked).sum(),
+        visible=(patches * (1 - masked)).sum(),
+        masked=(patches * masked).sum(),
         num_masked=masked.sum(),
         num_visible=(1 - masked).sum(),
         shuffled=shuffled.mean(1).sum(),
-        unit_targets=F.normalize(targets, dim=-1).cpu().double().sum(0),
+        unit_targets=units.sum(0),
+        unit_masked_targets=torch.einsum('bm,bmd->md', masked, units[:, extra:]),
     )
+    return dict(sums, cls=cosines[:, 0].sum()) if extra else sums
 
 
 def figures(total: dict[str, Tensor]) -> dict[str, float]:
@@ -74,11 +74,35 @@ def figures(total: dict[str, Tensor]) -> dict[str, float]:
     constant = (total['unit_targets'] / images).norm(dim=-1).mean()
     values = dict(
         cosine=cosine,
-        cls=total['cls'] / images,
         visible=total['visible'] / total['num_visible'],
         masked=total['masked'] / total['num_masked'],
         constant=constant,
         excess=cosine - constant,
         shuffled=total['shuffled'] / images,
     )
+    if 'cls' in total:
+        values['cls'] = total['cls'] / images
     return {name: value.item() for name, value in values.items()}
+
+
+def excesses(total: dict[str, Tensor]) -> dict[str, float]:
+    """Turn the sums over all images into cosine, constant and excess of each kind of token.
+
+    The constant of masked tokens is the best mean cosine to them that one vector a position reaches, which is
+    the direction of the mean unit target over the images in which that position is masked.
+    """
+    masked = total['unit_masked_targets']
+    patches = total['unit_targets'][-len(masked) :]
+    kinds = dict(
+        visible=(total['num_visible'], patches - masked),
+        masked=(total['num_masked'], masked),
+    )
+    if 'cls' in total:
+        kinds['cls'] = total['images'], total['unit_targets'][:1]
+    found = {}
+    for kind, (number, units) in kinds.items():
+        if number:
+            cosine, constant = (total[kind] / number).item(), (units.norm(dim=-1).sum() / number).item()
+            found |= {f'{kind}_cosine': cosine, f'{kind}_constant': constant}
+            found[f'{kind}_excess'] = cosine - constant
+    return found
