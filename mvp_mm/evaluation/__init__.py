@@ -6,4 +6,7 @@ from .evaluator import Evaluator as Evaluator
 from .knn import KNN as KNN
 from .linear_probe_accuracy import LinearProbeAccuracy as LinearProbeAccuracy
 from .metric_evaluator import MetricEvaluator as MetricEvaluator
+from .open_vocabulary import OpenVocabulary as OpenVocabulary
+from .speaking_evaluator import SpeakingEvaluator as SpeakingEvaluator
 from .target_cosine import TargetCosine as TargetCosine
+from .zero_shot import ZeroShot as ZeroShot

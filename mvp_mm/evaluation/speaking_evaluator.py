@@ -1,0 +1,80 @@
+"""The base class of the evaluators of models that text can name."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..models.compilation import require_choice
+from ..models.speaking.class_embeddings import ClassEmbeddings
+from ..text.class_names import class_names
+from ..text.templates import Templates
+from .evaluator import Evaluator
+
+
+class SpeakingEvaluator(Evaluator):
+    """Evaluate a student by the names of classes, its teacher by the same code, or both.
+
+    Args:
+        dataloader: The images to evaluate on.
+        classes: A dataset of :func:`.class_names`, or an entry for each class: a name, several separated by
+            commas, or a list of them.
+        templates: See :meth:`.TextTower.class_embeddings`.
+        of: ``'student'`` (default); ``'teacher'``, its target generator, whose numbers are
+            ``teacher_<name>`` and are computed once, as they never change; or ``'both'``, with
+            ``gap_<name>``, teacher minus student.
+        **kwargs: See :class:`Evaluator`.
+
+    Raises:
+        ValueError: If the dataset has another number of classes.
+    """
+
+    def __init__(
+        self,
+        dataloader: DataLoader,
+        classes: str | Sequence[str | Sequence[str]],
+        templates: Templates | None = None,
+        of: str = 'student',
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(dataloader, **kwargs)
+        require_choice(of, 'of', ('student', 'teacher', 'both'))
+        self.classes = class_names(classes) if isinstance(classes, str) else list(classes)
+        self.templates, self.of = templates, of
+        own = (getattr(dataloader.dataset, 'metainfo', None) or {}).get('classes')
+        if own is not None and len(own) != len(self.classes):
+            raise ValueError(
+                f'{type(self).__name__}: classes has {len(self.classes)} entries and the dataset {len(own)} '
+                'classes: give an entry for each, in their order'
+            )
+        self._teacher: dict[str, float] = {}
+
+    def evaluate(self, model: Any) -> dict[str, float]:
+        """Compute the numbers of the model, of its teacher, or of both."""
+        found = {} if self.of == 'teacher' else self.evaluate_speaker(model, model)
+        if self.of == 'student':
+            return found
+        if not self._teacher:
+            teacher = getattr(model, 'target_generator', None)
+            if teacher is None:
+                raise ValueError(f"{type(model).__name__} has no target_generator: use of='student'")
+            self._teacher = self.evaluate_speaker(model, teacher)
+        gaps = {f'gap_{name}': self._teacher[name] - value for name, value in found.items()}
+        return found | {f'teacher_{name}': value for name, value in self._teacher.items()} | gaps
+
+    @abstractmethod
+    def evaluate_speaker(self, model: nn.Module, speaker: Any) -> dict[str, float]:
+        """Return numbers by name of ``speaker``, a :class:`.Speaks`, on batches as ``model`` takes them."""
+
+    @staticmethod
+    def embeddings(speaker: Any, names: Sequence, templates: Templates | None) -> ClassEmbeddings:
+        """Embed names by the text tower of a speaker, on its device."""
+        if not hasattr(type(speaker), 'text_tower'):
+            raise ValueError(
+                f'a {type(speaker).__name__} cannot speak: expected an MVP, with a CLIP as its teacher'
+            )
+        device: torch.device = speaker.image_mean.device
+        return speaker.text_tower.to(device).class_embeddings(names, templates).to(device)
