@@ -65,3 +65,8 @@ class WordTokenizer:
                 raise ValueError(f'{text!r} takes {len(ids)} tokens but the context has {len(row)}')
             row[: len(ids)] = torch.tensor(ids)
         return tokens
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the words of token ids."""
+        words = ['<padding>', '<start>', *self.ids, '<end>']
+        return ' '.join(words[number] for number in ids)

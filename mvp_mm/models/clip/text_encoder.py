@@ -45,6 +45,14 @@ class TextEncoder(nn.Module):
         self.pool_type = pool_type
         self.end_token: Any = getattr(clip, 'text_eos_id', getattr(tower, 'eos_id', None))
 
+    @property
+    def out_channels(self) -> int:
+        """Joint embedding width D."""
+        project = self.text_projection
+        if project is None:
+            return self.ln_final.weight.shape[0]
+        return project.out_features if isinstance(project, nn.Linear) else project.shape[1]
+
     def encode(self, tokens: Tensor) -> Tensor:
         """Encode tokens ``(N, L)`` as open_clip's ``encode_text``: ``(N, D)``, not normalised."""
         return self.encode_embeddings(self.token_embedding(tokens), self.end_of(tokens))

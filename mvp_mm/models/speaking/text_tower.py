@@ -70,24 +70,25 @@ class TextTower:
         return torch.cat(vectors)
 
     def class_embeddings(
-        self, names: Sequence[str | Sequence[str]], templates: Templates | None = None
+        self, names: Sequence[str | Sequence[str]] | ClassEmbeddings, templates: Templates | None = None
     ) -> ClassEmbeddings:
         """Embed classes by their names, as CLIP does (§3.1.4): the normalised mean over the templates.
 
         Args:
-            names: One entry a class: a name, several separated by commas, or a list of them.
+            names: One entry a class: a name, several separated by commas, or a list of them. Or embeddings,
+                such as those of learnt prompts, which are returned.
             templates: A name of :data:`~mvp_mm.text.templates.TEMPLATES`, or templates with ``{}`` for the
                 name. Default None: the tower's own :attr:`templates`.
 
         Raises:
             ValueError: If there are no classes, a name is empty or occurs twice, or a prompt is too long.
         """
-        classes = [split_names(entry) for entry in names]
-        _require_names(classes)
+        if isinstance(names, ClassEmbeddings):
+            return names
+        classes = require_classes(names)
         templates = self.templates if templates is None else templates
         prompts = [filled(templates, name) for group in classes for name in group]
-        owner = torch.tensor([number for number, group in enumerate(classes) for _ in group])
-        found = ClassEmbeddings(torch.empty(0), owner, tuple(', '.join(group) for group in classes))
+        found = ClassEmbeddings.of(torch.empty(0), classes)
         path = self._cache_file(prompts)
         if path is not None and path.is_file():
             try:
@@ -122,7 +123,9 @@ def split_names(entry: str | Sequence[str]) -> list[str]:
     return [name.strip() for name in entry.split(',')] if isinstance(entry, str) else list(entry)
 
 
-def _require_names(classes: list[list[str]]) -> None:
+def require_classes(names: Sequence[str | Sequence[str]]) -> list[list[str]]:
+    """Return the names of each class, or raise ValueError: none, an empty one, one that two classes have."""
+    classes = [split_names(entry) for entry in names]
     if not classes:
         raise ValueError('there are no classes: expected at least one name')
     seen: dict[str, int] = {}
@@ -134,6 +137,7 @@ def _require_names(classes: list[list[str]]) -> None:
                 raise ValueError(
                     f'{name!r} names class {seen[name.lower()]} and class {number}: name it once'
                 )
+    return classes
 
 
 def _keep(vectors: Tensor, path: Path) -> None:
