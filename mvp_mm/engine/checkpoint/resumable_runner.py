@@ -7,6 +7,7 @@ from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
+from ...models.speaking.speech import KEY as SPEECH
 from ...weights.fill_model import fill_whole, start_from
 from ...weights.locate import local_path
 from ...weights.read import renamed, tensors_by_name
@@ -42,10 +43,13 @@ class ResumableRunner(Runner):
     _resumed_settings: ResumedSettings | None = None
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call the hooks; what they put into a checkpoint becomes plain data."""
+        """Call the hooks; add the model's ``speech()`` to a checkpoint, and make it all plain data."""
         super().call_hook(fn_name, **kwargs)
         if fn_name == 'before_save_checkpoint':
-            make_plain(kwargs['checkpoint'])
+            checkpoint, model = kwargs['checkpoint'], self._bare_model()
+            if hasattr(model, 'speech'):
+                checkpoint['meta'][SPEECH] = model.speech()
+            make_plain(checkpoint)
 
     @master_only
     def save_checkpoint(
@@ -71,9 +75,7 @@ class ResumableRunner(Runner):
         weights = tensors_by_name(checkpoint, filename)
         for pattern, replacement in revise_keys:
             weights = renamed(weights, partial(re.sub, pattern, replacement))
-        model = self.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+        model = self._bare_model()
         require_training_state(checkpoint, self._required_entries, filename)
         meta = checkpoint.get('meta')
         self._restart_state = meta.get('restart') if isinstance(meta, dict) else None
@@ -84,6 +86,12 @@ class ResumableRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    def _bare_model(self) -> Any:
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        return model
 
     def resume(
         self, filename: str, resume_optimizer=True, resume_param_scheduler=True, map_location: Any = 'default'

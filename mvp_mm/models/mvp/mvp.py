@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..compilation import compiled, compiles, require_choice
 from ..speaking.speaks import Speaks
+from ..speaking.speech import Speech
 from ..speaking.text_tower import TextTower
 from .mvp_loss import token_cosines
 
@@ -59,6 +60,7 @@ class MVP(Speaks, BaseSelfSupervisor):
         self.loss_module: Any = loss if isinstance(loss, nn.Module) else MODELS.build(loss)
         self.compile_loss = compile_loss
         self._check_fit()
+        self._parts = dict(backbone=backbone, neck=neck)
 
     def _check_fit(self) -> None:
         teacher, neck, student = self.target_generator, self.neck, self.backbone
@@ -85,6 +87,18 @@ class MVP(Speaks, BaseSelfSupervisor):
     def text_tower(self) -> TextTower:
         """The teacher's, whose joint space the neck projects into."""
         return self.target_generator.text_tower
+
+    def speech(self) -> dict[str, Any] | None:
+        """Return what checkpoints record so that :class:`.SpeakingStudent` can be built from them.
+
+        Plain data, of :class:`.Speech`; None if the parts were given as modules, whose configs are unknown.
+        """
+        statistics = {
+            name: getattr(self.data_preprocessor, name).flatten().tolist() for name in ('mean', 'std')
+        }
+        config = dict(self._parts, target_generator=self.target_generator.identity())
+        found = Speech.of_config(dict(config, data_preprocessor=statistics))
+        return found and found.plain()
 
     def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """Predict the teacher's tokens of whole images: CLS ``(B, D)``, patches ``(B, M, D)``."""

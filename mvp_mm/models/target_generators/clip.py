@@ -1,7 +1,8 @@
 """Targets from the vision branch of a CLIP model (paper §3.3.1, Eq. 7)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +18,20 @@ from .attention import use_simple_attention
 from .base import Grid, TargetGenerator, probe
 from .cleaned_tokens import VARIANTS, cleaned_block, require_cleanable
 from .clip_text import load_clip_text
-from .clip_weights import CLIPSource, clip_file, file_sha256, find_clip, find_weights, load_clip_visual
+from .clip_weights import (
+    CONFIG_NAME,
+    LOCAL,
+    OPENAI,
+    CLIPSource,
+    clip_file,
+    file_sha256,
+    find_clip,
+    find_weights,
+    load_clip_visual,
+)
 
+MODEL = 'ViT-B-16-quickgelu'  # the paper's, always B/16
+HIDDEN = "its tokens are before the projection (space='hidden'), where no text is"
 QUICK_GELU_FACTOR = 1.702  # OpenAI CLIP model.py
 
 
@@ -54,8 +67,8 @@ class CLIPTargetGenerator(TargetGenerator):
 
     def __init__(
         self,
-        model_name: str = 'ViT-B-16-quickgelu',
-        pretrained: str | bool | None = 'openai',
+        model_name: str = MODEL,
+        pretrained: str | bool | None = OPENAI,
         quick_gelu: bool | None = None,
         space: str = 'joint',
         tokens: str = 'last',
@@ -108,10 +121,32 @@ class CLIPTargetGenerator(TargetGenerator):
     def text_tower(self) -> TextTower:
         """The text tower of the weight file, loaded when first asked for; needs ``space='joint'``."""
         if self.space != 'joint':
-            raise ValueError("this CLIP cannot speak: its tokens are before the projection (space='hidden')")
+            raise ValueError(f'this CLIP cannot speak: {HIDDEN}')
         if not self._text_tower:
             self._text_tower.append(load_clip_text(*self._origin))
         return self._text_tower[0]
+
+    @classmethod
+    def load_text_tower(cls, identity: Mapping[str, Any], file: str | None = None) -> TextTower:
+        """Load the text tower of a teacher without its vision tower.
+
+        Args:
+            identity: :meth:`identity`, or the config, of the teacher.
+            file: Its weight file, if that lies elsewhere now. Default None.
+
+        Raises:
+            FileNotFoundError: If its config or weights are not where they were.
+            ValueError: If it has no text tower in the space of its targets.
+        """
+        if identity.get('space', 'joint') != 'joint':
+            raise ValueError(HIDDEN)
+        model, pretrained = str(identity.get('model_name', MODEL)), identity.get('pretrained', OPENAI)
+        if file is not None:
+            pretrained, path = file, Path(model.removeprefix(LOCAL)).expanduser()
+            beside = (path, Path(file).with_suffix('.json'), Path(file).parent / CONFIG_NAME)
+            if path.suffix == '.json' or path.is_absolute():
+                model = str(next((config for config in beside if config.exists()), model))
+        return load_clip_text(find_clip(model, None), pretrained, None)
 
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
         """Compute Eq. 7: tokens ``(B, 1 + h * w, D)`` of the last layer.

@@ -1,0 +1,156 @@
+"""A student that names classify and segment, from its checkpoint alone."""
+
+from typing import Any
+
+import torch
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from ...weights.fill_model import fill_whole
+from ...weights.infer_arch import infer_arch
+from ...weights.load import fill
+from ...weights.locate import local_path
+from ...weights.read import BACKBONE, read_checkpoint, tensors_by_name
+from .speaks import Speaks
+from .speech import Speech
+from .text_tower import TextTower
+
+NECK = 'neck.'  # of the head's names in a checkpoint
+
+
+@MODELS.register_module()
+class SpeakingStudent(Speaks, nn.Module):
+    """A pre-trained student with its head, and with its teacher's text tower from the first question on.
+
+    A :class:`~mvp_mm.models.student.Student`: ``forward`` and ``encode_image`` are those of its backbone. A
+    file without a head, or of a teacher without text, has a student that cannot speak, and says why if asked.
+
+    Args:
+        checkpoint: Pre-training checkpoint, published or exported safetensors file, or another BEiT-family
+            weight file, or its address. Default None: random weights, as ``speech`` says.
+        teacher: Weight file of the teacher, if it lies elsewhere than it did in training; the config of its
+            model is then looked for beside it, too. Default None: what the checkpoint records.
+        speech: :meth:`MVP.speech`, for a file that does not record it. Default None.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is no plain weight file, or does not fit what it says of itself.
+    """
+
+    task = 'features'
+    image_mean: Tensor
+    image_std: Tensor
+
+    def __init__(
+        self, checkpoint: str | None = None, teacher: str | None = None, speech: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self._speech = None if speech is None else Speech(**speech)
+        weights: dict[str, Tensor] = {}
+        if checkpoint is not None:
+            path = local_path(checkpoint)
+            content = read_checkpoint(path)
+            weights = tensors_by_name(content, checkpoint)
+            self._speech = Speech.of_file(path, content) or self._speech
+        head = {name.removeprefix(NECK): value for name, value in weights.items() if name.startswith(NECK)}
+        if self._speech is not None:
+            config, neck = self._speech.backbone, self._speech.neck
+        elif checkpoint is not None:
+            config, neck = dict(infer_arch(weights, checkpoint), type='MVPViT'), {}
+        else:
+            raise ValueError('SpeakingStudent needs a checkpoint, or the speech of one')
+        self.teacher, self.source = teacher, checkpoint or 'this student'
+        self.backbone: Any = MODELS.build(config)
+        self.neck: Any = MODELS.build(neck) if neck and (head or checkpoint is None) else None
+        if checkpoint is not None:
+            fill(self.backbone, weights, checkpoint, BACKBONE)
+        if head and self.neck is not None:
+            fill_whole(self.neck, head, f'the head of {checkpoint}')
+        statistics = self._speech or Speech({}, {}, {})
+        for name, values in (('image_mean', statistics.mean), ('image_std', statistics.std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
+        self._text_tower: TextTower | None = None
+        self.eval()
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the images it was built for."""
+        return self.backbone.img_size
+
+    @property
+    def image_size(self) -> tuple[int, int]:  # type: ignore[override]
+        """As :attr:`img_size`."""
+        return self.backbone.img_size
+
+    @property
+    def patch_size(self) -> int:  # type: ignore[override]
+        """Side of a patch in pixels."""
+        return self.backbone.patch_size
+
+    @property
+    def embed_dims(self) -> int:
+        """Width C of the student's tokens."""
+        return self.backbone.embed_dims
+
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor]:
+        """Zero images ``(batch, 3, H, W)`` of the student's size, on its device."""
+        return self.backbone.example_inputs(batch)
+
+    def speech(self) -> dict[str, Any] | None:
+        """See :meth:`.MVP.speech`; None for a file that does not tell."""
+        return self._speech and self._speech.plain()
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Any:
+        """Do as the backbone does."""
+        return self.backbone(images, mask)
+
+    def encode_image(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor | None, Tensor]:
+        """See :meth:`.Student.encode_image`: tokens before the head."""
+        return self.backbone.encode_image(images, mask)
+
+    def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        """See :meth:`.Speaks.embed_image`."""
+        if self.neck is None:
+            raise ValueError(f'{self.source} cannot speak: {self._why_no_head()}')
+        cls, patches = self.backbone.encode_image(images)
+        return None if cls is None else self.neck(cls), self.neck(patches)
+
+    @property
+    def text_tower(self) -> TextTower:
+        """The tower of the student's own teacher, loaded when first asked for.
+
+        Raises:
+            ValueError: If the student cannot speak: it has no head, its teacher has no text or cannot be
+                found, or ``teacher`` is another one than the student's.
+        """
+        if self._text_tower is None:
+            self._text_tower = self._load_text_tower()
+        return self._text_tower
+
+    def _load_text_tower(self) -> TextTower:
+        if self.neck is None or self._speech is None:
+            raise ValueError(f'{self.source} cannot speak: {self._why_no_head()}')
+        record = self._speech.teacher
+        load = getattr(MODELS.get(str(record.get('type'))), 'load_text_tower', None)
+        try:
+            if load is None:
+                raise ValueError(f'its teacher, a {record.get("type")}, has no text tower')
+            tower = load(record, self.teacher)
+        except FileNotFoundError as error:
+            advice = "give the teacher's weight file, teacher=FILE (mvp-mm segment: --teacher FILE)"
+            raise ValueError(f'{self.source} cannot speak: {error}; {advice}') from error
+        except ValueError as error:
+            reason = str(error).rpartition('cannot speak: ')[2]
+            raise ValueError(f'{self.source} cannot speak: {reason}') from error
+        if record.get('sha256') not in (None, tower.identity):
+            raise ValueError(
+                f"{self.source} cannot speak: this is another teacher's text tower than the student's: the "
+                f'sha256 of {self.teacher or record.get("pretrained")} is {tower.identity}, and the student '
+                f'was trained with {record["sha256"]}'
+            )
+        return tower
+
+    def _why_no_head(self) -> str:
+        if self._speech is None:
+            return 'it does not tell of a head and a teacher, as a pre-training checkpoint of MVP does'
+        return "it has no head (neck.*), which projects into the teacher's space"
