@@ -3,6 +3,7 @@
 from .samplers.endless_sampler import EndlessSampler as EndlessSampler
 from .samplers.epoch_sampler import EpochSampler as EpochSampler
 from .samplers.sample_index import SampleIndex as SampleIndex
+from .sources.few_shot import FewShot as FewShot
 from .sources.image_folder import UnlabelledImages as UnlabelledImages
 from .sources.labelled_images import LabelledImages as LabelledImages
 from .sources.sample_source import SampleSource as SampleSource

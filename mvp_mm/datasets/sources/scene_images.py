@@ -8,7 +8,11 @@ from PIL import Image
 from ..scenes import COLOURS, SHAPES, SceneCollection
 from .sample_source import SampleSource
 
-LABELS = {'shape': SHAPES, 'colour': tuple(COLOURS)}
+LABELS = {
+    'shape': SHAPES,
+    'colour': tuple(COLOURS),
+    'shape_colour': tuple(f'{colour} {shape}' for shape in SHAPES for colour in COLOURS),
+}
 
 
 @DATASETS.register_module()
@@ -22,7 +26,8 @@ class SceneImages(SampleSource):
         count: Number of scenes.
         split: ``'train'`` (default), ``'val'`` or ``'test'``; no two share a scene.
         label: What ``gt_label`` is: ``'shape'`` or ``'colour'`` of the object with most visible pixels
-            (eight classes each), or None (default): no label.
+            (eight classes each), ``'shape_colour'`` (64, such as ``'red circle'``, by shape, then by colour),
+            or None (default): no label.
         captions: Add the caption in words, and both labels. Default False.
         pipeline: Transforms, without a step that loads.
         fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
@@ -43,7 +48,7 @@ class SceneImages(SampleSource):
         cache_dir: str | None = None,
     ) -> None:
         if label is not None and label not in LABELS:
-            raise ValueError(f"label={label!r} is none of 'shape', 'colour', None")
+            raise ValueError(f'label={label!r} is none of {", ".join(map(repr, LABELS))}, None')
         self.label, self.captions = label, captions
         self.collection = SceneCollection(split, count, size, scene_seed, difficulty, cache_dir)
         super().__init__(pipeline, None if label is None else dict(classes=LABELS[label]), fixed_draws)
@@ -58,5 +63,14 @@ class SceneImages(SampleSource):
         if self.label is not None or self.captions:
             fields |= self.collection.describe(index)._asdict()
         if self.label is not None:
-            fields['gt_label'] = fields[self.label]
+            fields['gt_label'] = self._label(fields['shape'], fields['colour'])
         return f'scene-{self.collection.split}-{index}', None, fields
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the label of a scene in a list, without rendering it."""
+        scene = self.collection.describe(int(idx))
+        return [self._label(scene.shape, scene.colour)]
+
+    def _label(self, shape: int, colour: int) -> int:
+        labels = dict(shape=shape, colour=colour, shape_colour=shape * len(COLOURS) + colour)
+        return labels[str(self.label)]

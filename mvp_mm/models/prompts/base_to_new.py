@@ -1,0 +1,22 @@
+"""The protocol from base to new classes (CoCoOp §4.1)."""
+
+SUBSETS = ('all', 'base', 'new')
+
+
+def classes_of(subset: str, num_classes: int) -> range:
+    """Return the labels of a subset: ``'base'`` is their first half, rounded up, ``'new'`` the others.
+
+    Raises:
+        ValueError: If the subset is unknown or there is no new class.
+    """
+    if subset not in SUBSETS:
+        raise ValueError(f'classes={subset!r} is none of {", ".join(map(repr, SUBSETS))}')
+    if subset != 'all' and num_classes < 2:
+        raise ValueError(f'classes={subset!r} needs two classes or more, there are {num_classes}')
+    half = (num_classes + 1) // 2
+    return dict(all=range(num_classes), base=range(half), new=range(half, num_classes))[subset]
+
+
+def harmonic_mean(base: float, new: float) -> float:
+    """Return H of two accuracies; 0 if one of them is."""
+    return 2 * base * new / (base + new) if base and new else 0.0
