@@ -87,7 +87,8 @@ class Evaluator(ABC):
         if batch.get('gt_label') is not None:
             return batch['gt_label'].flatten()
         try:
-            return torch.cat([sample.gt_label for sample in batch['data_samples']])
+            labels = [sample.gt_label for sample in batch['data_samples']]
+            return torch.cat(labels) if labels else torch.empty(0, dtype=torch.long)
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(
                 'the images have no labels: expected `gt_label` in the data samples (PackInputs) or beside '

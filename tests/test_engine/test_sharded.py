@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from faults.tiny_run import write_photographs
 from mmengine.hooks import Hook
@@ -13,15 +14,32 @@ ROOT = Path(__file__).parents[2]
 
 
 class Note(Hook):
-    """Losses and gradient norms."""
+    """Losses and gradient norms, and what the evaluators report."""
 
     def __init__(self):
-        self.values = []
+        self.values, self.metrics = [], {}
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         history = runner.message_hub.log_scalars.get('train/grad_norm')
         norm = history.current() if history else 0.0
         self.values.append((outputs['loss'].item(), float(norm)))
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.metrics = dict(metrics)
+
+
+def evaluators(folder, pipeline):
+    """One that calls the model and one that calls its student, on five batches: rank 1 has one less."""
+    loader = dict(batch_size=5, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False))
+    images, crop = dict(data_root=str(folder / 'labelled'), split='val'), pipeline[:-2]
+    masked = dict(type='UnlabelledImages', fixed_draws=True, pipeline=pipeline, **images)
+    labelled = dict(type='LabelledImages', pipeline=[*crop, dict(type='PackInputs')], **images)
+    masked = dict(loader, dataset=masked, collate_fn=dict(type='default_collate'))
+    labelled = dict(loader, dataset=labelled, collate_fn=dict(type='pseudo_collate'))
+    return [
+        dict(type='TargetCosine', dataloader=masked),
+        dict(type='KNN', dataloader=labelled, train_dataloader=labelled, ks=[3]),
+    ]
 
 
 def config(name, folder):
@@ -37,6 +55,7 @@ def config(name, folder):
     cfg.train_dataloader.dataset.update(
         data_root=str(folder / 'images'), pipeline=debug.train_dataloader.dataset.pipeline
     )
+    cfg.evaluators = evaluators(folder, debug.test_dataloader.dataset.pipeline)
     cfg.optim_wrapper.update(accumulative_counts=2, clip_grad=dict(max_norm=0.5))
     cfg.optim_wrapper.optimizer.update(lr=0.01, weight_decay=5.0)  # a tenth of the loss, were it not there
     cfg.auto_scale_lr = None
@@ -51,7 +70,7 @@ def config(name, folder):
 
 
 def trained(folder):
-    """A few steps by DDP, then by FSDP: kind of model, losses and gradient norms, parameter groups."""
+    """A few steps by DDP, then by FSDP: kind of model, losses and norms, parameter groups, metrics."""
     found = []
     for name in ('vitb16_in1k', 'vith16_in1k_fsdp'):
         runner = build_runner(config(name, folder))
@@ -60,13 +79,16 @@ def trained(folder):
         runner.train()
         groups = runner.optim_wrapper.optimizer.param_groups
         decaying = [(len(group['params']), group['weight_decay']) for group in groups]
-        found.append((type(runner.model).__name__, note.values, decaying))
+        found.append((type(runner.model).__name__, note.values, decaying, note.metrics))
     return found
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
-    """Losses, gradient norms, groups and checkpoint, with weight decay, clipping and accumulation."""
+    """Losses, norms, groups, metrics and checkpoint, with weight decay, clipping and accumulation."""
     write_photographs(tmp_path / 'images', 64)
+    for seed, split in enumerate(('train/a', 'train/b', 'train/c', 'val/a', 'val/b', 'val/c')):
+        write_photographs(tmp_path / 'labelled' / split, 7, seed)
     for ddp, fsdp in forked(trained, tmp_path):
         assert (ddp[0], fsdp[0]) == ('MMDistributedDataParallel', 'MMFullyShardedDataParallel')
         losses, sharded = torch.tensor(ddp[1]), torch.tensor(fsdp[1])
@@ -74,6 +96,8 @@ def test_two_processes(tmp_path):
         assert (losses - sharded).abs().max() < 1e-5
         assert (losses[0] - losses[-1]).abs()[0] > 0.1
         assert ddp[2] == fsdp[2]
+        assert {name.split('/')[0] for name in ddp[3]} == {'target_cosine', 'knn'}
+        assert fsdp[3] == pytest.approx(ddp[3], abs=1e-5)
     plain = torch.load(tmp_path / 'vitb16_in1k/epoch_1.pth', weights_only=True)['state_dict']
     saved = torch.load(tmp_path / 'vith16_in1k_fsdp/epoch_1.pth', weights_only=False)['state_dict']
     assert saved.keys() == plain.keys()

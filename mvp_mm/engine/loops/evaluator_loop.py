@@ -6,7 +6,10 @@ from mmengine.config import Config
 from mmengine.registry import LOOPS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmpretrain.registry import EVALUATORS
-from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from ..distributed.data_parallel import parameters_gathered, without_ddp
+from ..hooks.evaluator_state_hook import EvaluatorStateHook
 
 
 class Metrics(dict[str, float]):
@@ -30,22 +33,29 @@ class EvaluatorLoop(BaseLoop):
         self, runner: Runner, dataloader: Any, evaluator: Any, evaluators: list, phase: str = 'val'
     ) -> None:
         self.phase = phase
+        self.dataloaders: list[DataLoader] = []
         self.evaluators = [self._build(runner, entry) for entry in evaluators]
         prefixes = [one.prefix for one in self.evaluators]
         twice = sorted({prefix for prefix in prefixes if prefixes.count(prefix) > 1})
         if twice:
             raise ValueError(f'two evaluators log {twice[0]}/...: give each a prefix of its own')
         super().__init__(runner, self.evaluators[0].dataloader)  # logging asks for the length of one
+        if any(map(EvaluatorStateHook.concerns, self.evaluators)):
+            hook = next((hook for hook in runner.hooks if isinstance(hook, EvaluatorStateHook)), None)
+            if hook is None:
+                runner.register_hook(hook := EvaluatorStateHook())
+            hook.add(self.evaluators)
 
-    @staticmethod
-    def _build(runner: Runner, entry: Any) -> Any:
+    def _build(self, runner: Runner, entry: Any) -> Any:
         if not isinstance(entry, dict):
+            self.dataloaders.append(entry.dataloader)
             return entry
         loaders = {
             key: runner.build_dataloader(value, seed=runner.seed)
             for key, value in entry.items()
             if key.endswith('dataloader') and isinstance(value, dict)
         }
+        self.dataloaders += loaders.values()
         return EVALUATORS.build({**entry, **loaders})
 
     @torch.no_grad()
@@ -54,15 +64,15 @@ class EvaluatorLoop(BaseLoop):
         runner, phase = self.runner, self.phase
         runner.call_hook(f'before_{phase}')
         runner.call_hook(f'before_{phase}_epoch')
-        model = runner.model
-        model.eval()  # of mmpretrain's modules, some return nothing
-        # DDP's forward would synchronise buffers, of which ranks may need different numbers of batches.
-        bare = model.module if isinstance(model, DistributedDataParallel) else model
+        runner.model.eval()  # of mmpretrain's modules, some return nothing
+        model = without_ddp(runner.model)
         metrics = Metrics()
         for evaluator in self.evaluators:
             start = f'{evaluator.prefix}/' if evaluator.prefix else ''
             if self._is_due(evaluator):
-                metrics.update({start + name: value for name, value in evaluator.evaluate(bare).items()})
+                with parameters_gathered(model):
+                    found = evaluator.evaluate(model)
+                metrics.update({start + name: value for name, value in found.items()})
             else:
                 metrics.waiting += (start,)
         runner.call_hook(f'after_{phase}_epoch', metrics=metrics)
