@@ -18,8 +18,8 @@ from .config import use_bf16 as use_bf16
 from .config import use_test_time_augmentation as use_test_time_augmentation
 from .hooks.broadcast_statistics_hook import BroadcastStatisticsHook as BroadcastStatisticsHook
 from .hooks.class_count_hook import ClassCountHook as ClassCountHook
-from .hooks.learnt_prompts_hook import LearntPromptsHook as LearntPromptsHook
 from .hooks.evaluator_state_hook import EvaluatorStateHook as EvaluatorStateHook
+from .hooks.learnt_prompts_hook import LearntPromptsHook as LearntPromptsHook
 from .hooks.stop_on_signal_hook import StopOnSignalHook as StopOnSignalHook
 from .hooks.throughput_hook import ThroughputHook as ThroughputHook
 from .hooks.unreadable_images_hook import UnreadableImagesHook as UnreadableImagesHook

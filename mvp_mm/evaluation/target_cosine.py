@@ -38,12 +38,14 @@ class TargetCosine(Evaluator):
         return figures(self.total(parts))
 
 
-def token_sums(predictions: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
+def token_sums(predictions: Tensor, targets: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
     """Sum over a batch what :func:`figures` and :func:`excesses` need, in float64 on the CPU.
 
     Predictions and targets are ``(B, 1+M, D)``, or ``(B, M, D)`` without CLS; image i is also compared with
     the targets of image i - 1. The mask is ``(B, h, w)`` or ``(B, M)`` bool, True = masked.
     """
+    if mask is None:
+        raise ValueError('the images have no masks: end the pipeline with BlockwiseMask and PackMaskedInputs')
     targets = targets.float()
     cosines = token_cosines(predictions, targets).double().cpu()
     shuffled = token_cosines(predictions, targets.roll(1, dims=0)).double().cpu()

@@ -54,8 +54,8 @@ class StopOnSignalHook(Hook):
         self._speaks = is_main_process()
         self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
         for loop in filter(None, (runner.train_loop, runner.val_loop)):
-            loader = loop.dataloader
-            loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn, _leaving)
+            for loader in getattr(loop, 'dataloaders', [loop.dataloader]):  # of an EvaluatorLoop several
+                loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn, _leaving)
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Stop if any process was told to."""
