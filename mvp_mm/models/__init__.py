@@ -9,6 +9,10 @@ from .dino.dino import DINO as DINO
 from .mvp.mvp import MVP as MVP
 from .mvp.mvp_loss import MVPLoss as MVPLoss
 from .mvp.mvp_neck import MVPNeck as MVPNeck
+from .prompts.cocoop import CoCoOp as CoCoOp
+from .prompts.coop import CoOp as CoOp
+from .prompts.prompt_classifier import PromptClassifier as PromptClassifier
+from .speaking.speaking_student import SpeakingStudent as SpeakingStudent
 from .target_generators import CLIPTargetGenerator as CLIPTargetGenerator
 from .target_generators import PixelTargetGenerator as PixelTargetGenerator
 from .target_generators import TargetGenerator as TargetGenerator
