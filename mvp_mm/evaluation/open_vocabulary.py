@@ -1,11 +1,10 @@
 """Segmentation by the names of classes, without a label."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce
 from mmpretrain.registry import EVALUATORS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -68,20 +67,22 @@ class OpenVocabulary(SpeakingEvaluator):
         embeddings = self.embeddings(speaker, names, self.templates)
         window = self.window or min(speaker.image_size)
         stride = self.stride or max(1, window // 2)
-        # Exact in float64, so that the order of images does not matter.
-        areas = torch.zeros(4, len(self.classes), dtype=torch.float64)
+
+        def areas(batch: Mapping[str, Any]) -> dict[str, Tensor]:
+            cosines = dense_cosines(speaker, batch['inputs'], embeddings, window, stride)
+            parts = []
+            for one, sample in zip(cosines, batch['data_samples'], strict=True):
+                truth = self._truth(sample).to(one.device)
+                found = self._labels(one[None], embeddings, truth)
+                counts = IoUMetric.intersect_and_union(found, truth, len(self.classes), IGNORED)
+                parts.append(torch.stack(counts))
+            return dict(areas=torch.stack(parts).double().sum(0))
+
         with _bgr_images(model):
-            for batch in self.batches(model, self.dataloader):
-                cosines = dense_cosines(speaker, batch['inputs'], embeddings, window, stride)
-                for one, sample in zip(cosines, batch['data_samples'], strict=True):
-                    truth = self._truth(sample).to(one.device)
-                    found = self._labels(one[None], embeddings, truth)
-                    parts = IoUMetric.intersect_and_union(found, truth, len(self.classes), IGNORED)
-                    areas += torch.stack(parts)
-        all_reduce(areas)
+            total = self.total(map(areas, self.batches(model, self.dataloader)))['areas']
         metric = IoUMetric()
         metric.dataset_meta = dict(classes=[str(name)[:40] for name in self.classes])
-        return {name: float(value) for name, value in metric.compute_metrics([tuple(areas)]).items()}
+        return {name: float(value) for name, value in metric.compute_metrics([tuple(total)]).items()}
 
     def _truth(self, sample: Any) -> Tensor:
         if 'gt_sem_seg' not in sample:

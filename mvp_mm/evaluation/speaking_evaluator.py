@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -54,6 +55,11 @@ class SpeakingEvaluator(Evaluator):
 
     def evaluate(self, model: Any) -> dict[str, float]:
         """Compute the numbers of the model, of its teacher, or of both."""
+        if is_model_wrapper(model):
+            raise ValueError(
+                f'{type(self).__name__}: the parameters of a sharded model are in parts: evaluate its '
+                'checkpoints by tools/test.py and a config without runner_type'
+            )
         found = {} if self.of == 'teacher' else self.evaluate_speaker(model, model)
         if self.of == 'student':
             return found

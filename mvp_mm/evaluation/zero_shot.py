@@ -1,11 +1,11 @@
 """Classification by the names of classes, without a label."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce
 from mmpretrain.registry import EVALUATORS
-from torch import nn
+from torch import Tensor, nn
 
 from .speaking_evaluator import SpeakingEvaluator
 
@@ -27,20 +27,18 @@ class ZeroShot(SpeakingEvaluator):
     def evaluate_speaker(self, model: nn.Module, speaker: Any) -> dict[str, float]:
         """Classify the images of all processes."""
         embeddings = self.embeddings(speaker, self.classes, self.templates)
-        ranks = min(5, len(self.classes))
-        counts = torch.zeros(3, dtype=torch.long)  # images, right, right among five
-        for batch in self.batches(model, self.dataloader):
+
+        def hits(batch: Mapping[str, Any]) -> dict[str, Tensor]:
             cls, _ = speaker.embed_image(batch['inputs'])
             if cls is None:
                 raise ValueError('zero-shot classification compares CLS, and this model has none')
-            labels = torch.cat([sample.gt_label for sample in batch['data_samples']]).to(cls.device)
-            if labels.max() >= len(self.classes):
-                raise ValueError(
-                    f'an image has label {labels.max()}, but classes {len(self.classes)} entries'
-                )
-            right = embeddings.of_classes(embeddings.cosines(cls)).topk(ranks).indices == labels[:, None]
-            counts += torch.tensor([len(labels), int(right[:, 0].sum()), int(right.sum())])
-        all_reduce(counts)
-        images, *hits = counts.tolist()
-        top1, top5 = (100 * hit / images for hit in hits)
-        return dict(top1=top1, top5=top5) if len(self.classes) > 5 else dict(top1=top1)
+            labels = self.labels(batch).to(cls.device)
+            if (largest := int(labels.max())) >= len(self.classes):
+                raise ValueError(f'an image has label {largest}, but classes has {len(self.classes)} entries')
+            ranked = embeddings.of_classes(embeddings.cosines(cls)).topk(min(5, len(self.classes))).indices
+            right = (ranked == labels[:, None]).cpu()
+            return dict(top1=right[:, 0].sum(), top5=right.sum(), images=torch.tensor(len(right)))
+
+        total = self.total(map(hits, self.batches(model, self.dataloader)))
+        names = ('top1', 'top5') if len(self.classes) > 5 else ('top1',)
+        return {name: (100 * total[name] / total['images']).item() for name in names}
