@@ -44,9 +44,14 @@ def complexity(cfg: Config) -> Complexity:
 
 def is_pretraining(model: ConfigDict) -> bool:
     """Return whether a model's config is a way of pre-training, of which only the student is kept."""
-    with MODELS.switch_scope_and_registry(None) as registry:
-        kind = registry.get(model.type)
+    kind = kind_of(model)
     return getattr(kind, 'task', None) == 'pretraining' or issubclass(kind, BaseSelfSupervisor)
+
+
+def kind_of(model: ConfigDict) -> type:
+    """Return the class of a model's config, in MMEngine's default scope."""
+    with MODELS.switch_scope_and_registry(None) as registry:
+        return registry.get(model.type)
 
 
 def _example_inputs(network: Any) -> tuple:

@@ -3,13 +3,19 @@
 import difflib
 import fnmatch
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmpretrain.apis.model import ModelHub
 from torch import nn
 
 from ..models.from_config import build_from_config, build_student, build_teacher
+from ..models.speaking.speaking_student import SpeakingStudent
+from ..models.speaking.speaks import Speaks
+from ..models.speaking.speech import Speech
 from ..stack import quiet_stack_noise
+from .complexity import kind_of
 from .custom_zoos import all_entries, config_of
 from .downloads import fetch
 from .entries import SHIPPED, Entry, shipped_entries
@@ -80,21 +86,30 @@ def download_weights(name: str) -> Path:
 
 
 def get_model(name: str, pretrained: bool | str = False, **overrides) -> nn.Module:
-    """Build a model by its name.
+    """Build a model by its name, or a student by its checkpoint.
+
+    What MVP has trained has ``zero_shot(images, prompts)`` and ``segment_by_text(image, names)``.
 
     Args:
-        name: One of :func:`list_models`, or the path of a config file.
+        name: One of :func:`list_models`, the path of a config file, or the path or address of a pre-training
+            checkpoint or another BEiT-family weight file, which :class:`.SpeakingStudent` is built from.
         pretrained: False for the initialisation, True for the published weights, or a weight file or
             address: of the whole model, or a pre-training checkpoint for its backbone.
-        **overrides: Values of the config's ``model`` to override, by key.
+        **overrides: Values of the config's ``model`` to override, by key; for a checkpoint and a custom
+            zoo's pre-training entry ``teacher``, the teacher's weight file.
 
     Returns:
-        The model in eval mode; of a pre-training entry of a custom zoo the student alone.
+        The model in eval mode; of a checkpoint and a custom zoo's pre-training entry the student alone, with
+        its head.
 
     Raises:
         ValueError: If the name is unknown, or there are no published weights.
         FileNotFoundError: If there is no such weight file.
     """
+    if _is_checkpoint(name):
+        if pretrained:
+            raise ValueError(f'{name} is a checkpoint: leave pretrained={pretrained!r} out')
+        return _speaking(checkpoint=name, **overrides)
     cfg = model_config(name)
     if overrides:
         cfg.merge_from_dict({'model': overrides})
@@ -106,8 +121,31 @@ def build_published(cfg: Config, weights: str | None, whole: bool = False) -> nn
     if 'backbone' not in cfg.model:
         return build_teacher(cfg, weights)
     if 'target_generator' in cfg.model and cfg.filename is None:  # a custom zoo's
-        return build_student(cfg, weights)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            speech = Speech.of_config(cfg.model) if issubclass(kind_of(cfg.model), Speaks) else None
+        if speech is None:
+            return build_student(cfg, weights)
+        student = _speaking(weights, cfg.model.get('teacher'), speech.plain())
+        student.cfg = cfg
+        return student
     return build_from_config(cfg, weights, whole=whole)
+
+
+def _is_checkpoint(name: str) -> bool:
+    return '://' in name or (not name.endswith('.py') and Path(name).expanduser().is_file())
+
+
+def _speaking(
+    checkpoint: str | None, teacher: str | None = None, speech: dict[str, Any] | None = None
+) -> SpeakingStudent:
+    """Build a student; where its teacher's file lay in training there may be none here, but one in a zoo."""
+    student = SpeakingStudent(checkpoint, teacher, speech)
+    recorded = (student.speech() or {}).get('teacher', {})
+    place = Path(str(recorded.get('pretrained'))).expanduser()
+    if teacher is None and recorded.get('sha256') and not place.is_file():
+        known = (entry.weights for entry in all_entries().values() if entry.sha256 == recorded['sha256'])
+        student.teacher = next(known, None)
+    return student
 
 
 def register_in_mmpretrain() -> None:

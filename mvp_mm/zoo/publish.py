@@ -18,6 +18,8 @@ from torch import Tensor
 
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..engine.run_log import read_run
+from ..models.speaking.speech import KEY as SPEECH
+from ..models.speaking.speech import Speech
 from ..version import __version__
 from ..weights.bias_tables import INDEX, TABLE
 from ..weights.fit_positions import grid_of_positions, indices_of, times
@@ -59,8 +61,9 @@ def publish(
     """Write a model into a zoo that :func:`~mvp_mm.zoo.add_zoo` reads.
 
     The weights are tensors only (no optimiser, no log), as safetensors with the first digits of their sha256
-    in the name. Everything is loaded once, as a user will load it, before it gets its name; the index is
-    written last. A failed call leaves nothing behind.
+    in the name; a student of MVP keeps its head and its teacher's identity, and so can speak. Everything is
+    loaded once, as a user will load it, before it gets its name; the index is written last. A failed call
+    leaves nothing behind.
 
     Args:
         source: Work dir (its last checkpoint), or checkpoint.
@@ -94,7 +97,9 @@ def publish(
             raise ValueError(f'{metrics} is no JSON file of metrics: {error}') from error
     about: dict[str, Any] = dict(name=name, checkpoint=checkpoint.name, mvp_mm=__version__, **done)
     weights = _plain_weights(tensors_by_name(content, checkpoint), about)
-    blob = safetensors.save(weights, metadata={'format': 'pt', **{k: str(v) for k, v in about.items()}})
+    speech = Speech.of_file(checkpoint, content)
+    metadata = {'format': 'pt', **{key: str(value) for key, value in about.items()}}
+    blob = safetensors.save(weights, metadata | ({SPEECH: speech.as_json()} if speech else {}))
     digest = hashlib.sha256(blob).hexdigest()
     settings = _as_json(cfg.to_dict(), path)
     stem = f'{name}-{digest[:8]}'
@@ -103,7 +108,7 @@ def publish(
         f'{stem}.json': settings,
         f'{stem}.metrics.json': _as_json({**about, 'logged': logged, 'validation': validation}, checkpoint),
     }
-    row = _row(name, cfg, done, validation, note) | {
+    row = _row(name, cfg, done, validation, note, speech) | {
         'Weights': f'{stem}.safetensors',
         'SHA256': digest,
         'Config': f'{stem}.json',
@@ -187,7 +192,9 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _row(name: str, cfg: Config, done: dict[str, int], validation: dict[str, Any], note: str) -> dict:
+def _row(
+    name: str, cfg: Config, done: dict, validation: dict[str, Any], note: str, speech: Speech | None
+) -> dict:
     task, counts = _task(cfg), complexity(cfg)
     dataset = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('type', 'not known')
     by_epoch = 'epoch' in done and cfg.get('train_cfg', {}).get('max_iters') is None
@@ -199,6 +206,7 @@ def _row(name: str, cfg: Config, done: dict[str, int], validation: dict[str, Any
         'Iterations': None if by_epoch else done.get('iter'),
         'Batch Size': (cfg.get('auto_scale_lr') or {}).get('base_batch_size'),
         'Training Data': dataset,
+        'Teacher': speech and speech.teacher,
         'Note': note or None,
     }
     about = {key: value for key, value in about.items() if value is not None}

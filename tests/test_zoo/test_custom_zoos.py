@@ -153,7 +153,9 @@ def test_no_teacher_is_built_for_a_further_zoos_student(folder):
     change(folder, Config='student.json', Weights=None, SHA256=None)
     mvp_mm.add_zoo(folder)
     student = mvp_mm.get_model('lab_classifier')
-    assert type(student).__name__ == 'MVPViT' and student.embed_dims == 96
+    assert type(student).__name__ == 'SpeakingStudent' and student.embed_dims == 96
+    with pytest.raises(ValueError, match='cannot speak: there is no open_clip model config /of/another'):
+        student.zero_shot(torch.zeros(1, 3, 64, 64), ['a'])
 
 
 def test_mistakes(folder, tmp_path, server, call_tool):

@@ -98,6 +98,24 @@ def test_whole_checkpoint_and_backbone_checkpoint(tmp_path):
     assert torch.equal(larger.decode_head.conv_seg.weight, first.decode_head.conv_seg.weight)
 
 
+def test_every_checkpoint_of_pretraining_answers_by_names(tmp_path):
+    model = mvp_mm.get_model('mvp_vittiny_scenes', pretrained=True)
+    images, names = torch.randn(2, 3, 64, 64), ['a red circle', 'a blue square']
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(speech=model.speech())), tmp_path / 'a.pth')
+    student = mvp_mm.get_model(str(tmp_path / 'a.pth'))
+    assert not student.training and torch.equal(
+        student.zero_shot(images, names), model.zero_shot(images, names)
+    )
+    picture = np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)
+    labels = student.segment_by_text(picture, names)
+    assert labels.shape == (40, 70) and torch.equal(labels, model.segment_by_text(picture, names))
+    with pytest.raises(ValueError, match='a.pth is a checkpoint: leave pretrained=True out'):
+        mvp_mm.get_model(str(tmp_path / 'a.pth'), pretrained=True)
+    with pytest.raises(ValueError, match="another teacher's|vision tower only"):
+        teacher = str(ROOT / 'configs/teachers/dino_vittiny_scenes.safetensors')
+        mvp_mm.get_model(str(tmp_path / 'a.pth'), teacher=teacher).zero_shot(images, names)
+
+
 def test_a_weight_file_is_read_once(tmp_path, monkeypatch):
     model = mvp_mm.get_model(TINY)
     weights = model.backbone.state_dict()

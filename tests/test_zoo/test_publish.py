@@ -93,14 +93,34 @@ def test_again_and_another(run, tmp_path):
     assert rows[0]['Results'][0]['Metrics'] == {'accuracy/top1': 12.5}
 
 
-def test_a_student(tmp_path):
-    model = mvp_mm.get_model('mvp_vittiny_debug')
-    write_run(tmp_path / 'student', model, 'mvp/vittiny_debug.py')
-    mvp_mm.add_zoo(publish(tmp_path / 'student', tmp_path / 'zoo').index.parent)
-    student = mvp_mm.get_model('student', pretrained=True)
-    for name, value in model.backbone.state_dict().items():
-        assert torch.equal(student.state_dict()[name], value), name
-    assert mvp_mm.list_models('stud*', task='Pre-training') == ['student']
+def test_a_student_speaks(tmp_path):
+    """From a checkpoint of before its record, too; where its teacher lay there is nothing on this machine."""
+    model = mvp_mm.get_model('mvp_vittiny_scenes', pretrained=True)
+    images, names = torch.randn(2, 3, 64, 64), ['a red circle', 'a blue square']
+    expected = model.zero_shot(images, names)
+    run = tmp_path / 'student'
+    write_run(run, model, 'mvp/vittiny_scenes.py')
+    content = torch.load(run / 'epoch_2.pth')
+    for name, teacher in (('by_config', None), ('by_record', '/gone/clip.safetensors')):
+        if teacher:
+            speech = model.speech()
+            speech['teacher']['pretrained'] = teacher
+            content['meta']['speech'] = speech
+            torch.save(content, run / 'epoch_2.pth')
+        published = publish(run, tmp_path / 'zoo', name=name)
+        mvp_mm.add_zoo(tmp_path / 'zoo')
+        student = mvp_mm.get_model(name, pretrained=True)
+        assert student.state_dict().keys() == model.state_dict().keys() and not hasattr(
+            student, 'target_generator'
+        )
+        for key, value in model.state_dict().items():
+            assert torch.equal(student.state_dict()[key], value), key
+        assert torch.equal(student.zero_shot(images, names), expected)
+        if teacher:
+            assert published.row['Metadata']['Teacher'] == speech['teacher']
+            by_file = mvp_mm.get_model(str(published.weights))
+            assert torch.equal(by_file.zero_shot(images, names), expected)
+    assert mvp_mm.list_models('by_*', task='Pre-training') == ['by_config', 'by_record']
 
 
 def test_what_would_not_load_is_not_published(run, classifier, tmp_path):

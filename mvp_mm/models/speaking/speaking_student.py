@@ -28,8 +28,8 @@ class SpeakingStudent(Speaks, nn.Module):
     Args:
         checkpoint: Pre-training checkpoint, published or exported safetensors file, or another BEiT-family
             weight file, or its address. Default None: random weights, as ``speech`` says.
-        teacher: Weight file of the teacher, if it lies elsewhere than it did in training; the config of its
-            model is then looked for beside it, too. Default None: what the checkpoint records.
+        teacher: Weight file of the teacher, or its address, if it lies elsewhere than it did in training; the
+            config of its model is then looked for beside it, too. Default None: what the checkpoint records.
         speech: :meth:`MVP.speech`, for a file that does not record it. Default None.
 
     Raises:
@@ -135,7 +135,7 @@ class SpeakingStudent(Speaks, nn.Module):
         try:
             if load is None:
                 raise ValueError(f'its teacher, a {record.get("type")}, has no text tower')
-            tower = load(record, self.teacher)
+            tower = load(record, self.teacher and str(local_path(self.teacher)))
         except FileNotFoundError as error:
             advice = "give the teacher's weight file, teacher=FILE (mvp-mm segment: --teacher FILE)"
             raise ValueError(f'{self.source} cannot speak: {error}; {advice}') from error

@@ -104,3 +104,11 @@ def test_a_truncated_one_that_is_named(run, tmp_path):
     os.truncate(tmp_path / 'epoch_1.pth', 1000)
     with pytest.raises(ValueError, match=r'epoch_1.pth is no plain weight file \(it is damaged, cut off'):
         run(resume=True, load_from=str(tmp_path / 'epoch_1.pth')).train()
+
+
+def test_a_model_says_what_its_checkpoints_record(run, tmp_path):
+    runner = run(epochs=1)
+    runner.model.speech = lambda: dict(teacher=dict(sha256='ab'), mean=np.ones(3))
+    runner.train()
+    recorded = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)['meta']['speech']
+    assert recorded['teacher'] == dict(sha256='ab') and torch.equal(recorded['mean'], torch.ones(3).double())
