@@ -1,8 +1,7 @@
-from pathlib import Path
-
 import open_clip
 import pytest
 import torch
+from clip_models import open_clip_model, saved
 from torch.nn import functional as F
 
 from mvp_mm.models import CLIPTargetGenerator
@@ -22,22 +21,6 @@ def crops(size=32, batch=3):
     student = (images - IMAGENET[0].view(shape)) / IMAGENET[1].view(shape)
     teacher = (images / 255 - CLIP[0].view(shape)) / CLIP[1].view(shape)
     return student, teacher
-
-
-def open_clip_model(path, seed=1):
-    """An independent open_clip model of a config file, with weights that hide no mistake."""
-    open_clip.add_model_config(Path(path))
-    torch.manual_seed(seed)
-    model = open_clip.create_model(Path(path).stem).eval()
-    for parameter in model.visual.parameters():
-        parameter.data.add_(torch.randn_like(parameter) * 0.1)
-    return model
-
-
-def saved(model, folder, name='weights.pt'):
-    path = Path(folder) / name
-    torch.save(model.state_dict(), path)
-    return str(path)
 
 
 @pytest.mark.parametrize('quick_gelu', [False, True])

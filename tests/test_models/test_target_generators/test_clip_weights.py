@@ -8,6 +8,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from clip_models import open_clip_model, saved
 from safetensors.torch import save_file
 from torch import nn
 
@@ -19,22 +20,6 @@ from mvp_mm.models.target_generators.clip_weights import find_clip
 IMAGENET = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 OPENAI = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
 NONE = dict(mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])  # MobileCLIP's
-
-
-def open_clip_model(path, seed=1):
-    """An independent open_clip model of a config file, with weights that hide no mistake."""
-    open_clip.add_model_config(Path(path))
-    torch.manual_seed(seed)
-    model = open_clip.create_model(Path(path).stem).eval()
-    for parameter in model.visual.parameters():
-        parameter.data.add_(torch.randn_like(parameter) * 0.1)
-    return model
-
-
-def saved(model, folder, name='weights.pt'):
-    path = Path(folder) / name
-    torch.save(model.state_dict(), path)
-    return str(path)
 
 
 def normalised(pixels, statistics):
