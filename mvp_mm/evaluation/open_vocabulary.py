@@ -56,8 +56,8 @@ class OpenVocabulary(SpeakingEvaluator):
             raise ValueError(f'background={background} is none of the {len(self.classes)} classes')
         self.window, self.stride, self.scale = window, stride, scale
         self.background, self.threshold = background, threshold
-        ignored = background if threshold is None else None
-        self.asked = [number for number in range(len(self.classes)) if number != ignored]
+        self.ignored = background if threshold is None else None
+        self.asked = [number for number in range(len(self.classes)) if number != self.ignored]
 
     def evaluate_speaker(self, model: nn.Module, speaker: Any) -> dict[str, float]:
         """Segment the images of all processes."""
@@ -91,7 +91,7 @@ class OpenVocabulary(SpeakingEvaluator):
                 'Resize, and PackSegInputs last'
             )
         truth = sample.gt_sem_seg.data[0].long()
-        return truth.masked_fill(truth == self.background, IGNORED) if self.threshold is None else truth
+        return truth if self.ignored is None else truth.masked_fill(truth == self.ignored, IGNORED)
 
     def _labels(self, cosines: Tensor, embeddings: ClassEmbeddings, truth: Tensor) -> Tensor:
         """Classes ``(H, W)`` of the pixels, by their numbers in the dataset."""
