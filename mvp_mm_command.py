@@ -129,12 +129,26 @@ def export(parser: argparse.ArgumentParser) -> None:
 
 
 def segment(parser: argparse.ArgumentParser) -> None:
-    """Segment images with a trained model and draw the result over them, with a legend."""
+    """Segment images, and draw the result over them, with a legend.
+
+    With --config and --checkpoint by a trained segmentation model; with --prompts by names alone, through
+    the teacher's text tower of a pre-trained student, without any fine-tuning. See docs/your_segmentation.md.
+    """
     parser.add_argument(
         'images', nargs='+', type=Path, metavar='IMAGE', help='image files, and folders of images'
     )
-    parser.add_argument('--config', required=True, help='segmentation config')
-    parser.add_argument('--checkpoint', required=True, help='its checkpoint')
+    parser.add_argument('--config', help='segmentation config')
+    parser.add_argument('--checkpoint', help='its checkpoint; with --prompts a pre-training checkpoint')
+    parser.add_argument(
+        '--prompts',
+        metavar='NAMES',
+        help='classes by names: "sky,road,car|truck" (| between names of one class), or the classes of '
+        'ade20k, cityscapes, coco_stuff, voc20, voc21, context59, context60, camvid or scenes',
+    )
+    parser.add_argument('--model', metavar='NAME', help='with --prompts: a model of the zoo that has weights')
+    parser.add_argument(
+        '--teacher', metavar='FILE', help="with --prompts: the teacher's weight file, where it has moved"
+    )
     parser.add_argument('--out', type=Path, required=True, help='folder for the pictures')
     parser.add_argument('--opacity', type=float, default=0.55, help='of the colours, 0 to 1 (default 0.55)')
     parser.add_argument('--device', help='default: a GPU if there is one')

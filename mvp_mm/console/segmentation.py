@@ -1,43 +1,66 @@
-"""Segment images with a trained model and draw the result over them."""
+"""Segment images with a trained model, or by names alone, and draw the result over them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from mmengine.device import get_device
 from rich.progress import track
 
-from ..engine import existing_checkpoint, load_config
+from ..datasets.transforms.decode_image import decode_image
+from ..engine import existing_checkpoint
 from ..evaluation.picture_files import image_files, picture_files, usable_device
 from ..evaluation.segment import load_segmentor, segment_image
-from ..visualization import draw_overlay, save_overlay
+from ..models.speaking.speaks import Speaks
+from ..models.speaking.text_tower import require_classes
+from ..text.class_names import DATASETS, class_names
+from ..visualization import class_colours, draw_overlay, save_overlay
+from ..zoo import get_model
+
+# From a file to its image, RGB uint8 (H, W, 3), and the class of every pixel, int64 (H, W).
+Segmenter = Callable[[Path], tuple[np.ndarray, np.ndarray]]
+Names = str | Sequence[str | Sequence[str]]
 
 
 def segment(
     images: Iterable[str | Path] = (),
     *old_arguments: Any,
-    config: str = '',
-    checkpoint: str = '',
+    config: str | None = None,
+    checkpoint: str | None = None,
     out: str | Path = '.',
     opacity: float = 0.55,
     device: str | None = None,
+    prompts: Names | None = None,
+    model: str | None = None,
+    teacher: str | None = None,
     **old_options: Any,
 ) -> list[Path]:
     """Segment images and draw the classes over them, with a legend.
 
+    Either a segmentation model does (``config``, ``checkpoint``), or a model that speaks (``prompts``, and
+    ``checkpoint`` or ``model``), without any fine-tuning.
+
     Args:
         images: Image files, and folders of images.
         config: Segmentation config.
-        checkpoint: Its checkpoint.
+        checkpoint: Its checkpoint; with ``prompts`` a pre-training checkpoint, published or exported file.
         out: Folder for the pictures.
         opacity: Of the colours, 0 to 1.
         device: Default None: a GPU if there is one.
+        prompts: Names of the classes: text with commas between classes and ``|`` between names of one, a
+            dataset of :func:`~mvp_mm.text.class_names.class_names`, or a list as for
+            :meth:`.Speaks.segment_by_text`.
+        model: With ``prompts``: a name of :func:`~mvp_mm.list_models` that has weights, not ``checkpoint``.
+        teacher: With ``prompts``: the weight file of the teacher, if it is no longer where it was.
 
     Returns:
         The pictures, one for each image.
 
     Raises:
         FileNotFoundError: If there is no such image, config or checkpoint.
-        ValueError: If a value makes no sense, or the config is of no segmentation.
+        ValueError: If a value makes no sense, the config is of no segmentation, or the model cannot speak.
         TypeError: If called with the arguments of 0.1, where this function trained.
     """
     if old_arguments or old_options:
@@ -49,12 +72,54 @@ def segment(
         raise ValueError(f'--opacity {opacity:g}: expected a number from 0 to 1')
     files = image_files([Path(path) for path in images])
     pictures = picture_files(files, Path(out))
-    device = device and usable_device(device)
-    if 'decode_head' not in load_config(config).model:
-        raise ValueError(f'{config} is no segmentation config: take one of configs/upernet')
-    model: Any = load_segmentor(config, existing_checkpoint(checkpoint), device)
-    classes, palette = model.dataset_meta['classes'], model.dataset_meta['palette']
+    device = usable_device(device) if device else get_device()
+    if prompts is not None:
+        if config is not None:
+            raise ValueError('--prompts are the classes, and --config has its own: give one of them')
+        if (checkpoint is None) == (model is None):
+            raise ValueError('--prompts needs --checkpoint FILE or --model NAME, one of them')
+        segmenter, classes, palette = _by_names(prompts, checkpoint, model, teacher, device)
+    else:
+        if config is None or checkpoint is None or model is not None or teacher is not None:
+            raise ValueError(
+                'give --config and --checkpoint of a segmentation model, or --prompts "sky,road,car" with '
+                '--checkpoint (and --teacher) or --model of a pre-trained one'
+            )
+        segmentor: Any = load_segmentor(config, existing_checkpoint(checkpoint), device)
+        segmenter = partial(segment_image, segmentor)
+        classes, palette = segmentor.dataset_meta['classes'], segmentor.dataset_meta['palette']
     for path, picture in track(list(zip(files, pictures, strict=True)), description='Segmenting'):
-        image, labels = segment_image(model, path)
+        image, labels = segmenter(path)
         save_overlay(draw_overlay(image, labels, classes, palette, opacity), picture)
     return pictures
+
+
+def _by_names(
+    prompts: Names, checkpoint: str | None, model: str | None, teacher: str | None, device: str
+) -> tuple[Segmenter, list[str], list[list[int]]]:
+    dataset = prompts if isinstance(prompts, str) and prompts in DATASETS else None
+    listed: Sequence[str | Sequence[str]] = prompts
+    if dataset is not None:
+        listed = class_names(dataset)
+    elif isinstance(prompts, str):
+        listed = [[name.strip() for name in entry.split('|')] for entry in prompts.split(',')]
+    names = require_classes(listed)
+    colours = class_colours(len(names), dataset)
+    if ['background'] in names:  # of a dataset: what has no look of its own is not asked for
+        colours.pop(names.index(['background']))
+        names.remove(['background'])
+    options = dict(teacher=teacher) if teacher else {}
+    if model is not None:
+        speaking: Any = get_model(model, pretrained=True, **options)
+    else:
+        assert checkpoint is not None
+        speaking = get_model(existing_checkpoint(checkpoint), **options)
+    if not isinstance(speaking, Speaks):
+        raise ValueError(f'{model} cannot speak: it is no student of a CLIP; mvp-mm models lists the models')
+    segmenter = partial(_segment_by_names, speaking.to(device), names)
+    return segmenter, [group[0] for group in names], colours
+
+
+def _segment_by_names(model: Any, names: list[list[str]], path: Path) -> tuple[np.ndarray, np.ndarray]:
+    image = decode_image(str(path))
+    return image, model.segment_by_text(image, names).numpy()

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import Config
 from mmengine.device import get_device
 from torch import nn
 
 from ..datasets.transforms.decode_image import decode_image
+from ..engine import load_config
 from ..models.from_config import build_from_config
-from ..stack import quiet_stack_noise
 
 
 def load_segmentor(config: str, checkpoint: str, device: str | None = None) -> nn.Module:
@@ -25,10 +24,11 @@ def load_segmentor(config: str, checkpoint: str, device: str | None = None) -> n
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the checkpoint does not fit, or is of pre-training only.
+        ValueError: If the config is of no segmentation, or the checkpoint does not fit.
     """
-    with quiet_stack_noise():
-        cfg = Config.fromfile(config)
+    cfg = load_config(config)
+    if 'decode_head' not in cfg.model:
+        raise ValueError(f'{config} is no segmentation config: take one of configs/upernet')
     return build_from_config(cfg, checkpoint, whole=True).to(device or get_device())
 
 

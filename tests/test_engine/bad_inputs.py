@@ -26,6 +26,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import mvp_mm
@@ -45,6 +46,7 @@ TRAIN_SEGMENT = (
     'model.backbone.init_cfg=None'
 )
 SEGMENT_ONE = f'segment.py {{}} --config {SEGMENT} --checkpoint segmentor.pth --out o'
+BY_NAMES = 'segment.py camvid/images/val/0.jpg --out o --prompts {}'
 ATTENTION = f'visualize_attention.py {{}} --model {PRETRAIN} trained.pth'
 KNN = (
     f'knn.py {CLASSIFY} trained.pth --cfg-options train_dataloader.dataset.data_root=images '
@@ -115,6 +117,25 @@ BAD_INPUTS = [
     BadInput('command line', KNN + ' --device tpu', 'there is no device tpu here'),
     BadInput('command line', SEGMENT_ONE.format('gone.jpg'), 'there is no image gone.jpg'),
     BadInput('command line', SEGMENT_ONE.format('a.jpg') + ' --opacity 2', 'expected a number from 0 to 1'),
+    BadInput('command line', 'segment.py camvid --out o', 'or --prompts "sky,road,car" with --checkpoint'),
+    BadInput('command line', SEGMENT_ONE.format('camvid') + ' --prompts sky', '--config has its own: give'),
+    BadInput(
+        'command line', BY_NAMES.format('sky'), '--prompts needs --checkpoint FILE or --model NAME, one'
+    ),
+    BadInput(
+        'command line',
+        BY_NAMES.format('sky --checkpoint trained.pth --model mvp_vittiny_scenes'),
+        '--prompts needs --checkpoint FILE or --model NAME, one of them',
+    ),
+    BadInput(
+        'command line', BY_NAMES.format('sky,,car --checkpoint trained.pth'), 'class 1 has an empty name'
+    ),
+    BadInput(
+        'command line', BY_NAMES.format('sky|car,Sky --checkpoint trained.pth'), "'Sky' names class 0 and"
+    ),
+    BadInput(
+        'command line', BY_NAMES.format('sky --model upernet_vittiny_camvid'), 'no published weights of'
+    ),
     BadInput('command line', 'export.py tensorflow trained.pth out.pth', "invalid choice: 'tensorflow'", 2),
     BadInput('command line', 'export.py timm trained.pth o --img-size 0', 'a whole number of 1 or more', 2),
     BadInput('command line', KNN + ' --temperature nan', 'expected a finite number above 0, got nan', 2),
@@ -297,6 +318,25 @@ BAD_INPUTS = [
     BadInput('file', 'prepare_ade20k.py --root ade --archive gone.zip', 'there is no archive gone.zip'),
     BadInput('file', 'prepare_ade20k.py --root ade --archive notes.txt', 'notes.txt is no archive'),
     BadInput('file', 'prepare_ade20k.py --root ade --archive outside.zip', 'outside.zip refused: its entry'),
+    BadInput(
+        'checkpoint', BY_NAMES.format('sky --checkpoint weights.pth'), 'weights.pth cannot speak: it does'
+    ),
+    BadInput(
+        'checkpoint', BY_NAMES.format('sky --checkpoint segmentor.pth'), 'segmentor.pth cannot speak: it'
+    ),
+    BadInput(
+        'checkpoint',
+        BY_NAMES.format(
+            'a --checkpoint spoken.pth --teacher configs/teachers/dino_vittiny_scenes.safetensors'
+        ),
+        'spoken.pth cannot speak: .* holds its vision tower only',
+    ),
+    BadInput(
+        'checkpoint',
+        BY_NAMES.format('a --checkpoint spoken.pth --teacher other_clip.safetensors'),
+        "another teacher's text tower than the student's",
+    ),
+    BadInput('checkpoint', BY_NAMES.format('sky --checkpoint spoken.pth'), "'sky'"),
     BadInput('file', SEGMENT_ONE.format('notes.txt'), 'notes.txt is no image'),
     BadInput('file', ATTENTION.format('notes.txt'), 'notes.txt'),
 ]
@@ -391,6 +431,10 @@ def _write_checkpoints(root: Path) -> None:
     with DefaultScope.overwrite_default_scope(segmentor.default_scope):
         torch.save(MODELS.build(segmentor.model).state_dict(), root / 'segmentor.pth')
     (root / 'empty.pth').touch()
+    spoken = mvp_mm.get_model('mvp_vittiny_scenes', pretrained=True)
+    torch.save(dict(meta=dict(speech=spoken.speech()), state_dict=spoken.state_dict()), root / 'spoken.pth')
+    other = mvp_mm.get_model('teachers_clip_vittiny_scenes').clip.state_dict()
+    save_file(other, root / 'other_clip.safetensors', metadata=dict(quick_gelu='False'))
     (root / 'truncated.pth').write_bytes(good.read_bytes()[: good.stat().st_size // 2])
     (root / 'pickle.pth').write_bytes(pickle.dumps(Path.touch))
     torch.jit.trace(nn.Linear(1, 1), torch.zeros(1, 1)).save(str(root / 'script.pth'))
