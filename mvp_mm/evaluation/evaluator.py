@@ -53,6 +53,10 @@ class Evaluator(ABC):
         ``model`` is in eval mode, not wrapped by DDP, and gradients are off.
         """
 
+    def require(self, model: nn.Module) -> None:
+        """Raise ValueError, before a run begins, for a model that cannot be evaluated so (hook)."""
+        return None
+
     @staticmethod
     def batches(model: nn.Module, dataloader: DataLoader) -> Iterator[Mapping[str, Any]]:
         """Yield a loader's batches as the model's preprocessor hands them to ``forward``, each image once.

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.model import is_model_wrapper
 from mmpretrain.registry import EVALUATORS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -57,14 +58,23 @@ class OpenVocabulary(SpeakingEvaluator):
         self.window, self.stride, self.scale = window, stride, scale
         self.background, self.threshold = background, threshold
         self.ignored = background if threshold is None else None
-        self.asked = [number for number in range(len(self.classes)) if number != self.ignored]
+        self.numbers = [number for number in range(len(self.classes)) if number != self.ignored]
+        self.asked = [self.classes[number] for number in self.numbers]
+
+    def require(self, model: Any) -> None:
+        """Refuse a sharded model, too."""
+        if is_model_wrapper(model):  # whose processes must make the same calls
+            raise ValueError(
+                'OpenVocabulary cannot evaluate a sharded model, as images differ in their numbers of '
+                'windows: test its checkpoints by a config without runner_type'
+            )
+        super().require(model)
 
     def evaluate_speaker(self, model: nn.Module, speaker: Any) -> dict[str, float]:
         """Segment the images of all processes."""
         from mmseg.evaluation import IoUMetric  # only segmentation needs mmseg
 
-        names = [self.classes[number] for number in self.asked]
-        embeddings = self.embeddings(speaker, names, self.templates)
+        embeddings = self.embeddings(speaker)
         window = self.window or min(speaker.image_size)
         stride = self.stride or max(1, window // 2)
 
@@ -98,7 +108,7 @@ class OpenVocabulary(SpeakingEvaluator):
         size, threshold = (truth.shape[0], truth.shape[1]), self.threshold
         background = None if threshold is None else self.background
         found = label_map(cosines, embeddings, size, self.scale, background, threshold)[0]
-        return torch.tensor(self.asked, device=found.device)[found]
+        return torch.tensor(self.numbers, device=found.device)[found]
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -44,6 +43,7 @@ class SpeakingEvaluator(Evaluator):
         super().__init__(dataloader, **kwargs)
         require_choice(of, 'of', ('student', 'teacher', 'both'))
         self.classes = class_names(classes) if isinstance(classes, str) else list(classes)
+        self.asked = self.classes  # those to embed
         self.templates, self.of = templates, of
         own = (getattr(dataloader.dataset, 'metainfo', None) or {}).get('classes')
         if own is not None and len(own) != len(self.classes):
@@ -53,34 +53,38 @@ class SpeakingEvaluator(Evaluator):
             )
         self._teacher: dict[str, float] = {}
 
+    def require(self, model: Any) -> None:
+        """Embed the classes, so that wrong ones are found before a run begins."""
+        for speaker in self._speakers(model):
+            self.embeddings(speaker)
+
     def evaluate(self, model: Any) -> dict[str, float]:
         """Compute the numbers of the model, of its teacher, or of both."""
-        if is_model_wrapper(model):
-            raise ValueError(
-                f'{type(self).__name__}: the parameters of a sharded model are in parts: evaluate its '
-                'checkpoints by tools/test.py and a config without runner_type'
-            )
-        found = {} if self.of == 'teacher' else self.evaluate_speaker(model, model)
+        *student, last = self._speakers(model)
         if self.of == 'student':
-            return found
-        if not self._teacher:
-            teacher = getattr(model, 'target_generator', None)
-            if teacher is None:
-                raise ValueError(f"{type(model).__name__} has no target_generator: use of='student'")
-            self._teacher = self.evaluate_speaker(model, teacher)
+            return self.evaluate_speaker(model, last)
+        found = self.evaluate_speaker(model, student[0]) if student else {}
+        self._teacher = self._teacher or self.evaluate_speaker(model, last)
         gaps = {f'gap_{name}': self._teacher[name] - value for name, value in found.items()}
         return found | {f'teacher_{name}': value for name, value in self._teacher.items()} | gaps
+
+    def _speakers(self, model: Any) -> list[Any]:
+        """Return what is to be evaluated; the teacher last."""
+        teacher = getattr(model, 'target_generator', None)
+        if self.of != 'student' and teacher is None:
+            raise ValueError(f"{type(model).__name__} has no target_generator: use of='student'")
+        found = dict(student=[model], teacher=[teacher], both=[model, teacher])[self.of]
+        if not hasattr(found[0], 'embed_image'):
+            raise ValueError(
+                f'a {type(model).__name__} cannot speak: expected an MVP with a CLIP as its teacher'
+            )
+        return found
 
     @abstractmethod
     def evaluate_speaker(self, model: nn.Module, speaker: Any) -> dict[str, float]:
         """Return numbers by name of ``speaker``, a :class:`.Speaks`, on batches as ``model`` takes them."""
 
-    @staticmethod
-    def embeddings(speaker: Any, names: Sequence, templates: Templates | None) -> ClassEmbeddings:
-        """Embed names by the text tower of a speaker, on its device."""
-        if not hasattr(type(speaker), 'text_tower'):
-            raise ValueError(
-                f'a {type(speaker).__name__} cannot speak: expected an MVP, with a CLIP as its teacher'
-            )
+    def embeddings(self, speaker: Any) -> ClassEmbeddings:
+        """Embed the classes by the text tower of a speaker, on its device."""
         device: torch.device = speaker.image_mean.device
-        return speaker.text_tower.to(device).class_embeddings(names, templates).to(device)
+        return speaker.text_tower.to(device).class_embeddings(self.asked, self.templates).to(device)

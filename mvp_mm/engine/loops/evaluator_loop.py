@@ -39,6 +39,8 @@ class EvaluatorLoop(BaseLoop):
         twice = sorted({prefix for prefix in prefixes if prefixes.count(prefix) > 1})
         if twice:
             raise ValueError(f'two evaluators log {twice[0]}/...: give each a prefix of its own')
+        for one in self.evaluators:
+            one.require(without_ddp(runner.model))
         super().__init__(runner, self.evaluators[0].dataloader)  # logging asks for the length of one
         if any(map(EvaluatorStateHook.concerns, self.evaluators)):
             hook = next((hook for hook in runner.hooks if isinstance(hook, EvaluatorStateHook)), None)
