@@ -34,9 +34,9 @@ class OnlineProbe(Evaluator):
     mode, without gradient, and trains exactly as without a probe. The probe trails the student: it is a
     curve to compare runs by, below the accuracy of a probe that is trained to the end.
 
-    Reported: ``top1``, ``top5`` (with more than five classes), both in percent, and ``loss``, the mean
-    cross-entropy. Several processes share each batch and make the same step as one. The images of a step
-    follow from seed and step alone; weights, optimiser and step are in the run's checkpoints.
+    Reported: ``top1``, ``top5`` (with more than five classes), both in percent, and ``cross_entropy``, the
+    probe's loss on these images. Several processes share each batch and make the same step as one. The images
+    of a step follow from seed and step alone; weights, optimiser and step are in the run's checkpoints.
 
     Args:
         dataloader: Images to evaluate on, with ``gt_label``.
@@ -110,14 +110,15 @@ class OnlineProbe(Evaluator):
             return {}
         total = self.total(self._sums(model, batch) for batch in self.batches(model, self.dataloader))
         figures = {name: (total[name] / total['images']).item() for name in total.keys() - {'images'}}
-        return {name: figures[name] for name in ('top1', 'top5', 'loss') if name in figures}
+        return {name: figures[name] for name in ('top1', 'top5', 'cross_entropy') if name in figures}
 
     def _sums(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         features, labels = self._features(model, batch), self.labels(batch)
         scores = self._ready(features)(features)
         right = 100 * (scores.topk(min(5, self.num_classes), dim=1).indices == labels[:, None]).double()
         sums = dict(images=torch.tensor(len(labels)), top1=right[:, 0].sum())
-        sums['loss'] = F.cross_entropy(scores, labels, reduction='sum')
+        # not `loss`: MMEngine logs the mean of what is called so over several evaluations
+        sums['cross_entropy'] = F.cross_entropy(scores, labels, reduction='sum')
         return dict(sums, top5=right.sum()) if self.num_classes > 5 else sums
 
     def _features(self, model: nn.Module, batch: Any) -> Tensor:
