@@ -15,6 +15,7 @@ from ..weights.fit_positions import Positioned
 from ..weights.load import fill, load
 from ..weights.locate import local_path
 from ..weights.read import read_tensors
+from .prompts import load_prompts
 from .target_generators.teacher_weights import fill_strictly
 
 
@@ -84,6 +85,15 @@ def build_teacher(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     if checkpoint is not None:
         weights, own = read_tensors(local_path(checkpoint)), model.teacher_state()
         fill_strictly(own, weights, Path(checkpoint), type(model).__name__)
+    return _finished(model, cfg)
+
+
+def build_prompt_classifier(cfg: Config, checkpoint: str | None = None) -> nn.Module:
+    """Build a config of ``configs/prompts``; ``checkpoint`` is a file of learnt prompts, None: fresh ones."""
+    cfg = _prepared(cfg)
+    model = MODELS.build(cfg.model)
+    if checkpoint is not None:
+        model.prompts = load_prompts(local_path(checkpoint)).learner(model.text_tower)
     return _finished(model, cfg)
 
 

@@ -22,11 +22,20 @@ def complexity(cfg: Config) -> Complexity:
 
     torch's counter counts matrix products (fused attention too) and convolutions, not norms and activations.
     For pre-training it is the student, on a whole image of the config's size, without neck and teacher. The
-    auxiliary head of a segmentor and the text branch of a CLIP have parameters, but do not run.
+    auxiliary head of a segmentor and the text branch of a CLIP have parameters, but do not run. Of a prompt
+    learner the parameters are its own, and what runs is the frozen image encoder.
     """
     model = Config(cfg.to_dict()).model
     scope = cfg.get('default_scope', 'mmpretrain')
-    with torch.device('meta'), DefaultScope.overwrite_default_scope(scope), warnings.catch_warnings():
+    speaker = model.get('speaker')
+    if speaker is not None and 'pretrained' in speaker:
+        speaker.pretrained = None  # nothing is downloaded to be counted
+    # The teachers and text towers of prompt learners read values of their weights.
+    with (
+        torch.device('meta' if speaker is None else 'cpu'),
+        DefaultScope.overwrite_default_scope(scope),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter('ignore')  # mmseg's losses warn of their defaults
         options: dict[str, Any] = dict(mode='tensor')
         if 'backbone' in model:

@@ -10,7 +10,12 @@ from mmengine.registry import DefaultScope
 from mmpretrain.apis.model import ModelHub
 from torch import nn
 
-from ..models.from_config import build_from_config, build_student, build_teacher
+from ..models.from_config import (
+    build_from_config,
+    build_prompt_classifier,
+    build_student,
+    build_teacher,
+)
 from ..models.speaking.speaking_student import SpeakingStudent
 from ..models.speaking.speaks import Speaks
 from ..models.speaking.speech import Speech
@@ -118,6 +123,8 @@ def get_model(name: str, pretrained: bool | str = False, **overrides) -> nn.Modu
 
 def build_published(cfg: Config, weights: str | None, whole: bool = False) -> nn.Module:
     """Build the model of a config from :func:`model_config`; ``whole`` refuses weights of a backbone only."""
+    if 'speaker' in cfg.model:
+        return build_prompt_classifier(cfg, weights)
     if 'backbone' not in cfg.model:
         return build_teacher(cfg, weights)
     if 'target_generator' in cfg.model and cfg.filename is None:  # a custom zoo's
