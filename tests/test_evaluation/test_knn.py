@@ -8,6 +8,7 @@ import torch
 from mmpretrain.structures import DataSample
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
+from torchrun_jobs import forked
 
 from mvp_mm.evaluation import KNN, knn
 from mvp_mm.evaluation.knn import KS, TEMPERATURE, knn_accuracy
@@ -152,6 +153,27 @@ def test_any_student_is_evaluated():
     assert found.tolist() == labels[:9].tolist()
     with pytest.raises(ValueError, match='none of'):
         KNN(queries, train, pool='max')
+
+
+def evaluated(images, labels, size):
+    """By the evaluator: 9 training images in batches of 4, and ``size`` queries in batches of 2."""
+    train, queries = loader_of(images[:9], labels[:9], 4), loader_of(images[-size:], labels[-size:], 2)
+    return KNN(queries, train, ks=[3]).evaluate(Grey())
+
+
+def of_a_process(*arguments):
+    torch.distributed.init_process_group('gloo')
+    return evaluated(*arguments)
+
+
+@pytest.mark.parametrize('size', [5, 1])
+def test_two_processes_evaluate_each_image_once(size):
+    """Of one query, a process has none."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(14) % 3
+    images = torch.eye(3)[labels][:, :, None, None] + torch.rand(14, 3, 8, 8, generator=generator)
+    expected = evaluated(images, labels, size)
+    assert forked(of_a_process, images, labels, size) == [expected, expected]
 
 
 def test_two_processes_give_the_result_of_one(data, tmp_path):

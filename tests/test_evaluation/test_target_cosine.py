@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
+from torchrun_jobs import forked
 
 from mvp_mm.evaluation import TargetCosine
 from mvp_mm.evaluation.target_cosine import figures, token_sums
@@ -64,3 +65,23 @@ def test_batches_are_summed():
     whole, halves = evaluated(pred, target, mask, batch=6), evaluated(pred, target, mask, batch=3)
     whole.pop('shuffled'), halves.pop('shuffled')  # the other image is one of the batch
     assert halves == pytest.approx(whole, abs=1e-6)
+
+
+def test_without_cls():
+    pred, target, mask = (part[:, 1:] for part in tokens(length=6))
+    found = figures(token_sums(pred, target, torch.cat([mask, mask[:, :1]], 1)))
+    assert 'cls' not in found
+    cosines = F.cosine_similarity(pred, target, dim=-1)
+    assert found['cosine'] == pytest.approx(cosines.mean().item(), abs=1e-6)
+
+
+def of_a_process(size):
+    torch.distributed.init_process_group('gloo')
+    return evaluated(*tokens(size), batch=2)
+
+
+def test_two_processes_count_each_image_once():
+    """Five images in batches of two: MMEngine's sampler would count one twice."""
+    expected = evaluated(*tokens(5), batch=2)
+    for found in forked(of_a_process, 5):
+        assert found == pytest.approx(expected, rel=1e-12)
