@@ -137,7 +137,9 @@ def usable_memory(root: Path = CGROUPS) -> int:
 
 def cpu_name() -> str:
     """Return the processor's name."""
-    names = (line.partition(':')[2].strip() for line in _cpu_info() if line.startswith('model name'))
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if os.access(info, os.R_OK) else []
+    names = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
     return next(names, platform.processor() or 'unknown CPU')
 
 
@@ -147,10 +149,3 @@ def cpu_instructions() -> str:
 
     bf16 = 'native bf16' if _cpu_has_bf16() else 'no native bf16'
     return f'{torch.backends.cpu.get_cpu_capability()}, {bf16}'
-
-
-def _cpu_info() -> list[str]:
-    try:
-        return Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return []

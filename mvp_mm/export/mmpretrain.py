@@ -73,7 +73,6 @@ def _backbone(student: ExportedStudent, path: Path) -> dict[str, Any]:
 
 
 def _model(student: ExportedStudent, path: Path) -> dict[str, Any]:
-    """Return the config of a classifier, or of a student without a head."""
     backbone, head = _backbone(student, path), student.head
     if head is None:
         return backbone

@@ -92,7 +92,6 @@ def _unlike_timm(student: ExportedStudent) -> dict[str, Any]:
 
 
 def _arguments(student: ExportedStudent) -> dict[str, Any]:
-    """Return the arguments of timm's model for a student as it is."""
     facts = student.arch
     arguments = dict(
         img_size=student.img_size,
@@ -128,8 +127,6 @@ def name_and_arguments(student: ExportedStudent) -> tuple[str, dict[str, Any]]:
 
 
 def _outputs(model: Any, student: ExportedStudent) -> Outputs:
-    """Return a function for the outputs of timm's model under the student's names."""
-
     def outputs(images: Tensor) -> dict[str, Tensor]:
         outs = {'tokens': model.forward_features(images)}
         if student.pooling:

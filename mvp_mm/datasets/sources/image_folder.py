@@ -22,7 +22,7 @@ class UnlabelledImages(SeededSamples, BaseDataset):
         data_root: Folder, for example ImageNet's, or a flat one of holiday pictures.
         split: Sub-folder to read if it exists. Default ``'train'``.
         ann_file: Text file (relative to the current folder) with one image path a line, absolute or relative
-            to the folder read; a number after it is ignored. Default ``''``: search the folder.
+            to the folder read; a number after it is ignored. Default ``''``: search the folder, and sort.
         pipeline: Transforms.
         fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
         extensions: File name endings of images, in capitals or not. Default: those of :mod:`.image_files`.
@@ -55,7 +55,6 @@ class UnlabelledImages(SeededSamples, BaseDataset):
         """Paths are resolved by ``load_data_list``."""
 
     def load_data_list(self) -> list[dict]:
-        """Find the images, sorted unless listed."""
         root = Path(self.data_root).expanduser()
         if not root.is_dir() and not self.ann_file:
             loader = 'train' if self.split == 'train' else 'test'

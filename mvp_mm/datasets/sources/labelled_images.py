@@ -55,7 +55,6 @@ class LabelledImages(SeededSamples, ImageNet):
         super().__init__(osp.expanduser(data_root), split, data_prefix, ann_file, metainfo, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List paths and labels."""
         if self.ann_file:
             samples = [self._parsed(line) for line in read_lines(self.ann_file)]
             if not samples:
@@ -71,7 +70,6 @@ class LabelledImages(SeededSamples, ImageNet):
         return samples
 
     def _parsed(self, line: str) -> dict:
-        """Parse a line of ``ann_file``."""
         if not self.with_label:
             return dict(img_path=osp.join(self.img_prefix, line))
         match = re.fullmatch(r'(.*\S)\s+(\d+)', line)
@@ -83,7 +81,6 @@ class LabelledImages(SeededSamples, ImageNet):
         return dict(img_path=osp.join(self.img_prefix, match[1]), gt_label=int(match[2]))
 
     def _found(self) -> list[dict]:
-        """Search the folder, by class."""
         folder = self.img_prefix
         if not osp.isdir(folder):
             loaders = ('train',) if self._split == 'train' else ('val', 'test')

@@ -39,7 +39,9 @@ class SeededSamples(BaseDataset):
             try:
                 info = self.get_data_info(candidate)
                 key = info.get('key', info.get('img_path'))
-                with unreadable_files_named(*_files_of(info)), seeded_draws(*seeds):
+                in_memory = 'img' in info or 'img_bytes' in info
+                files = ('' if in_memory else info.get('img_path'), info.get('seg_map_path'))
+                with unreadable_files_named(*filter(None, files)), seeded_draws(*seeds):
                     sample = self.pipeline(info)
             except UnreadableImageError as error:
                 if not self.replaces_unreadable:
@@ -102,12 +104,6 @@ class SampleSource(SeededSamples, PretrainDataset):
         if isinstance(content, bytes):
             return dict(info, img_bytes=content, img_path=key)
         return info if content is None else dict(info, img_path=str(content))
-
-
-def _files_of(info: dict) -> list[str]:
-    in_memory = 'img' in info or 'img_bytes' in info
-    files = ['' if in_memory else info.get('img_path'), info.get('seg_map_path')]
-    return [file for file in files if file]
 
 
 @contextmanager

@@ -43,7 +43,6 @@ class SceneSegmentation(SeededSamples, BaseSegDataset):
         return len(self.collection)
 
     def get_data_info(self, idx: int) -> dict:
-        """Return the sample before the pipeline."""
         image, labels = self.collection[idx]
         sample: dict[str, Any] = dict(img_path=f'scene-{self.collection.split}-{idx}', sample_idx=idx)
         sample |= dict(img=np.ascontiguousarray(image[..., ::-1]), gt_seg_map=np.array(labels))

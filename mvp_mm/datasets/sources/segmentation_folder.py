@@ -96,7 +96,6 @@ class SegmentationFolder(SegmentationFiles):
         super().__init__(metainfo=metainfo, data_root=root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List the samples, after a look at the files."""
         images, annotations = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
         for folder, key in ((images, 'img_path'), (annotations, 'seg_map_path')):
             if folder is not None and not osp.isdir(folder):
@@ -183,7 +182,7 @@ class SegmentationFolder(SegmentationFiles):
         print_log(told, 'current', logging.WARNING)
 
     def _labels(self, sample: dict) -> set[int]:
-        """The labels in a sample's label map, as the model gets them."""
+        """Return the labels in a sample's label map, as the model gets them."""
         sample = dict(sample, seg_fields=[], num_classes=len(self._metainfo['classes']))
         path = sample['seg_map_path']
         with unreadable_files_named(sample['img_path'], path):

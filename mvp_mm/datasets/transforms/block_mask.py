@@ -59,7 +59,6 @@ class BlockwiseMask(BaseTransform):
         self._shapes = [[((1 << width) - 1) * bits for width in range(self.cols)] for bits in column]
 
     def transform(self, results: dict) -> dict:
-        """Add the mask."""
         return dict(results, mask=self.draw())
 
     def draw(self) -> np.ndarray:

@@ -98,7 +98,6 @@ class FastCrop(BaseTransform):
             print_log(told, 'current', level=logging.WARNING)
 
     def transform(self, results: dict) -> dict:
-        """Add the crop."""
         results['img'] = self.augment(decode_image.decode_sample(results, fast=not self.reference))
         results['img_shape'] = self.size
         return results

@@ -17,6 +17,5 @@ class LoadImageFromFile(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Add the image."""
         results['img'] = decode_sample(results, order='BGR')
         return results

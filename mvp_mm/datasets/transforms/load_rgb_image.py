@@ -18,6 +18,5 @@ class LoadRGBImage(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Add the image."""
         results['img'] = Image.fromarray(decode_sample(results))
         return results

@@ -36,7 +36,6 @@ class PackMaskedInputs(BaseTransform):
         self.meta_keys, self.fields = tuple(meta_keys), tuple(fields)
 
     def transform(self, results: dict) -> dict:
-        """Pack one sample."""
         missing = [field for field in self.fields if field not in results]
         if missing:
             raise ValueError(
