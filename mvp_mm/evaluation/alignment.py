@@ -23,8 +23,8 @@ ROUNDING = 1e-12
 class Alignment(Evaluator):
     """Label-free quantities of a pre-training run: watch them instead of the loss.
 
-    Works for any algorithm whose ``predict`` returns predicted and target tokens. Reported, where there is
-    such a part (a CLS token, a :class:`.Student`, one with ``blockwise``):
+    Works for any algorithm. Reported, where there is such a part (``predict``, which returns predicted and
+    target tokens, a CLS token, a :class:`.Student`, one with ``blockwise``):
 
     * ``cls_cosine``, ``cls_constant``, ``cls_excess``, and so for ``visible`` and ``masked`` patches: the
       mean cosine of predictions and targets, the cosine of the best constant predictor, and the difference.
@@ -41,10 +41,15 @@ class Alignment(Evaluator):
 
     default_prefix = 'alignment'
 
+    def require(self, model: nn.Module) -> None:
+        """Refuse a model that has neither predictions nor a student."""
+        if not hasattr(model, 'predict'):
+            student_of(model)
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Look at the predictions, the student and the targets."""
         total = self.total(self._sums(model, batch) for batch in self.batches(model, self.dataloader))
-        found = excesses(total)
+        found = excesses(total) if 'unit_targets' in total else {}
         for name in [name for name in total if name.endswith('_rank.number')]:
             name = name.removesuffix('.number')
             found[name] = effective_rank(*(total[f'{name}.{part}'] for part in ('number', 'first', 'second')))
@@ -54,11 +59,14 @@ class Alignment(Evaluator):
         return found
 
     def _sums(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        images, mask = batch['inputs'], batch['mask']
-        predictions, targets = model(images, mask=mask, mode='predict')
-        sums = token_sums(predictions, targets, mask)
-        extra = targets.shape[1] - mask.flatten(1).shape[1]
-        tokens = dict(target_cls=targets[:, 0] if extra else None, target_patch=targets[:, extra:])
+        images, mask = batch['inputs'], batch.get('mask')
+        sums = dict(images=torch.tensor(len(images)))
+        tokens: dict[str, Tensor | None] = {}
+        if hasattr(model, 'predict'):
+            predictions, targets = model(images, mask=mask, mode='predict')
+            sums = token_sums(predictions, targets, mask)
+            extra = targets.shape[1] - mask.flatten(1).shape[1]
+            tokens = dict(target_cls=targets[:, 0] if extra else None, target_patch=targets[:, extra:])
         try:
             student: Any = student_of(model)
         except ValueError:  # a network of another library

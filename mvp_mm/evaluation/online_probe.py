@@ -84,6 +84,10 @@ class OnlineProbe(Evaluator):
         self._optimizer: Any = None
         self._loaded: dict | None = None
 
+    def require(self, model: nn.Module) -> None:
+        """Refuse a model without a student."""
+        student_of(model)
+
     def after_train_iter(self, model: nn.Module, iteration: int) -> None:
         """Make a step if it is due after ``iteration`` iterations of the run."""
         if iteration % self.train_interval:

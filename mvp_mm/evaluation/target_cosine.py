@@ -28,6 +28,14 @@ class TargetCosine(Evaluator):
 
     default_prefix = 'target_cosine'
 
+    def require(self, model: nn.Module) -> None:
+        """Refuse a model that does not predict tokens."""
+        if not hasattr(model, 'predict'):
+            raise ValueError(
+                f'{type(self).__name__}: a {type(model).__name__} has no predict(inputs, mask) that returns '
+                'predicted and target tokens, as that of MVP'
+            )
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Compare the predictions of a model whose ``predict`` returns predicted and target tokens."""
         # Sums, not tokens: the targets of all images would not fit into memory.

@@ -118,9 +118,19 @@ def test_what_does_not_apply_is_left_out():
     without = evaluated(Run(with_student=False)).keys()
     assert 'cls_excess' in without and 'target_patch_rank' in without
     assert not {'cls_rank', 'patch_rank', 'attention_distance_0'} & without
+    alone = nn.Module()  # a student, whose algorithm has other targets than tokens
+    alone.backbone, alone.data_preprocessor = Run().backbone, lambda batch, training: batch
+    expected = {'cls_rank', 'patch_rank', 'attention_distance_0', 'attention_distance_1'}
+    assert evaluated(alone).keys() == expected
     no_cls = evaluated(Run(with_cls=False))
     assert {'visible_excess', 'patch_rank', 'target_patch_rank', 'attention_distance_1'} <= no_cls.keys()
     assert not [name for name in no_cls if 'cls' in name]
+
+
+def test_a_model_without_any_is_refused():
+    Alignment(None).require(Run()), Alignment(None).require(Run(with_student=False))
+    with pytest.raises(ValueError, match='Linear has no student: expected encode_image'):
+        Alignment(None).require(nn.Linear(1, 1))
 
 
 def test_images_need_masks():

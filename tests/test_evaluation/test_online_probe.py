@@ -279,6 +279,8 @@ def test_what_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="the student has no CLS token: use pooling='mean'"):
         OnlineProbe(loader(), loader()).after_train_iter(model, 1)
     OnlineProbe(loader(), loader(), pooling='mean').after_train_iter(model, 1)
+    with pytest.raises(ValueError, match='Linear has no student: expected encode_image'):
+        OnlineProbe(loader(), loader()).require(nn.Linear(1, 1))
     monkeypatch.setattr(online_probe, 'get_dist_info', lambda: (0, 5))
     with pytest.raises(ValueError, match='batch_size=4 is less than an image a process'):
         OnlineProbe(loader(), loader()).after_train_iter(model, 1)

@@ -67,6 +67,11 @@ def test_batches_are_summed():
     assert halves == pytest.approx(whole, abs=1e-6)
 
 
+def test_a_model_without_targets_is_refused():
+    with pytest.raises(ValueError, match=r'TargetCosine: a Linear has no predict\(inputs, mask\)'):
+        TargetCosine(None).require(torch.nn.Linear(1, 1))
+
+
 def test_without_cls():
     pred, target, mask = (part[:, 1:] for part in tokens(length=6))
     found = figures(token_sums(pred, target, torch.cat([mask, mask[:, :1]], 1)))
