@@ -14,3 +14,5 @@ from .transforms.fast_crop import FastCrop as FastCrop
 from .transforms.load_image_from_file import LoadImageFromFile as LoadImageFromFile
 from .transforms.load_rgb_image import LoadRGBImage as LoadRGBImage
 from .transforms.pack import PackMaskedInputs as PackMaskedInputs
+from .transforms.random_mask import RandomMask as RandomMask
+from .transforms.tokenize_caption import TokenizeCaption as TokenizeCaption

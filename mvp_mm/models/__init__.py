@@ -12,6 +12,11 @@ from .mvp.mvp_neck import MVPNeck as MVPNeck
 from .prompts.cocoop import CoCoOp as CoCoOp
 from .prompts.coop import CoOp as CoOp
 from .prompts.prompt_classifier import PromptClassifier as PromptClassifier
+from .rils.contrastive_loss import ContrastiveLoss as ContrastiveLoss
+from .rils.mae_clip import MAECLIP as MAECLIP
+from .rils.reconstruction_loss import LanguageReconstructionLoss as LanguageReconstructionLoss
+from .rils.rils import RILS as RILS
+from .rils.rils_decoder import RILSDecoder as RILSDecoder
 from .speaking.speaking_student import SpeakingStudent as SpeakingStudent
 from .target_generators import CLIPTargetGenerator as CLIPTargetGenerator
 from .target_generators import PixelTargetGenerator as PixelTargetGenerator

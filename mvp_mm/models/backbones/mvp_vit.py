@@ -25,12 +25,37 @@ from ..compilation import require_choice
 from .mvp_block import MVPBlock
 from .patch_embedding import embed_patches
 from .relative_position import SharedRelativePositionBias
+from .sincos_positions import sincos_positions
 
 INIT_STD = 0.02  # BEiT modeling_pretrain.py: normal(0, 0.02), cut at one standard deviation
 
 
 def _beit_normal_(weight: Tensor) -> None:
     trunc_normal_(weight, std=INIT_STD, a=-INIT_STD, b=INIT_STD)
+
+
+def _flat_mask(mask: Tensor, patches: Tensor, grid: Grid) -> Tensor:
+    """Return a mask of patches ``(B, M, C)`` as bool ``(B, M)``."""
+    batch, length = patches.shape[:2]
+    if tuple(mask.shape[1:]) not in (grid, (length,)) or mask.shape[0] != batch:
+        raise ValueError(
+            f'mask of shape {tuple(mask.shape)} where the patch grid is {(batch, *grid)}, or flat '
+            f'{(batch, length)}: the mask generator and the backbone must agree on crop and patch size'
+        )
+    return mask.to(torch.bool).flatten(1)
+
+
+def keep_visible(patches: Tensor, hidden: Tensor) -> Tensor:
+    """Keep the V patches of each image that are not hidden, in order: ``(B, M, C)`` to ``(B, V, C)``."""
+    counts = (~hidden).sum(1)
+    least, most = torch.stack([counts.min(), counts.max()]).tolist()  # in one copy from the device
+    if least != most or not least:
+        raise ValueError(
+            f'{least} to {most} patches of an image are visible: patches can only be dropped where every '
+            'image shows equally many, as by RandomMask'
+        )
+    places = hidden.byte().argsort(dim=1, stable=True)[:, :least, None]
+    return patches.gather(1, places.expand(-1, -1, patches.shape[2]))
 
 
 def _record_grid(vit: 'MVPViT', state_dict: dict, prefix: str, local_metadata: dict) -> None:
@@ -58,6 +83,7 @@ class MVPViT(BaseBackbone):
         with_cls_token: Prepend a CLS token. Default True; False only without relative position bias.
         with_mask_token: Hold a mask token, for masked images. Default None: with a shared bias table only.
         frozen_stages: Freeze the embeddings and this many blocks (if all: the norms too). Default -1: none.
+        use_abs_pos_emb: Position embeddings: True (learnt), False (default), or ``'sincos'``: MAE's, fixed.
         use_rel_pos_bias: One bias table per block. Default True.
         use_shared_rel_pos_bias: One bias table for all blocks, as in pre-training. Default False.
         layer_scale_init_value: Default 0.1 (BEiT-B); BEiT-L uses 1e-5; 0 for none.
@@ -101,7 +127,7 @@ class MVPViT(BaseBackbone):
         with_cls_token: bool = True,
         with_mask_token: bool | None = None,
         frozen_stages: int = -1,
-        use_abs_pos_emb: bool = False,
+        use_abs_pos_emb: bool | str = False,
         use_rel_pos_bias: bool = True,
         use_shared_rel_pos_bias: bool = False,
         interpolate_mode: str = 'bicubic',
@@ -132,6 +158,8 @@ class MVPViT(BaseBackbone):
         if not -1 <= frozen_stages <= self.num_layers:
             raise ValueError(f'frozen_stages={frozen_stages} is not in [-1, {self.num_layers}]')
         require_choice(compile_blocks, 'compile_blocks')
+        require_choice(use_abs_pos_emb, 'use_abs_pos_emb', (True, False, 'sincos'))
+        self.has_fixed_positions = use_abs_pos_emb == 'sincos'
         indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
         if any(not -self.num_layers <= index < self.num_layers for index in indices):
             raise ValueError(f'out_indices={indices} but there are {self.num_layers} blocks')
@@ -151,6 +179,8 @@ class MVPViT(BaseBackbone):
             nn.Parameter(torch.zeros(1, length, self.embed_dims)) if wanted else None
             for length, wanted in ((1, with_cls_token), (1, with_mask_token), (num_tokens, use_abs_pos_emb))
         )
+        if self.pos_embed is not None:
+            self.pos_embed.requires_grad_(not self.has_fixed_positions)
         self.drop_after_pos = nn.Dropout(drop_rate)
         shared = SharedRelativePositionBias(self.window, num_heads) if use_shared_rel_pos_bias else None
         self.rel_pos_bias = shared
@@ -221,6 +251,8 @@ class MVPViT(BaseBackbone):
             if token is not None:
                 _beit_normal_(token)
         with torch.no_grad():
+            if self.pos_embed is not None and self.has_fixed_positions:
+                self.pos_embed.copy_(sincos_positions(self.window, self.embed_dims, self.num_extra_tokens))
             for depth, block in enumerate(cast(Iterable[MVPBlock], self.layers), start=1):
                 block.attn.proj.weight.div_((2 * depth) ** 0.5)
                 block.ffn.layers[1].weight.div_((2 * depth) ** 0.5)
@@ -257,6 +289,34 @@ class MVPViT(BaseBackbone):
         """See :meth:`Student.encode_image`; ``out_type`` and ``out_indices`` do not matter."""
         (tokens,), _ = self._encode(images, mask, (self.num_layers - 1,))
         return tokens[:, 0] if self.num_extra_tokens else None, tokens[:, self.num_extra_tokens :]
+
+    def encode_visible(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Encode the visible patches alone, as MAE does: a mask of 75 % leaves a quarter of the work.
+
+        Args:
+            images: ``(B, 3, H, W)``, normalised.
+            mask: ``(B, h, w)`` or ``(B, M)`` bool, True = masked, equally many in every image.
+
+        Returns:
+            ``(B, 1 + V, C)``: CLS and the V visible patches, row by row, after the final norm if any.
+
+        Raises:
+            ValueError: If the mask's shape is not the grid's, images differ in how many patches are visible,
+                or positions are relative.
+        """
+        if self.pos_embed is None or self.rel_pos_bias is not None or self.layers[0].attn.window is not None:
+            raise ValueError(
+                'dropping patches needs absolute positions and no others: build this MVPViT with '
+                "use_abs_pos_emb=True or 'sincos', use_rel_pos_bias=False and use_shared_rel_pos_bias=False"
+            )
+        tokens, grid, _ = self.embed(images)
+        extra = self.num_extra_tokens
+        hidden = _flat_mask(mask, tokens[:, extra:], grid)
+        visible = keep_visible(tokens[:, extra:], hidden)
+        tokens = torch.cat([tokens[:, :extra], visible], dim=1)
+        for index in range(self.num_layers):
+            tokens = self._run_block(index, tokens, grid, None)
+        return tokens
 
     def blockwise(self, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Encode whole images ``(B, 3, H, W)`` block by block, holding one block's attention at a time.
@@ -319,13 +379,7 @@ class MVPViT(BaseBackbone):
             raise ValueError(
                 'a mask was given, but this MVPViT has no mask token: build it with with_mask_token=True'
             )
-        batch, length = tokens.shape[:2]
-        if tuple(mask.shape[1:]) not in (grid, (length,)) or mask.shape[0] != batch:
-            raise ValueError(
-                f'mask of shape {tuple(mask.shape)} where the patch grid is {(batch, *grid)}, or flat '
-                f'{(batch, length)}: the mask generator and the backbone must agree on crop and patch size'
-            )
-        return torch.where(mask.to(torch.bool).flatten(1).unsqueeze(-1), self.mask_token, tokens)
+        return torch.where(_flat_mask(mask, tokens, grid).unsqueeze(-1), self.mask_token, tokens)
 
     def _format(self, tokens: Tensor, grid: Grid, out_type: str) -> Tensor:
         if out_type == 'raw':

@@ -1,10 +1,15 @@
 """open_clip's text tower, from tokens or from embeddings of one's own."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 from torch import Tensor, nn
 
+# open_clip builds both towers; a vision tower that is not wanted would cost memory.
+NO_VISION = dict(image_size=16, patch_size=16, width=8, head_width=8, layers=1)
 PARTS = ('token_embedding', 'positional_embedding', 'transformer', 'ln_final', 'text_projection', 'attn_mask')
 
 
@@ -44,6 +49,27 @@ class TextEncoder(nn.Module):
         self.register_buffer('attn_mask', tower.attn_mask, persistent=False)
         self.pool_type = pool_type
         self.end_token: Any = getattr(clip, 'text_eos_id', getattr(tower, 'eos_id', None))
+
+    @classmethod
+    def from_config(cls, model_name: str) -> 'TextEncoder':
+        """Build the text tower of an open_clip model, initialised as CLIP's, to be trained.
+
+        Args:
+            model_name: Any of ``open_clip.list_models()``, or the path of a model config (``.json``).
+
+        Raises:
+            FileNotFoundError: If there is no such config.
+            ValueError: If open_clip does not know the name.
+        """
+        path = Path(model_name).expanduser()
+        if path.suffix == '.json' and not path.is_file():
+            raise FileNotFoundError(f'there is no open_clip model config {model_name}')
+        given = path.suffix == '.json'
+        config = json.loads(path.read_text()) if given else open_clip.get_model_config(model_name)
+        if config is None:
+            raise ValueError(f'open_clip knows no {model_name!r}: give one of open_clip.list_models()')
+        sizes = config['embed_dim'], NO_VISION, config['text_cfg']
+        return cls(open_clip.CLIP(*sizes, quick_gelu=bool(config.get('quick_gelu'))))
 
     @property
     def out_channels(self) -> int:

@@ -37,12 +37,19 @@ class TextTower:
         identity: Tells towers apart: the sha256 of the weight file; None for random weights, which are not
             cached.
         name: Of the model, for messages.
+        learns: The encoder belongs to a model in training, and is left as it is. Default False: it is frozen.
     """
 
     def __init__(
-        self, encoder: TextEncoder, tokenizer: Callable, logit_scale: float, identity: str | None, name: str
+        self,
+        encoder: TextEncoder,
+        tokenizer: Callable,
+        logit_scale: float,
+        identity: str | None,
+        name: str,
+        learns: bool = False,
     ) -> None:
-        self.encoder = encoder.eval().requires_grad_(False)
+        self.encoder = encoder if learns else encoder.eval().requires_grad_(False)
         self.tokenizer: Any = tokenizer
         self.logit_scale, self.identity, self.name = logit_scale, identity, name
         #: Templates for names that come without: those of the model's own vocabulary, or OpenAI's 80.

@@ -8,14 +8,12 @@ import torch
 
 from ...text.tokenize import find_tokenizer
 from ..clip.clip import MAX_LOGIT_SCALE
-from ..clip.text_encoder import TextEncoder
+from ..clip.text_encoder import NO_VISION, TextEncoder
 from ..speaking.text_tower import TextTower
 from .clip_weights import LOCAL, VISUAL, CLIPSource, file_sha256, read_clip
 from .teacher_weights import fill_strictly, same_random_weights
 
 TEXT = 'text.'  # the text branch in the state dict of a model that open_clip calls custom
-# The model's own vision branch would cost memory.
-NO_VISION = dict(image_size=16, patch_size=16, width=8, head_width=8, layers=1)
 
 
 def load_clip_text(source: CLIPSource, pretrained: str | bool | None, cache_dir: str | None) -> TextTower:

@@ -5,6 +5,8 @@ from mmpretrain.models.backbones import BEiTViT
 from mmpretrain.models.selfsup import BEiTPretrainViT
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from mvp_mm.models import MVPViT
 
@@ -292,3 +294,49 @@ def test_exported_with_a_mask_and_a_free_batch(flat):
     with torch.no_grad():
         for count in (1, 2, 5):
             assert torch.allclose(program(*example(count))[0], model(*example(count))[0], atol=1e-6)
+
+
+PLAIN = dict(use_rel_pos_bias=False, layer_scale_init_value=0, out_type='raw', final_norm=True)
+
+
+def test_visible_patches_alone():
+    """What is dropped has no part in the rest: as if attention could not see it."""
+    torch.manual_seed(0)
+    vit = MVPViT(ARCH, 32, 8, use_abs_pos_emb='sincos', **PLAIN).eval()
+    images = torch.randn(3, 3, 32, 32)
+    mask = torch.rand(3, 16).argsort(1) >= 4
+    found = vit.encode_visible(images, mask.view(3, 4, 4))
+    hidden = F.pad(mask, (1, 0))[:, None, None]
+    tokens, grid, _ = vit.embed(images)
+    for layer in vit.layers:
+        bias = torch.zeros(3, 1, 1, 17).masked_fill(hidden, float('-inf'))
+        tokens = layer(tokens, grid, bias)
+    expected = vit.ln1(tokens)[~hidden[:, 0, 0]].view(3, 5, -1)
+    assert torch.allclose(found, expected, atol=1e-5)
+    nothing = torch.zeros_like(mask)
+    assert torch.allclose(vit.encode_visible(images, nothing), vit(images)[0], atol=1e-5)
+    assert not vit.pos_embed.requires_grad
+
+
+def test_a_masked_pass_costs_a_quarter():
+    vit = MVPViT('tiny', 224, 16, use_abs_pos_emb=True, **PLAIN)
+    images, mask = vit.example_inputs(1)[0], torch.arange(196)[None] >= 49
+    costs = []
+    for run in (lambda: vit(images), lambda: vit.encode_visible(images, mask)):
+        with FlopCounterMode(display=False) as counter:
+            run()
+        costs.append(counter.get_total_flops())
+    assert 0.2 < costs[1] / costs[0] < 0.28  # the patch embedding sees all patches
+
+
+def test_dropping_needs_absolute_positions():
+    images, mask = torch.zeros(2, 3, 32, 32), torch.ones(2, 16, dtype=torch.bool)
+    with pytest.raises(ValueError, match='dropping patches needs absolute positions and no others'):
+        MVPViT(ARCH, 32, 8).encode_visible(images, mask)
+    vit = MVPViT(ARCH, 32, 8, use_abs_pos_emb=True, **PLAIN)
+    with pytest.raises(ValueError, match='0 to 0 patches of an image are visible'):
+        vit.encode_visible(images, mask)
+    with pytest.raises(ValueError, match=r'mask of shape \(2, 9\)'):
+        vit.encode_visible(images, mask[:, :9])
+    with pytest.raises(ValueError, match="use_abs_pos_emb='fixed' is none of"):
+        MVPViT(ARCH, 32, 8, use_abs_pos_emb='fixed')

@@ -1,3 +1,5 @@
+import json
+
 import open_clip
 import pytest
 import torch
@@ -89,3 +91,22 @@ def test_a_foreign_tower_is_refused():
     model.text = nn.Linear(1, 1)
     with pytest.raises(ValueError, match='it has no token_embedding.*expected open_clip'):
         TextEncoder(model)
+
+
+def test_a_random_tower_to_train(tmp_path):
+    config = dict(open_clip.get_model_config('ViT-B-16-quickgelu'))
+    config['text_cfg'] = dict(config['text_cfg'], vocab_size=50, layers=2, context_length=9)
+    path = tmp_path / 'tiny.json'
+    path.write_text(json.dumps(config))
+    torch.manual_seed(0)
+    encoder = TextEncoder.from_config(str(path))
+    assert encoder.out_channels == 512 and encoder.attn_mask.shape == (9, 9)
+    assert all(value.requires_grad for value in encoder.parameters())
+    assert type(encoder.transformer.resblocks[0].mlp.gelu).__name__ == 'QuickGELU'
+    # CLIP's initialisation: embeddings normal(0, 0.02), projection normal(0, width^-0.5)
+    assert encoder.token_embedding.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert encoder.text_projection.std().item() == pytest.approx(512**-0.5, rel=0.05)
+    with pytest.raises(FileNotFoundError, match='no open_clip model config none.json'):
+        TextEncoder.from_config('none.json')
+    with pytest.raises(ValueError, match="open_clip knows no 'ViT-Z'"):
+        TextEncoder.from_config('ViT-Z')
