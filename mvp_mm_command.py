@@ -125,6 +125,12 @@ def export(parser: argparse.ArgumentParser) -> None:
         help='resize the bias tables for this size: side, or height and width (default: as they are)',
     )
     parser.add_argument('--prefix', help='which of several transformers in the file, such as teacher.')
+    parser.add_argument(
+        '--prompts',
+        metavar='NAMES',
+        help='for safetensors and onnx: write the embeddings of these classes beside it, as for segment',
+    )
+    parser.add_argument('--teacher', metavar='FILE', help="the teacher's weight file, where it has moved")
     parser.set_defaults(run=run_export)
 
 

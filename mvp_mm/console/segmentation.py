@@ -15,7 +15,7 @@ from ..evaluation.picture_files import image_files, picture_files, usable_device
 from ..evaluation.segment import load_segmentor, segment_image
 from ..models.speaking.speaks import Speaks
 from ..models.speaking.text_tower import require_classes
-from ..text.class_names import DATASETS, class_names
+from ..text.class_names import DATASETS, names_in
 from ..visualization import class_colours, draw_overlay, save_overlay
 from ..zoo import get_model
 
@@ -98,12 +98,7 @@ def _by_names(
     prompts: Names, checkpoint: str | None, model: str | None, teacher: str | None, device: str
 ) -> tuple[Segmenter, list[str], list[list[int]]]:
     dataset = prompts if isinstance(prompts, str) and prompts in DATASETS else None
-    listed: Sequence[str | Sequence[str]] = prompts
-    if dataset is not None:
-        listed = class_names(dataset)
-    elif isinstance(prompts, str):
-        listed = [[name.strip() for name in entry.split('|')] for entry in prompts.split(',')]
-    names = require_classes(listed)
+    names = require_classes(names_in(prompts) if isinstance(prompts, str) else prompts)
     colours = class_colours(len(names), dataset)
     if ['background'] in names:  # of a dataset: what has no look of its own is not asked for
         colours.pop(names.index(['background']))

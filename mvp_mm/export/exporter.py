@@ -12,6 +12,9 @@ from pathlib import Path
 import torch
 from mmengine.logging import MMLogger
 
+from ..weights.locate import local_path
+from ..zoo import get_model
+from .classes import classes_file, write_classes
 from .mmpretrain import MMPretrainTarget
 from .mmseg import MMSegTarget
 from .onnx import ONNXTarget
@@ -71,7 +74,7 @@ class ParityReport:
         for (height, width), name, difference, value in self.rows:
             verdict = 'ok' if _relative(difference, value) <= TOLERANCE else 'FAILED'
             figures = f'max |difference| {difference:.1e}  max |value| {value:.1e}'
-            lines.append(f'  {height}x{width}  {name:<13}  {figures}  {verdict}')
+            lines.append(f'  {height}x{width}  {name:<16}  {figures}  {verdict}')
         return '\n'.join(lines)
 
     @torch.no_grad()
@@ -104,6 +107,8 @@ def export(
     config: str | None = None,
     img_size: int | tuple[int, int] | None = None,
     prefix: str | None = None,
+    prompts: str | None = None,
+    teacher: str | None = None,
 ) -> ParityReport:
     """Write a student for another library, if that library then computes the same.
 
@@ -117,6 +122,9 @@ def export(
         config: The config whose ``model.backbone`` it fills. Default None: the weights tell the architecture.
         img_size: Size in pixels for which positions are resized, int or ``(H, W)``. Default None: their own.
         prefix: Which of several transformers in the file is wanted; see :func:`mvp_mm.weights.load`.
+        prompts: Classes whose embeddings by the teacher's text tower to write beside a student of MVP, as
+            ``<out's name>.classes.npz``; see :func:`.names_in`. Only to safetensors and ONNX.
+        teacher: The teacher's weight file for ``prompts``, if it is no longer where it was.
 
     Returns:
         The report, whose text ends with the comparison.
@@ -132,20 +140,30 @@ def export(
     exporter, out = TARGETS[target], Path(out).expanduser()
     if out.suffix not in exporter.suffixes and exporter.suffixes:
         raise ValueError(f'{out} should end with {" or ".join(exporter.suffixes)}')
-    if out.exists():
-        raise ValueError(f'there is already a {out}: remove it or name another place')
+    if prompts is not None and not exporter.keeps_neck:
+        raise ValueError(
+            f'--prompts goes with safetensors and onnx: {exporter.library} has no place for names'
+        )
+    for path in (out,) if prompts is None else (out, classes_file(out)):
+        if path.exists():
+            raise ValueError(f'there is already a {path}: remove it or name another place')
     exporter.require_packages()
     size = (img_size, img_size) if isinstance(img_size, int) else img_size
     with _quiet_libraries():
         student, notes = load_student(checkpoint, config, size, prefix)
         exporter.check(student)
+        if student.neck is not None and not exporter.keeps_neck:
+            student.neck = None
+            notes.append('Left out, as only the backbone is exported: neck.')
         report = ParityReport(exporter.library, notes=notes)
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='.export-', dir=out.parent) as scratch:
             path = Path(scratch) / out.name
             exporter.write(student, path)
-            report.compare(student, exporter.open(student, path), student.img_size)
-            if student.can_resize:
+            opened, sizes = exporter.open(student, path), exporter.sizes(student)
+            for one in sizes:
+                report.compare(student, opened, one)
+            if student.can_resize and len(sizes) == 1:
                 # The library's file has resized positions; the student resizes its own as it goes.
                 grid = [side * 3 // 4 if side > 3 else side + 1 for side in student.grid]
                 resized = student.rebuilt(img_size=tuple(side * student.encoder.patch_size for side in grid))
@@ -155,6 +173,11 @@ def export(
             if not report.passed:
                 failure = f'{exporter.library} computes something else: nothing was written'
                 raise ParityError(f'{report}\n{failure}')
+            if prompts is not None:
+                model = get_model(str(local_path(checkpoint)), **(dict(teacher=teacher) if teacher else {}))
+                write_classes(model, prompts, Path(scratch) / 'classes')
+                (Path(scratch) / 'classes').rename(classes_file(out))
+                report.notes.append(f'Written: {classes_file(out)}, the embeddings of the classes.')
             path.rename(out)
     report.notes += [f'Written: {out}. To open it:', exporter.how_to_open(student, out)]
     return report

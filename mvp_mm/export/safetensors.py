@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from ..models.speaking.speaking_student import NECK, SpeakingStudent
 from ..weights.load import load
-from ..weights.read import read_tensors
+from ..weights.read import BACKBONE, read_tensors
 from .student import ExportedStudent
 from .target import ExportTarget, Outputs, write_safetensors
 
 
 class SafetensorsTarget(ExportTarget):
-    """The student's own names, with a classifier behind ``backbone.``.
+    """The student's own names, behind ``backbone.`` with a classifier or with the head of MVP beside it.
 
     Shared table and mask token stay. Index buffers, which can be large, are left out: they follow from the
     patch grid, which is in the file's metadata.
@@ -17,11 +18,13 @@ class SafetensorsTarget(ExportTarget):
 
     library = 'mvp_mm from safetensors'
     suffixes = ('.safetensors',)
-    any_student = True
+    any_student = keeps_neck = True
 
     def write(self, student: ExportedStudent, path: Path) -> None:
-        prefix = '' if student.head is None else 'backbone.'
+        prefix = '' if student.head is None and student.neck is None else BACKBONE
         weights = student.weights(prefix, index=False) | student.head_weights('head.fc.')
+        if student.neck is not None:
+            weights |= student.neck.state_dict(prefix=NECK)
         write_safetensors(weights, path, student)
 
     def open(self, student: ExportedStudent, path: Path) -> Outputs:
@@ -32,7 +35,12 @@ class SafetensorsTarget(ExportTarget):
         if opened.head is not None:
             weights = read_tensors(path)
             opened.head.load_state_dict({name: weights[f'head.fc.{name}'] for name in ('weight', 'bias')})
+        if student.neck is not None:
+            opened.neck = SpeakingStudent(str(path)).neck
         return opened
 
     def how_to_open(self, student: ExportedStudent, path: Path) -> str:
-        return f'  --cfg-options model.backbone.init_cfg.checkpoint={path}'
+        code = f'  mvp_mm.get_model({str(path)!r})    # .zero_shot, .segment_by_text\n' * (
+            student.neck is not None
+        )
+        return f'{code}  --cfg-options model.backbone.init_cfg.checkpoint={path}'

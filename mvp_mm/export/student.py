@@ -16,9 +16,12 @@ from mmpretrain.registry import DATASETS, MODELS
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from ..models.speaking.speaking_student import NECK
+from ..models.speaking.speech import Speech
 from ..models.student import student_of
 from ..stack import quiet_stack_noise
 from ..weights.bias_tables import INDEX
+from ..weights.fill_model import fill_whole
 from ..weights.fit_positions import Positioned
 from ..weights.infer_arch import infer_arch
 from ..weights.load import fill
@@ -40,6 +43,8 @@ class ExportedStudent(nn.Module):
     mean: Sequence[float] = IMAGENET_DEFAULT_MEAN
     std: Sequence[float] = IMAGENET_DEFAULT_STD
     classes: Sequence[str] | None = None  # the head's, if known
+    speech: Speech | None = None  # with `neck`, the projection into its teacher's joint space
+    neck: nn.Module | None
 
     def __init__(self, config: dict[str, Any], head: nn.Linear | None = None) -> None:
         super().__init__()
@@ -49,7 +54,7 @@ class ExportedStudent(nn.Module):
             raise ValueError(f'there is no model {self.config["type"]!r} in the registry')
         self.encoder: Any = student_of(build(**{k: value for k, value in self.config.items() if k != 'type'}))
         self.can_resize = isinstance(self.encoder, Positioned)
-        self.head = head
+        self.head, self.neck = head, None
         self.eval().requires_grad_(False)
 
     @cached_property
@@ -117,6 +122,7 @@ class ExportedStudent(nn.Module):
             raise ValueError('this student has one size: leave the image size out')
         other = ExportedStudent({**self.config, **changes}, self.head)
         other.mean, other.std, other.classes = self.mean, self.std, self.classes
+        other.speech, other.neck = self.speech, self.neck
         keys = other.encoder.load_state_dict(self.encoder.state_dict(), strict=False)
         missing = [name for name in keys.missing_keys if not name.endswith(INDEX)]
         if missing:
@@ -130,13 +136,17 @@ class ExportedStudent(nn.Module):
         return self.rebuilt(with_mask_token=False) if self.arch['with_mask_token'] else self
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        """Return ``tokens`` ``(B, L, C)``, and ``features`` ``(B, C)`` and ``logits`` if it has them."""
+        """Return ``tokens`` ``(B, L, C)`` and what it has of ``features`` ``(B, C)``, ``logits``,
+        ``cls_embedding`` ``(B, D)`` and ``patch_embeddings`` ``(B, h * w, D)``, which are not normalised."""
         cls, patches = self.encoder.encode_image(images, mask)
         outs = {'tokens': patches if cls is None else torch.cat([cls[:, None], patches], dim=1)}
         if self.pooling:
             outs['features'] = self.encoder.ln2(patches.mean(dim=1)) if self.pooling == 'avg' else cls
         if self.head is not None:
             outs['logits'] = self.head(outs['features'])
+        if self.neck is not None:
+            outs |= {} if cls is None else {'cls_embedding': self.neck(cls)}
+            outs['patch_embeddings'] = self.neck(patches)
         return outs
 
     def masked(self, images: Tensor) -> dict[str, Tensor]:
@@ -169,10 +179,15 @@ def load_student(
     The arguments are those of :func:`~mvp_mm.export.export`. Without a config the architecture is read off
     the weights (see :func:`infer_arch`).
     """
-    content = read_checkpoint(local_path(checkpoint))
+    path = local_path(checkpoint)
+    content = read_checkpoint(path)
     weights = tensors_by_name(content, checkpoint, prefix)
     notes, cfg = [], Config(dict(model=dict(backbone={})))
-    if config is None:
+    speech = Speech.of_file(path, content) if prefix is None else None
+    if config is None and speech is not None:
+        student = ExportedStudent(speech.backbone)
+        notes.append('The architecture is the one that the checkpoint tells.')
+    elif config is None:
         student = ExportedStudent(infer_arch(weights, checkpoint, prefix))
         notes.append('The architecture was read off the weights; eps 1e-6 and GELU are assumed, as in BEiT.')
     else:
@@ -188,13 +203,21 @@ def load_student(
         preprocessor = cfg.model.get('data_preprocessor') or {}
         student.mean = [value / 255 for value in preprocessor.get('mean') or ()] or student.mean
         student.std = [value / 255 for value in preprocessor.get('std') or ()] or student.std
+    if speech is not None:
+        student.mean, student.std = ([value / 255 for value in row] for row in (speech.mean, speech.std))
     inside = {name.removeprefix(dotted(prefix)): value for name, value in weights.items()}
     student.head = _classifier(inside, student, checkpoint)
     grid = (cfg.model.backbone.get('init_cfg') or {}).get('grid')
     report = fill(student.encoder, weights, checkpoint, prefix, grid)
     notes += [line.strip() for line in str(report).splitlines()]
+    head = {name.removeprefix(NECK): value for name, value in weights.items() if name.startswith(NECK)}
+    if speech is not None and head:
+        student.speech, neck = speech, MODELS.build(speech.neck)
+        fill_whole(neck, head, f'the head of {checkpoint}')
+        student.neck = neck.eval().requires_grad_(False)
     if student.head is None:
-        rest = sorted({name.split('.')[0] for name in weights if 'head' in name or name.startswith('neck.')})
+        left = 'neck' if student.neck is None else 'head'
+        rest = sorted({name.split('.')[0] for name in weights if 'head' in name or name.startswith(left)})
         notes += [f'Left out, as only the backbone is exported: {", ".join(rest)}.'] if rest else []
     else:
         student.classes = _class_names(content, cfg, student.head.out_features)

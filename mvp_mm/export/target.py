@@ -3,6 +3,7 @@
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from ..models.backbones.gelu import GELU
+from ..models.speaking.speech import KEY as SPEECH
 from ..weights.fit_positions import times
 from .student import ExportedStudent
 
@@ -29,6 +31,7 @@ class ExportTarget(ABC):
     suffixes: ClassVar[tuple[str, ...]]  #: Of the file's name; empty for a folder.
     packages: ClassVar[tuple[str, ...]] = ()  #: Imports that only this target needs, of the extra ``export``.
     any_student: ClassVar[bool] = False  #: Whether it takes others than BEiT and ViT too.
+    keeps_neck: ClassVar[bool] = False  #: Whether a student of MVP can speak in it.
 
     def require_packages(self) -> None:
         """Raise ``ImportError`` if a package that only this target needs is missing."""
@@ -52,6 +55,10 @@ class ExportTarget(ABC):
     def lacks(self, student: ExportedStudent) -> list[str]:
         """Return what of a student the library has no place for, in words."""
         return []
+
+    def sizes(self, student: ExportedStudent) -> list[tuple[int, int]]:
+        """Return the sizes (H, W) at which one written file is compared; more than one if it takes any."""
+        return [student.img_size]
 
     @abstractmethod
     def write(self, student: ExportedStudent, path: Path) -> None:
@@ -80,7 +87,10 @@ def fresh_norm(student: ExportedStudent, name: str) -> dict[str, Tensor]:
 def write_safetensors(weights: Mapping[str, Tensor], path: Path, student: ExportedStudent) -> None:
     """Write weights and the patch grid; unlike ``save_file``'s, the file is readable by others."""
     whole = {name: value.contiguous() for name, value in weights.items()}
-    path.write_bytes(safetensors.save(whole, metadata=dict(format='pt', grid=times(student.grid))))
+    about = dict(format='pt', grid=times(student.grid))
+    if student.neck is not None and student.speech is not None:
+        about[SPEECH] = replace(student.speech, backbone=student.config).as_json()
+    path.write_bytes(safetensors.save(whole, metadata=about))
 
 
 def unlike_beit(student: ExportedStudent, own: dict[str, Any], or_vit: bool = False) -> list[str]:

@@ -89,6 +89,16 @@ def class_names(dataset: str) -> list[str]:
     return things if dataset == 'voc20' else [VOC_BACKGROUND, *things]
 
 
+def names_in(prompts: str) -> list[str] | list[list[str]]:
+    """Read classes off a command line: a dataset of :func:`class_names`, or ``'sky,road,car|truck'``.
+
+    Commas stand between classes, and ``|`` between names of one.
+    """
+    if prompts in DATASETS:
+        return class_names(prompts)
+    return [[name.strip() for name in entry.split('|')] for entry in prompts.split(',')]
+
+
 def _english(name: str) -> str:
     name = name.strip()
     if name in ENGLISH:

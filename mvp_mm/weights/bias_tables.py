@@ -67,6 +67,11 @@ def _axis_weights(source: int, target: int) -> np.ndarray:
     return spline(np.clip(np.arange(1.0 - target, target), positions[0], positions[-1]))
 
 
+def axis_weights(source: int, target: int) -> Tensor:
+    """Return the float32 matrix of :func:`resize_table` for one side: its result is linear in the table."""
+    return torch.as_tensor(_axis_weights(source, target), dtype=torch.float32)
+
+
 def resize_table(table: Tensor, source: Grid, target: Grid) -> Tensor:
     """Resize a ``(rows of source, num_heads)`` table to ``(rows of target, num_heads)``; CLS rows are copied.
 
@@ -81,8 +86,7 @@ def resize_table(table: Tensor, source: Grid, target: Grid) -> Tensor:
     if tuple(source) == tuple(target):
         return table
     row_weights, col_weights = (
-        torch.as_tensor(_axis_weights(s, t), dtype=torch.float32, device=table.device)
-        for s, t in zip(source, target, strict=True)
+        axis_weights(s, t).to(table.device) for s, t in zip(source, target, strict=True)
     )
     with torch.autocast(table.device.type, enabled=False):
         body = table[:-3].float().view(2 * source[0] - 1, 2 * source[1] - 1, -1)
