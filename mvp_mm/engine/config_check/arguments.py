@@ -115,7 +115,7 @@ def _take(functions: list[Callable], owner: type | None, bound: dict[str, Any]) 
             names.setdefault(use, inspect.Parameter(use, inspect.Parameter.KEYWORD_ONLY, default=None))
             continue
         passed_on = _passed_on(use, function, functions[1:], owner, bound) if use is not None else UNKNOWN
-        names = {**passed_on.names, **names}
+        names = {**names, **passed_on.names, **names}  # own parameters first, which a call fills in order
         others = others or passed_on.others
     return Arguments(names, others)
 

@@ -32,6 +32,15 @@ def test_arguments_follow_what_becomes_of_them(load):
     class Grandchild(Child):
         pass
 
+    class Third(Child):
+        def __init__(self, c, d, **kwargs):
+            super().__init__(c, **kwargs)
+
+    class InOrder(Third):
+        def __init__(self, c, d, e, **kwargs):
+            super().__init__(c, d, **kwargs)  # the first two that a Third itself takes
+
+    assert set(arguments_of(InOrder).names) == {'b', 'c', 'd', 'e'}
     assert set(arguments_of(Grandchild).names) == {'b', 'c', 'd'} and not arguments_of(Grandchild).others
     assert arguments_of(Keeper).others
     segmentor = registered('mmseg.WindowedEncoderDecoder')
