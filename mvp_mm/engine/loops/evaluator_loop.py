@@ -3,9 +3,11 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmpretrain.registry import EVALUATORS
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..distributed.data_parallel import parameters_gathered, without_ddp
@@ -39,7 +41,7 @@ class EvaluatorLoop(BaseLoop):
         twice = sorted({prefix for prefix in prefixes if prefixes.count(prefix) > 1})
         if twice:
             raise ValueError(f'two evaluators log {twice[0]}/...: give each a prefix of its own')
-        for one in self.evaluators:
+        for one in self.evaluators if isinstance(runner.model, nn.Module) else ():  # FSDP's is built later
             one.require(without_ddp(runner.model))
         super().__init__(runner, self.evaluators[0].dataloader)  # logging asks for the length of one
         if any(map(EvaluatorStateHook.concerns, self.evaluators)):
@@ -73,6 +75,8 @@ class EvaluatorLoop(BaseLoop):
             start = f'{evaluator.prefix}/' if evaluator.prefix else ''
             if self._is_due(evaluator):
                 with parameters_gathered(model):
+                    if is_model_wrapper(model):
+                        evaluator.require(model)
                     found = evaluator.evaluate(model)
                 metrics.update({start + name: value for name, value in found.items()})
             else:
