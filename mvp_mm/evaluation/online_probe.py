@@ -69,12 +69,13 @@ class OnlineProbe(Evaluator):
         if train_interval < 1:
             raise ValueError(f'OnlineProbe: train_interval={train_interval}: expected 1 or more')
         told = {len(_classes(loader)) for loader in (dataloader, train_dataloader)} - {0}
-        if len(told | {num_classes} - {None}) != 1:
+        numbers = told if num_classes is None else told | {num_classes}
+        if len(numbers) != 1:
             raise ValueError(
                 f'OnlineProbe: num_classes={num_classes}, and the datasets of its loaders have '
                 f'{sorted(told) or "unknown"} classes: expected one number (num_classes where none is told)'
             )
-        self.num_classes = (told | {num_classes} - {None}).pop()
+        (self.num_classes,) = numbers
         self.train_dataloader, self.pooling, self.train_interval = train_dataloader, pooling, train_interval
         self.optimizer_cfg = OPTIMIZER if optimizer is None else optimizer
         self._seed = getattr(train_dataloader.sampler, 'seed', None) or 0
@@ -142,14 +143,14 @@ class OnlineProbe(Evaluator):
         steps = _Steps(len(loader.dataset), loader.batch_size, self._seed, self._step)
         return DataLoader(
             loader.dataset,
-            batch_sampler=steps,  # type: ignore[arg-type]
+            batch_sampler=steps,
             **{name: getattr(loader, name) for name in options},
         )
 
     def _of_all(self, own: Tensor) -> Tensor:
         """Gather a batch's values ``(share, ...)`` of all processes as one process would have them."""
         rank, world = get_dist_info()
-        values = own.new_zeros(self.train_dataloader.batch_size, *own.shape[1:])
+        values = own.new_zeros(self.train_dataloader.batch_size or 0, *own.shape[1:])
         values[rank::world] = own
         all_reduce(values)
         return values

@@ -1,5 +1,7 @@
 """How well a pre-trained student predicts its teacher, and how much of that is trivial."""
 
+from typing import Any
+
 import torch
 from mmpretrain.registry import EVALUATORS
 from torch import Tensor, nn
@@ -39,11 +41,13 @@ class TargetCosine(Evaluator):
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Compare the predictions of a model whose ``predict`` returns predicted and target tokens."""
         # Sums, not tokens: the targets of all images would not fit into memory.
-        parts = (
-            token_sums(*model(batch['inputs'], mask=batch['mask'], mode='predict'), batch['mask'])
-            for batch in self.batches(model, self.dataloader)
-        )
+        parts = (self._sums(model, batch) for batch in self.batches(model, self.dataloader))
         return figures(self.total(parts))
+
+    @staticmethod
+    def _sums(model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        predictions, targets = model(batch['inputs'], mask=batch['mask'], mode='predict')
+        return token_sums(predictions, targets, batch['mask'])
 
 
 def token_sums(predictions: Tensor, targets: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
@@ -109,7 +113,7 @@ def excesses(total: dict[str, Tensor]) -> dict[str, float]:
     )
     if 'cls' in total:
         kinds['cls'] = total['images'], total['unit_targets'][:1]
-    found = {}
+    found: dict[str, float] = {}
     for kind, (number, units) in kinds.items():
         if number:
             cosine, constant = (total[kind] / number).item(), (units.norm(dim=-1).sum() / number).item()
