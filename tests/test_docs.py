@@ -168,9 +168,9 @@ def pictures(tmp_path_factory):
 
 def plain(model, part=''):
     """A checkpoint as training saves it."""
-    return dict(
-        state_dict={part + name: value for name, value in model.state_dict().items()}, meta=dict(epoch=1)
-    )
+    speech = dict(speech=model.speech()) if hasattr(model, 'speech') else {}
+    weights = {part + name: value for name, value in model.state_dict().items()}
+    return dict(state_dict=weights, meta=dict(speech, epoch=1))
 
 
 @pytest.fixture(scope='session')
@@ -281,10 +281,13 @@ def shrink_runs(monkeypatch):
             loader.update(num_workers=0, batch_size=2)
             loader.pop('persistent_workers', None)
             few = 4 if phase == 'train' else 1
-            if 'count' in loader.dataset:
-                loader.dataset.count = few
+            dataset = loader.dataset.get('dataset', loader.dataset)  # that of few shots
+            if cfg.model.type == 'PromptClassifier':
+                few = 24  # base and new classes
+            if 'count' in dataset:
+                dataset.count = few
             else:
-                loader.dataset.indices = few
+                dataset.indices = few
             if 'total_batch' in loader.get('sampler', {}):
                 loader.sampler.total_batch = 2
             if phase != 'train' and 'decode_head' in cfg.model:  # one window instead of six
@@ -442,7 +445,7 @@ def run_tool(words, block, reader, monkeypatch):
     elif name == 'export' and 'transformers' in arguments:
         pytest.importorskip('transformers')
     if name == 'export':
-        arguments[1] = str(reader / 'students/small.pth')
+        arguments[1] = str(reader / f'students/{"student" if "--prompts" in arguments else "small"}.pth')
     if name == 'export' and '--img-size' in arguments:
         arguments[arguments.index('--img-size') + 1] = '48'
     elif name == 'check_dataset':

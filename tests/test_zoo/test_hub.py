@@ -26,10 +26,8 @@ def test_names_by_task_and_weights():
         'finetune_vitl16_in1k',
         'linear_probe_vitb16_in1k',
     ]
-    by_task = [
-        mvp_mm.list_models(task=task)
-        for task in ('Pre-training', 'Image Classification', 'Semantic Segmentation', 'Teacher')
-    ]
+    tasks = ('Pre-training', 'Image Classification', 'Semantic Segmentation', 'Teacher', 'Prompt Learning')
+    by_task = [mvp_mm.list_models(task=task) for task in tasks]
     assert sorted(sum(by_task, [])) == mvp_mm.list_models()
     assert 'teachers_clip_vittiny_scenes' in mvp_mm.list_models(pretrained=True)
     assert 'mvp_vitb16_in1k' not in mvp_mm.list_models(pretrained=True)
@@ -47,9 +45,18 @@ def test_the_shipped_teacher_by_name():
     assert not torch.equal(fresh.clip.visual.proj, teacher.clip.visual.proj)
 
 
+def test_learnt_prompts_by_name():
+    classifier = mvp_mm.get_model('prompts_coop_scenes', pretrained=True)
+    expected = load_file(ROOT / 'configs/prompts/coop_scenes.safetensors')['context']
+    assert torch.equal(classifier.prompts.context, expected) and not classifier.training
+    fresh = mvp_mm.get_model('prompts_coop_scenes').prompts.context
+    word = classifier.text_tower.encoder.token_embedding.weight[classifier.text_tower.tokenizer.ids['a']]
+    assert torch.equal(fresh, word[None]) and not torch.equal(fresh, expected)
+
+
 def test_the_page(capsys):
     text = (ROOT / 'docs/model_zoo.md').read_text(encoding='utf-8')
-    (block,) = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    block, *_ = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
     names = {}
     exec(block, names)
     assert names['segmentor'].dataset_meta['classes'] and 'mvp_vitb16_in1k' in capsys.readouterr().out
