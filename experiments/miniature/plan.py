@@ -16,6 +16,7 @@ class Pretraining:
         backbone: Options of the downstream backbone that differ from MVPViT's defaults.
         epochs_factor: Epochs as a share of the others'.
         label: One line for the table.
+        has_targets: Whether it is by MVP, whose student can be watched.
     """
 
     config: str
@@ -23,6 +24,7 @@ class Pretraining:
     options: dict = field(default_factory=dict)
     backbone: dict = field(default_factory=dict)
     epochs_factor: float = 1.0
+    has_targets: bool = True
 
 
 PLAIN_VIT = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, layer_scale_init_value=0.0)
@@ -58,9 +60,13 @@ PRETRAININGS = {
         {'arch': WIDE},
     ),
     # other methods, by mmpretrain's own classes
-    'mae': Pretraining('mvp/vittiny_scenes_mae.py', "mmpretrain's MAE", backbone=PLAIN_VIT),
-    'simmim': Pretraining('mvp/vittiny_scenes_simmim.py', "mmpretrain's SimMIM"),
-    'beit': Pretraining('mvp/vittiny_scenes_beit.py', "mmpretrain's BEiT, tokens by k-means"),
+    'mae': Pretraining(
+        'mvp/vittiny_scenes_mae.py', "mmpretrain's MAE", backbone=PLAIN_VIT, has_targets=False
+    ),
+    'simmim': Pretraining('mvp/vittiny_scenes_simmim.py', "mmpretrain's SimMIM", has_targets=False),
+    'beit': Pretraining(
+        'mvp/vittiny_scenes_beit.py', "mmpretrain's BEiT, tokens by k-means", has_targets=False
+    ),
 }
 MAIN = ('scratch', 'pixel', 'dino', 'clip')
 
@@ -98,6 +104,8 @@ class Budget:
         recipes: Learning rates and layer decays of the segmentation that each guidance may choose from,
             on validation scenes and one labelled set of its own.
         frozen: Also with a frozen backbone.
+        watched: Tenths of a pre-training after which its student is looked at: by names, without labels.
+        share: Of each pre-training that is run: less than 1 stops it early, on the schedule of the whole.
     """
 
     seeds: tuple[int, ...]
@@ -107,13 +115,16 @@ class Budget:
     steps: int
     recipes: tuple[Recipe, ...]
     frozen: bool = False
+    watched: tuple[int, ...] = ()
+    share: float = 1.0
 
 
 BUDGETS = {
     '10min': Budget((0,), (300,), 16000, 3, 250, (GENTLE, EVEN)),
     '1h': Budget((0, 1), (100, 300), 32000, 4, 500, (GENTLE, EVEN)),
     'full': Budget((0, 1, 2), (100, 300, 1000), 32000, 4, 1000, (GENTLE, EVEN), frozen=True),
-    'names': Budget((0, 1, 2), (300,), 32000, 4, 1000, (GENTLE,)),
+    'names': Budget((0, 1, 2), (300,), 32000, 4, 1000, (GENTLE,), watched=(1, 2, 5, 10)),
+    'tenth': Budget((0, 1, 2), (), 32000, 4, 0, (GENTLE,), watched=(1,), share=0.1),
     'gpu': Budget(
         (0, 1, 2, 3, 4),
         (100, 300, 1000),
@@ -133,7 +144,7 @@ class Job:
 
     Args:
         name: Unique; its result is kept under it.
-        kind: ``'pretrain'``, ``'probe'``, ``'probe-teacher'`` or ``'segment'``.
+        kind: ``'pretrain'``, ``'probe'``, ``'probe-teacher'``, ``'watch'`` or ``'segment'``.
         guidance: A name of ``PRETRAININGS``.
         seed: Seed of the student, and of the labelled set.
         needs: Names of the jobs whose results it reads.
@@ -176,6 +187,8 @@ def plan(guidances: Sequence[str], seeds: Sequence[int], labels: Sequence[int], 
     for seed in seeds:
         for name in guidances:
             jobs += _of_student(name, seed)
+            if length.watched and (not PRETRAININGS[name].config or PRETRAININGS[name].has_targets):
+                jobs.append(Job(f'watch-{name}-s{seed}', 'watch', name, seed, _pretraining(name, seed)))
             jobs += _segmentations(name, seed, seeds[0], labels, length.recipes)
     if length.frozen:  # compared at one budget
         for seed in seeds:

@@ -13,6 +13,13 @@ from .run import result_file
 
 PROBES = {'shape': 'shape', 'colour': 'colour', 'knn_shape': 'k-NN shape', 'knn_colour': 'k-NN colour'}
 
+# By names, at the end of a training; the teacher's, by the same code, have `teacher_` before the last part.
+NAMED = {
+    'shape/top1': 'named shape',
+    'colour/top1': 'named colour',
+    'open_vocabulary/mIoU': 'named mIoU',
+}
+
 Figures = dict[tuple[str, str], list[float]]
 
 
@@ -32,6 +39,14 @@ def collect(jobs: list[Job], out: Path) -> Figures:
             for key in ('target_cosine/cosine', 'target_cosine/excess'):
                 if key in result:
                     figures[row, key.split('/')[1]].append(result[key])
+        elif job.kind == 'watch':
+            last = result[max(result, key=int)]
+            for key, column in NAMED.items():
+                of_teacher = key.replace('/', '/teacher_')
+                if key in last:
+                    figures[row, column].append(last[key])
+                if of_teacher in last and PRETRAININGS[row].config:
+                    figures[f'teacher {row}', column] = [last[of_teacher]]
         else:
             for key, column in PROBES.items():
                 figures[row, column].append(result[key])
@@ -50,7 +65,7 @@ def table(figures: Figures) -> str:
 
 
 def _column_order(column: str) -> tuple:
-    order = [*PROBES.values(), 'cosine', 'excess']
+    order = [*PROBES.values(), 'cosine', 'excess', *NAMED.values()]
     if column in order:
         return order.index(column), 0, ''
     words = column.split()

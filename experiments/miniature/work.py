@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from mmpretrain.registry import MODELS
 from mvp_mm import engine
 from mvp_mm.hardware import has_native_bf16
 
-from .plan import BUDGETS, PRETRAININGS, TUNING_SEED, Budget, Job, Recipe
+from .plan import BUDGETS, CLIP, PRETRAININGS, TUNING_SEED, Budget, Job, Recipe
 from .probe import class_and_mean, probe_scores
+from .watch import Enough, StopAfter, evaluators
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 BATCH = 64  # scenes a step of every pre-training
@@ -39,6 +41,7 @@ def do(job: Job, length: Budget, out: Path, options: dict | None = None) -> dict
         'segment': _segment,
         'probe': _probe,
         'probe-teacher': _probe_teacher,
+        'watch': _watch,
     }[job.kind]
     start = time.perf_counter()
     figures = work(job, length, out, options or {})
@@ -47,7 +50,7 @@ def do(job: Job, length: Budget, out: Path, options: dict | None = None) -> dict
 
 def _pretrain(job: Job, length: Budget, out: Path, options: dict) -> dict:
     guidance = PRETRAININGS[job.guidance]
-    epochs = max(1, round(length.epochs * guidance.epochs_factor))
+    epochs = _epochs(job, length)
     runner = scenes_runner(
         guidance.config,
         out / 'work' / job.name,
@@ -57,24 +60,54 @@ def _pretrain(job: Job, length: Budget, out: Path, options: dict) -> dict:
             'train_dataloader.dataset.cache_dir': str(out / 'scenes'),
             'train_cfg.max_epochs': epochs,
             'param_scheduler.1.end': epochs,
-            **_tenths(length.scenes * epochs),
+            # of every tenth
+            'default_hooks.checkpoint.by_epoch': False,
+            'default_hooks.checkpoint.interval': _tenth(job, length),
+            'default_hooks.checkpoint.max_keep_ckpts': -1,
             **guidance.options,
             **options,
         },
         resume=True,
     )
-    runner.train()
-    figures = runner.test() if runner.cfg.get('test_evaluator') else {}
+    if length.share < 1:
+        runner.register_hook(StopAfter(round(length.share * 10) * _tenth(job, length)), 'LOWEST')
+    with suppress(Enough):
+        runner.train()
+    figures = runner.test() if runner.cfg.get('test_evaluator') and length.share == 1 else {}
     return dict(figures, checkpoint=_last_checkpoint(out, job.name))
 
 
-def _tenths(samples: int) -> dict:
-    """Config options that keep a checkpoint of every tenth of a training on so many samples."""
-    return {
-        'default_hooks.checkpoint.by_epoch': False,
-        'default_hooks.checkpoint.interval': max(1, samples // BATCH // 10),
-        'default_hooks.checkpoint.max_keep_ckpts': -1,
+def _tenth(job: Job, length: Budget) -> int:
+    """Iterations of a tenth of a pre-training."""
+    return max(1, length.scenes // BATCH * _epochs(job, length) // 10)
+
+
+def _epochs(job: Job, length: Budget) -> int:
+    return max(1, round(length.epochs * PRETRAININGS[job.guidance].epochs_factor))
+
+
+def _watch(job: Job, length: Budget, out: Path, options: dict) -> dict:
+    """Figures after some tenths of a pre-training, ``{tenth: figures}``; a random student's after none."""
+    guidance = PRETRAININGS[job.guidance]
+    cfg = engine.load_config(str(CONFIGS / (guidance.config or CLIP)))
+    speaks = guidance.config in ('', CLIP)
+    looked_at = evaluators(cfg.val_dataloader.to_dict(), speaks, str(out / 'scenes'))
+    chosen = {
+        'randomness.seed': job.seed,
+        'train_dataloader.dataset.count': BATCH,
+        'val_evaluator': None,
+        'evaluators': looked_at,
     }
+    work_dir = out / 'work' / job.name
+    runner = scenes_runner(guidance.config or CLIP, work_dir, chosen | guidance.options | options)
+    if not guidance.config:
+        return {'0': runner.val()}
+    folder = Path(_student_checkpoint(job, out) or '').parent
+    found = {}
+    for tenth in length.watched:
+        runner.load_checkpoint(str(folder / f'iter_{tenth * _tenth(job, length)}.pth'))
+        found[str(tenth)] = runner.val()
+    return found
 
 
 def _segment(job: Job, length: Budget, out: Path, options: dict) -> dict:

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from experiments.miniature import probe
+from experiments.miniature import probe, watch
 from experiments.miniature.plan import BUDGETS, MAIN, PRETRAININGS, Budget, Job, Recipe, plan
 from experiments.miniature.report import collect, table
 from experiments.miniature.run import run_jobs
 from experiments.miniature.work import do
 
 RECIPES = (Recipe(1e-3, 1.0), Recipe(2e-3, 0.5))
-TINY = Budget((0,), (20,), 128, 1, 2, RECIPES, frozen=True)
+TINY = Budget((0,), (20,), 128, 1, 2, RECIPES, frozen=True, watched=(1, 2))
 
 
 @pytest.mark.parametrize('length', list(BUDGETS))
@@ -36,6 +36,16 @@ def test_table_of_several_seeds(tmp_path):
     for job, value in zip(jobs, (30.0, 34.0), strict=True):
         (tmp_path / f'{job.name}.json').write_text(json.dumps(dict(miou=value)))
     assert '| clip | 32.0 ± 2.8 |' in table(collect(jobs, tmp_path))
+
+
+def test_the_table_has_students_and_teachers_by_names(tmp_path):
+    jobs = [Job(f'watch-clip-kk-s{seed}', 'watch', 'clip-kk', seed) for seed in (0, 1)]
+    for job, value in zip(jobs, (30.0, 34.0), strict=True):
+        last = {'shape/top1': value, 'shape/teacher_top1': 50.5, 'open_vocabulary/mIoU': 9.0}
+        (tmp_path / f'{job.name}.json').write_text(json.dumps({'1': {'shape/top1': 1.0}, '10': last}))
+    lines = table(collect(jobs, tmp_path)).splitlines()
+    assert lines[0] == '| | named shape | named mIoU |'
+    assert lines[2:] == ['| clip-kk | 32.0 ± 2.8 | 9.0 ± 0.0 |', '| teacher clip-kk | 50.5 |  |']
 
 
 def test_a_folder_is_of_one_length_and_done_pieces_stay_done(tmp_path):
@@ -83,12 +93,13 @@ def run_in_process(guidance, out, chosen=()):
 
 @pytest.fixture
 def quick_probe(monkeypatch):
-    for split in probe.COUNTS:
-        monkeypatch.setitem(probe.COUNTS, split, 40)
+    for counts in (probe.COUNTS, watch.COUNTS):
+        for split in counts:
+            monkeypatch.setitem(counts, split, 40)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('guidance', ['clip', 'mae'])
+@pytest.mark.parametrize('guidance', ['clip-kk', 'mae'])
 def test_all_pieces_of_a_guidance(guidance, tmp_path, quick_probe):
     results = run_in_process(guidance, tmp_path / 'once')
     names = {name.split('-s0')[0] for name in results}
@@ -97,7 +108,11 @@ def test_all_pieces_of_a_guidance(guidance, tmp_path, quick_probe):
     tuned = [results[f'tune-{guidance}-{recipe}'] for recipe in RECIPES]
     chosen, best = results[f'segment-{guidance}-s0-n20'], max(tuned, key=lambda figures: figures['miou'])
     assert (chosen['rate'], chosen['decay']) == (best['rate'], best['decay'])
-    if guidance == 'clip':
-        repeated = ['pretrain-clip-s0', 'probe-clip-s0', f'tune-clip-{RECIPES[0]}']  # one of each kind
+    if guidance == 'clip-kk':
+        watched = results['watch-clip-kk-s0']
+        assert list(watched) == ['1', '2'] and watched['1'] != watched['2']
+        assert {'alignment/cls_rank', 'knn_shape/top1_k20', 'shape/gap_top1'} <= set(watched['1'])
+        repeated = [f'{kind}-clip-kk-s0' for kind in ('pretrain', 'probe', 'watch')]
+        repeated.append(f'tune-clip-kk-{RECIPES[0]}')
         again = run_in_process(guidance, tmp_path / 'again', repeated)
         assert again == {name: results[name] for name in repeated}  # to the last digit
