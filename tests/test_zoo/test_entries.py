@@ -12,7 +12,9 @@ from mvp_mm.zoo.entries import entry_of, rows_of, shipped_entries
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(
-    str(path.relative_to(ROOT)) for path in (ROOT / 'configs').glob('*/*.py') if path.parent.name != '_base_'
+    str(path.relative_to(ROOT))
+    for path in (ROOT / 'configs').glob('*/*.py')
+    if path.parent.name not in ('_base_', 'zero_shot')  # the latter evaluate models that have a row
 )
 ROWS = {
     row['Config']: row

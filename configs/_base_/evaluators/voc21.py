@@ -1,0 +1,28 @@
+"""Pascal VOC 2012 by names, with the background: 21 classes, 1,449 validation images."""
+
+voc21 = dict(
+    type='OpenVocabulary',
+    prefix='voc21',
+    classes='voc21',
+    background=0,
+    threshold=0.1,  # SCLIP
+    of='both',
+    dataloader=dict(
+        batch_size=1,  # images differ in size
+        num_workers=4,
+        persistent_workers=True,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=dict(
+            type='mmseg.PascalVOCDataset',
+            data_root='data/VOCdevkit/VOC2012',
+            data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+            ann_file='ImageSets/Segmentation/val.txt',
+            pipeline=[
+                dict(type='LoadImageFromFile', _scope_='mvp_mm'),
+                dict(type='Resize', scale=(2048, 336), keep_ratio=True),
+                dict(type='mmseg.LoadAnnotations'),
+                dict(type='mmseg.PackSegInputs'),
+            ],
+        ),
+    ),
+)
