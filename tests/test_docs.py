@@ -420,7 +420,9 @@ def run_tool(words, block, reader, monkeypatch):
         )
     ]
     understood = parsed(tool, arguments, monkeypatch)
-    at_full_size = any(re.search('vit[bl]16|BEIT_FOLDER|data/imagenet|data/ade', word) for word in arguments)
+    at_full_size = any(
+        re.search('vit[bl]16|BEIT_FOLDER|data/imagenet|data/ade|zero_shot/', word) for word in arguments
+    )
     if name in REAL_DATA_TOOLS or at_full_size:
         check_config(understood)
         if getattr(understood, 'source', '').endswith('.py'):
