@@ -1,6 +1,7 @@
 """The embedded scenes with labels and captions, for pre-training, probing and CLIP."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmpretrain.registry import DATASETS
 from PIL import Image
@@ -59,7 +60,9 @@ class SceneImages(SampleSource):
     def sample(self, index: int) -> tuple[str, None, dict]:
         """Return the rendered scene, its labels and caption."""
         image, _ = self.collection[index]
-        fields = dict(img=Image.fromarray(image), ori_shape=image.shape[:2], img_shape=image.shape[:2])
+        fields: dict[str, Any] = dict(
+            img=Image.fromarray(image), ori_shape=image.shape[:2], img_shape=image.shape[:2]
+        )
         if self.label is not None or self.captions:
             fields |= self.collection.describe(index)._asdict()
         if self.label is not None:

@@ -65,11 +65,14 @@ class CoCoOp(CoOp):
         Raises:
             ValueError: If there are no image features, or a name is empty or too long.
         """
+        parts = self.contexts(image_features).split(max(1, MAX_PROMPTS // len(names)))
+        return torch.cat([self.embed(part, names) for part in parts])
+
+    def contexts(self, image_features: Tensor | None = None) -> Tensor:
+        """Shift the context by each image's vector: ``(B, 1, M, C)``."""
         if image_features is None:
             raise ValueError(
                 'the prompts of CoCoOp depend on the image, so there are no fixed class embeddings: give '
                 'image_features, or learn by CoOp'
             )
-        contexts = self.context + self.meta_net(image_features)[:, None, None]  # (B, 1, M, C)
-        parts = contexts.split(max(1, MAX_PROMPTS // len(names)))
-        return torch.cat([self.embed(part, names) for part in parts])
+        return self.context + self.meta_net(image_features)[:, None, None]

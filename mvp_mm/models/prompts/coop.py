@@ -114,7 +114,11 @@ class CoOp(BaseModule):
         Raises:
             ValueError: If a name is empty, too long or, for class-specific vectors, unknown.
         """
-        return self.embed(self.context, names)
+        return self.embed(self.contexts(image_features), names)
+
+    def contexts(self, image_features: Tensor | None = None) -> Tensor:
+        """Return the context vectors, as :meth:`embed` takes them."""
+        return self.context
 
     def embed(self, context: Tensor, names: Sequence[str]) -> Tensor:
         """Embed prompts of a context, ``(M, C)``, ``(N, M, C)`` or ``(B, 1, M, C)``: unit ``(..., N, D)``."""

@@ -54,26 +54,31 @@ class PromptClassifier(BaseModel):
         classes: str = 'all',
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
-        speaker = speaker if isinstance(speaker, nn.Module) else MODELS.build(speaker)
-        if not isinstance(speaker, Speaks):
+        built: Any = speaker if isinstance(speaker, nn.Module) else MODELS.build(speaker)
+        if not isinstance(built, Speaks):
             raise ValueError(
-                f'a {type(speaker).__name__} cannot speak: expected a model with a text tower, such as '
+                f'a {type(built).__name__} cannot speak: expected a model with a text tower, such as '
                 'CLIPTargetGenerator or SpeakingStudent'
             )
-        tower = speaker.text_tower  # which says why there is none
+        tower = built.text_tower  # which says why there is none
         if not isinstance(data_preprocessor, nn.Module) and 'type' not in (data_preprocessor or {}):
-            mean, std = (value.flatten().tolist() for value in (speaker.image_mean, speaker.image_std))
+            mean, std = (value.flatten().tolist() for value in (built.image_mean, built.image_std))
             default = dict(type='mmpretrain.ClsDataPreprocessor', mean=mean, std=std, to_rgb=True)
             data_preprocessor = default | (data_preprocessor or {})
         super().__init__(data_preprocessor)
-        self._speaker = (speaker.requires_grad_(False).eval(),)  # in a tuple, see CoOp
+        frozen: Any = built
+        frozen.requires_grad_(False)
+        frozen.eval()  # of other libraries' modules, some return nothing
+        self._speaker = (frozen,)  # in a tuple, see CoOp
         listed = names_of(class_names) if isinstance(class_names, str) else class_names
         self.names = require_classes(listed)
         self.trained = classes_of(classes, len(self.names))
         trained = [name for number in self.trained for name in self.names[number]]
-        if not isinstance(prompts, nn.Module):
-            prompts = MODELS.build(prompts, default_args=dict(text_tower=tower, class_names=trained))
-        self.prompts: CoOp = prompts
+        given = dict(text_tower=tower, class_names=trained)
+        learner: Any = (
+            prompts if isinstance(prompts, nn.Module) else MODELS.build(prompts, default_args=given)
+        )
+        self.prompts: CoOp = learner
         self.prompts.layout(tuple(trained))  # which raises where they do not fit
         self._embeddings: tuple[Any, ClassEmbeddings] | None = None
 
