@@ -17,6 +17,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from ..models.speaking.speaking_student import NECK
+from ..models.speaking.speaks import projected
 from ..models.speaking.speech import Speech
 from ..models.student import student_of
 from ..stack import quiet_stack_noise
@@ -145,8 +146,8 @@ class ExportedStudent(nn.Module):
         if self.head is not None:
             outs['logits'] = self.head(outs['features'])
         if self.neck is not None:
-            outs |= {} if cls is None else {'cls_embedding': self.neck(cls)}
-            outs['patch_embeddings'] = self.neck(patches)
+            cls, patches = projected(self.neck, cls, patches)
+            outs |= {'patch_embeddings': patches} | ({} if cls is None else {'cls_embedding': cls})
         return outs
 
     def masked(self, images: Tensor) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from .prompts.cocoop import CoCoOp as CoCoOp
 from .prompts.coop import CoOp as CoOp
 from .prompts.prompt_classifier import PromptClassifier as PromptClassifier
 from .rils.contrastive_loss import ContrastiveLoss as ContrastiveLoss
+from .rils.image_projection import ImageProjection as ImageProjection
 from .rils.mae_clip import MAECLIP as MAECLIP
 from .rils.reconstruction_loss import LanguageReconstructionLoss as LanguageReconstructionLoss
 from .rils.rils import RILS as RILS

@@ -9,7 +9,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ..compilation import compiled, compiles, require_choice
-from ..speaking.speaks import Speaks
+from ..speaking.speaks import Speaks, projected
 from ..speaking.speech import Speech
 from ..speaking.text_tower import TextTower
 from .mvp_loss import token_cosines
@@ -103,7 +103,7 @@ class MVP(Speaks, BaseSelfSupervisor):
     def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """Predict the teacher's tokens of whole images: CLS ``(B, D)``, patches ``(B, M, D)``."""
         cls, patches = self.backbone.encode_image(images)
-        return None if cls is None else self.neck(cls), self.neck(patches)
+        return projected(self.neck, cls, patches)
 
     @property
     def image_size(self) -> tuple[int, int]:  # type: ignore[override]

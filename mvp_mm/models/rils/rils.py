@@ -5,6 +5,9 @@ N texts of all processes, L context length.
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,13 +17,20 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ...text.tokenize import find_tokenizer
+from ...weights.fill_model import fill_whole
+from ...weights.locate import local_path
+from ...weights.read import read_tensors
 from ..clip.text_encoder import TextEncoder
 from ..speaking.speaks import Speaks
+from ..speaking.speech import Speech
 from ..speaking.text_tower import TextTower
+from ..target_generators.clip_weights import file_sha256
 from .contrastive_loss import gather, mean_over_ranks, unit
+from .image_projection import ImageProjection
 from .rils_decoder import init_as_mae
 
 INITIAL_SCALE = 1 / 0.07  # CLIP's
+TEXT = 'text_encoder.'  # what the text encoder's names begin with
 MAX_LOG_SCALE = 4.6052  # of the logits, at most 100: the authors' code
 
 
@@ -70,9 +80,13 @@ class RILS(Speaks, BaseModel):
         self.text_encoder = TextEncoder.from_config(text_encoder)
         self.tokenizer = find_tokenizer(text_encoder)
         self.text_model = text_encoder
-        width = self.backbone.embed_dims
-        self.image_projection = nn.Linear(width, self.text_encoder.out_channels, bias=False)
-        nn.init.normal_(self.image_projection.weight, std=width**-0.5)
+        width, joint = self.backbone.embed_dims, self.text_encoder.out_channels
+        self.neck = ImageProjection(width, joint)
+        self._speech = None
+        if not isinstance(backbone, nn.Module):
+            neck = dict(type='ImageProjection', in_channels=width, out_channels=joint)
+            text = dict(type='RILS', text_encoder=text_encoder)
+            self._speech = Speech.of_config(dict(backbone=backbone, neck=neck, target_generator=text))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE)))
         self.contrastive_loss: Any = _built(contrastive_loss or dict(type='ContrastiveLoss'))
         self.reconstruction_weight = reconstruction_weight
@@ -105,10 +119,43 @@ class RILS(Speaks, BaseModel):
         name = f'RILS with the text of {self.text_model}'
         return TextTower(self.text_encoder, self.tokenizer, scale, None, name, learns=True)
 
+    @classmethod
+    def load_text_tower(cls, identity: Mapping[str, Any], file: str | None = None) -> TextTower:
+        """Load the text encoder of a checkpoint.
+
+        Args:
+            identity: ``teacher`` of :meth:`speech`.
+            file: The checkpoint.
+
+        Raises:
+            FileNotFoundError: If the config of the text encoder is neither where it was nor beside the file,
+                by the same name.
+            ValueError: If no file is given, or it has no such text encoder.
+        """
+        if file is None:
+            raise ValueError('its text encoder is in the checkpoint of the training only: give it as teacher')
+        path, model = local_path(file), str(identity['text_encoder'])
+        beside = path.parent / Path(model).name
+        if model.endswith('.json') and not Path(model).is_file() and beside.is_file():
+            model = str(beside)
+        weights, encoder = read_tensors(path), TextEncoder.from_config(model)
+        own = {name.removeprefix(TEXT): value for name, value in weights.items() if name.startswith(TEXT)}
+        fill_whole(encoder, own, f'the text encoder of {file}')
+        scale = weights['logit_scale'].clamp(max=MAX_LOG_SCALE).exp().item()
+        return TextTower(encoder, find_tokenizer(model), scale, file_sha256(path), f'RILS in {file}')
+
+    def speech(self) -> dict[str, Any] | None:
+        """See :meth:`.MVP.speech`; the text encoder lies in the checkpoint itself."""
+        if self._speech is None:
+            return None
+        names = 'mean', 'std'
+        statistics = {name: getattr(self.data_preprocessor, name).flatten().tolist() for name in names}
+        return replace(self._speech, **statistics).plain()
+
     def embed_image(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Embed whole images: the patches' mean ``(B, D)`` in place of CLS, and patches ``(B, M, D)``."""
         _, patches = self.backbone.encode_image(images)
-        return self.image_projection(patches.mean(1)), self.image_projection(patches)
+        return self.neck(patches.mean(1)), self.neck(patches)
 
     @property
     def image_size(self) -> tuple[int, int]:  # type: ignore[override]
@@ -172,7 +219,7 @@ class RILS(Speaks, BaseModel):
         with torch.no_grad():
             self.logit_scale.clamp_(max=MAX_LOG_SCALE)
         _, patches = self.backbone.encode_image(inputs)
-        images = self.image_projection(patches.mean(1))
+        images = self.neck(patches.mean(1))
         texts = self.text_encoder.encode(text)
         losses = dict(loss_contrastive=self.contrastive_loss(images, texts, self.logit_scale.exp()))
         all_texts = gather(unit(texts), with_grad=False)
@@ -216,8 +263,8 @@ class RILS(Speaks, BaseModel):
             images: ``(B, 3, H, W)``, which only other targets need.
         """
         with torch.no_grad():
-            target = self.image_projection(patches)
-        return self.reconstruction_loss(self.image_projection(prediction), target, texts, mask, retrieved)
+            target = self.neck(patches)
+        return self.reconstruction_loss(self.neck(prediction), target, texts, mask, retrieved)
 
 
 def _built(part: dict | nn.Module, **defaults: Any) -> nn.Module:

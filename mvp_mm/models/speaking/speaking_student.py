@@ -11,11 +11,12 @@ from ...weights.infer_arch import infer_arch
 from ...weights.load import fill
 from ...weights.locate import local_path
 from ...weights.read import BACKBONE, read_checkpoint, tensors_by_name
-from .speaks import Speaks
+from .speaks import Speaks, projected
 from .speech import Speech
 from .text_tower import TextTower
 
 NECK = 'neck.'  # of the head's names in a checkpoint
+TEXT = 'text_encoder.'  # and of the text encoder's, in one of RILS
 
 
 @MODELS.register_module()
@@ -59,7 +60,8 @@ class SpeakingStudent(Speaks, nn.Module):
             config, neck = dict(infer_arch(weights, checkpoint), type='MVPViT'), {}
         else:
             raise ValueError('SpeakingStudent needs a checkpoint, or the speech of one')
-        self.teacher, self.source = teacher, checkpoint or 'this student'
+        own_text = checkpoint if any(name.startswith(TEXT) for name in weights) else None
+        self.teacher, self.source = teacher or own_text, checkpoint or 'this student'
         self.backbone: Any = MODELS.build(config)
         self.neck: Any = MODELS.build(neck) if neck and (head or checkpoint is None) else None
         if checkpoint is not None:
@@ -113,7 +115,7 @@ class SpeakingStudent(Speaks, nn.Module):
         if self.neck is None:
             raise ValueError(f'{self.source} cannot speak: {self._why_no_head()}')
         cls, patches = self.backbone.encode_image(images)
-        return None if cls is None else self.neck(cls), self.neck(patches)
+        return projected(self.neck, cls, patches)
 
     @property
     def text_tower(self) -> TextTower:

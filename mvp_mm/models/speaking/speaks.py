@@ -18,6 +18,13 @@ ImageLike = str | Path | Image.Image | np.ndarray
 SHORT_SIDE = 1.5  # of an image in windows, in windows: 336 pixels for 224 (SCLIP)
 
 
+def projected(head: Any, cls: Tensor | None, patches: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Project tokens into the joint space; a head that ``pools_patches`` takes their mean for CLS."""
+    if getattr(head, 'pools_patches', False):
+        cls = patches.mean(1)
+    return None if cls is None else head(cls), head(patches)
+
+
 class Speaks:
     """Name images and their pixels without a label, through a text tower.
 

@@ -26,7 +26,7 @@ def rils(text_encoder, **changes):
 def authors_losses(model, images, mask, tokens):
     """Each process's loss in the authors' code: what is gathered is constant, means are the process's own."""
     whole = model.backbone(images)[0][:, 1:]
-    projection = model.image_projection.weight.T
+    projection = model.neck.weight.T
     image_embed = F.normalize(whole.mean(1) @ projection, dim=-1)
     text_embed = F.normalize(model.text_encoder.encode(tokens), dim=-1)
     decoded = model.decoder(model.backbone.encode_visible(images, mask), mask)[:, 1:]

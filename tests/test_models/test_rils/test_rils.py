@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from mmpretrain.registry import MODELS
 from test_models.test_rils.tiny_rils import batch_of
 from torch.nn import functional as F
 
@@ -13,7 +14,7 @@ def losses_of_the_authors(model, images, mask, tokens, detach_texts):
     """Model and losses of the authors' code, in one process, written out."""
     model.logit_scale.data.clamp_(max=4.6052)
     whole = model.backbone(images)[0][:, 1:]
-    projection = model.image_projection.weight.T
+    projection = model.neck.weight.T
     image_embed = F.normalize(whole.mean(1) @ projection, dim=-1)
     text_embed = F.normalize(model.text_encoder.encode(tokens), dim=-1)
     logits = model.logit_scale.exp() * image_embed @ text_embed.T
@@ -92,7 +93,7 @@ def test_initialisation(build):
     for weight, fans in ((qkv, 48 + 3 * 48), (patches, 48 + 192), (model.decoder.embed.weight, 96)):
         bound = (6 / fans) ** 0.5
         assert 0.95 * bound < weight.abs().max() <= bound
-    assert model.image_projection.weight.std().item() == pytest.approx(48**-0.5, rel=0.1)
+    assert model.neck.weight.std().item() == pytest.approx(48**-0.5, rel=0.1)
     assert model.logit_scale.exp().item() == pytest.approx(1 / 0.07)
     assert isinstance(model.decoder, RILSDecoder) and model.decoder.layers[0].attn.num_heads == 4
     assert model.decoder.layers[0].ffn.layers[1].in_features == 96
@@ -159,3 +160,26 @@ def test_what_it_refuses(build):
     mask[0, 0] = True
     with pytest.raises(ValueError, match='patches of an image are visible'):
         model.loss(images, mask, tokens)
+
+
+def test_a_checkpoint_speaks_by_itself(build, tmp_path):
+    """Its student, head and text encoder, without a config; exports of the student need the checkpoint."""
+    model = build().eval()
+    with torch.no_grad():
+        model.logit_scale.fill_(3.0)
+    file = str(tmp_path / 'epoch_1.pth')
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(speech=model.speech())), file)
+    student = MODELS.build(dict(type='SpeakingStudent', checkpoint=file))
+    images = batch_of(model)[0]
+    for found, expected in zip(student.embed_image(images), model.embed_image(images), strict=True):
+        assert torch.equal(found, expected)
+    names = ['red star', 'blue ring']
+    assert torch.allclose(student.zero_shot(images, names), model.zero_shot(images, names), atol=1e-6)
+    assert len(student.text_tower.identity) == 64
+    kept = {name: value for name, value in model.state_dict().items() if not name.startswith('text_encoder')}
+    torch.save(dict(state_dict=kept, meta=dict(speech=model.speech())), tmp_path / 'student.pth')
+    alone = MODELS.build(dict(type='SpeakingStudent', checkpoint=str(tmp_path / 'student.pth')))
+    with pytest.raises(ValueError, match='in the checkpoint of the training only: give it as teacher'):
+        alone.zero_shot(images, names)
+    alone = MODELS.build(dict(type='SpeakingStudent', checkpoint=str(tmp_path / 'student.pth'), teacher=file))
+    assert torch.allclose(alone.zero_shot(images, names), model.zero_shot(images, names), atol=1e-6)
