@@ -47,6 +47,8 @@ TRAIN_SEGMENT = (
 )
 SEGMENT_ONE = f'segment.py {{}} --config {SEGMENT} --checkpoint segmentor.pth --out o'
 BY_NAMES = 'segment.py camvid/images/val/0.jpg --out o --prompts {}'
+SPEAK = 'test.py configs/zero_shot/scenes.py trained.pth --work-dir run --cfg-options {}'
+EIGHT = '[{},square,triangle,star,cross,ring,crescent,arrow]'
 ATTENTION = f'visualize_attention.py {{}} --model {PRETRAIN} trained.pth'
 KNN = (
     f'knn.py {CLASSIFY} trained.pth --cfg-options train_dataloader.dataset.data_root=images '
@@ -137,6 +139,7 @@ BAD_INPUTS = [
         'command line', BY_NAMES.format('sky --model upernet_vittiny_camvid'), 'no published weights of'
     ),
     BadInput('command line', 'export.py tensorflow trained.pth out.pth', "invalid choice: 'tensorflow'", 2),
+    BadInput('command line', 'export.py timm trained.pth out.pth --prompts sky', '--prompts goes with safet'),
     BadInput('command line', 'export.py timm trained.pth o --img-size 0', 'a whole number of 1 or more', 2),
     BadInput('command line', KNN + ' --temperature nan', 'expected a finite number above 0, got nan', 2),
     BadInput('command line', KNN + ' --query-chunk 0', 'a whole number of 1 or more, got 0', 2),
@@ -155,6 +158,37 @@ BAD_INPUTS = [
     BadInput('command line', 'render_images.py --out rendered --count 0', 'has one scene or more'),
     BadInput('command line', 'render_images.py --out notes.txt --count 1', 'File exists: .notes.txt'),
     BadInput('command line', 'browse_scenes.py --size 0', 'needs 8 pixels a side or more'),
+    BadInput(
+        'config',
+        SPEAK.format('evaluators.0.classes=[circle,ring]'),
+        'classes has 2 entries and the dataset 8',
+    ),
+    BadInput(
+        'config', SPEAK.format('evaluators.0.classes=imagenette'), "no class names of 'imagenette': expected"
+    ),
+    BadInput(
+        'config', SPEAK.format('evaluators.2.classes=ade20k'), 'classes has 150 entries and the dataset 9'
+    ),
+    BadInput(
+        'config',
+        SPEAK.format(f'evaluators.0.classes={EIGHT.format("ring")}'),
+        "'ring' names class 0 and class 5: name it once",
+    ),
+    BadInput(
+        'config',
+        SPEAK.format(f'evaluators.0.classes={EIGHT.format("dog")}'),
+        "'dog' is not in the vocabulary",
+    ),
+    BadInput(
+        'config', SPEAK.format('evaluators.0.templates=opneai'), "templates 'opneai' are unknown: expected"
+    ),
+    BadInput('config', SPEAK.format('evaluators.0.of=pupil'), "of='pupil'.*'student'.*'teacher'.*'both'"),
+    BadInput('config', SPEAK.format('evaluators.2.background=9'), 'background=9 is none of the 9 classes'),
+    BadInput(
+        'config',
+        SPEAK.format('model.target_generator.space=hidden model.neck.out_channels=128'),
+        'cannot speak: its tokens are before the projection',
+    ),
     BadInput('config', 'train.py gone.py', 'there is no config file gone.py'),
     BadInput('config', 'train.py configs/mvp', 'there is no config file configs/mvp'),
     BadInput('config', 'train.py notes.txt', 'cannot be read as a config: .*Only py/yml/yaml/json'),
@@ -289,6 +323,9 @@ BAD_INPUTS = [
     BadInput('checkpoint', test(checkpoint='two.pth'), 'save the one that is wanted in a file of its own'),
     BadInput('checkpoint', train(CLASSIFY, **{INIT: 'oblong.pth'}), 'the patch grid of its positions cannot'),
     BadInput('checkpoint', 'export.py timm oblong.pth out.pth', 'patch grid of its positions cannot be told'),
+    BadInput(
+        'checkpoint', 'export.py safetensors weights.pth o.safetensors --prompts sky', 'cannot speak: it'
+    ),
     BadInput('checkpoint', 'export.py timm other.pth out.pth', 'other.pth holds no vision transformer'),
     BadInput('checkpoint', 'export.py timm truncated.pth out.pth', 'it is damaged, cut off'),
     BadInput('file', train(data='gone'), 'there is no image folder gone. Give one with'),
