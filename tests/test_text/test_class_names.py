@@ -9,7 +9,7 @@ import pytest
 from mvp_mm.datasets import segmentation
 from mvp_mm.datasets.scenes import CLASSES
 from mvp_mm.datasets.sources.camvid import CLASSES as CAMVID_CLASSES
-from mvp_mm.text.class_names import DATASETS, ENGLISH, class_names
+from mvp_mm.text.class_names import DATASETS, ENGLISH, class_names, names_in
 
 METAINFO = {
     'ade20k': mmseg.datasets.ADE20KDataset.METAINFO['classes'],
@@ -73,3 +73,8 @@ def test_no_english_is_left_over():
 def test_unknown_dataset():
     with pytest.raises(ValueError, match=r"no class names of 'ade': expected ade20k, cityscapes, .*imagenet"):
         class_names('ade')
+
+
+def test_names_of_a_command_line():
+    assert names_in('sky, road,car|truck ') == [['sky'], ['road'], ['car', 'truck']]
+    assert names_in('camvid') == class_names('camvid') and names_in('a,') == [['a'], ['']]

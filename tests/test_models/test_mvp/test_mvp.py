@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,17 @@ def test_overfits_64_photographs(photographs, tiny_clip):
         wrong = model.predict_tokens(data['inputs'].roll(1, 0), data['mask'])
         apart = model.loss_module(wrong, model.extract_targets(data['inputs'])).item()
     assert apart > -figures['cosine'] + 0.3
+
+
+def test_what_a_checkpoint_records(tiny_clip, model):
+    """The configs of student and head, the teacher's identity, the images' statistics, all plain."""
+    cfg = tiny_config(tiny_clip)
+    speech = model.speech()
+    assert speech['backbone'] == {k: v for k, v in cfg.model.backbone.to_dict().items() if k != 'init_cfg'}
+    assert (
+        speech['neck'] == cfg.model.neck.to_dict() and speech['teacher'] == model.target_generator.identity()
+    )
+    assert torch.equal(torch.tensor(speech['std']), model.data_preprocessor.std.flatten())
+    assert json.loads(json.dumps(speech)) == speech
+    parts = dict(backbone=model.backbone, neck=model.neck, target_generator=model.target_generator)
+    assert type(model)(**parts).speech() is None  # of modules nothing tells the arguments
