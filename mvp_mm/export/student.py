@@ -5,6 +5,7 @@ Shape legend: B batch, (H, W) image in pixels, (h, w) patch grid, L = h * w + 1 
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mmpretrain.registry import DATASETS, MODELS
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from ..models.backbones.attention import qkv_bias
 from ..models.speaking.speaking_student import NECK
 from ..models.speaking.speaks import projected
 from ..models.speaking.speech import Speech
@@ -117,17 +119,34 @@ class ExportedStudent(nn.Module):
         """Return the classifier's weights behind a prefix; nothing without a classifier."""
         return {} if self.head is None else self.head.state_dict(prefix=prefix)
 
-    def rebuilt(self, **changes: Any) -> 'ExportedStudent':
-        """Return the weights in an encoder with other arguments; what that has no place for is dropped."""
+    def rebuilt(self, state: Mapping[str, Tensor] | None = None, /, **changes: Any) -> 'ExportedStudent':
+        """Return the weights, or others, in another encoder; what that has no place for is dropped."""
         if not self.can_resize:
             raise ValueError('this student has one size: leave the image size out')
         other = ExportedStudent({**self.config, **changes}, self.head)
         other.mean, other.std, other.classes = self.mean, self.std, self.classes
         other.speech, other.neck = self.speech, self.neck
-        keys = other.encoder.load_state_dict(self.encoder.state_dict(), strict=False)
+        keys = other.encoder.load_state_dict(state or self.encoder.state_dict(), strict=False)
         missing = [name for name in keys.missing_keys if not name.endswith(INDEX)]
         if missing:
             raise ValueError(f'a student without {missing[0]} cannot be rebuilt with {changes}')
+        return other
+
+    def with_key_bias(self) -> 'ExportedStudent':
+        """Return a ViT whose query and value alone have a bias, as RILS's, with one of zeros for the key.
+
+        It is the same network, and in all libraries a plain ViT.
+        """
+        arch, state = self.arch, OrderedDict(self.encoder.state_dict())
+        if not (self.can_resize and arch and arch['use_abs_pos_emb'] and arch['bias'] == 'qv_bias'):
+            return self
+        if arch['use_rel_pos_bias'] or arch['use_shared_rel_pos_bias']:
+            return self
+        for start in [name.removesuffix('q_bias') for name in state if name.endswith('attn.q_bias')]:
+            state[f'{start}qkv.bias'] = qkv_bias(state[f'{start}q_bias'], state[f'{start}v_bias'])
+        other = self.rebuilt(state, bias=True)
+        if self.speech is not None:
+            other.speech = replace(self.speech, backbone=dict(self.speech.backbone, bias=True))
         return other
 
     def downstream(self) -> 'ExportedStudent':
@@ -222,6 +241,7 @@ def load_student(
         notes += [f'Left out, as only the backbone is exported: {", ".join(rest)}.'] if rest else []
     else:
         student.classes = _class_names(content, cfg, student.head.out_features)
+    student = student.with_key_bias()
     return (student if img_size is None else student.rebuilt(img_size=img_size)), notes
 
 
