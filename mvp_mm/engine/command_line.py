@@ -11,6 +11,9 @@ from mmengine.config import DictAction
 
 from .checkpoint.safe_checkpoint import saved_checkpoints
 
+CERTAIN = (OSError, ValueError, FloatingPointError)  # what a user gets wrong
+UNCERTAIN = (RuntimeError, TypeError, KeyError, AssertionError)  # or a mistake in the code
+
 
 class OptionAction(DictAction):
     """MMEngine's ``key=value`` options, with an error for one of another form."""
@@ -73,7 +76,7 @@ def run_command_line(main: Callable[[], None]) -> None:
     """Call a tool's main function; a user's error becomes one line, unless ``MVP_MM_TRACEBACK=1`` is set."""
     try:
         main()
-    except (OSError, ValueError, FloatingPointError, TypeError, KeyError, RuntimeError) as error:
+    except (*CERTAIN, *UNCERTAIN) as error:
         message = _user_message(error)
         if message is None or os.environ.get('MVP_MM_TRACEBACK') == '1':
             raise
@@ -92,7 +95,8 @@ def _user_message(error: Exception) -> str | None:
         )
     # of the config: a key that no class takes, or a name that is not registered
     of_config = 'unexpected keyword argument' in text or ' registry. ' in text
-    if isinstance(error, RuntimeError | TypeError | KeyError) and not of_config:
+    of_config |= 'ann_file' in text  # of mmseg's VOC and Context
+    if isinstance(error, UNCERTAIN) and not of_config:
         return None
     if text.startswith('Caught ') and ' DataLoader worker ' in text:  # torch puts the traceback before it
         text = text.rsplit(f'{type(error).__name__}: ', 1)[-1].rstrip()

@@ -52,6 +52,7 @@ def fail(error):
         (ValueError('lr=-1: expected'), 'ERROR: lr=-1: expected'),
         (KeyError("'X is not in the model registry. Check'"), 'ERROR: .*X is not in the model registry. '),
         (TypeError("__init__() got an unexpected keyword argument 'a'"), 'ERROR: .* argument .a.'),
+        (AssertionError('Failed to load `ann_file` a.txt'), 'ERROR: Failed to load `ann_file` a.txt'),
         (
             RuntimeError('Connection closed by peer [127.0.0.1]'),
             'ERROR: another process of this job has ended',
@@ -72,7 +73,8 @@ def test_errors_of_the_user_are_one_line(error, line, monkeypatch):
 
 
 def test_mistakes_in_the_code_keep_their_traceback():
-    for error in (TypeError('unsupported operand'), KeyError('name'), RuntimeError('shapes differ')):
+    mistakes = TypeError('unsupported operand'), KeyError('name'), RuntimeError('shapes'), AssertionError('1')
+    for error in mistakes:
         with pytest.raises(type(error)):
             run_command_line(fail(error))
 
