@@ -104,4 +104,6 @@ def label_map(
     if size is not None and size != tuple(cosines.shape[-2:]):
         cosines = F.interpolate(cosines, size, mode='bilinear')
     best, labels = embeddings.of_classes((scale * cosines).softmax(1), dim=1).max(1)
-    return labels if background is None else labels.masked_fill(best < threshold, background)
+    if background is None or threshold is None:
+        return labels
+    return labels.masked_fill(best < threshold, background)
