@@ -1,6 +1,7 @@
 """Every config is built whole, and run for two optimiser steps at debug size through the real runner."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
 from mvp_mm.engine import build_runner
+from mvp_mm.models.prompts import load_prompts
+
+from .conftest import write_images
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
@@ -24,6 +28,9 @@ SCENES = [name for name in CONFIGS if '_scenes' in name]  # see test_scenes_conf
 PRETRAINING = [name for name in CONFIGS if name.startswith('mvp/') and name not in SCENES]
 # Of several processes only; see test_engine/test_sharded.py.
 SHARDED = [name for name in CONFIGS if name.endswith('_fsdp.py')]
+# MVP models that have a config of their own; see test_evaluation/test_zero_shot_configs.py.
+ZERO_SHOT = [name for name in CONFIGS if name.startswith('zero_shot/')]
+PROMPTS = [name for name in CONFIGS if name.startswith('prompts/') and name not in SCENES]
 SEGMENTATION = [name for name in CONFIGS if name.startswith('upernet/') and 'vittiny' not in name]
 
 
@@ -50,7 +57,7 @@ def test_documented(name):
     assert len(text.splitlines()) < 100
 
 
-@pytest.mark.parametrize('name', [name for name in CONFIGS if name not in PRETRAINING + SCENES])
+@pytest.mark.parametrize('name', sorted({*CONFIGS} - {*PRETRAINING, *SCENES, *PROMPTS, *ZERO_SHOT}))
 def test_downstream_builds_whole(name):
     """The whole model at its real size, without memory for its weights."""
     cfg = load(name)
@@ -111,6 +118,64 @@ def test_two_steps(name, image_folder, tmp_path, tiny_clip):
     saved = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)['state_dict']
     parts = [model.backbone.state_dict(), model.neck.state_dict()]
     assert sum(v.numel() for v in saved.values()) == sum(v.numel() for p in parts for v in p.values())
+
+
+@pytest.mark.parametrize('name', PROMPTS)
+def test_two_steps_of_prompts(name, tmp_path, tiny_clip):
+    """CLIP's own tokenizer and context, two base classes and two new ones."""
+    names = ['tench', 'goldfish', 'great white shark', 'tiger shark']
+    for split, count in (('train', 3), ('val', 1)):
+        for number, label in enumerate(names):
+            write_images(tmp_path / 'data' / split / label, count, seed=number)
+    cfg = Config.fromfile(ROOT / 'configs' / name)
+    teacher = Path(tiny_clip('prompts', image_size=224, patch_size=16))
+    config = json.loads(teacher.read_text())
+    config['text_cfg'].update(context_length=77, vocab_size=49408)
+    teacher.write_text(json.dumps(config))
+    cfg.model.speaker.update(model_name=str(teacher), pretrained=None)
+    cfg.model.class_names = names
+    cfg.work_dir = str(tmp_path / 'run')
+    batch = min(2, cfg.train_dataloader.batch_size)
+    cfg.train_dataloader.update(batch_size=batch, num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.sampler.total_batch = cfg.auto_scale_lr.base_batch_size = batch
+    cfg.train_dataloader.dataset.shots = batch
+    cfg.train_dataloader.dataset.dataset.data_root = str(tmp_path / 'data')
+    cfg.val_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.val_dataloader.dataset.data_root = str(tmp_path / 'data')
+    cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    cfg.default_hooks.logger.interval = cfg.default_hooks.checkpoint.interval = 1
+    runner = build_runner(cfg)
+    model = runner.train()
+    assert runner.iter == 2
+    (log,) = Path(runner.log_dir).glob('vis_data/*_*.json')
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert all(line['lr'] == pytest.approx(1e-5) and line['loss'] > 0 for line in lines if 'loss' in line)
+    assert {'base_to_new/base', 'base_to_new/new', 'base_to_new/H'} <= lines[-1].keys()
+    saved = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)['state_dict']
+    assert saved.keys() == model.state_dict().keys() and sum(map(torch.numel, saved.values())) < 2000
+    found = load_prompts(tmp_path / 'run/prompts.safetensors')
+    assert torch.equal(found.tensors['context'], model.prompts.context)
+
+
+@pytest.mark.parametrize('name', PROMPTS)
+def test_schedule_of_prompts(name):
+    """Dassl's: one epoch at 1e-5, then a cosine from lr as long as the training, by the epoch."""
+    cfg = Config.fromfile(ROOT / 'configs' / name)
+    epochs, peak = cfg.train_cfg.max_epochs, 0.002
+    assert epochs == (10 if 'cocoop' in name else 200)
+    assert (
+        cfg.train_dataloader.batch_size
+        == cfg.auto_scale_lr.base_batch_size
+        == (1 if 'cocoop' in name else 32)
+    )
+    assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=peak, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
+    schedulers = [PARAM_SCHEDULERS.build(dict(one, optimizer=optimizer)) for one in cfg.param_scheduler]
+    for epoch in range(epochs):
+        expected = 0.5 * peak * (1 + math.cos(math.pi * (epoch - 1) / epochs)) if epoch else 1e-5
+        assert optimizer.param_groups[0]['lr'] == pytest.approx(expected, rel=1e-6), epoch
+        for scheduler in schedulers:
+            scheduler.step()
 
 
 @pytest.fixture

@@ -69,6 +69,25 @@ def test_pretraining(name, tmp_path):
         assert validation['target_cosine/excess'] == pytest.approx(excess, abs=1e-5)
 
 
+@pytest.mark.parametrize('name', ['coop', 'cocoop'])
+def test_prompts(name, tmp_path):
+    cfg = load(f'prompts/{name}_scenes.py', tmp_path, max_epochs=1, val_interval=1)
+    batch = cfg.auto_scale_lr.base_batch_size = cfg.train_dataloader.batch_size = 1 if name == 'cocoop' else 4
+    cfg.train_dataloader.sampler.total_batch = batch
+    dataset = cfg.train_dataloader.dataset
+    dataset.pop('count')
+    dataset.shots, dataset.dataset.count = 1, 2 * batch * 2  # about half of them are base
+    cfg.val_dataloader.dataset.count = 40
+    runner = build_runner(cfg)
+    before = runner.model.prompts.context.detach().clone()
+    runner.train()
+    assert (runner.model.prompts.context.cpu() != before.cpu()).any()
+    (found,) = [line for line in logged(runner) if 'base_to_new/H' in line]
+    assert all(0 <= found[f'base_to_new/{key}'] <= 100 for key in ('base', 'new', 'H', 'all'))
+    assert any(line.endswith('kB)') and 'prompts.safetensors' in line for line in log_lines(runner))
+    assert any('Nearest words' in line for line in log_lines(runner))
+
+
 @pytest.mark.parametrize('frozen', [False, True])
 def test_segmentation_from_a_student(frozen, student, tmp_path):
     cfg = load('upernet/vittiny_scenes.py', tmp_path, max_iters=2, val_interval=2)

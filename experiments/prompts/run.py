@@ -1,33 +1,37 @@
 """Learn prompts on the base classes of the embedded scenes and test them on base and new ones.
 
-Three seeds, with the embedded CLIP and with the embedded student, beside hand-written prompts. Both encoders
-are frozen, so images are embedded once (ten augmented views of the few shots); everything else is as
-configs/prompts/*_scenes.py say. Writes every figure as JSON and a table. What is done is never done again.
+Several seeds, with the embedded CLIP and with the embedded student, beside hand-written prompts, by the
+recipe of configs/prompts/*_scenes.py. Both encoders are frozen and the configs do not augment, so images are
+embedded once; and all learners of a method, which have one text tower, learn side by side. Writes every
+figure as JSON and a table. What is done is never done again.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate
-from mmpretrain.registry import MODELS
+from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS, init_default_scope
+from mmpretrain.registry import DATASETS, MODELS
+from torch import Tensor
+from torch.nn import functional as F
 
 import mvp_mm.engine as engine
+from mvp_mm.datasets.samplers.epoch_sampler import epoch_order
 from mvp_mm.datasets.scenes import COLOURS, SHAPES
 from mvp_mm.evaluation import BaseToNew
 from mvp_mm.models import PromptClassifier
-from mvp_mm.models.prompts import load_prompts
+from mvp_mm.models.prompts import save_prompts
 from mvp_mm.models.speaking.class_embeddings import ClassEmbeddings
 from mvp_mm.models.speaking.speech import Speech
 
-from .cached_features import CachedFeatures, embed
-
 CONFIGS = Path(__file__).parents[2] / 'configs'
-VIEWS = 10  # of each image: CoCoOp's epochs, so that it sees none twice
+BATCH = 250  # images embedded at a time
 SEEDS = (1, 2, 3)
 SPEAKERS = ('teacher', 'student')
 METHODS = {
@@ -43,64 +47,134 @@ LABELS = {
 }
 
 
-def config_of(method: str, speaker: str, options: dict) -> Config:
+def config_of(method: str, speaker: str, seed: int, options: dict) -> Config:
     """Load a config of configs/prompts, with the teacher or the student as its model."""
     name, prompts = METHODS[method]
+    options = {'train_dataloader.dataset.seed': seed, **options}
     cfg = engine.load_config(str(CONFIGS / 'prompts' / f'{name}.py'), cfg_options=options)
     cfg.model.prompts.update(prompts)
     if speaker == 'student':
         mvp = engine.load_config(str(CONFIGS / 'mvp' / 'vittiny_scenes.py'))
-        told = Speech.of_config(mvp.model)
-        checkpoint = str(CONFIGS / 'mvp' / 'vittiny_scenes.safetensors')
+        checkpoint, told = str(CONFIGS / 'mvp' / 'vittiny_scenes.safetensors'), Speech.of_config(mvp.model)
         cfg.model.speaker = dict(type='SpeakingStudent', checkpoint=checkpoint, speech=told.plain())
     return cfg
 
 
-def features(cfg: Config, split: str, speaker: str, seed: int, out: Path) -> dict:
-    """Embed the few shots of a seed, or the test scenes, once for each speaker."""
-    path = out / 'features' / f'{speaker}-{split}{seed if split == "train" else ""}.pt'
+@torch.no_grad()
+def embedded(model: PromptClassifier, dataset: dict, path: Path) -> tuple[Tensor, Tensor]:
+    """Embed a dataset's images, ``(N, D)``, with labels ``(N,)``; read them from ``path`` if it exists."""
     if not path.exists():
+        images = DATASETS.build(dataset)
+        parts, labels = [], []
+        for start in range(0, len(images), BATCH):
+            batch = default_collate([images[i] for i in range(start, min(start + BATCH, len(images)))])
+            parts.append(model(model.data_preprocessor(batch)['inputs']))
+            labels += [sample.gt_label for sample in batch['data_samples']]
         path.parent.mkdir(parents=True, exist_ok=True)
-        model = MODELS.build(cfg.model)
-        training = split == 'train'
-        dataset = cfg[f'{split}_dataloader'].dataset
-        torch.save(embed(model, dataset, VIEWS if training else 1, seed), path)
+        torch.save((torch.cat(parts), torch.cat(labels)), path)
     return torch.load(path)
 
 
-def learn(method: str, speaker: str, seed: int, out: Path, options: dict) -> dict:
-    """Train one learner by its config on cached embeddings; return the figures of the last step."""
-    given = {'randomness.seed': seed, 'train_dataloader.dataset.seed': seed, **options}
-    cfg = config_of(method, speaker, given)
-    for split in ('train', 'test'):
-        loader = cfg[f'{split}_dataloader']
-        found = features(cfg, split, speaker, seed, out)
-        loader.update(num_workers=0, persistent_workers=False)
-        loader.dataset = dict(type='CachedFeatures', **found)
-    cfg.model.data_preprocessor = dict(type='BaseDataPreprocessor')  # embeddings are not normalised again
-    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    cfg.work_dir = str(out / 'work' / f'{speaker}-{method}-s{seed}')
-    runner = engine.build_runner(cfg)
-    runner.train()
-    figures = {name.split('/')[1]: value for name, value in runner.test().items() if 'base_to_new' in name}
-    return dict(figures, words=load_prompts(Path(cfg.work_dir) / 'prompts.safetensors').words)
+def learn_together(
+    models: Sequence[PromptClassifier],
+    data: Sequence[tuple[Tensor, Tensor]],
+    cfg: Config,
+    seeds: Sequence[int],
+) -> None:
+    """Train classifiers of one method, each on its own embeddings and in its own order, by a config's recipe.
+
+    Their losses are summed and SGD works element by element, so each learns as if alone; the prompts of all
+    pass the text tower in one batch.
+    """
+    learners = [model.prompts for model in models]
+    parameters = [value for learner in learners for value in learner.parameters()]
+    optimizer = OPTIMIZERS.build(dict(cfg.optim_wrapper.optimizer, params=parameters))
+    schedulers = [PARAM_SCHEDULERS.build(dict(one, optimizer=optimizer)) for one in cfg.param_scheduler]
+    trained, batch = models[0].trained, cfg.train_dataloader.batch_size
+    names = tuple(name for number in trained for name in models[0].names[number])
+    for epoch in range(cfg.train_cfg.max_epochs):
+        orders = [
+            torch.tensor(epoch_order(len(data[i][1]), True, seed, epoch)) for i, seed in enumerate(seeds)
+        ]
+        for start in range(0, min(map(len, orders)) // batch * batch, batch):
+            chosen = [order[start : start + batch] for order in orders]
+            features = torch.stack([data[i][0][rows] for i, rows in enumerate(chosen)])
+            labels = torch.stack([data[i][1][rows] for i, rows in enumerate(chosen)]) - trained.start
+            # One prompt a class and learner: CoCoOp's batch is one image.
+            contexts = [
+                one.contexts(own).expand(1, 1, -1, -1) for one, own in zip(learners, features, strict=True)
+            ]
+            vectors = learners[0].embed(torch.cat(contexts), names)
+            logits = models[0].text_tower.logit_scale * features @ vectors.transpose(1, 2)
+            loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction='sum') / batch
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
 
 
-def hand_written(speaker: str, out: Path, options: dict) -> dict:
-    """Judge sentences such as `a red circle` and `an orange star` on the same embeddings."""
-    cfg = config_of('coop', speaker, options)
-    test = CachedFeatures(**features(cfg, 'test', speaker, 0, out))
-    model: PromptClassifier = MODELS.build(cfg.model)
-    sentences = [f'{"an" if c == "orange" else "a"} {c} {shape}' for shape in SHAPES for c in COLOURS]
-    vectors = model.text_tower.embed(sentences)
-    embeddings = ClassEmbeddings.of(vectors, [[sentence] for sentence in sentences])
-    batch = default_collate([test[index] for index in range(len(test))])
-    scores = model.logits(model(batch['inputs']), embeddings)
+@torch.no_grad()
+def judged(
+    model: PromptClassifier, data: tuple[Tensor, Tensor], embeddings: ClassEmbeddings | None = None
+) -> dict:
+    """Return the figures of a model's prompts, or of other embeddings, on embedded images."""
     metric = BaseToNew()
-    metric.process(
-        None, [dict(pred_score=row, gt_label=label) for row, label in zip(scores, test.labels, strict=True)]
-    )
+    for features, labels in zip(data[0].split(BATCH), data[1].split(BATCH), strict=True):
+        if embeddings is None:
+            scores = [sample.pred_score for sample in model.eval().predict(features)]
+        else:
+            scores = list(model.logits(model(features), embeddings))
+        samples = [dict(pred_score=row, gt_label=label) for row, label in zip(scores, labels, strict=True)]
+        metric.process(None, samples)
     return metric.compute_metrics(metric.results)
+
+
+def run(out: Path, seeds: Sequence[int], methods: Sequence[str], options: dict) -> str:
+    """Do what is not done yet; return the table, which is also written."""
+    init_default_scope('mmpretrain')
+    for speaker in SPEAKERS:
+        if not (path := out / f'{speaker}-hand.json').exists():
+            cfg = config_of('coop', speaker, 0, options)
+            model = MODELS.build(cfg.model)
+            sentences = [f'{"an" if c == "orange" else "a"} {c} {shape}' for shape in SHAPES for c in COLOURS]
+            vectors = ClassEmbeddings.of(model.text_tower.embed(sentences), [[text] for text in sentences])
+            keep(judged(model, test_data(cfg, model, speaker, out), vectors), path)
+    for method in methods:
+        jobs = [(speaker, seed) for speaker in SPEAKERS for seed in seeds]
+        jobs = [job for job in jobs if not (out / f'{job[0]}-{method}-s{job[1]}.json').exists()]
+        if not jobs:
+            continue
+        start, models, data, cfgs = time.process_time(), [], [], []
+        for speaker, seed in jobs:
+            torch.manual_seed(seed)
+            cfgs.append(config_of(method, speaker, seed, options))
+            models.append(MODELS.build(cfgs[-1].model))
+            path = out / 'features' / f'{speaker}-train{seed}.pt'
+            data.append(embedded(models[-1], cfgs[-1].train_dataloader.dataset, path))
+        learn_together(models, data, cfgs[0], [seed for _, seed in jobs])
+        seconds = (time.process_time() - start) / len(jobs)
+        for (speaker, seed), model, cfg in zip(jobs, models, cfgs, strict=True):
+            name = f'{speaker}-{method}-s{seed}'
+            words = save_prompts(model.prompts, out / 'features' / f'{name}.safetensors')
+            figures = judged(model, test_data(cfg, model, speaker, out))
+            keep(dict(figures, words=words, cpu_seconds=round(seconds, 1)), out / f'{name}.json')
+    text = table(out)
+    (out / 'table.md').write_text(text + '\n')
+    return text
+
+
+def test_data(cfg: Config, model: PromptClassifier, speaker: str, out: Path) -> tuple[Tensor, Tensor]:
+    """Embed the test scenes once for each speaker."""
+    return embedded(model, cfg.test_dataloader.dataset, out / 'features' / f'{speaker}-test.pt')
+
+
+def keep(figures: dict, path: Path) -> None:
+    """Write figures as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix('.part')
+    temporary.write_text(json.dumps(figures) + '\n')
+    temporary.rename(path)
 
 
 def table(out: Path) -> str:
@@ -121,29 +195,6 @@ def _cell(values: list[float]) -> str:
     return text if len(values) == 1 else f'{text} ± {stdev(values):.1f}'
 
 
-def run(out: Path, seeds: tuple[int, ...], methods: list[str], options: dict) -> str:
-    """Do what is not done yet; return the table, which is also written."""
-    out.mkdir(parents=True, exist_ok=True)
-    jobs = [(speaker, 'hand', 0) for speaker in SPEAKERS]
-    jobs += [(speaker, method, seed) for method in methods for seed in seeds for speaker in SPEAKERS]
-    for speaker, method, seed in jobs:
-        path = out / (f'{speaker}-hand.json' if method == 'hand' else f'{speaker}-{method}-s{seed}.json')
-        if path.exists():
-            continue
-        start = time.process_time()
-        if method == 'hand':
-            figures = hand_written(speaker, out, options)
-        else:
-            figures = learn(method, speaker, seed, out, options)
-        figures['cpu_seconds'] = round(time.process_time() - start, 1)
-        temporary = path.with_suffix('.part')
-        temporary.write_text(json.dumps(figures) + '\n')
-        temporary.rename(path)
-    text = table(out)
-    (out / 'table.md').write_text(text + '\n')
-    return text
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/prompts_scenes'))
@@ -151,7 +202,7 @@ def main() -> None:
     parser.add_argument('--methods', nargs='+', choices=list(METHODS), default=list(METHODS))
     args = parser.parse_args()
     torch.set_num_threads(1)  # the text tower is too small for more
-    print(run(args.out, tuple(args.seeds), args.methods, {}))
+    print(run(args.out, args.seeds, args.methods, {}))
 
 
 if __name__ == '__main__':

@@ -167,4 +167,4 @@ def register_in_mmpretrain() -> None:
     for name, entry in shipped_entries().items():
         if ModelHub.has(name):
             row = ModelHub._models_dict[name]
-            row.weights = None if entry.task == 'Teacher' else entry.weights
+            row.weights = None if entry.task in ('Teacher', 'Prompt Learning') else entry.weights
