@@ -123,7 +123,7 @@ BUDGETS = {
     '10min': Budget((0,), (300,), 16000, 3, 250, (GENTLE, EVEN)),
     '1h': Budget((0, 1), (100, 300), 32000, 4, 500, (GENTLE, EVEN)),
     'full': Budget((0, 1, 2), (100, 300, 1000), 32000, 4, 1000, (GENTLE, EVEN), frozen=True),
-    'names': Budget((0, 1, 2), (300,), 32000, 4, 1000, (GENTLE,), watched=(1, 2, 5, 10)),
+    'names': Budget((0, 1, 2), (300,), 32000, 4, 1000, (GENTLE,), watched=(1, 10)),
     'tenth': Budget((0, 1, 2), (), 32000, 4, 0, (GENTLE,), watched=(1,), share=0.1),
     'gpu': Budget(
         (0, 1, 2, 3, 4),
