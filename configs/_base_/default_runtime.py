@@ -23,7 +23,7 @@ visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
 log_processor = dict(
     window_size=50,
     # averaged over the window like the loss, where MMEngine would show the last iteration's value
-    mean_pattern=r'.*(loss|time|data_time|grad_norm|cosine_|images_per_second).*',
+    mean_pattern=r'.*(loss|time|data_time|grad_norm|cosine_|retrieval_|images_per_second).*',
 )
 log_level = 'INFO'
 
