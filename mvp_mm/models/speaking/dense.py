@@ -14,6 +14,7 @@ from .class_embeddings import ClassEmbeddings
 
 SCALE = 40.0  # of the cosines before the softmax: SCLIP
 WINDOWS = 32  # encoded at a time
+NAMES = 32  # compared at full size at a time
 
 
 class EmbedsImages(Protocol):
@@ -101,9 +102,20 @@ def label_map(
     """
     if (background is None) != (threshold is None):
         raise ValueError(f'{background=}, {threshold=}: expected both or neither')
-    if size is not None and size != tuple(cosines.shape[-2:]):
-        cosines = F.interpolate(cosines, size, mode='bilinear')
-    best, labels = embeddings.of_classes((scale * cosines).softmax(1), dim=1).max(1)
-    if background is None or threshold is None:
+    best, labels, total = None, None, None  # of the names so far: cosine, class, logsumexp of the softmax
+    # Some at a time: all names of a large photograph would take gigabytes.
+    for part, owner in zip(cosines.split(NAMES, dim=1), embeddings.owner.split(NAMES), strict=True):
+        if size is not None and size != tuple(part.shape[-2:]):
+            part = F.interpolate(part, size, mode='bilinear')
+        value, index = part.max(1)
+        sums = None if threshold is None else (scale * part).logsumexp(1)
+        if best is None:
+            best, labels, total = value, owner[index], sums
+            continue
+        labels = torch.where(value > best, owner[index], labels)
+        best = torch.maximum(value, best)
+        total = None if sums is None else torch.logaddexp(total, sums)
+    assert best is not None and labels is not None
+    if background is None or threshold is None or total is None:
         return labels
-    return labels.masked_fill(best < threshold, background)
+    return labels.masked_fill((scale * best - total).exp() < threshold, background)
