@@ -53,6 +53,7 @@ def test_learning_side_by_side_is_learning_alone(method, tmp_path):
             assert not torch.equal(models[0].state_dict()[name], value)
 
 
+@pytest.mark.slow
 def test_figures_and_table(tmp_path):
     table = run.run(tmp_path, (1, 2), ['coop'], OPTIONS)
     assert table == (tmp_path / 'table.md').read_text().strip()
