@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..models.compilation import require_choice
+from ..models.prompts.saved_prompts import load_prompts
 from ..models.speaking.class_embeddings import ClassEmbeddings
 from ..text.class_names import class_names
 from ..text.templates import Templates
@@ -23,6 +24,7 @@ class SpeakingEvaluator(Evaluator):
         classes: A dataset of :func:`.class_names`, or an entry for each class: a name, several separated by
             commas, or a list of them.
         templates: See :meth:`.TextTower.class_embeddings`.
+        prompts: File of learnt prompts (:func:`.load_prompts`) to put the names into. Default None.
         of: ``'student'`` (default); ``'teacher'``, its target generator, whose numbers are
             ``teacher_<name>`` and are computed once, as they never change; or ``'both'``, with
             ``gap_<name>``, teacher minus student.
@@ -38,6 +40,7 @@ class SpeakingEvaluator(Evaluator):
         classes: str | Sequence[str | Sequence[str]],
         templates: Templates | None = None,
         of: str = 'student',
+        prompts: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(dataloader, **kwargs)
@@ -45,6 +48,9 @@ class SpeakingEvaluator(Evaluator):
         self.classes = class_names(classes) if isinstance(classes, str) else list(classes)
         self.asked = self.classes  # those to embed
         self.templates, self.of = templates, of
+        self.prompts = None if prompts is None else load_prompts(prompts)
+        if prompts is not None and templates is not None:
+            raise ValueError(f'{templates=} and {prompts=}: expected one of them, or neither')
         own = (getattr(dataloader.dataset, 'metainfo', None) or {}).get('classes')
         if own is not None and len(own) != len(self.classes):
             raise ValueError(
@@ -87,4 +93,7 @@ class SpeakingEvaluator(Evaluator):
     def embeddings(self, speaker: Any) -> ClassEmbeddings:
         """Embed the classes by the text tower of a speaker, on its device."""
         device: torch.device = speaker.image_mean.device
-        return speaker.text_tower.to(device).class_embeddings(self.asked, self.templates).to(device)
+        tower = speaker.text_tower.to(device)
+        if self.prompts is not None:
+            return self.prompts.class_embeddings(tower, self.asked).to(device)
+        return tower.class_embeddings(self.asked, self.templates).to(device)

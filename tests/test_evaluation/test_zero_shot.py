@@ -17,6 +17,8 @@ from torchrun_jobs import forked
 from mvp_mm.engine.distributed.process_group import begin_process_group
 from mvp_mm.evaluation import KNN, ZeroShot
 from mvp_mm.evaluation.knn import knn_accuracy
+from mvp_mm.models.prompts.coop import CoOp
+from mvp_mm.models.prompts.saved_prompts import save_prompts
 
 from ..conftest import SHARED
 from .conftest import speaking_config
@@ -129,6 +131,18 @@ def test_two_processes_find_what_one_does(clip, tmp_path, monkeypatch):
     torch.manual_seed(7)
     expected = evaluated_alone(clip)
     assert forked(evaluated, clip, tmp_path) == [expected, expected]
+
+
+def test_learnt_prompts_take_the_place_of_templates(speaker, tmp_path):
+    learner = CoOp(num_context=2, text_tower=speaker.text_tower)
+    save_prompts(learner, tmp_path / 'prompts.safetensors')
+    loader = loader_of(images(5), torch.zeros(5))
+    evaluator = ZeroShot(loader, NAMES, prompts=str(tmp_path / 'prompts.safetensors'))
+    with torch.no_grad():
+        expected = F.normalize(learner(NAMES), dim=-1)
+    assert torch.allclose(evaluator.embeddings(speaker).vectors, expected, atol=1e-6)
+    with pytest.raises(ValueError, match='expected one of them, or neither'):
+        ZeroShot(loader, NAMES, 'plain', prompts=str(tmp_path / 'prompts.safetensors'))
 
 
 def test_wrong_classes_are_named(speaker):
