@@ -1,4 +1,4 @@
-"""The command ``mvp-mm``; tools/download.py, export.py, publish.py and segment.py are four of its commands.
+"""The command ``mvp-mm``; tools/{download,export,publish,segment,shards}.py are five of its commands.
 
 This file lies beside the package and imports nothing heavy until a command needs it: the package brings
 torch, which takes seconds, and ``mvp-mm --help`` should not.
@@ -197,6 +197,27 @@ def probe(parser: argparse.ArgumentParser) -> None:
     start(parser)
 
 
+def shards(parser: argparse.ArgumentParser) -> None:
+    """Write tar shards of images with texts from a folder or list, or check shards.
+
+    SOURCE is a folder (the texts of a.jpg in a.txt, if there are any) or a CSV, TSV, JSON Lines, COCO or
+    Parquet list; with --check shards: a folder, or a quoted pattern. Called again, it writes what is missing.
+    See docs/shards.md.
+    """
+    parser.add_argument('source', metavar='SOURCE', help='folder or list; with --check the shards')
+    parser.add_argument('--out', metavar='DIR', help='folder for the shards, their indices and checksums')
+    parser.add_argument('--check', action='store_true', help='read the shards, and compare their checksums')
+    parser.add_argument('--decode', action='store_true', help='with --check: decode every image')
+    parser.add_argument('--prefix', default='train', help='of the names (default %(default)s)')
+    parser.add_argument(
+        '--per-shard', type=positive_int, default=1000, metavar='N', help='samples (default %(default)s)'
+    )
+    parser.add_argument('--in-order', dest='shuffle', action='store_false', help='do not shuffle')
+    parser.add_argument('--seed', type=int, default=0, help='of the order (default %(default)s)')
+    parser.add_argument('--workers', type=positive_int, help='processes (default: one a core)')
+    parser.set_defaults(run=run_shards)
+
+
 def training(parser: argparse.ArgumentParser, name: str) -> None:
     """Add what all trainings have."""
     parser.add_argument('--data', required=True, metavar='DIR', help='folder of the data')
@@ -286,6 +307,13 @@ def run_segment(**arguments: Any) -> None:
     print(f'{len(pictures)} pictures in {arguments["out"]}')
 
 
+def run_shards(**arguments: Any) -> None:
+    """``mvp-mm shards``."""
+    from mvp_mm.console.shards import run_shards
+
+    run_shards(**arguments)
+
+
 def run_training(name: str, cfg_options: list[str] | None, **arguments: Any) -> None:
     """``mvp-mm pretrain`` and its like."""
     import mvp_mm.console
@@ -300,7 +328,7 @@ def run_training(name: str, cfg_options: list[str] | None, **arguments: Any) -> 
 
 COMMANDS = {
     command.__name__: command
-    for command in (pretrain, finetune, probe, segment, export, models, download, publish, doctor)
+    for command in (pretrain, finetune, probe, segment, export, shards, models, download, publish, doctor)
 }
 
 

@@ -11,6 +11,7 @@ from .loader_speed import (
     one_thread,
     speed_report,
 )
+from .shard_reading import measure_reading, reading_report
 
 __all__ = [
     'CropComparison',
@@ -20,8 +21,10 @@ __all__ = [
     'loader_report',
     'measure_loader',
     'measure_pipelines',
+    'measure_reading',
     'measure_stages',
     'one_thread',
+    'reading_report',
     'speed_report',
     'write_sheet',
 ]

@@ -1,11 +1,17 @@
 """Sources of samples, their order, decoding, augmentation, masks and packing."""
 
+from .prepare.shards import check_shards as check_shards
+from .prepare.shards import write_shards as write_shards
 from .samplers.endless_sampler import EndlessSampler as EndlessSampler
 from .samplers.epoch_sampler import EpochSampler as EpochSampler
 from .samplers.sample_index import SampleIndex as SampleIndex
+from .samplers.shard_sampler import ShardSampler as ShardSampler
 from .sources.few_shot import FewShot as FewShot
 from .sources.image_folder import UnlabelledImages as UnlabelledImages
+from .sources.image_text_list import ImageTextList as ImageTextList
+from .sources.image_text_shards import ImageTextShards as ImageTextShards
 from .sources.labelled_images import LabelledImages as LabelledImages
+from .sources.mixture import SourceMixture as SourceMixture
 from .sources.sample_source import SampleSource as SampleSource
 from .sources.scene_images import SceneImages as SceneImages
 from .transforms.block_mask import BlockwiseMask as BlockwiseMask

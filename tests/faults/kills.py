@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from mmengine.config import Config
+
 from .phase_hook import PHASES, Position, read_position
 from .tiny_run import digest, last_checkpoint, tiny_config, write_photographs
 from .training_process import TOOLS, TrainingProcess, run_tool
@@ -61,13 +63,16 @@ class Baseline:
     seconds: float
 
 
-def run_baseline(folder: Path, processes: int = 1, epochs: int = 3) -> Baseline:
+def run_baseline(
+    folder: Path, processes: int = 1, epochs: int = 3, adapt: Callable[[Config], None] = lambda config: None
+) -> Baseline:
     """Make images and a config, and train to the end.
 
     Args:
         folder: For all of it.
         processes: 1, forked from this one; or several, by tools/dist_train.sh.
         epochs: Length.
+        adapt: Changes the config, such as its source of samples.
 
     Returns:
         The run.
@@ -75,7 +80,9 @@ def run_baseline(folder: Path, processes: int = 1, epochs: int = 3) -> Baseline:
     images = folder / 'images'
     write_photographs(images, 64)
     config = folder / f'tiny_{processes}.py'
-    tiny_config(images.resolve(), processes, epochs).dump(config)
+    cfg = tiny_config(images.resolve(), processes, epochs)
+    adapt(cfg)
+    cfg.dump(config)
     work_dir = folder / f'undisturbed_{processes}'
     begin = time.monotonic()
     if processes == 1:

@@ -149,3 +149,14 @@ def test_speed_tool(image_folder, tmp_path, monkeypatch, capsys):
         cells = rows(written, f'{pipeline} |')[0]
         assert float(cells[1]) == pytest.approx(1000 / float(cells[2]), rel=0.05)
     assert len(rows(written, 'mask')) == 1
+
+
+def test_reading(image_folder, monkeypatch, capsys):
+    paths = measure.image_paths(str(image_folder))
+    found = measure.measure_reading(paths, side=64, rounds=1)
+    assert len(found) == 4 and all(len(timing.cpu) == 1 for timing in found.values())
+    run('benchmark_data.py', image_folder, '--reading', '--rounds', 1, monkeypatch=monkeypatch)
+    printed = capsys.readouterr().out
+    shards = rows(printed, 'shards of the same (ImageTextShards)')
+    assert len(shards) == 2 and all(float(row[1]) > 0 and float(row[3]) > 0 for row in shards)
+    assert {row[3] for row in rows(printed, 'folder')} == {'1.00'}

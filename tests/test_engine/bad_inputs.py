@@ -38,6 +38,9 @@ SEGMENT = 'configs/upernet/vittiny_camvid.py'
 QUICK = ('train_dataloader.num_workers=0', 'train_cfg.max_epochs=1')
 INIT = 'model__backbone__init_cfg__checkpoint'
 LISTED = 'train_dataloader__dataset__ann_file'
+SHARDS = dict(train_dataloader__dataset__type='ImageTextShards')
+SHARD_SAMPLER = dict(train_dataloader__sampler__type='ShardSampler')
+LIST = dict(train_dataloader__dataset__type='ImageTextList')
 SCRATCH = {'model__backbone__init_cfg': 'None'}
 TRAIN_SEGMENT = (
     f'train.py {SEGMENT} --work-dir run --cfg-options train_dataloader.dataset.data_root={{}} '
@@ -147,6 +150,20 @@ BAD_INPUTS = [
     BadInput('command line', ATTENTION.format('a.jpg') + ' --size 0', 'a whole number of 1 or more', 2),
     BadInput('command line', 'export.py timm trained.pth o --img-size 1 2 3', 'takes a side, or height', 2),
     BadInput('command line', 'download.py no_such_model', "no model 'no_such_model': mvp_mm.list_models"),
+    BadInput(
+        'command line', 'shards.py images', 'give --out DIR to write shards of a folder or list, or --check'
+    ),
+    BadInput(
+        'command line', 'shards.py images --out o --per-shard 0', 'a whole number of 1 or more, got 0', 2
+    ),
+    BadInput('command line', 'shards.py images --out o --decode', '--decode goes with --check'),
+    BadInput(
+        'command line', 'shards.py nowhere --out o', 'there is no folder or list nowhere. Give a folder'
+    ),
+    BadInput('command line', 'shards.py nowhere --check', 'there are no shards nowhere. Expected tar files'),
+    BadInput(
+        'command line', 'shards.py s4://b/*.tar --check', 's4://b/..tar cannot be read: Protocol not known'
+    ),
     BadInput('command line', 'check_dataset.py nowhere', 'there is no image folder nowhere'),
     BadInput('command line', 'check_dataset.py images --workers 0', 'is no number of processes', 2),
     BadInput('command line', 'check_dataset.py images --out no/bad.txt', 'there is no folder no', 2),
@@ -329,6 +346,17 @@ BAD_INPUTS = [
     BadInput('checkpoint', 'export.py timm other.pth out.pth', 'other.pth holds no vision transformer'),
     BadInput('checkpoint', 'export.py timm truncated.pth out.pth', 'it is damaged, cut off'),
     BadInput('file', train(data='gone'), 'there is no image folder gone. Give one with'),
+    BadInput('file', train(data='gone', **SHARDS), 'there are no shards gone. Expected tar files'),
+    BadInput('file', train(data='images', **SHARDS), 'there are no shards images. Expected tar files'),
+    BadInput(
+        'file', train(data='page.tar', **SHARDS), "no sample to use .*page.tar is no plain tar .*b'<html>"
+    ),
+    BadInput('file', train(**SHARD_SAMPLER), 'ShardSampler is for shards, .*UnlabelledImages has none: use'),
+    BadInput(
+        'file', train(data='captions.csv', **LIST), 'captions.csv has the columns url, satz, and none of'
+    ),
+    BadInput('file', 'shards.py captions.csv --out o', "give image_key='NAME'"),
+    BadInput('file', 'shards.py page.tar --check', '1 shards have faults; 0 samples can be used'),
     BadInput('file', train(data='no_images'), 'no image found below no_images/train'),
     BadInput('file', train(data='all_bad'), '11 images in a row cannot be read'),
     BadInput('file', train(data='some_bad'), '2 of 8 images cannot be read, more than the allowed share'),
@@ -435,6 +463,8 @@ def make_folder(root: Path) -> None:
 def _write_configs(root: Path) -> None:
     (root / 'notes.txt').write_text('hello, I am a text\n')
     (root / 'utf16.txt').write_text('a/0.png\n', 'utf-16')
+    (root / 'page.tar').write_text('<html>no access</html>' * 40)
+    (root / 'captions.csv').write_text('url,satz\nx,y\n')
     (root / 'windows.txt').write_text('a\\0.png\n')
     (root / 'syntax.py').write_text('model = dict(\n')
     (root / 'undefined.py').write_text('model = dict(type=name_of_model)\n')

@@ -33,16 +33,27 @@ def main() -> None:
     parser.add_argument(
         '--workers', type=engine.positive_int, help='also a whole DataLoader with so many processes'
     )
+    parser.add_argument(
+        '--reading',
+        action='store_true',
+        help='instead: files read, not decoded: a folder against shards of it, as they are and at 64x64',
+    )
     parser.add_argument('--out', type=Path, help='Markdown file to write')
     args = parser.parse_args()
 
     measure.one_thread()
     config = Config.fromfile(args.config)
     paths = measure.image_paths(args.folder, args.images)
-    tables = measure.speed_report(
-        measure.measure_pipelines(paths, config, args.rounds),
-        measure.measure_stages(paths, config, args.rounds),
-    )
+    if args.reading:
+        tables = '\n\n'.join(
+            measure.reading_report(measure.measure_reading(paths, side, args.rounds), what)
+            for side, what in ((None, 'photographs as they are'), (64, 'JPEGs of 64x64 pixels'))
+        )
+    else:
+        tables = measure.speed_report(
+            measure.measure_pipelines(paths, config, args.rounds),
+            measure.measure_stages(paths, config, args.rounds),
+        )
     if args.workers is not None:
         found = measure.measure_loader(args.folder, paths, config, args.workers)
         tables += '\n\n' + measure.loader_report(found, args.workers)

@@ -1,6 +1,7 @@
 """The order of samples in an epoch, whatever the number of processes."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
+from itertools import islice
 
 import numpy as np
 import torch
@@ -41,16 +42,22 @@ class EpochSampler(DefaultSampler):
             raise ValueError(f'{self.size} images cannot be dealt out to {self.world_size} processes')
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        order = epoch_order(self.size, self.shuffle, self.seed, self.epoch)
         stop = self.num_samples * self.world_size
-        for index in order[self.rank : stop : self.world_size]:
+        for index in islice(self._order(), self.rank, stop, self.world_size):
             yield SampleIndex(index, self.epoch, self.seed)
 
+    def _order(self) -> Iterable[int]:
+        """All processes' indices of this epoch."""
+        return epoch_order(self.size, self.shuffle, self.seed, self.epoch)
 
-def epoch_order(size: int, shuffle: bool, seed: int, epoch: int) -> list[int]:
-    """Return each index below ``size`` once, in the order of an epoch: shuffled by (seed, epoch) if asked."""
+
+def epoch_order(size: int, shuffle: bool, seed: int, epoch: int, *part: int) -> list[int]:
+    """Return each index below ``size`` once, in the order of an epoch: shuffled by (seed, epoch) if asked.
+
+    Parts of an epoch, told apart by further numbers, have orders of their own.
+    """
     if not shuffle:
         return list(range(size))
-    entropy = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]
+    entropy = np.random.SeedSequence((seed, epoch, *part)).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(entropy >> np.uint64(1)))
     return torch.randperm(size, generator=generator).tolist()

@@ -37,12 +37,13 @@ class SeededSamples(BaseDataset):
             seeds = (*entropy, attempt) if entropy else ()
             key = str(candidate)
             try:
-                info = self.get_data_info(candidate)
-                key = info.get('key', info.get('img_path'))
-                in_memory = 'img' in info or 'img_bytes' in info
-                files = ('' if in_memory else info.get('img_path'), info.get('seg_map_path'))
-                with unreadable_files_named(*filter(None, files)), seeded_draws(*seeds):
-                    sample = self.pipeline(info)
+                with seeded_draws(*seeds):  # a source may draw as well: one of several captions
+                    info = self.get_data_info(candidate)
+                    key = info.get('key', info.get('img_path'))
+                    in_memory = 'img' in info or 'img_bytes' in info
+                    files = ('' if in_memory else info.get('img_path'), info.get('seg_map_path'))
+                    with unreadable_files_named(*filter(None, files)):
+                        sample = self.pipeline(info)
             except UnreadableImageError as error:
                 if not self.replaces_unreadable:
                     raise

@@ -34,6 +34,7 @@ class PackMaskedInputs(BaseTransform):
         self, meta_keys: Sequence[str] = ('sample_idx', 'img_path'), fields: Sequence[str] = ()
     ) -> None:
         self.meta_keys, self.fields = tuple(meta_keys), tuple(fields)
+        self.needs = self.fields
 
     def transform(self, results: dict) -> dict:
         missing = [field for field in self.fields if field not in results]

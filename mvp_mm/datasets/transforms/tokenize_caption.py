@@ -26,6 +26,7 @@ class TokenizeCaption(BaseTransform):
 
     def __init__(self, model_name: str, key: str = 'caption') -> None:
         self.model_name, self.key = model_name, key
+        self.needs = (key,)  # fields that a source then gives to every sample
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -1,0 +1,252 @@
+"""Write tar shards of images with texts, and check those that are there."""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+from PIL import Image
+from rich.progress import track
+from torch.utils.data import DataLoader, Dataset
+
+from ...hardware import usable_cores
+from ..samplers.epoch_sampler import epoch_order
+from ..sources.captioned_source import CaptionedSource
+from ..sources.image_text_list import ImageTextList
+from ..sources.shard_files import find_shards, is_remote
+from ..sources.shard_index import IMAGES, SUFFIX, scan_shard
+from ..sources.whole_file import whole_file
+from ..transforms.decode_image import UnreadableImageError, decode_image
+from .download import file_digests
+from .find_unreadable import check_image
+
+CHECKSUM = re.compile(r'([0-9a-f]{64}) [ *](.+)')  # a line of sha256sum
+ADVICE = 'free some space, and call again: what is written is kept'
+
+
+def write_shards(
+    source: CaptionedSource | str | Path,
+    out: str | Path,
+    prefix: str = 'train',
+    per_shard: int = 1000,
+    shuffle: bool = True,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> list[Path]:
+    """Write the samples of a source into ``<out>/<prefix>-NNNN.tar``, with an index and a checksum each.
+
+    Files are copied as they are; formats other than JPEG, PNG and WebP become PNG. A sample with one text has
+    a ``txt``, with several a ``json``, with a label a ``cls``. Called again after an interruption, it writes
+    what is missing; the same source always makes the same bytes.
+
+    Args:
+        source: Source, or the folder or list for :class:`ImageTextList`.
+        out: Folder, which is made.
+        prefix: Of the names, such as ``'val'``. Checksums are in ``<prefix>.sha256``, which ``sha256sum -c``
+            reads; images that cannot be read, and so are left out, in ``<prefix>.left_out.txt``.
+        per_shard: Samples a shard. Default 1000; shards of 100 MB to 1 GB suit most disks and networks.
+        shuffle: Shuffle the samples. Default True: a shard is then a fair part of the whole.
+        seed: Of the order.
+        workers: Processes. Default: one a core.
+        progress: Show a progress bar.
+        **options: Of :class:`ImageTextList`.
+
+    Returns:
+        All shards.
+
+    Raises:
+        OSError: If the disk is full, or another process writes there.
+        ValueError: If ``out`` holds shards of another source or division.
+    """
+    if per_shard < 1:
+        raise ValueError(f'per_shard={per_shard}: expected 1 sample or more')
+    if not isinstance(source, CaptionedSource):
+        source = ImageTextList(str(source), split='', **options)
+    out = Path(out).expanduser()
+    out.mkdir(parents=True, exist_ok=True)
+    number = -(-len(source) // per_shard)
+    digits = max(4, len(str(number - 1)))
+    paths = [out / f'{prefix}-{shard:0{digits}d}.tar' for shard in range(number)]
+    order = epoch_order(len(source), shuffle, seed, 0)
+    writer = _Writer(source, paths, [order[at : at + per_shard] for at in range(0, len(order), per_shard)])
+    try:
+        with FileLock(out / f'.{prefix}.lock', timeout=0):
+            _require_plan(out / f'{prefix}.plan.json', source, per_shard, shuffle, seed)
+            for stale in out.glob(f'.{prefix}-*.partial'):
+                stale.unlink()
+            _write(writer, out / f'{prefix}.sha256', out / f'{prefix}.left_out.txt', workers, progress)
+    except Timeout as error:
+        raise OSError(f'another process writes {prefix} shards to {out}: wait for it') from error
+    return paths
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """Return name to sha256 of a file as sha256sum writes it; a last line that was cut off is passed over."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {match[2]: match[1] for line in lines if (match := CHECKSUM.fullmatch(line))}
+
+
+def check_shards(
+    data_root: str, decode: bool = False, workers: int | None = None, progress: bool = True
+) -> tuple[dict[str, list[str]], int]:
+    """Read shards: their structure, the checksums beside them, and with ``decode`` every image.
+
+    Args:
+        data_root: Shards of this machine, as :class:`ImageTextShards` takes them.
+        decode: Decode the images.
+        workers: Processes. Default: one a core.
+        progress: Show a progress bar.
+
+    Returns:
+        The faults of each shard that has some, and the number of samples.
+    """
+    shards = find_shards(data_root)
+    if any(map(is_remote, shards)):
+        raise ValueError(f'{data_root} is not on this machine: bring the shards here to check them')
+    folders = sorted({Path(shard).parent for shard in shards})
+    lists = [path for folder in folders for path in sorted(folder.glob('*.sha256'))]
+    expected = {str(p.parent / name): sha for p in lists for name, sha in read_checksums(p).items()}
+    faults = {}
+    if Path(data_root).is_dir():  # a pattern may leave some out
+        faults = {shard: ['is missing'] for shard in sorted(expected.keys() - set(shards))}
+    loader = DataLoader(_Checker(shards, expected, decode), None, num_workers=_workers(workers, len(shards)))
+    total = 0
+    for shard, found, samples in track(loader, 'Checking', len(shards), disable=not progress):
+        total += samples
+        if found:
+            faults[shard] = found
+    return faults, total
+
+
+def _workers(wanted: int | None, pieces: int) -> int:
+    workers = min(wanted or usable_cores(), pieces)
+    return workers if workers > 1 else 0
+
+
+def _require_plan(path: Path, source: CaptionedSource, per_shard: int, shuffle: bool, seed: int) -> None:
+    """Keep a digest of what is written, or raise ValueError if another was begun here."""
+    digest = hashlib.sha256()
+    for index in range(len(source)):
+        key, _, texts, label = source.record(index)
+        digest.update(json.dumps([key, texts, label]).encode())
+    plan = dict(
+        samples=len(source), per_shard=per_shard, shuffle=shuffle, seed=seed, source=digest.hexdigest()
+    )
+    if not path.is_file():
+        with whole_file(path, ADVICE) as temporary:
+            temporary.write_text(json.dumps(plan))
+        return
+    begun = json.loads(path.read_text())
+    if begun != plan:
+        other = [name for name, value in plan.items() if begun.get(name) != value]
+        raise ValueError(
+            f'{path.parent} holds shards that were begun with another {", ".join(other)}: give the same, '
+            f'choose another --prefix or --out, or delete them and {path.name}'
+        )
+
+
+def _write(writer: '_Writer', sums: Path, left_out: Path, workers: int | None, progress: bool) -> None:
+    done = read_checksums(sums)
+    todo = [n for n, path in enumerate(writer.paths) if path.name not in done or not path.is_file()]
+    loader = DataLoader(writer, None, sampler=todo, num_workers=_workers(workers, len(todo)))
+    for name, sha256, lost in track(loader, 'Writing', len(todo), disable=not progress):
+        done[name] = sha256
+        with left_out.open('a') as file:
+            file.writelines(f'{name}\t{line}\n' for line in lost)
+        with whole_file(sums, ADVICE) as temporary:
+            temporary.write_text(''.join(f'{sha}  {name}\n' for name, sha in sorted(done.items())))
+
+
+class _Writer(Dataset):
+    """Writes the n-th shard; returns its name, checksum, and which images were left out and why."""
+
+    def __init__(self, source: CaptionedSource, paths: list[Path], rows: list[list[int]]) -> None:
+        self.source, self.paths, self.rows = source, paths, rows
+
+    def __getitem__(self, number: int) -> tuple[str, str, list[str]]:
+        path, lost = self.paths[number], list[str]()
+        first = sum(map(len, self.rows[:number]))
+        with whole_file(path, ADVICE) as temporary, temporary.open('wb') as file:
+            hashed = _Hashed(file)
+            with tarfile.open(fileobj=hashed, mode='w|') as tar:  # type: ignore[call-overload]
+                for row_number, row in enumerate(self.rows[number], first):
+                    try:
+                        members = list(_members(self.source, row))
+                    except (OSError, UnreadableImageError) as error:
+                        lost.append(' '.join(str(error).split()))
+                        continue
+                    for suffix, content in members:
+                        info = tarfile.TarInfo(f'{row_number:09d}.{suffix}')
+                        info.size = len(content)
+                        tar.addfile(info, io.BytesIO(content))
+        scan_shard(path).save(Path(f'{path}{SUFFIX}'))
+        return path.name, hashed.sha256.hexdigest(), lost
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+class _Hashed:
+    """A file for a tar stream, with the sha256 of what is written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.sha256 = file, hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        self.sha256.update(content)
+        return self.file.write(content)
+
+
+def _members(source: CaptionedSource, row: int) -> Iterator[tuple[str, bytes]]:
+    """Yield suffix and content of the members of a sample."""
+    key, content, texts, label = source.record(row)
+    if not isinstance(content, bytes):
+        content = Path(content).read_bytes()
+    if not content:
+        raise UnreadableImageError(f'{key} is empty')
+    suffix = key.rpartition('.')[2].lower()
+    if suffix in ('jpe', 'jfif', 'mpo'):
+        suffix = 'jpg'
+    if suffix not in IMAGES:
+        file = io.BytesIO()
+        Image.fromarray(decode_image(content, key=key)).save(file, 'PNG')
+        suffix, content = 'png', file.getvalue()
+    yield suffix, content
+    if len(texts) == 1:
+        yield 'txt', texts[0].encode()
+    elif texts:
+        yield 'json', json.dumps(dict(captions=texts), ensure_ascii=False).encode()
+    if label is not None:
+        yield 'cls', str(label).encode()
+
+
+class _Checker(Dataset):
+    """Checks the n-th shard; returns it, its faults, and its number of samples."""
+
+    def __init__(self, shards: list[str], expected: dict[str, str], decode: bool) -> None:
+        self.shards, self.expected, self.decode = shards, expected, decode
+
+    def __getitem__(self, number: int) -> tuple[str, list[str], int]:
+        shard = self.shards[number]
+        index = scan_shard(Path(shard))
+        faults, wanted = list(index.faults), self.expected.get(shard)
+        if wanted is not None and (found := file_digests(Path(shard), 'sha256')['sha256']) != wanted:
+            faults.append(f'has the sha256 {found}, expected {wanted}')
+        if self.decode and len(index):
+            with open(shard, 'rb') as file:
+                for row in range(len(index)):
+                    offset, size = index.places[row, 0].tolist()
+                    file.seek(offset)
+                    if fault := check_image(index.name(row), file.read(size)).fault:
+                        faults.append(f'has an image that cannot be read, {index.name(row)}: {fault}')
+        return shard, faults, len(index)
+
+    def __len__(self) -> int:
+        return len(self.shards)

@@ -1,0 +1,58 @@
+"""The order of samples that lie in shards."""
+
+from collections.abc import Iterator, Sized
+from typing import Any
+
+import numpy as np
+from mmengine.registry import DATA_SAMPLERS
+
+from .epoch_sampler import EpochSampler, epoch_order
+
+
+@DATA_SAMPLERS.register_module()
+class ShardSampler(EpochSampler):
+    """:class:`EpochSampler` for shards: permute them, then the samples of a few at a time, the window.
+
+    Disks read, and caches hold, only the shards of a window; those of the next one are brought meanwhile.
+    An epoch has every sample once, in an order that depends on seed, epoch and window, not on processes.
+
+    Args:
+        dataset: Dataset with ``shard_sizes``, the number of samples of each shard.
+        total_batch: As of :class:`EpochSampler`.
+        window: Shards to shuffle together. Default 16.
+        shuffle: Default True.
+        seed: Default None: drawn, and shared by all processes.
+
+    Raises:
+        ValueError: If the dataset has no shards, or too few images.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        total_batch: int | None = None,
+        window: int = 16,
+        shuffle: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(dataset, total_batch, shuffle, seed)
+        sizes = getattr(dataset, 'shard_sizes', None)
+        if sizes is None:
+            raise ValueError(
+                f'ShardSampler is for shards, such as those of ImageTextShards, and {type(dataset).__name__} '
+                'has none: use EpochSampler'
+            )
+        if window < 1:
+            raise ValueError(f'window={window}: expected 1 shard or more')
+        self.window, self._starts = window, np.cumsum([0, *sizes])
+
+    def _order(self) -> Iterator[int]:
+        shards = epoch_order(len(self._starts) - 1, self.shuffle, self.seed, self.epoch)
+        read_ahead: Any = getattr(self.dataset, 'read_ahead', None)
+        for first in range(0, len(shards), self.window):
+            now, following = (shards[at : at + self.window] for at in (first, first + self.window))
+            if read_ahead is not None:
+                read_ahead(now, following)
+            indices = np.concatenate([np.arange(*self._starts[shard : shard + 2]) for shard in now])
+            order = epoch_order(len(indices), self.shuffle, self.seed, self.epoch, first)
+            yield from indices[order].tolist()

@@ -1,0 +1,133 @@
+"""Image files with captions, from a list or from texts beside them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.logging import print_log
+from mmpretrain.registry import DATASETS
+
+from ...text.decode import decode_text
+from .caption_lists import ENDINGS, Entry, Keys, read_list
+from .captioned_source import CaptionedSource, lines_of
+from .image_files import find_images
+from .name_list import require_listed
+from .packed_strings import PackedStrings
+
+
+@DATASETS.register_module()
+class ImageTextList(CaptionedSource):
+    """Image files with one caption or several, of which one is drawn by (seed, epoch, index).
+
+    Args:
+        data_root: Folder of the images, or a list, which is then relative to its own folder.
+        split: Sub-folder of ``data_root`` to read if it exists. Default ``'train'``.
+        ann_file: List of images with captions: CSV, TSV (both with a first line of names), JSON Lines, JSON
+            (rows, or COCO's captions) or Parquet (if pyarrow is installed), by its ending. Paths are
+            absolute or relative to that folder. Rows of the same image are several captions of it.
+            Default ``''``: search the folder; the captions of ``a.jpg`` are the lines of ``a.txt``.
+        image_key: Column of the paths. Default None: ``image``, ``filepath``, ``file_name``, ...
+        caption_key: Column of the captions, text or a list. Default None: ``caption``, ``text``, ...
+        label_key: Column of class numbers. Default None: no labels.
+        encoding: Of the list. Default None: by its byte-order mark, or else UTF-8.
+        split_lines: Take each line of a text file as a caption. Default True; False: join them.
+        **kwargs: Arguments of :class:`.CaptionedSource`.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or list, or no image in it.
+        ValueError: If the list cannot be read.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        split: str = 'train',
+        ann_file: str = '',
+        image_key: str | None = None,
+        caption_key: str | None = None,
+        label_key: str | None = None,
+        encoding: str | None = None,
+        split_lines: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        root = Path(data_root).expanduser()
+        if not ann_file and root.is_file():
+            ann_file, root = str(root), root.parent
+        if not root.is_dir():
+            raise FileNotFoundError(
+                f'there is no folder or list {root}. Give a folder of images, or a list '
+                f'({", ".join(ENDINGS)}) as data_root, or the list as ann_file and the folder of its '
+                'images as data_root'
+            )
+        folder = root / split if split and (root / split).is_dir() else root
+        if ann_file:
+            listing = Path(ann_file).expanduser()
+            if not listing.is_file():
+                raise FileNotFoundError(f'there is no list {listing}, which ann_file names')
+            entries: Iterator[Entry] = read_list(listing, Keys(image_key, caption_key, label_key), encoding)
+        else:
+            entries = _beside(folder, split_lines)
+        self._fill(entries, folder)
+        if not len(self):
+            wanted = 'image with a caption' if self.require_caption else 'image'
+            note = f' ({self._without:,} without a caption)' if self._without else ''
+            raise FileNotFoundError(f'no {wanted} found in {ann_file or folder}{note}')
+        if ann_file:
+            paths = [os.path.join(folder, self._paths[number]) for number in _few(len(self))]
+            require_listed(ann_file, paths, folder)
+        self.folder = str(folder)
+        note = self.captions_note(len(self), self._without, self._empty)
+        print_log(f'{type(self).__name__}: {note}; {ann_file or folder}', 'current')
+
+    def _fill(self, entries: Iterator[Entry], folder: Path) -> None:
+        """Join the entries of each image; count captions that are missing."""
+        self._empty, found = 0, dict[str, tuple[list[str], list[int | None]]]()
+        for image, captions, label in entries:
+            texts, labels = found.setdefault(image, ([], []))
+            kept = [caption for caption in captions if caption]
+            self._empty += len(captions) - len(kept)
+            texts += kept
+            labels.append(label)
+        named = self.classes is not None
+        missing = [
+            image
+            for image, (texts, labels) in found.items()
+            if not texts and not (named and labels[-1] is not None)
+        ]
+        self._without = len(missing)
+        if self.require_caption:
+            for image in missing:
+                del found[image]
+        self._paths = PackedStrings(found)
+        self._texts = PackedStrings(text for texts, _ in found.values() for text in texts)
+        self._ends = np.cumsum([0, *(len(texts) for texts, _ in found.values())])
+        labels = [-1 if labels[-1] is None else labels[-1] for _, labels in found.values()]
+        self._labels = np.array(labels, np.int32)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def record(self, index: int) -> tuple[str, str, list[str], int | None]:
+        path = os.path.join(self.folder, self._paths[index])
+        label = int(self._labels[index])
+        texts = self._texts[self._ends[index] : self._ends[index + 1]]
+        return path, path, texts, None if label < 0 else label
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the label of a sample in a list, without reading it."""
+        return [int(self._labels[int(idx)])]
+
+
+def _beside(folder: Path, split_lines: bool) -> Iterator[Entry]:
+    """Yield the images below a folder with the texts beside them."""
+    for path in find_images(folder).paths:
+        text = folder / f'{os.path.splitext(path)[0]}.txt'
+        captions = lines_of(decode_text(text.read_bytes()), split_lines) or [''] if text.is_file() else []
+        yield Entry(path, captions)
+
+
+def _few(count: int, most: int = 8) -> list[int]:
+    return sorted({int(number) for number in np.linspace(0, count - 1, most)})

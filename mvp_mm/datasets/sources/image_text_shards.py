@@ -1,0 +1,260 @@
+"""Images with texts in tar shards, read by index."""
+
+import logging
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info
+from mmengine.logging import print_log
+from mmpretrain.registry import DATASETS
+from torch.utils.data import DataLoader, Dataset
+
+from ...hardware import usable_cores
+from .captioned_source import CaptionedSource
+from .shard_cache import ShardCache, touch
+from .shard_files import find_shards, is_remote, remote_stamps
+from .shard_index import KINDS, SUFFIX, ShardIndex, local_stamp, read_index, scan_shard, texts_of
+
+LISTED = 10  # broken shards named in the log
+WAITS = 100  # times to bring a shard again that other processes evict before it is read
+
+
+@DATASETS.register_module()
+class ImageTextShards(CaptionedSource):
+    """Samples of tar shards in webdataset's layout: a jpg, jpeg, png or webp, and a txt, json or cls.
+
+    Shards are indexed, not streamed: a file beside each says where its samples lie, so that samples are drawn
+    by number, as from a folder. It is written when a shard is first seen. A broken shard is named in the log
+    and in ``faults``, and its readable part is used. Remote shards are brought whole to a bounded cache.
+
+    Args:
+        data_root: Shards: a folder, a pattern such as ``'DIR/train-{0000..0039}.tar'`` or ``'DIR/*.tar'``, an
+            address of fsspec such as ``'s3://bucket/train-*.tar'``, or a list of these.
+        split: Of a folder: ``<split>/*.tar`` or ``<split>-*.tar`` where there are such. Default ``'train'``.
+        labels: Use only the samples whose ``cls`` is one of these. Default None: all samples.
+        split_lines: Take each line of a ``txt`` as a caption. Default True; False: join them.
+        cache_dir: Folder for remote shards, their indices, and those of folders that cannot be written.
+            Default None: in the package's cache.
+        cache_bytes: Limit of the remote shards in it, the least recently used of which go. Default 64 GiB.
+        index_dir: Folder for the indices of local shards. Default None: beside each shard.
+        **kwargs: Arguments of :class:`.CaptionedSource`.
+
+    Raises:
+        FileNotFoundError: If there are no such shards, or no sample in them.
+        ValueError: If an address cannot be read.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Sequence[str],
+        split: str = 'train',
+        labels: Sequence[int] | None = None,
+        split_lines: bool = True,
+        cache_dir: str | None = None,
+        cache_bytes: int = 64 << 30,
+        index_dir: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.split_lines, self.cache = split_lines, ShardCache(cache_dir, cache_bytes)
+        self.index_dir = Path(index_dir).expanduser() if index_dir else None
+        self.shards = find_shards(data_root, split)
+        self._indices = self._load_indices()
+        pairs = zip(self.shards, self._indices, strict=True)
+        self.faults = {shard: index.faults for shard, index in pairs if index.faults}
+        self._without = self._empty = 0
+        self._rows = [self._used(index, labels) for index in self._indices]
+        self.shard_sizes = [len(rows) for rows in self._rows]
+        self._ends = np.cumsum(self.shard_sizes).tolist()
+        self._told_of_small_cache = False
+        self._tell(data_root)
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def record(self, index: int) -> tuple[str, bytes, list[str], int | None]:
+        if not 0 <= index < len(self):
+            raise IndexError(f'sample {index} of {len(self)}')
+        shard = bisect_right(self._ends, index)
+        found, start = self._indices[shard], self._ends[shard] - self.shard_sizes[shard]
+        row = int(self._rows[shard][index - start])
+        image, *members = self._read(shard, found.places[row, :3].tolist())
+        texts: list[str] = []
+        for kind, content in zip(KINDS[1:], members, strict=False):
+            if content and not texts:
+                texts = texts_of(kind, content, self.split_lines)
+        label = int(found.labels[row])
+        return f'{self.shards[shard]}/{found.name(row)}', image, texts, None if label < 0 else label
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the label of a sample in a list, without reading it."""
+        shard = bisect_right(self._ends, int(idx))
+        row = self._rows[shard][int(idx) - self._ends[shard] + self.shard_sizes[shard]]
+        return [int(self._indices[shard].labels[row])]
+
+    def read_ahead(self, now: Sequence[int], following: Sequence[int]) -> None:
+        """Begin to bring remote shards: those in use, then as many of the following as fit beside them."""
+        todo, total = [], 0
+        for number in (*now, *following):
+            total += self._indices[number].size * is_remote(self.shards[number])
+            if total > self.cache.max_bytes:
+                break
+            if is_remote(self.shards[number]):
+                todo.append(number)
+        if total > self.cache.max_bytes and len(todo) < len(now) and not self._told_of_small_cache:
+            self._told_of_small_cache = True
+            print_log(
+                f'The cache of {self.cache.max_bytes:,} bytes holds less than a window of {len(now)} shards: '
+                'they will be brought again and again. Raise cache_bytes, or lower sampler.window',
+                'current',
+                logging.WARNING,
+            )
+        self.cache.bring_ahead(
+            [self.shards[number] for number in todo], [self._indices[number].stamp for number in todo]
+        )
+
+    def _read(self, shard: int, places: list[list[int]]) -> list[bytes]:
+        """Read members of a shard, b'' where there is none, if the shard is what it was."""
+        path, index = self.shards[shard], self._indices[shard]
+        remote, attempt = is_remote(path), 0
+        while True:
+            attempt += 1
+            file = str(self.cache.bring(path, index.stamp)) if remote else path
+            try:
+                handle = os.open(file, os.O_RDONLY)
+                break
+            except FileNotFoundError as error:
+                if not remote or attempt == WAITS:
+                    raise FileNotFoundError(
+                        f'the shard {path} has vanished while it was in use: bring it back, and go on with '
+                        '--resume'
+                    ) from error
+        try:
+            state = os.fstat(handle)
+            changed = state.st_size != index.size if remote else local_stamp(state) != index.stamp
+            contents = [os.pread(handle, size, at) if size > 0 else b'' for at, size in places]
+        except OSError as error:
+            raise OSError(error.errno, f'the shard {path} cannot be read: {error.strerror}') from error
+        finally:
+            os.close(handle)
+        if changed or any(len(content) < size for content, (_, size) in zip(contents, places, strict=True)):
+            raise ValueError(
+                f'the shard {path} has changed while it was in use ({state.st_size:,} bytes, {index.size:,} '
+                'before): its samples are others now. Bring the old one back, or begin again'
+            )
+        if remote:
+            touch(Path(file), state)
+        return contents
+
+    def _load_indices(self) -> list[ShardIndex]:
+        """Read the index of each shard, and make those that are missing, in loader workers."""
+        remote = [shard for shard in self.shards if is_remote(shard)]
+        stamps = dict(zip(remote, remote_stamps(remote), strict=True)) if remote else {}
+        indexer = _Indexer(self.shards, stamps, self.cache, self.index_dir)
+        found = [indexer.read(number) for number in range(len(self.shards))]
+        missing = [number for number, index in enumerate(found) if index is None]
+        if missing:
+            print_log(f'{type(self).__name__}: indexing {len(missing)} shards, once', 'current')
+            rank, world_size = get_dist_info()
+            first = (
+                len(missing) * rank // world_size
+            )  # each process begins elsewhere, and finds the rest made
+            missing = missing[first:] + missing[:first]
+            workers = min(usable_cores(), len(missing) // 4)
+            own = torch.Generator()  # else workers' seeds are drawn from the training's
+            loader = DataLoader(indexer, None, sampler=missing, num_workers=workers, generator=own)
+            for number, index in zip(missing, loader, strict=True):
+                found[number] = index
+        return [index for index in found if index is not None]
+
+    def _used(self, index: ShardIndex, labels: Sequence[int] | None) -> np.ndarray:
+        """Rows of the samples that are used; count captions that are missing."""
+        used = np.ones(len(index), bool)
+        if labels is not None:
+            used &= np.isin(index.labels, list(labels))
+        captioned = (index.captioned == 1) | (index.labels >= 0 if self.classes is not None else False)
+        self._without += int((used & ~captioned).sum())
+        self._empty += int((used & (index.captioned == 2)).sum())
+        if self.require_caption:
+            used &= captioned
+        return np.flatnonzero(used).astype(np.int32)
+
+    def _tell(self, data_root: str | Sequence[str]) -> None:
+        for shard, faults in list(self.faults.items())[:LISTED]:
+            print_log(f'The shard {shard} {"; ".join(faults)}', 'current', logging.WARNING)
+        if (more := len(self.faults) - LISTED) > 0:
+            told = f'{more} more shards have faults: mvp-mm shards --check lists them'
+            print_log(told, 'current', logging.WARNING)
+        if not len(self):
+            fault = next((f': {shard} {faults[0]}' for shard, faults in self.faults.items()), '')
+            raise FileNotFoundError(
+                f'no sample to use in the {len(self.shards)} shards of {data_root}{fault}'
+            )
+        note = self.captions_note(len(self), self._without, self._empty)
+        print_log(f'{type(self).__name__}: {note}; {len(self.shards)} shards of {data_root}', 'current')
+
+
+class _Indexer(Dataset):
+    """Makes the index of the n-th shard and keeps it: beside the shard, or else in the cache."""
+
+    def __init__(
+        self, shards: list[str], stamps: dict[str, str], cache: ShardCache, index_dir: Path | None
+    ) -> None:
+        self.shards, self.stamps, self.cache, self.index_dir = shards, stamps, cache, index_dir
+
+    def places(self, shard: str) -> list[Path]:
+        """Return where an index may lie, the first choice first."""
+        if self.index_dir is not None and not is_remote(shard):
+            return [self.index_dir / self.cache.index_path(shard).name]
+        beside = [] if is_remote(shard) else [Path(shard + SUFFIX)]
+        return [*beside, self.cache.index_path(shard)]
+
+    @staticmethod
+    def may_write(place: Path) -> bool:
+        """Whether a folder is not marked as read-only, which root could write all the same."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return bool(place.parent.stat().st_mode & 0o222)
+
+    def read(self, number: int) -> ShardIndex | None:
+        """Return the index of a shard if there is one that fits it."""
+        shard = self.shards[number]
+        try:
+            stamp = self.stamps.get(shard) or local_stamp(os.stat(shard))
+        except OSError:
+            return None
+        for place in self.places(shard):
+            index = read_index(place)
+            if index is not None and index.stamp == stamp:
+                return index
+        return None
+
+    def __getitem__(self, number: int) -> ShardIndex:
+        shard = self.shards[number]
+        index = self.read(number)
+        if index is not None:
+            return index
+        index = self._scan_remote(shard) if is_remote(shard) else scan_shard(Path(shard))
+        reason = 'its folder is read-only'
+        for place in self.places(shard):
+            try:
+                if self.may_write(place):
+                    index.save(place)
+                    return index
+            except OSError as error:
+                reason = str(error)
+        print_log(f'The index of {shard} cannot be kept: {reason}', 'current', logging.WARNING)
+        return index
+
+    def _scan_remote(self, shard: str) -> ShardIndex:
+        stamp = self.stamps[shard]
+        published = self.cache.bring_index(shard)
+        index = None if published is None else read_index(published)
+        if index is not None and index.size == int(stamp.split()[0]):
+            index.stamp = stamp
+            return index
+        return scan_shard(self.cache.bring(shard, stamp), stamp)

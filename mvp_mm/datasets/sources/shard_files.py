@@ -1,0 +1,120 @@
+"""Which shards an address stands for, here or elsewhere."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+BRACES = re.compile(r'\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}')
+# What tells versions of a remote file apart, in fsspec's various file systems.
+VERSION_KEYS = (
+    *('ETag', 'etag', 'blob_id', 'md5Hash', 'checksum', 'LastModified', 'last_modified', 'mtime'),
+    'created',
+)
+THREADS = 16  # that ask for the states of remote files
+
+
+def is_remote(address: str) -> bool:
+    """Whether an address is none of this machine."""
+    return '://' in address
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """Expand ``{0000..0039}`` and ``{a,b}``, as bash does and webdataset reads it."""
+    match = BRACES.search(pattern)
+    if match is None:
+        return [pattern]
+    first, last, names = match.groups()
+    if names is None:
+        numbers = range(int(first), int(last) + 1)
+        if not numbers:
+            raise ValueError(f'{match[0]} in {pattern} is no range: the last number is below the first')
+        choices = [f'{number:0{len(first)}d}' for number in numbers]
+    else:
+        choices = names.split(',')
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    return [whole for choice in choices for whole in expand_braces(f'{before}{choice}{after}')]
+
+
+def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
+    """Find shards: paths here, addresses of fsspec elsewhere, each once.
+
+    Args:
+        data_root: File, folder, pattern with ``*``, ``?``, ``[...]``, ``{0000..0039}`` or ``{a,b}``, or
+            several of them. Of a folder: ``<split>/*.tar`` if there is such a folder, else
+            ``<split>-*.tar`` if there are such files, else ``*.tar``.
+        split: See ``data_root``.
+
+    Returns:
+        In the order of the patterns, each pattern's by name.
+
+    Raises:
+        FileNotFoundError: If there is none, or not all of a range.
+        ValueError: If no package is installed that reads such an address.
+    """
+    patterns = [data_root] if isinstance(data_root, str | os.PathLike) else data_root
+    names = [name for pattern in patterns for name in expand_braces(os.fspath(pattern))]
+    missing, found = list[str](), dict[str, None]()
+    for name in names:
+        with plain_errors(name):
+            shards = _matching(os.path.expanduser(name), split)
+        found |= dict.fromkeys(shards)
+        missing += [] if shards else [name]
+    if missing:
+        more = f', nor {len(missing) - 1} more' if len(missing) > 1 else ''
+        raise FileNotFoundError(
+            f'there are no shards {missing[0]}{more}. Expected tar files: a folder of them, a pattern such '
+            "as 'DIR/train-*.tar' or 'DIR/train-{0000..0039}.tar' (quoted on a command line), or an "
+            'address of fsspec'
+        )
+    return list(found)
+
+
+def _matching(name: str, split: str) -> list[str]:
+    fs, path = url_to_fs(name)
+    if any(character in path for character in '*?['):
+        paths = fs.glob(path)
+    elif fs.isdir(path):
+        path = path.rstrip('/')
+        patterns = [f'{path}/{split}/*.tar', f'{path}/{split}-*.tar'] if split else []
+        paths = next((some for pattern in (*patterns, f'{path}/*.tar') if (some := fs.glob(pattern))), [])
+    else:
+        paths = [path] if fs.exists(path) else []
+    local = isinstance(fs, LocalFileSystem)
+    return sorted(path if local else fs.unstrip_protocol(path) for path in paths)
+
+
+def remote_stamp(address: str, fresh: bool = False) -> str:
+    """Return size and version of a remote shard; ``fresh``: ask again. FileNotFoundError if there is none."""
+    with plain_errors(address):
+        fs, path = url_to_fs(address)
+        if fresh:
+            fs.invalidate_cache()
+        info = fs.info(path)
+    version = next((str(info[key]) for key in VERSION_KEYS if info.get(key)), 'unknown')
+    return f'{info["size"]} {version.replace(" ", "_")}'
+
+
+def remote_stamps(addresses: Sequence[str]) -> list[str]:
+    """Ask for many stamps at a time."""
+    with ThreadPool(THREADS) as pool:
+        return pool.map(remote_stamp, addresses)
+
+
+@contextmanager
+def plain_errors(address: str) -> Iterator[None]:
+    """Name the address in errors of whatever library reads it."""
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f'{address} cannot be read: {error}') from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'there is no shard {address}') from error
+    except OSError as error:
+        raise OSError(error.errno or 0, f'{address} cannot be read: {error.strerror or error}') from error
+    except Exception as error:  # aiohttp's, botocore's, ...
+        raise ValueError(f'{address} cannot be read: {type(error).__name__}: {error}') from error
