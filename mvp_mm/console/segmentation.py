@@ -13,7 +13,6 @@ from ..datasets.transforms.decode_image import decode_image
 from ..engine import existing_checkpoint
 from ..evaluation.picture_files import image_files, picture_files, usable_device
 from ..evaluation.segment import load_segmentor, segment_image
-from ..models.speaking.speaks import Speaks
 from ..models.speaking.text_tower import require_classes
 from ..text.class_names import DATASETS, names_in
 from ..visualization import class_colours, draw_overlay, save_overlay
@@ -109,7 +108,7 @@ def _by_names(
     else:
         assert checkpoint is not None
         speaking = get_model(existing_checkpoint(checkpoint), **options)
-    if not isinstance(speaking, Speaks):
+    if not hasattr(speaking, 'segment_by_text'):
         raise ValueError(f'{model} cannot speak: it is no student of a CLIP; mvp-mm models lists the models')
     segmenter = partial(_segment_by_names, speaking.to(device), names)
     return segmenter, [group[0] for group in names], colours

@@ -19,6 +19,11 @@ class AnyGridBias(nn.Module):
     length of a side up to ``longest``.
     """
 
+    rows: Tensor
+    cols: Tensor
+    body: Tensor
+    of_cls: Tensor
+
     def __init__(self, table: Tensor, window: Grid, longest: int) -> None:
         super().__init__()
         self.longest = longest

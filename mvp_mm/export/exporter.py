@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
@@ -174,7 +175,9 @@ def export(
                 failure = f'{exporter.library} computes something else: nothing was written'
                 raise ParityError(f'{report}\n{failure}')
             if prompts is not None:
-                model = get_model(str(local_path(checkpoint)), **(dict(teacher=teacher) if teacher else {}))
+                model: Any = get_model(
+                    str(local_path(checkpoint)), **(dict(teacher=teacher) if teacher else {})
+                )
                 write_classes(model, prompts, Path(scratch) / 'classes')
                 (Path(scratch) / 'classes').rename(classes_file(out))
                 report.notes.append(f'Written: {classes_file(out)}, the embeddings of the classes.')

@@ -1,6 +1,7 @@
 """Colours for the classes of a dataset, or for any list of names."""
 
 import colorsys
+from typing import Any
 
 from ..datasets.scenes import PALETTE as SCENES
 from ..datasets.sources.camvid import PALETTE as CAMVID
@@ -18,7 +19,7 @@ def class_colours(count: int, dataset: str | None = None) -> list[list[int]]:
         count: Number of classes.
         dataset: A name of :func:`~mvp_mm.text.class_names.class_names`. Default None: a list of one's own.
     """
-    colours: list = dict(camvid=list(CAMVID.values()), scenes=list(SCENES)).get(dataset or '', [])
+    colours: Any = dict(camvid=list(CAMVID.values()), scenes=list(SCENES)).get(dataset or '', [])
     if dataset in MMSEG:
         from mmseg.utils import get_palette  # only segmentation needs mmseg
 

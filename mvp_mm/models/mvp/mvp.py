@@ -98,7 +98,7 @@ class MVP(Speaks, BaseSelfSupervisor):
         }
         config = dict(self._parts, target_generator=self.target_generator.identity())
         found = Speech.of_config(dict(config, data_preprocessor=statistics))
-        return found and found.plain()
+        return None if found is None else found.plain()
 
     def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """Predict the teacher's tokens of whole images: CLS ``(B, D)``, patches ``(B, M, D)``."""

@@ -102,20 +102,20 @@ def label_map(
     """
     if (background is None) != (threshold is None):
         raise ValueError(f'{background=}, {threshold=}: expected both or neither')
-    best, labels, total = None, None, None  # of the names so far: cosine, class, logsumexp of the softmax
+    best: Tensor | None = None  # of the names so far: the largest cosine, its class, the softmax's logsumexp
     # Some at a time: all names of a large photograph would take gigabytes.
     for part, owner in zip(cosines.split(NAMES, dim=1), embeddings.owner.split(NAMES), strict=True):
         if size is not None and size != tuple(part.shape[-2:]):
             part = F.interpolate(part, size, mode='bilinear')
         value, index = part.max(1)
-        sums = None if threshold is None else (scale * part).logsumexp(1)
+        sums = (scale * part).logsumexp(1)
         if best is None:
             best, labels, total = value, owner[index], sums
-            continue
-        labels = torch.where(value > best, owner[index], labels)
-        best = torch.maximum(value, best)
-        total = None if sums is None else torch.logaddexp(total, sums)
-    assert best is not None and labels is not None
-    if background is None or threshold is None or total is None:
+        else:
+            labels = torch.where(value > best, owner[index], labels)
+            best, total = torch.maximum(value, best), torch.logaddexp(total, sums)
+    if best is None:
+        raise ValueError('there are no names to compare with')
+    if background is None or threshold is None:
         return labels
     return labels.masked_fill((scale * best - total).exp() < threshold, background)

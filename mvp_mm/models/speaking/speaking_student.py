@@ -100,7 +100,7 @@ class SpeakingStudent(Speaks, nn.Module):
 
     def speech(self) -> dict[str, Any] | None:
         """See :meth:`.MVP.speech`; None for a file that does not tell."""
-        return self._speech and self._speech.plain()
+        return None if self._speech is None else self._speech.plain()
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Any:
         """Do as the backbone does."""

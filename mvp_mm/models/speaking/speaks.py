@@ -87,9 +87,8 @@ class Speaks:
         tower, device = self.text_tower, self.image_mean.device
         embeddings = tower.to(device).class_embeddings(prompts, templates).to(device)
         if not isinstance(images, Tensor):
-            several = isinstance(images, Sequence) and not isinstance(images, str)
-            crops = [self._central(self._opened(image)) for image in (images if several else [images])]
-            images = torch.stack(crops)
+            listed = images if isinstance(images, list | tuple) else [images]
+            images = torch.stack([self._central(self._opened(image)) for image in listed])
         cls, _ = self.embed_image(images.to(device))
         if cls is None:
             raise ValueError('zero-shot classification compares CLS, and this model has none')

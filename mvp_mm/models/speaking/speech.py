@@ -47,7 +47,9 @@ class Speech:
         if not all(isinstance(model.get(part), Mapping) for part in ('backbone', 'neck', 'target_generator')):
             return None
         preprocessor = model.get('data_preprocessor') or {}
-        statistics = {key: list(preprocessor[key]) for key in ('mean', 'std') if preprocessor.get(key)}
+        statistics: dict[str, Any] = {
+            key: list(preprocessor[key]) for key in ('mean', 'std') if preprocessor.get(key)
+        }
         backbone = {key: value for key, value in model['backbone'].items() if key != 'init_cfg'}
         return cls(*map(_plain, (model['target_generator'], backbone, model['neck'])), **statistics)
 

@@ -47,7 +47,8 @@ def load_clip_text(source: CLIPSource, pretrained: str | bool | None, cache_dir:
         encoder = TextEncoder(clip)
     except ValueError as error:
         raise ValueError(f'{cannot}{error}') from None
-    return TextTower(encoder, _tokenizer(source), scale, path and file_sha256(path), source.name)
+    identity = None if path is None else file_sha256(path)
+    return TextTower(encoder, _tokenizer(source), scale, identity, source.name)
 
 
 def _tokenizer(source: CLIPSource) -> Callable:
