@@ -11,6 +11,7 @@ import yaml
 
 SHIPPED = Path(__file__).parents[1] / '.mim'
 CONFIGS = SHIPPED / 'configs'
+NO_MODELS = ('_base_', 'zero_shot')  # parts of configs, and evaluations of models that have a row
 SHA256 = re.compile('[0-9a-f]{64}')
 
 
@@ -95,6 +96,6 @@ def shipped_entries() -> dict[str, Entry]:
         for row in rows_of(path.read_text(encoding='utf-8'), str(path))
     ]
     listed = {Path(entry.config) for entry in entries}
-    others = [path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_' and path not in listed]
-    entries += [Entry(f'{path.parent.name}_{path.stem}', str(path)) for path in others]
+    others = [path for path in CONFIGS.glob('*/*.py') if path.parent.name not in NO_MODELS]
+    entries += [Entry(f'{path.parent.name}_{path.stem}', str(path)) for path in others if path not in listed]
     return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
