@@ -40,7 +40,7 @@ def collect(jobs: list[Job], out: Path) -> Figures:
                 if key in result:
                     figures[row, key.split('/')[1]].append(result[key])
         elif job.kind == 'watch':
-            last = result[max(result, key=int)]
+            last = result[max((key for key in result if key.isdigit()), key=int)]
             for key, column in NAMED.items():
                 of_teacher = key.replace('/', '/teacher_')
                 if key in last:

@@ -42,7 +42,9 @@ def test_the_table_has_students_and_teachers_by_names(tmp_path):
     jobs = [Job(f'watch-clip-kk-s{seed}', 'watch', 'clip-kk', seed) for seed in (0, 1)]
     for job, value in zip(jobs, (30.0, 34.0), strict=True):
         last = {'shape/top1': value, 'shape/teacher_top1': 50.5, 'open_vocabulary/mIoU': 9.0}
-        (tmp_path / f'{job.name}.json').write_text(json.dumps({'1': {'shape/top1': 1.0}, '10': last}))
+        (tmp_path / f'{job.name}.json').write_text(
+            json.dumps({'1': {'shape/top1': 1.0}, '10': last, 'seconds': 60.0})
+        )
     lines = table(collect(jobs, tmp_path)).splitlines()
     assert lines[0] == '| | named shape | named mIoU |'
     assert lines[2:] == ['| clip-kk | 32.0 ± 2.8 | 9.0 ± 0.0 |', '| teacher clip-kk | 50.5 |  |']
