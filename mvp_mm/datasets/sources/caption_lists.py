@@ -59,7 +59,7 @@ def read_list(path: Path, keys: Keys, encoding: str | None = None) -> Iterator[E
     columns: Keys | None = None
     try:
         for place, row in readers.get(ending, _json_lines)(path, encoding, keys):
-            if columns is None or columns.image not in row:
+            if columns is None or columns.caption is None or columns.image not in row:
                 columns = _columns(path, list(row), keys)
             yield _entry(place, row, columns)
     except UnicodeDecodeError as error:
@@ -120,7 +120,7 @@ def _separated(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dic
                     )
                 yield place, {key: _unquoted(value) for key, value in row.items()} if is_tsv else row
         except csv.Error as error:
-            raise ValueError(f'{path}, line {reader.line_num}: {error}') from error
+            raise ValueError(f'{path}, after line {reader.line_num}: {error}') from error
 
 
 def _unquoted(value: str | None) -> str | None:

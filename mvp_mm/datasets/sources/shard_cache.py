@@ -16,6 +16,7 @@ from .shard_files import plain_errors, remote_stamp
 from .shard_index import SUFFIX
 from .whole_file import FULL, whole_file
 
+OWN = re.compile(r'[0-9a-f]{16}-.+')  # nobody else's files in the folder are counted, or removed
 PARTIAL = re.compile(r'.*\.(\d+)\.partial')  # with the size that it will have
 STALE = 3600  # seconds without a byte, after which an unfinished file is taken for one of a killed process
 LANES = 4  # shards to bring at a time, ahead of need
@@ -141,7 +142,7 @@ class ShardCache:
             whole, held = [], 0
             for path in self.folder.iterdir():
                 unfinished = PARTIAL.fullmatch(path.name)
-                if path == partial or path.suffix in ('.lock', SUFFIX) or path.name.startswith('.'):
+                if path == partial or path.suffix in ('.lock', SUFFIX) or not OWN.fullmatch(path.name):
                     continue
                 try:
                     state = path.stat()

@@ -38,8 +38,8 @@ def texts(source):
     return {os.path.basename(path): (captions, label) for path, _, captions, label in records}
 
 
-def listed(root, name, text, encoding='utf-8', **options):
-    (root / name).write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+def listed(root, name, text, written='utf-8', **options):
+    (root / name).write_bytes(text if isinstance(text, bytes) else text.encode(written))
     return texts(ImageTextList(str(root), ann_file=str(root / name), **options))
 
 
@@ -122,7 +122,7 @@ def test_columns(root):
     [
         ('l.csv', 'image,caption\na.jpg,a cat, asleep\n', 'line 2, has 3 fields, expected 2: put captions'),
         ('l.csv', 'image,caption\n,a cat\n', 'line 2, has no image: expected a path'),
-        ('l.csv', 'image,caption\na.jpg,"' + 'x' * 140_000, 'line 2: field larger than field limit'),
+        ('l.csv', 'image,caption\na.jpg,"' + 'x' * 140_000, 'after line 1: field larger than field limit'),
         ('l.csv', 'image,label\na.jpg,cat\n', "line 2,: invalid literal for int.*'cat'"),
         ('l.jsonl', '{"image": "a.jpg"}\nhello\n', 'line 2 is no JSON: Expecting value'),
         ('l.jsonl', '["a.jpg"]\n', 'line 1 is .*expected {"image"'),

@@ -217,7 +217,7 @@ def test_broken_shards_are_told_and_used(tmp_path, caplog):
     assert f'The shard {paths[1]} is truncated' in told(caplog)
     assert f"The shard {paths[2]} is no plain tar file, it begins with b'<html>'" in told(caplog)
     assert sorted(ShardSampler(source, window=2, seed=0)) == list(range(len(source)))
-    captions = [source[n]['caption'] for n in range(len(source))]
+    captions = [source[n].get('caption') for n in range(len(source))]  # the text of an image may be cut off
     assert captions[-2:] == ['number 12', 'number 13'] and captions[4] == 'number 4'
     with pytest.raises(FileNotFoundError, match='no sample to use in the 1 shards of .* is no plain tar'):
         ImageTextShards(str(paths[2]))
@@ -264,6 +264,7 @@ def test_workers_that_are_spawned(tmp_path):
     assert [source[n]['caption'] for n in range(8)] == [f'number {n}' for n in range(8)]
 
 
+@pytest.mark.slow
 def test_tiny_imagenet(tmp_path):
     if not (folder := SHARED / 'data' / 'tiny_imagenet').is_dir():
         pytest.skip('the shards of Tiny-ImageNet are not beside the project')

@@ -225,11 +225,13 @@ def test_an_error_of_the_network(remote, tmp_path, monkeypatch):
 
 def test_what_a_killed_process_left(remote, tmp_path):
     cache = ShardCache(str(tmp_path), 1 << 20)
-    left = tmp_path / 'x-train-0009.tar.999999.partial'
+    left = tmp_path / f'{"0" * 16}-train-0009.tar.999999.partial'
     left.write_bytes(b'')
+    (tmp_path / 'notes.txt').write_bytes(bytes(2 << 20))  # of somebody who keeps more in this folder
     assert not cache._reserve(tmp_path / 'a.100000.partial', 100_000)  # another process may be bringing it
     os.utime(left, (0, 0))
     assert cache._reserve(tmp_path / 'a.100000.partial', 100_000) and not left.exists()
+    assert (tmp_path / 'notes.txt').exists()
 
 
 def test_without_network(remote, tmp_path, monkeypatch):
