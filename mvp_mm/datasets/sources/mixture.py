@@ -39,7 +39,7 @@ class SourceMixture(SampleSource):
         fixed_draws: bool = False,
     ) -> None:
         super().__init__(fixed_draws=fixed_draws)
-        default = dict(pipeline=pipeline, fixed_draws=fixed_draws)
+        default = dict(pipeline=pipeline, **(dict(fixed_draws=True) if fixed_draws else {}))
         self.sources = [DATASETS.build({**default, **source}) for source in sources]
         sizes = [len(source) for source in self.sources]
         given = sizes if weights is None else weights
