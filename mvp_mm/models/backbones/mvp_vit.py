@@ -304,7 +304,8 @@ class MVPViT(BaseBackbone):
             ValueError: If the mask's shape is not the grid's, images differ in how many patches are visible,
                 or positions are relative.
         """
-        if self.pos_embed is None or self.rel_pos_bias is not None or self.layers[0].attn.window is not None:
+        attention: Any = self.layers[0].attn
+        if self.pos_embed is None or self.rel_pos_bias is not None or attention.window is not None:
             raise ValueError(
                 'dropping patches needs absolute positions and no others: build this MVPViT with '
                 "use_abs_pos_emb=True or 'sincos', use_rel_pos_bias=False and use_shared_rel_pos_bias=False"

@@ -1,7 +1,5 @@
 """Images and sentences of all processes against one another (RILS's L_con, CLIP's loss)."""
 
-from typing import cast
-
 import torch
 from mmengine.dist import all_gather, all_reduce, get_rank, get_world_size
 from mmpretrain.registry import MODELS
@@ -71,5 +69,5 @@ class ContrastiveLoss(nn.Module):
             labels = torch.arange(len(images), device=images.device) + get_rank() * len(images)
             of_images = F.cross_entropy(logit_scale * images @ all_texts.T, labels)
             of_texts = F.cross_entropy(logit_scale * texts @ all_images.T, labels)
-            loss = cast(Tensor, (of_images + of_texts) / 2)
+            loss = (of_images + of_texts) / 2
             return mean_over_ranks(loss) if self.gather_with_grad else loss

@@ -77,7 +77,7 @@ class RILS(Speaks, BaseModel):
         self.backbone: Any = _built(backbone)
         if not isinstance(backbone, nn.Module):
             init_as_mae(self.backbone)
-        self.text_encoder = TextEncoder.from_config(text_encoder)
+        self.text_encoder: Any = TextEncoder.from_config(text_encoder)
         self.tokenizer = find_tokenizer(text_encoder)
         self.text_model = text_encoder
         width, joint = self.backbone.embed_dims, self.text_encoder.out_channels

@@ -3,6 +3,8 @@
 Shape legend: B batch, M patches, V visible ones, C width.
 """
 
+from typing import Any
+
 import torch
 from mmpretrain.models.utils import build_norm_layer
 from mmpretrain.registry import MODELS
@@ -29,6 +31,8 @@ class RILSDecoder(nn.Module):
         norm_cfg: Of the norms. Default eps 1e-6 (the authors').
     """
 
+    positions: Tensor
+
     def __init__(
         self,
         embed_dims: int,
@@ -45,7 +49,9 @@ class RILSDecoder(nn.Module):
         self.embed = nn.Linear(embed_dims, embed_dims)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.register_buffer('positions', sincos_positions(grid, embed_dims, 1), persistent=False)
-        block = dict(embed_dims=embed_dims, num_heads=num_heads, window=None, layer_scale_init_value=0.0)
+        block: dict[str, Any] = dict(
+            embed_dims=embed_dims, num_heads=num_heads, window=None, layer_scale_init_value=0.0
+        )
         block |= dict(feedforward_channels=feedforward_channels or 4 * embed_dims, norm_cfg=norm_cfg)
         self.layers = nn.ModuleList(MVPBlock(**block) for _ in range(depth))
         self.norm = build_norm_layer(norm_cfg, embed_dims)
