@@ -92,7 +92,9 @@ def read_index(path: Path) -> ShardIndex | None:
             if metadata.get('version') != VERSION:
                 return None
             arrays = [file.get_tensor(name).numpy() for name in ARRAYS]
-        return ShardIndex(metadata['stamp'], json.loads(metadata['faults']), *arrays, path=path)
+        found = ShardIndex(metadata['stamp'], json.loads(metadata['faults']), *arrays)
+        found.path = path
+        return found
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
 
@@ -132,7 +134,7 @@ def _members(path: Path, file: BinaryIO, size: int, faults: list[str]) -> Iterat
         with tarfile.open(path, 'r:') as tar:
             tar.ignore_zeros = True  # what tarfile calls going on after damage, or a second archive
             while (member := tar.next()) is not None:
-                tar.members.clear()
+                tar.members.clear()  # type: ignore[attr-defined]  # they would fill the memory
                 gap = member.offset > position and os.pread(file.fileno(), 1, position + TYPE_AT) != b'g'
                 if gap and _has_content(file, position, member.offset):
                     faults.append(f'is damaged from byte {position:,} to {member.offset:,}')
@@ -245,14 +247,14 @@ class _Scan:
             others = ', '.join(f'{count} .{suffix}' for suffix, count in self.others.most_common(3))
             expected = f'{", ".join(IMAGES)} with txt, json, cls'
             self.faults.append(f'holds no sample ({expected}), but {others or "nothing"}')
-        names = [self.names[row].encode('utf-8', 'surrogateescape') for row in rows]
+        encoded = [self.names[row].encode('utf-8', 'surrogateescape') for row in rows]
         captioned = [next((c for c in (1, 2) if c in self.captioned[row]), 0) for row in rows]
         return ShardIndex(
             stamp,
             self.faults,
             np.array([self.places[row] for row in rows], np.int64).reshape(-1, len(KINDS), 2),
-            np.frombuffer(b''.join(names), np.uint8),
-            np.cumsum([len(name) for name in names], dtype=np.int64),
+            np.frombuffer(b''.join(encoded), np.uint8),
+            np.cumsum([len(name) for name in encoded], dtype=np.int64),
             np.array([self.labels[row] for row in rows], np.int32),
             np.array(captioned, np.uint8),
         )

@@ -5,7 +5,7 @@ patches, L = M + 1 tokens with CLS first, C width.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed

@@ -80,7 +80,8 @@ class RILS(Speaks, BaseModel):
         self.text_encoder: Any = TextEncoder.from_config(text_encoder)
         self.tokenizer = find_tokenizer(text_encoder)
         self.text_model = text_encoder
-        width, joint = self.backbone.embed_dims, self.text_encoder.out_channels
+        width: Any = self.backbone.embed_dims
+        joint: Any = self.text_encoder.out_channels
         self.neck = ImageProjection(width, joint)
         self._speech = None
         if not isinstance(backbone, nn.Module):
