@@ -62,8 +62,9 @@ class SpeakingStudent(Speaks, nn.Module):
             raise ValueError('SpeakingStudent needs a checkpoint, or the speech of one')
         own_text = checkpoint if any(name.startswith(TEXT) for name in weights) else None
         self.teacher, self.source = teacher or own_text, checkpoint or 'this student'
-        self.backbone: Any = MODELS.build(config)
-        self.neck: Any = MODELS.build(neck) if neck and (head or checkpoint is None) else None
+        scope = dict(_scope_='mmpretrain')  # whatever a model of mmseg has made the default one
+        self.backbone: Any = MODELS.build(config | scope)
+        self.neck: Any = MODELS.build(neck | scope) if neck and (head or checkpoint is None) else None
         if checkpoint is not None:
             fill(self.backbone, weights, checkpoint, BACKBONE)
         if head and self.neck is not None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from safetensors.torch import save_file
 
@@ -63,6 +64,11 @@ def test_is_the_student_with_its_head(mvp, file, images):
     assert model.state_dict().keys() == mvp.state_dict().keys() and model._text_tower is None  # still
     assert torch.equal(model.zero_shot(images, NAMES), mvp.zero_shot(images, NAMES))
     assert torch.equal(model.image_mean, mvp.image_mean.flatten()) and model.speech() == mvp.speech()
+
+
+def test_is_built_in_a_program_that_uses_mmseg(mvp, file):
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        assert SpeakingStudent(file).backbone.img_size == mvp.backbone.img_size
 
 
 def test_older_checkpoints_speak(mvp, images, tmp_path):
