@@ -68,7 +68,7 @@ def test_is_the_student_with_its_head(mvp, file, images):
 
 def test_is_built_in_a_program_that_uses_mmseg(mvp, file):
     with DefaultScope.overwrite_default_scope('mmseg'):
-        student = MODELS.get('SpeakingStudent')(file)
+        student = MODELS.get('SpeakingStudent')(file())
     assert student.img_size == mvp.backbone.img_size
 
 
