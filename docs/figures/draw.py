@@ -1,5 +1,6 @@
 """Draw the pictures of docs/method.md and of the README: python docs/figures/draw.py"""
 
+import json
 import random
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from mvp_mm.datasets.scenes import SceneCollection
 from mvp_mm.visualization import token_colours
 from mvp_mm.zoo import model_config
 
-IMAGES = Path(__file__).parents[1] / 'images'
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / 'docs' / 'images'
 GREY, INK, FROZEN, LEARNT = '#b8b8b8', '#222222', '#4178b5', '#c9662b'
 SCENE = 37  # of the validation scenes: one with several objects
 DPI = 130
@@ -27,7 +29,8 @@ DPI = 130
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     plt.rcParams.update({'font.size': 9, 'text.color': INK})
-    for name, draw in (('method', draw_method), ('masks', draw_masks), ('downstream', draw_downstream)):
+    pictures = dict(method=draw_method, masks=draw_masks, downstream=draw_downstream, names=draw_names)
+    for name, draw in pictures.items():
         figure = draw()
         figure.savefig(IMAGES / f'{name}.png', dpi=DPI, facecolor='white')
         plt.close(figure)
@@ -113,6 +116,32 @@ def draw_downstream() -> Figure:
         box(figure, (0.54, bottom, 0.45, 0.2), f'{title}: {what}', FROZEN)
         arrow(figure, (0.443, 0.51), (0.537, bottom + 0.1))
     arrow(figure, (0.183, 0.51), (0.247, 0.51))
+    return figure
+
+
+def draw_names() -> Figure:
+    """Segmentation by names, of student and teacher, and after fine-tuning, by the target tokens."""
+    results = ROOT / 'benchmarks' / 'results' / 'miniature_names_2026-11-26'
+    kinds = ('clip', 'clip-value', 'clip-csa', 'clip-neighbour', 'clip-kk')
+    figure, (by_names, fine_tuned) = plt.subplots(1, 2, figsize=(7.2, 2.6), layout='constrained')
+    for place, kind in enumerate(kinds):
+        watched = [json.loads(path.read_text())['10'] for path in results.glob(f'watch-{kind}-s*.json')]
+        students = [found['open_vocabulary/mIoU'] for found in watched]
+        by_names.bar(place - 0.2, np.mean(students), 0.4, color=LEARNT)
+        by_names.bar(place + 0.2, watched[0]['open_vocabulary/teacher_mIoU'], 0.4, color=FROZEN)
+        by_names.plot([place - 0.2] * len(students), students, '.', color=INK)
+        segmented = [json.loads(path.read_text())['miou'] for path in results.glob(f'segment-{kind}-s*.json')]
+        fine_tuned.bar(place, np.mean(segmented), 0.5, color=LEARNT)
+        fine_tuned.plot([place] * len(segmented), segmented, '.', color=INK)
+    random_student = json.loads((results / 'watch-scratch-s0.json').read_text())['0']['open_vocabulary/mIoU']
+    by_names.axhline(random_student, color=GREY, linestyle='--')
+    by_names.text(len(kinds) - 0.5, random_student, 'random student', ha='right', va='bottom', fontsize=7)
+    by_names.set_title('by names, without a label: student, teacher', fontsize=9)
+    fine_tuned.set_title('UperNet with 300 labels: student', fontsize=9)
+    for axis in (by_names, fine_tuned):
+        axis.set_xticks(range(len(kinds)), ['last', *(kind.removeprefix('clip-') for kind in kinds[1:])])
+        axis.set_ylabel('mIoU (%)')
+        axis.spines[['top', 'right']].set_visible(False)
     return figure
 
 
