@@ -1,7 +1,7 @@
 """RILS, ViT-B/16, on 20 million image-text pairs of LAION-400M (arXiv 2301.06958).
 
 Command:  bash tools/dist_train.sh configs/rils/vitb16_l20m.py 8
-          Another number of GPUs: train_dataloader.batch_size=4096/GPUs, the batch is never made by accumulation.
+          On 16 GPUs: train_dataloader.batch_size=256. The batch is never made by accumulation.
 Cost:     122,070 steps of 4096 pairs. GPU-hours: not measured by this project.
 Expected: not known: the paper's figures are not public as text, and its authors released no weights.
 Measured: not trained by this project.

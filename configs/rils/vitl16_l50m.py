@@ -1,7 +1,7 @@
 """RILS, ViT-L/16, on 50 million image-text pairs of LAION-400M (arXiv 2301.06958).
 
 Command:  NNODES=2 NODE_RANK=N MASTER_ADDR=HOST bash tools/dist_train.sh configs/rils/vitl16_l50m.py 8
-          Another number of GPUs: train_dataloader.batch_size=4096/GPUs, the batch is never made by accumulation.
+          On 16 GPUs: train_dataloader.batch_size=256. The batch is never made by accumulation.
 Cost:     305,175 steps of 4096 pairs. GPU-hours: not measured by this project.
 Expected: not known: the paper's figures are not public as text, and its authors released no weights.
 Measured: not trained by this project.

@@ -94,6 +94,10 @@ def first_names(names: Collection[str]) -> str:
 def _extract(archive: Path, folder: Path, max_bytes: float, progress: bool) -> None:
     bar = partial(tqdm, desc=f'Unpacking {archive.name}', disable=not progress)
     if tarfile.is_tarfile(archive):
+        if not hasattr(tarfile, 'data_filter'):
+            raise ValueError(
+                f'this Python cannot unpack {archive} safely: use 3.10.12, 3.11.4 or newer'
+            )
         with tarfile.open(archive) as tar:
             tar.extractall(folder, bar(_admitted(archive, tar, max_bytes)), filter='data')
         return
