@@ -95,9 +95,7 @@ def _extract(archive: Path, folder: Path, max_bytes: float, progress: bool) -> N
     bar = partial(tqdm, desc=f'Unpacking {archive.name}', disable=not progress)
     if tarfile.is_tarfile(archive):
         if not hasattr(tarfile, 'data_filter'):
-            raise ValueError(
-                f'this Python cannot unpack {archive} safely: use 3.10.12, 3.11.4 or newer'
-            )
+            raise ValueError(f'this Python cannot unpack {archive} safely: use 3.10.12, 3.11.4 or newer')
         with tarfile.open(archive) as tar:
             tar.extractall(folder, bar(_admitted(archive, tar, max_bytes)), filter='data')
         return
