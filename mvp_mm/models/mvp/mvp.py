@@ -9,14 +9,14 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ..compilation import compiled, compiles, require_choice
-from ..speaking.speaks import Speaks, projected
+from ..speaking.speaking_algorithm import SpeakingAlgorithm
 from ..speaking.speech import Speech
 from ..speaking.text_tower import TextTower
 from .mvp_loss import token_cosines
 
 
 @MODELS.register_module()
-class MVP(Speaks, BaseSelfSupervisor):
+class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
     """Multimodality-guided visual pre-training.
 
     A student sees a masked crop and predicts, for CLS and every patch, the token that a frozen teacher
@@ -99,31 +99,6 @@ class MVP(Speaks, BaseSelfSupervisor):
         config = dict(self._parts, target_generator=self.target_generator.identity())
         found = Speech.of_config(dict(config, data_preprocessor=statistics))
         return None if found is None else found.plain()
-
-    def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Predict the teacher's tokens of whole images: CLS ``(B, D)``, patches ``(B, M, D)``."""
-        cls, patches = self.backbone.encode_image(images)
-        return projected(self.neck, cls, patches)
-
-    @property
-    def image_size(self) -> tuple[int, int]:  # type: ignore[override]
-        """Height and width in pixels that the student was built for."""
-        return self.backbone.img_size
-
-    @property
-    def patch_size(self) -> int:  # type: ignore[override]
-        """Side of the student's patches in pixels."""
-        return self.backbone.patch_size
-
-    @property
-    def image_mean(self) -> Tensor:  # type: ignore[override]
-        """Means of the data preprocessor, ``(3, 1, 1)``."""
-        return self.data_preprocessor.mean
-
-    @property
-    def image_std(self) -> Tensor:  # type: ignore[override]
-        """Standard deviations of the data preprocessor, ``(3, 1, 1)``."""
-        return self.data_preprocessor.std
 
     def forward(
         self,

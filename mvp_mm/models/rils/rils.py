@@ -21,7 +21,7 @@ from ...weights.fill_model import fill_whole
 from ...weights.locate import local_path
 from ...weights.read import read_tensors
 from ..clip.text_encoder import TextEncoder
-from ..speaking.speaks import Speaks
+from ..speaking.speaking_algorithm import SpeakingAlgorithm
 from ..speaking.speech import Speech
 from ..speaking.text_tower import TextTower
 from ..target_generators.clip_weights import file_sha256
@@ -35,7 +35,7 @@ MAX_LOG_SCALE = 4.6052  # of the logits, at most 100: the authors' code
 
 
 @MODELS.register_module()
-class RILS(Speaks, BaseModel):
+class RILS(SpeakingAlgorithm, BaseModel):
     """Masked reconstruction in language semantic space (arXiv 2301.06958), beside a contrastive loss.
 
     The encoder sees an image twice: whole, and its visible patches alone. The mean of the whole image's
@@ -152,31 +152,6 @@ class RILS(Speaks, BaseModel):
         names = 'mean', 'std'
         statistics = {name: getattr(self.data_preprocessor, name).flatten().tolist() for name in names}
         return replace(self._speech, **statistics).plain()
-
-    def embed_image(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed whole images: the patches' mean ``(B, D)`` in place of CLS, and patches ``(B, M, D)``."""
-        _, patches = self.backbone.encode_image(images)
-        return self.neck(patches.mean(1)), self.neck(patches)
-
-    @property
-    def image_size(self) -> tuple[int, int]:  # type: ignore[override]
-        """Height and width in pixels that the encoder was built for."""
-        return self.backbone.img_size
-
-    @property
-    def patch_size(self) -> int:  # type: ignore[override]
-        """Side of a patch in pixels."""
-        return self.backbone.patch_size
-
-    @property
-    def image_mean(self) -> Tensor:  # type: ignore[override]
-        """Means of the data preprocessor, ``(3, 1, 1)``."""
-        return self.data_preprocessor.mean
-
-    @property
-    def image_std(self) -> Tensor:  # type: ignore[override]
-        """Standard deviations of the data preprocessor, ``(3, 1, 1)``."""
-        return self.data_preprocessor.std
 
     def forward(
         self,
