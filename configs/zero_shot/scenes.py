@@ -2,7 +2,7 @@
 
 Command:  python tools/test.py configs/zero_shot/scenes.py CHECKPOINT
           CHECKPOINT: configs/mvp/vittiny_scenes.safetensors, or of configs/mvp/vittiny_scenes.py
-Cost:     75 s of one thread of an AMD EPYC.
+Cost:     75 s of one thread of an Intel Xeon with AMX.
 Expected: accuracies above chance, 12.5 %, and below the teacher's.
 Measured: student / teacher: shape 24.8 / 51.2 %, colour 83.1 / 94.1 %, segmentation 4.8 / 9.7 mIoU,
           18.0 / 25.2 % of the pixels (the shipped student, torch 2.14.1, 2026-11-26).

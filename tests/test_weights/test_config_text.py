@@ -18,6 +18,6 @@ def test_no_config(text):
 
 
 def test_nothing_is_run():
-    for value in ('open("/tmp/x")', 'dict(a=print(1))', 'dict(3)', '[x for x in y]'):
+    for value in ('open("x")', 'dict(a=print(1))', 'dict(3)', '[x for x in y]'):
         with pytest.raises(ValueError):
             value_in_config(f'model = {value}', 'model')
