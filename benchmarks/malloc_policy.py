@@ -46,7 +46,10 @@ class MallocPolicy:
 
 
 def give_back_freed_memory() -> bool:
-    """Undo :func:`keep_freed_memory`, and give back what is free now; return whether glibc took it."""
+    """Undo :func:`keep_freed_memory`, and give back what is free now; return whether glibc took it.
+
+    Freed memory below a block that is still in use stays in the heap, for glibc to hand out again.
+    """
     done = set_malloc_options(GIVE_BACK)
     if done:
         ctypes.CDLL(None).malloc_trim(0)

@@ -21,9 +21,11 @@ def new_pages():
 
 before = new_pages()
 assert keep_freed_memory()
-kept = new_pages()
+# undone before the heap has grown: a block still in use above freed memory would keep that memory in the heap
 assert give_back_freed_memory()
-print('PAGES', before, kept, new_pages())
+given_back = new_pages()
+assert keep_freed_memory()
+print('PAGES', before, new_pages(), given_back)
 """
 
 
