@@ -39,6 +39,7 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
 
     task = 'pretraining'
     batch_coupled = False  # every token is compared with its own target only
+    several = False  # teachers: see MultiTeacherMVP
 
     def __init__(
         self,
@@ -64,6 +65,11 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
 
     def _check_fit(self) -> None:
         teacher, neck, student = self.target_generator, self.neck, self.backbone
+        if {isinstance(part.out_channels, dict) for part in (teacher, neck)} != {self.several}:
+            raise ValueError(
+                "several teachers need model.type='MultiTeacherMVP', neck.type='MVPNecks' and "
+                "target_generator.type='TargetGenerators' together; one teacher needs none of them"
+            )
         for key, given, whose, expected in (
             ('neck.out_channels', neck.out_channels, 'the targets have', teacher.out_channels),
             ('neck.in_channels', neck.in_channels, 'the student has', student.embed_dims),
@@ -127,7 +133,8 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
             mask: ``(B, h, w)`` bool, True = masked.
 
         Returns:
-            ``loss`` (Eq. 9) and, without gradient, ``cosine_cls``, ``cosine_visible``, ``cosine_masked``.
+            ``loss`` (Eq. 9) and, without gradient, ``cosine_visible``, ``cosine_masked`` and, unless the
+            teacher's ``cls`` is ``'none'``, ``cosine_cls``.
 
         Raises:
             ValueError: If there is no mask.
@@ -135,35 +142,44 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
         targets = self.extract_targets(inputs)  # Eq. 7
         predictions = self.predict_tokens(inputs, mask)  # Eq. 8, which checks the mask
         assert mask is not None
-        runs_compiled = compiles(self.compile_loss, predictions, self.training)
-        compare = compiled(MVP.compare_tokens) if runs_compiled else MVP.compare_tokens
-        return compare(self, predictions, targets, mask)
+        return self.compared(predictions, targets, mask)
 
     def extract_targets(self, inputs: Tensor) -> Tensor:
-        """Eq. 7: the teacher's tokens G of the whole crop, ``(B, 1+M, D)``, no gradient."""
+        """Eq. 7: the teacher's tokens G of the whole crop, ``(B, 1+M, D)``, no gradient.
+
+        ``(B, M, D)`` from a teacher whose ``cls`` is ``'none'``.
+        """
         return self.target_generator(inputs)
 
     def predict_tokens(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
-        """Eq. 8: the student's predictions F from the masked crop, ``(B, 1+M, D)``."""
+        """Eq. 8: the student's predictions F from the masked crop, as many as the teacher has targets."""
         if mask is None:
             raise ValueError(
                 'MVP needs a mask for every image: end the pipeline with BlockwiseMask and PackMaskedInputs'
             )
-        return self.neck(self.backbone(inputs, mask)[-1])
+        tokens = self.backbone(inputs, mask)[-1]
+        return self.neck(tokens if self.target_generator.num_extra_tokens else tokens[:, -mask[0].numel() :])
+
+    def compared(self, predictions: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Run :meth:`compare_tokens`, compiled where ``compile_loss`` says so."""
+        runs_compiled = compiles(self.compile_loss, predictions, self.training)
+        compare = compiled(MVP.compare_tokens) if runs_compiled else MVP.compare_tokens
+        return compare(self, predictions, targets, mask)
 
     def compare_tokens(self, predictions: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Eq. 9 and the cosines to log, as :meth:`loss` returns them, from F and G ``(B, 1+M, D)``."""
+        """Eq. 9 and the cosines to log, as :meth:`loss` returns them, from F and G."""
         cosines = token_cosines(predictions, targets)
         loss = self.loss_module.average(cosines, mask)  # Eq. 9
         cosines, masked = cosines.detach(), mask.flatten(1).to(cosines.dtype)
-        patches, num_masked = cosines[:, 1:], masked.sum()
+        extra = cosines.shape[1] - masked.shape[1]
+        patches, num_masked = cosines[:, extra:], masked.sum()
         return dict(
             loss=loss,
-            cosine_cls=cosines[:, 0].mean(),
+            **(dict(cosine_cls=cosines[:, 0].mean()) if extra else {}),
             cosine_visible=(patches * (1 - masked)).sum() / (masked.numel() - num_masked).clamp(min=1),
             cosine_masked=(patches * masked).sum() / num_masked.clamp(min=1),
         )
 
     def predict(self, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the predicted tokens F and the targets G, both ``(B, 1+M, D)``, for evaluators."""
+        """Return the predicted tokens F and the targets G, of one shape, for evaluators."""
         return self.predict_tokens(inputs, mask), self.extract_targets(inputs)

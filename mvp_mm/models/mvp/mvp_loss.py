@@ -21,6 +21,8 @@ def token_cosines(pred: Tensor, target: Tensor) -> Tensor:
 class MVPLoss(nn.Module):
     """``-(cos(F_cls, G_cls) + sum_m cos(F_m, G_m)) / (M + 1)`` (paper Eq. 9), averaged over the batch.
 
+    Where the tokens have no CLS, neither has the mean.
+
     Args:
         tokens: Patch tokens to average: ``'all'`` (default, the paper's) or ``'masked'`` (ablation).
         cls_weight: Weight of the CLS token; a patch token has 1, and the denominator is the sum of the
@@ -42,18 +44,20 @@ class MVPLoss(nn.Module):
         """Eq. 9: a float32 scalar in [-1, 1].
 
         Args:
-            pred: Predictions F, ``(B, 1+M, D)``, CLS first.
-            target: Targets G, ``(B, 1+M, D)``.
-            mask: ``(B, h, w)`` or ``(B, M)`` bool, True = masked; needed for ``tokens='masked'``.
+            pred: Predictions F, ``(B, 1+M, D)``, CLS first, or with a mask ``(B, M, D)`` too.
+            target: Targets G, as ``pred``.
+            mask: ``(B, h, w)`` or ``(B, M)`` bool, True = masked; needed for ``tokens='masked'``, and for
+                tokens without CLS.
         """
         return self.average(token_cosines(pred, target), mask)
 
     def average(self, cosines: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Average the cosines ``(B, 1+M)`` of :func:`token_cosines` to the loss."""
+        """Average the cosines ``(B, 1+M)`` or ``(B, M)`` of :func:`token_cosines` to the loss."""
         weights = torch.ones_like(cosines)
+        extra = 1 if mask is None else cosines.shape[1] - mask[0].numel()
         if self.tokens == 'masked':
             if mask is None:
                 raise ValueError("MVPLoss(tokens='masked') needs the mask")
-            weights[:, 1:] = mask.flatten(1)
-        weights[:, 0] = self.cls_weight
+            weights[:, extra:] = mask.flatten(1)
+        weights[:, :extra] = self.cls_weight
         return -((weights * cosines).sum(1) / weights.sum(1)).mean()

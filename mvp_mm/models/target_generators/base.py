@@ -22,6 +22,8 @@ from .teacher_weights import require_statistics
 
 Grid = tuple[int, int]
 Encode = Callable[[nn.Module, Tensor, Grid], Tensor]  # see TargetGenerator.encode
+#: What the target of CLS is: the teacher's CLS token, what it pools for the whole image, or nothing.
+CLS_TARGETS = ('token', 'pooled', 'none')
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -44,8 +46,11 @@ class TargetGenerator(Speaks, BaseModule):
         student_mean, student_std: Statistics the crop was normalised by, 0–255 scale. Default ImageNet's.
         can_resize_input: Whether the network accepts other input sizes than its own. Default True.
         compile_blocks: Compile the network's blocks: as for :class:`MVPViT`. Default ``'auto'``.
+        cls: What the target of CLS is, one of :data:`CLS_TARGETS`. Default ``'token'``.
 
     Attributes:
+        cls (str): As the argument; subclasses let the network choose it.
+        num_extra_tokens (int): 1, or 0 where ``cls`` is ``'none'`` and targets are those of patches only.
         out_channels (int): Width D of a target.
 
     Raises:
@@ -66,11 +71,14 @@ class TargetGenerator(Speaks, BaseModule):
         student_std: Sequence[float] = IMAGENET_STD,
         can_resize_input: bool = True,
         compile_blocks: bool | str = 'auto',
+        cls: str = 'token',
     ) -> None:
         super().__init__()
         require_choice(grid_matching, 'grid_matching', ('auto', 'input', 'tokens'))
         require_choice(dtype, 'dtype', ('auto', 'float32', 'bfloat16', 'float16'))
         require_choice(compile_blocks, 'compile_blocks')
+        require_choice(cls, 'cls', CLS_TARGETS)
+        self.cls, self.num_extra_tokens = cls, int(cls != 'none')
         if grid_matching == 'input' and not can_resize_input:
             name = type(teacher).__name__
             raise ValueError(f"{name} runs at its own input size only: use grid_matching='tokens'")
@@ -92,7 +100,9 @@ class TargetGenerator(Speaks, BaseModule):
         self._teachers = {torch.float32: teacher.requires_grad_(False).eval()}
         self._compiled_teachers: dict[torch.dtype, nn.Module] = {}
         network = type(teacher).__name__
-        images, tokens = probe(self.encode, teacher, teacher_patch_size, teacher_image_size, network)
+        images, tokens = probe(
+            self.encode, teacher, teacher_patch_size, teacher_image_size, network, self.num_extra_tokens
+        )
         self.check(images, tokens)
         self.out_channels = tokens.shape[-1]
 
@@ -101,7 +111,10 @@ class TargetGenerator(Speaks, BaseModule):
 
     @abstractmethod
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
-        """Encode ``(B, 3, h * p_t, w * p_t)``, normalised for the teacher, to ``(B, 1 + h * w, D)``."""
+        """Encode ``(B, 3, h * p_t, w * p_t)``, normalised for the teacher, to ``(B, E + h * w, D)``.
+
+        E is ``num_extra_tokens``: the target of CLS comes first, if there is one.
+        """
 
     def blocks(self, teacher: nn.Module) -> nn.ModuleList | list:
         """Return the network's repeated layers, if any (hook for subclasses)."""
@@ -125,10 +138,10 @@ class TargetGenerator(Speaks, BaseModule):
         """The text tower of the same model: ValueError for a vision-only teacher."""
         raise ValueError(f'a {type(self).__name__} cannot speak: it has no text tower, as a CLIP has')
 
-    def embed_image(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the targets of whole images: CLS ``(B, D)`` and patches ``(B, M, D)``."""
-        tokens = self(images)
-        return tokens[:, 0], tokens[:, 1:]
+    def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the targets of whole images: CLS ``(B, D)``, if there is one, and patches ``(B, M, D)``."""
+        tokens, extra = self(images), self.num_extra_tokens
+        return tokens[:, 0] if extra else None, tokens[:, extra:]
 
     @property
     def image_size(self) -> Grid:  # type: ignore[override]
@@ -180,7 +193,8 @@ class TargetGenerator(Speaks, BaseModule):
             images: The student's crop, ``(B, 3, H, W)``, normalised by the student's statistics.
 
         Returns:
-            ``(B, 1+M, D)``, CLS first, M = (H / patch_size) * (W / patch_size), in ``dtype``, no gradient.
+            ``(B, 1+M, D)``, CLS first, M = (H / patch_size) * (W / patch_size), in ``dtype``, no gradient;
+            ``(B, M, D)`` where ``cls`` is ``'none'``.
 
         Raises:
             ValueError: If H or W is not a multiple of the student's patch size.
@@ -194,9 +208,10 @@ class TargetGenerator(Speaks, BaseModule):
             tokens = self.encode(teacher, images.to(dtype), run_grid)
             if run_grid == grid:
                 return tokens
-            patches = tokens[:, 1:].transpose(1, 2).unflatten(2, run_grid).float()
+            cls, patches = tokens.tensor_split([self.num_extra_tokens], dim=1)
+            patches = patches.transpose(1, 2).unflatten(2, run_grid).float()
             patches = F.interpolate(patches, grid, mode='bilinear', antialias=True)
-            return torch.cat([tokens[:, :1], patches.flatten(2).transpose(1, 2).to(tokens.dtype)], dim=1)
+            return torch.cat([cls, patches.flatten(2).transpose(1, 2).to(tokens.dtype)], dim=1)
 
     @torch.no_grad()
     def cls_attention(self, images: Tensor) -> tuple[Tensor, Grid]:
@@ -281,17 +296,17 @@ class TargetGenerator(Speaks, BaseModule):
 
 @torch.no_grad()
 def probe(
-    encode: Encode, teacher: nn.Module, patch_size: int, image_size: Sequence[int], name: str
+    encode: Encode, teacher: nn.Module, patch_size: int, image_size: Sequence[int], name: str, extra: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Encode one random image of the teacher's size; return it and its tokens ``(1, 1 + h * w, D)``.
+    """Encode one random image of the teacher's size; return it and its tokens ``(1, extra + h * w, D)``.
 
-    ValueError if the network fails, or does not return one token for CLS and one for each patch.
+    ValueError if the network fails, or does not return one token for each patch and ``extra`` for CLS.
     """
     grid = (image_size[0] // patch_size, image_size[1] // patch_size)
     size = (grid[0] * patch_size, grid[1] * patch_size)
     images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     images = images.to(next((parameter.device for parameter in teacher.parameters()), 'cpu'))
-    expected = 1 + grid[0] * grid[1]
+    expected = extra + grid[0] * grid[1]
     try:
         tokens = encode(teacher, images, grid)
         if not isinstance(tokens, Tensor) or tokens.ndim != 3 or tokens.shape[1] != expected:

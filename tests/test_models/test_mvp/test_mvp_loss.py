@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from mvp_mm.models import MVPLoss
 
@@ -72,3 +73,14 @@ def test_errors(tokens):
         MVPLoss(tokens='visible')
     with pytest.raises(ValueError, match='negative'):
         MVPLoss(cls_weight=-1)
+
+
+def test_tokens_without_cls():
+    """Of a teacher without CLS: the mean of the patches alone, whatever the weight of CLS."""
+    generator = torch.Generator().manual_seed(0)
+    pred, target = torch.randn(2, 2, 6, 5, generator=generator)
+    mask = torch.tensor([[[1, 0, 1], [0, 0, 0]], [[1, 1, 1], [0, 1, 0]]], dtype=torch.bool)
+    cosines = F.cosine_similarity(pred, target, dim=-1)
+    assert torch.allclose(MVPLoss(cls_weight=7)(pred, target, mask), -cosines.mean(), atol=1e-6)
+    masked = -(cosines * mask.flatten(1)).sum(1) / mask.flatten(1).sum(1)
+    assert torch.allclose(MVPLoss('masked')(pred, target, mask), masked.mean(), atol=1e-6)
