@@ -11,11 +11,6 @@ from mvp_mm.engine import build_runner
 from mvp_mm.models import RILS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-PLAIN = {
-    'model.backbone.use_rel_pos_bias': False,
-    'model.backbone.use_abs_pos_emb': True,
-    'model.backbone.layer_scale_init_value': 0,
-}
 
 
 def shortened(name, work_dir, batch=8):
@@ -59,7 +54,7 @@ def test_scenes_and_downstream(name, tmp_path):
         return
     saved = str(tmp_path / 'run/epoch_1.pth')
     downstream = Config.fromfile(CONFIGS / 'upernet/vittiny_scenes.py')
-    downstream.merge_from_dict({**PLAIN, 'model.backbone.init_cfg.checkpoint': saved})
+    downstream.merge_from_dict({'model.backbone.init_cfg.checkpoint': saved})
     downstream.work_dir = str(tmp_path / 'upernet')
     downstream.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
     downstream.val_dataloader.update(num_workers=0, persistent_workers=False)

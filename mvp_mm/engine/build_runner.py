@@ -1,7 +1,9 @@
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
 
+from ..models.follow_checkpoint import follow_first_readable
 from .checkpoint.safe_checkpoint import saved_checkpoints
 from .config_check import require_device_for
 from .distributed.process_group import begin_process_group
@@ -23,8 +25,13 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
     found = wanted and (cfg.get('load_from') or saved_checkpoints(cfg.work_dir))
     if wanted and not found:
         cfg.resume = False
-    backbone = cfg.model.get('backbone', {})
+    backbone = cfg.model.get('module', cfg.model).get('backbone', {})  # the former is of --tta
     init_cfg = backbone.get('init_cfg') or {}
+    given = cfg.get('load_from') or init_cfg.get('checkpoint')
+    sources = found if isinstance(found, list) else [given] if given else []
+    followed = ''
+    if getattr(MODELS.get(cfg.model.get('type') or ''), 'task', None) != 'pretraining':  # has its own kind
+        followed = follow_first_readable(backbone, sources, init_cfg.get('prefix'))
     # resume and load_from supply the backbone, so drop init_cfg
     supplied = found or (cfg.get('load_from') and not init_cfg.get('checkpoint'))
     if supplied and init_cfg.get('type') == 'Pretrained':
@@ -35,6 +42,8 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
         begin_process_group(cfg.launcher, cfg.get('env_cfg', {}).get('dist_cfg'))
         return RUNNERS.build(cfg)
     runner = MVPRunner.from_cfg(cfg)
+    if followed:
+        runner.logger.info(followed)
     runner.logger.info(f'Logs and checkpoints go to {runner.work_dir}')
     if wanted and not found:
         runner.logger.warning(

@@ -15,6 +15,7 @@ from ..weights.fit_positions import Positioned
 from ..weights.load import fill, load
 from ..weights.locate import local_path
 from ..weights.read import read_tensors
+from .follow_checkpoint import follow_checkpoint
 from .prompts import load_prompts
 from .target_generators.teacher_weights import fill_strictly
 
@@ -38,10 +39,13 @@ def build_from_config(
     cfg = _prepared(cfg)
     init_cfg = cfg.model.backbone.get('init_cfg') or {}
     cfg.model.backbone.init_cfg = None
+    if checkpoint is not None:
+        weights = read_tensors(local_path(checkpoint), init_cfg.get('prefix'))
+        if followed := follow_checkpoint(cfg.model.backbone, weights, init_cfg.get('prefix')):
+            print_log(followed, 'current')
     model = MODELS.build(cfg.model)
     backbone: nn.Module = model.backbone
     if checkpoint is not None:
-        weights = read_tensors(local_path(checkpoint), init_cfg.get('prefix'))
         others = [name for name in model.state_dict() if not name.startswith('backbone.')]
         has_others = head and any(name in weights for name in others)
         if whole or has_others or not isinstance(backbone, Positioned):

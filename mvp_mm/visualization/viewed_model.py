@@ -13,6 +13,7 @@ from torch import Tensor
 from ..engine import apply_options
 from ..models import TargetGenerator
 from ..models.backbones.plain_vit import as_student
+from ..models.follow_checkpoint import follow_first_readable
 from ..models.target_generators.base import IMAGENET_MEAN, IMAGENET_STD
 from ..weights.load import load
 from ..zoo.hub import download_weights, model_config
@@ -76,6 +77,8 @@ def view_models(
         checkpoint = words[1] if len(words) > 1 else _published(words[0])
         init_default_scope(cfg.get('default_scope', 'mmpretrain'))
         init_cfg = cfg.model.backbone.get('init_cfg') or {}
+        sources = [] if checkpoint == RANDOM else [checkpoint]
+        follow_first_readable(cfg.model.backbone, sources, init_cfg.get('prefix'))
         student = as_student(MODELS.build({**copy.deepcopy(cfg.model.backbone), 'init_cfg': None}))
         if checkpoint != RANDOM:
             load(student, checkpoint, init_cfg.get('prefix'), init_cfg.get('grid'))

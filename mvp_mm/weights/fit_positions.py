@@ -12,8 +12,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from .bias_tables import INDEX, SHARED_TABLE, TABLE, Grid, num_table_rows, resize_table
-
-POSITIONS = 'pos_embed'
+from .traits import POSITIONS
 
 
 @runtime_checkable

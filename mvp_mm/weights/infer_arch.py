@@ -5,9 +5,10 @@ from typing import Any
 from torch import Tensor
 
 from .bias_tables import SHARED_TABLE, TABLE
-from .fit_positions import POSITIONS, grid_of_positions, indices_of
+from .fit_positions import grid_of_positions, indices_of
 from .load import find_backbone
 from .read import recorded_grid
+from .traits import POSITIONS, traits
 
 
 def infer_arch(
@@ -48,13 +49,9 @@ def infer_arch(
         img_size=(grid[0] * patch_size, grid[1] * patch_size),
         patch_size=patch_size,
         in_channels=channels,
-        bias='qv_bias' if 'attn.q_bias' in block else 'attn.qkv.bias' in block,
         final_norm='ln1.weight' in weights,
         out_type='avg_featmap' if 'ln2.weight' in weights else 'raw',
         with_cls_token=with_cls_token,
         with_mask_token='mask_token' in weights,
-        use_abs_pos_emb=POSITIONS in weights,
-        use_rel_pos_bias=f'attn.{TABLE}' in block,
-        use_shared_rel_pos_bias=SHARED_TABLE in weights,
-        layer_scale_init_value=0.1 if 'gamma_1' in block else 0,  # its values come from the file
+        **traits(weights),
     )

@@ -1,11 +1,12 @@
 """Load weight files of BEiT and ViT from this package, OpenMMLab, timm, transformers and Microsoft."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .bias_tables import INDEX, Grid
+from .bias_tables import INDEX, SHARED_TABLE, Grid
 from .fit_positions import Positioned, fit_positions
 from .locate import local_path
 from .names.scheme import MMSEG_VIT, TIMM_VIT
@@ -22,6 +23,7 @@ from .read import (
     require_finite,
     several_networks,
 )
+from .traits import POSITIONS, as_options, changes, traits
 
 # Ending of the patch embedding's name -> format, and the way to mmpretrain's names; what stands before the
 # ending is the prefix.
@@ -123,12 +125,15 @@ def fill(
         weights = {n.removeprefix(start): value for n, value in weights.items() if n.startswith(start)}
         report = LoadReport(source, "the module's own", start)
     own = module.state_dict()
+    other_kind = _advice(own, weights) if isinstance(module, Positioned) else ''
     for name in [name for name in own if not name.endswith(INDEX)]:
         shape = tuple(own[name].shape)
         if name not in weights:
             # Norms outside of the blocks and the mask token may start fresh; the transformer may not.
             if not name.startswith(('ln1.', 'ln2.')) and name != 'mask_token':
-                raise ValueError(f'{refused}it has no {name}, which the model needs with shape {shape}')
+                raise ValueError(
+                    f'{refused}it has no {name}, which the model needs with shape {shape}{other_kind}'
+                )
             report.missing.append(name)
         elif weights[name].shape != shape:
             raise ValueError(
@@ -138,18 +143,22 @@ def fill(
         else:
             report.loaded.append(name)
     report.unexpected = [name for name in weights if name not in own and not name.endswith(INDEX)]
-    deeper = next((name for name in report.unexpected if name.startswith('layers.')), None)
-    if deeper is not None:
-        raise ValueError(
-            f'{refused}it has {deeper}, for which the model has no place (fewer blocks, or no layer scale or '
-            'position bias?)'
-        )
+    # Without them, the rest of the transformer would be another network.
+    lost = [n for n in report.unexpected if n.startswith('layers.') or n in (POSITIONS, SHARED_TABLE)]
+    if lost:
+        why = other_kind or ' (fewer blocks?)'
+        raise ValueError(f'{refused}it has {lost[0]}, for which the model has no place{why}')
     filled = {name: weights[name] for name in report.loaded}
     require_finite(filled, source)
     own.update(filled)  # in place: its metadata tell that the positions are of this grid
     module.load_state_dict(own)
     print_log(str(report), logger='current')
     return report
+
+
+def _advice(own: Iterable[str], weights: Iterable[str]) -> str:
+    options = as_options(changes(traits(own), traits(weights)))
+    return f': it is a transformer of another kind; add --cfg-options {options}' if options else ''
 
 
 def find_backbone(

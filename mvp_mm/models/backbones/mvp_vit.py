@@ -4,7 +4,8 @@ Shape legend: B batch, (H, W) image in pixels, p patch size, (h, w) = (H/p, W/p)
 patches, L = M + 1 tokens with CLS first, C width.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -21,6 +22,7 @@ from ...weights.bias_tables import Grid
 from ...weights.fit_positions import fit_positions
 from ...weights.load import load
 from ...weights.read import as_grid
+from ...weights.traits import TRAITS
 from ..compilation import require_choice
 from .mvp_block import MVPBlock
 from .patch_embedding import embed_patches
@@ -256,6 +258,12 @@ class MVPViT(BaseBackbone):
             for depth, block in enumerate(cast(Iterable[MVPBlock], self.layers), start=1):
                 block.attn.proj.weight.div_((2 * depth) ** 0.5)
                 block.ffn.layers[1].weight.div_((2 * depth) ** 0.5)
+
+    @classmethod
+    def traits_of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the :func:`~mvp_mm.weights.traits.traits` of the network that a config builds."""
+        defaults = signature(cls).parameters
+        return {key: config.get(key, defaults[key].default) for key in TRAITS}
 
     @property
     def img_size(self) -> tuple[int, int]:
