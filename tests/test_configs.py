@@ -37,10 +37,16 @@ SEGMENTATION = [name for name in CONFIGS if name.startswith('upernet/') and 'vit
 def load(name):
     """A config that needs no weights to be had."""
     cfg = Config.fromfile(ROOT / 'configs' / name)
-    if 'target_generator' in cfg.model:
-        cfg.model.target_generator.pretrained = None
+    for teacher in teachers_of(cfg).values():
+        teacher.pretrained = None
     cfg.model.backbone.init_cfg = None
     return cfg
+
+
+def teachers_of(cfg):
+    """Configs of the target generators by name; of one alone by ''."""
+    generator = cfg.model.get('target_generator')
+    return {} if generator is None else generator.get('teachers', {'': generator})
 
 
 def test_there_are_configs():
@@ -83,13 +89,13 @@ def shrink(cfg, tiny_clip):
     patch = cfg.model.backbone.patch_size
     cfg.model.backbone.arch = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
     cfg.model.neck.in_channels = 24
-    if cfg.model.target_generator.type == 'CLIPTargetGenerator':
-        teacher = tiny_clip('configs', image_size=size, patch_size=patch)
-        cfg.model.target_generator.model_name = teacher
-        cfg.model.neck.out_channels = 24
-    else:
-        cfg.model.target_generator.model_name = 'vit_tiny_patch16_224'
-        cfg.model.neck.out_channels = 192
+    widths = {}
+    for name, teacher in teachers_of(cfg).items():
+        is_clip = teacher.type == 'CLIPTargetGenerator'
+        tiny = tiny_clip('configs', image_size=size, patch_size=patch)
+        teacher.model_name = tiny if is_clip else 'vit_tiny_patch16_224'
+        widths[name] = 24 if is_clip else 192
+    cfg.model.neck.out_channels = widths.get('', widths)
     cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
     cfg.train_dataloader.sampler.total_batch = 4
     cfg.train_dataloader.dataset.indices = 8
@@ -112,7 +118,12 @@ def test_two_steps(name, image_folder, tmp_path, tiny_clip):
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     losses = [line['loss'] for line in lines if 'loss' in line]
     assert len(losses) == 2 and all(-1 <= loss <= 1 for loss in losses)
-    for key in ('cosine_cls', 'cosine_visible', 'cosine_masked', 'images_per_second', 'grad_norm', 'lr'):
+    cosines = [
+        f'{name}_{key}'.lstrip('_')
+        for name in teachers_of(cfg)
+        for key in ('cosine_cls', 'cosine_visible', 'cosine_masked')
+    ]
+    for key in (*cosines, 'images_per_second', 'grad_norm', 'lr'):
         assert key in lines[0], key
     assert list(Path(runner.log_dir).rglob('events.out.tfevents*'))
     saved = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)['state_dict']
@@ -289,6 +300,17 @@ BASE = {
                 'model.target_generator.pretrained': True,
                 'model.target_generator.space': None,
                 'model.neck.out_channels': 768,
+            },
+        ),
+        (
+            'vitb16_in1k_clip_dinov2',
+            {
+                'model.neck.out_channels': dict(clip=512, dinov2=768),
+                'model.target_generator.model_name': None,
+                'model.target_generator.pretrained': None,
+                'model.target_generator.space': None,
+                'model.target_generator.teachers.clip.model_name': 'ViT-B-16-quickgelu',
+                'model.target_generator.teachers.clip.pretrained': 'openai',
             },
         ),
     ],

@@ -56,8 +56,10 @@ def log_lines(runner):
 @pytest.mark.parametrize('name', PRETRAINING)
 def test_pretraining(name, tmp_path):
     cfg = load(f'mvp/{name}', tmp_path, max_epochs=1)
-    if cfg.model.get('target_generator', {}).get('pretrained'):
-        cfg.model.target_generator.pretrained = None
+    generator = cfg.model.get('target_generator', {})
+    for teacher in generator.get('teachers', {'': generator}).values():
+        if teacher.get('pretrained'):
+            teacher.pretrained = None
     runner = build_runner(cfg)
     runner.train()
     assert runner.iter == 2

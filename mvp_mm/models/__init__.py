@@ -6,9 +6,11 @@ from .clip.clip import CLIP as CLIP
 from .clip.text_encoder import TextEncoder as TextEncoder
 from .data_preprocessor import MVPDataPreprocessor as MVPDataPreprocessor
 from .dino.dino import DINO as DINO
+from .mvp.multi_teacher_mvp import MultiTeacherMVP as MultiTeacherMVP
 from .mvp.mvp import MVP as MVP
 from .mvp.mvp_loss import MVPLoss as MVPLoss
 from .mvp.mvp_neck import MVPNeck as MVPNeck
+from .mvp.mvp_necks import MVPNecks as MVPNecks
 from .prompts.cocoop import CoCoOp as CoCoOp
 from .prompts.coop import CoOp as CoOp
 from .prompts.prompt_classifier import PromptClassifier as PromptClassifier
@@ -22,6 +24,7 @@ from .speaking.speaking_student import SpeakingStudent as SpeakingStudent
 from .target_generators import CLIPTargetGenerator as CLIPTargetGenerator
 from .target_generators import PixelTargetGenerator as PixelTargetGenerator
 from .target_generators import TargetGenerator as TargetGenerator
+from .target_generators import TargetGenerators as TargetGenerators
 from .target_generators import TimmTargetGenerator as TimmTargetGenerator
 
 __getattr__ = old_names(__name__, CLIPTeacher='CLIP', DINOTeacher='DINO')

@@ -19,7 +19,12 @@ SHORT_SIDE = 1.5  # of an image in windows, in windows: 336 pixels for 224 (SCLI
 
 
 def projected(head: Any, cls: Tensor | None, patches: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Project tokens into the joint space; a head that ``pools_patches`` takes their mean for CLS."""
+    """Project tokens into the joint space by the head's ``project``, if it has one, or by the head itself.
+
+    A head that ``pools_patches`` takes their mean for CLS.
+    """
+    if hasattr(head, 'project'):
+        return head.project(cls, patches)
     if getattr(head, 'pools_patches', False):
         cls = patches.mean(1)
     return None if cls is None else head(cls), head(patches)
