@@ -35,6 +35,7 @@ PRETRAININGS = {
     'pixel': Pretraining('mvp/vittiny_scenes_pixel.py', 'pixels of each patch'),
     'dino': Pretraining('mvp/vittiny_scenes_dino.py', 'tokens of the vision-only teacher'),
     'clip': Pretraining(CLIP, 'tokens of CLIP in the joint space (MVP)'),
+    'clip-dino': Pretraining('mvp/vittiny_scenes_clip_dino.py', 'CLIP and the vision-only teacher at once'),
     # what the teacher's tokens are: names match these better than the paper's, which are `clip`
     **{
         f'clip-{tokens}': Pretraining(
