@@ -58,7 +58,8 @@ def pretraining_step(cfg: Config, batch: int) -> None:
     try:
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
         images = torch.randn(batch, 3, *model.backbone.img_size, device=device)
-        mask = torch.zeros(batch, *model.backbone.window, dtype=torch.bool, device=device)
+        grid = (-(-side // model.backbone.patch_size) for side in model.backbone.img_size)
+        mask = torch.zeros(batch, *grid, dtype=torch.bool, device=device)
         mask[:, 0] = True
         with torch.autocast(device, torch.bfloat16, enabled=automatic_precision(device) == 'bfloat16'):
             loss = model(images, mask=mask, mode='loss')['loss']

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..models.backbones.attention import qkv_bias
 from ..models.speaking.speaking_student import NECK
 from ..models.speaking.speaks import projected
-from ..models.speaking.speech import Speech
+from ..models.speaking.speech import WEIGHTS, Speech
 from ..models.student import student_of
 from ..stack import quiet_stack_noise
 from ..weights.bias_tables import INDEX
@@ -87,7 +87,10 @@ class ExportedStudent(nn.Module):
 
     @property
     def pooling(self) -> str | None:
-        """``'avg'`` if the features are the normed mean of the patches, ``'token'`` for CLS, else None."""
+        """``'avg'`` if the features are the normed mean of the patches, ``'token'`` for CLS, ``'own'`` if the
+        encoder pools in its own way (:class:`.TimmStudent`), else None."""
+        if getattr(self.encoder, 'out_type', None) == 'pooled':
+            return 'own'
         if hasattr(self.encoder, 'ln2'):
             return 'avg'
         has_cls = getattr(self.encoder, 'cls_token', None) is not None
@@ -158,13 +161,19 @@ class ExportedStudent(nn.Module):
     def forward(self, images: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``tokens`` ``(B, L, C)`` and what it has of ``features`` ``(B, C)``, ``logits``,
         ``cls_embedding`` ``(B, D)`` and ``patch_embeddings`` ``(B, h * w, D)``, which are not normalised."""
-        cls, patches = self.encoder.encode_image(images, mask)
+        if self.pooling == 'own':
+            cls, patches, pooled = self.encoder.encode_pooled(images)
+        else:
+            cls, patches = self.encoder.encode_image(images, mask)
+            pooled = self.encoder.ln2(patches.mean(dim=1)) if self.pooling == 'avg' else cls
         outs = {'tokens': patches if cls is None else torch.cat([cls[:, None], patches], dim=1)}
         if self.pooling:
-            outs['features'] = self.encoder.ln2(patches.mean(dim=1)) if self.pooling == 'avg' else cls
+            outs['features'] = pooled
         if self.head is not None:
             outs['logits'] = self.head(outs['features'])
         if self.neck is not None:
+            if hasattr(self.encoder, 'head_tokens'):
+                cls, patches = self.encoder.head_tokens(images)
             cls, patches = projected(self.neck, cls, patches)
             outs |= {'patch_embeddings': patches} | ({} if cls is None else {'cls_embedding': cls})
         return outs
@@ -217,7 +226,7 @@ def load_student(
             cfg = Config.fromfile(config)
         try:
             backbone = cfg.model.backbone.to_dict()
-            student = ExportedStudent({key: value for key, value in backbone.items() if key != 'init_cfg'})
+            student = ExportedStudent({key: value for key, value in backbone.items() if key not in WEIGHTS})
         except ValueError as error:
             raise ValueError(f'the backbone of {cfg.filename} is not exported: {error}') from error
         preprocessor = cfg.model.get('data_preprocessor') or {}
@@ -263,9 +272,10 @@ def _class_names(content: Any, cfg: Config, count: int) -> tuple[str, ...] | Non
 
 def _classifier(weights: dict[str, Tensor], student: ExportedStudent, source: str) -> nn.Linear | None:
     """Return the linear classifier in a file, if the student has the features that it classifies."""
+    width = student.encoder.pooled_dims if student.pooling == 'own' else student.encoder.embed_dims
     for name in CLASSIFIERS if student.pooling else ():
         weight = weights.get(f'{name}.weight')
-        if weight is not None and weight.ndim == 2 and weight.shape[1] == student.encoder.embed_dims:
+        if weight is not None and weight.ndim == 2 and weight.shape[1] == width:
             head = nn.Linear(weight.shape[1], weight.shape[0])
             bias = weights.get(f'{name}.bias', torch.zeros(len(weight)))
             require_finite({f'{name}.weight': weight, f'{name}.bias': bias}, source)

@@ -46,7 +46,10 @@ class ExportTarget(ABC):
 
     def check(self, student: ExportedStudent) -> None:
         """Raise ``ValueError`` with the reasons if the library cannot represent the student exactly."""
-        lacking = ['its weights are not those of a BEiT or ViT by their names; safetensors and onnx take it']
+        lacking = [
+            'its weights are not those of a BEiT or ViT by their names; safetensors and onnx take it, and '
+            'timm a network of its own'
+        ]
         if student.arch or self.any_student:
             lacking = self.lacks(student)
         if lacking:

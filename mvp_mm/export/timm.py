@@ -25,29 +25,55 @@ class TimmTarget(ExportTarget):
     library = 'timm'
     suffixes = ('.safetensors', '.pth')
 
+    def check(self, student: ExportedStudent) -> None:
+        if not hasattr(student.encoder, 'timm_model'):
+            super().check(student)
+        elif student.head is not None and not isinstance(_classifier_name(student), str):
+            raise ValueError(
+                f'timm has no single classifier in {student.encoder.model_name}, as this student has'
+            )
+
     def lacks(self, student: ExportedStudent) -> list[str]:
         return unlike_beit(student, _unlike_timm(student), or_vit=True)
 
     def write(self, student: ExportedStudent, path: Path) -> None:
-        student = student.downstream()
-        names = TIMM_VIT if student.is_plain else BEIT
-        weights = names.from_mmpretrain(student.weights(index=False))
-        weights |= student.head_weights('head.') | fresh_norm(student, 'fc_norm')
+        if hasattr(student.encoder, 'timm_model'):  # a TimmStudent: timm's own network and names
+            weights = student.encoder.network.state_dict() | student.head_weights(
+                f'{_classifier_name(student)}.'
+            )
+        else:
+            student = student.downstream()
+            names = TIMM_VIT if student.is_plain else BEIT
+            weights = names.from_mmpretrain(student.weights(index=False))
+            weights |= student.head_weights('head.') | fresh_norm(student, 'fc_norm')
         if path.suffix == '.safetensors':
             write_safetensors(weights, path, student)
         else:
             torch.save(student.with_grid(weights), path)
 
     def open(self, student: ExportedStudent, path: Path) -> Outputs:
-        name, arguments = name_and_arguments(student.downstream())
+        name, arguments = _name_and_arguments(student)
         model = timm.create_model(name, checkpoint_path=str(path), **arguments)
         return _outputs(model.eval(), student)
 
     def how_to_open(self, student: ExportedStudent, path: Path) -> str:
-        name, given = name_and_arguments(student.downstream())
+        name, given = _name_and_arguments(student)
         arguments = ''.join(f', {key}={value!r}' for key, value in given.items())
         code = f'  timm.create_model({name!r}, checkpoint_path={str(path)!r}{arguments})'
-        return code if student.pooling else f'{code}\n{FRESH_NORM}'
+        own = student.pooling or hasattr(student.encoder, 'timm_model')
+        return code if own else f'{code}\n{FRESH_NORM}'
+
+
+def _classifier_name(student: ExportedStudent) -> Any:
+    """Return where timm keeps the classifier of a TimmStudent's network."""
+    return student.encoder.network.pretrained_cfg.get('classifier')
+
+
+def _name_and_arguments(student: ExportedStudent) -> tuple[str, dict[str, Any]]:
+    if not hasattr(student.encoder, 'timm_model'):
+        return name_and_arguments(student.downstream())
+    name, arguments = student.encoder.timm_model()
+    return name, arguments if student.head is None else dict(arguments, num_classes=student.head.out_features)
 
 
 class MicrosoftTarget(ExportTarget):
@@ -128,9 +154,14 @@ def name_and_arguments(student: ExportedStudent) -> tuple[str, dict[str, Any]]:
 
 def _outputs(model: Any, student: ExportedStudent) -> Outputs:
     def outputs(images: Tensor) -> dict[str, Tensor]:
-        outs = {'tokens': model.forward_features(images)}
+        if hasattr(student.encoder, 'timm_model'):
+            cls, patches, raw = student.encoder.encode_by(model, images)
+            outs = {'tokens': patches if cls is None else torch.cat([cls[:, None], patches], dim=1)}
+        else:
+            raw = model.forward_features(images)
+            outs = {'tokens': raw}
         if student.pooling:
-            outs['features'] = model.forward_head(outs['tokens'], pre_logits=True)
+            outs['features'] = model.forward_head(raw, pre_logits=True)
         if student.head is not None:
             outs['logits'] = model(images)
         return outs

@@ -2,6 +2,7 @@
 
 from ..renamed import old_names
 from .backbones.mvp_vit import MVPViT as MVPViT
+from .backbones.timm_student import TimmStudent as TimmStudent
 from .clip.clip import CLIP as CLIP
 from .clip.text_encoder import TextEncoder as TextEncoder
 from .data_preprocessor import MVPDataPreprocessor as MVPDataPreprocessor

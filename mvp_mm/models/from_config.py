@@ -12,7 +12,7 @@ from torch import nn
 
 from ..weights.fill_model import fill_whole
 from ..weights.fit_positions import Positioned
-from ..weights.load import fill, load
+from ..weights.load import Adapting, fill, load
 from ..weights.locate import local_path
 from ..weights.read import read_tensors
 from .follow_checkpoint import follow_checkpoint
@@ -48,7 +48,7 @@ def build_from_config(
     if checkpoint is not None:
         others = [name for name in model.state_dict() if not name.startswith('backbone.')]
         has_others = head and any(name in weights for name in others)
-        if whole or has_others or not isinstance(backbone, Positioned):
+        if whole or has_others or not isinstance(backbone, Positioned | Adapting):
             fill_whole(model, weights, checkpoint, without=None if head else 'head')
         else:
             fill(backbone, weights, checkpoint, init_cfg.get('prefix'), init_cfg.get('grid'))

@@ -3,7 +3,7 @@
 Shape legend: B batch, (H, W) image in pixels, (h, w) patch grid, C width.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -36,6 +36,11 @@ class Student(Protocol):
         ...
 
 
+def head_tokens(student: Any, images: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Return what a pre-training head projects of whole images: ``head_tokens``, else ``encode_image``."""
+    return getattr(student, 'head_tokens', student.encode_image)(images)
+
+
 def student_of(model: nn.Module) -> nn.Module:
     """Return the student inside an algorithm, a classifier or a segmentor: its ``backbone``, or itself.
 
@@ -54,12 +59,15 @@ def student_of(model: nn.Module) -> nn.Module:
 def task_of(model: nn.Module) -> str:
     """Return what a model does: its ``task``, or for models of other libraries what their heads tell.
 
-    It is ``'pretraining'``, ``'classification'``, ``'segmentation'``, ``'contrastive'`` or ``'features'``.
+    It is ``'pretraining'``, ``'classification'``, ``'segmentation'``, ``'detection'``, ``'contrastive'`` or
+    ``'features'``.
     """
     if hasattr(model, 'task'):
         return str(model.task)
     if hasattr(model, 'with_target_generator'):  # mmpretrain's methods of pre-training
         return 'pretraining'
+    if hasattr(model, 'with_bbox'):  # mmdet's detectors
+        return 'detection'
     if hasattr(model, 'decode_head'):
         return 'segmentation'
     return 'classification' if hasattr(model, 'head') else 'features'

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .bias_tables import INDEX
 from .fit_positions import Positioned
-from .load import MARKS, fill
+from .load import MARKS, Adapting, fill
 from .read import BACKBONE, first_few, renamed, require_finite
 
 
@@ -48,7 +48,7 @@ def start_from(model: nn.Module, weights: dict[str, Tensor], source: str) -> Non
     A backbone that tells its patch grid (:class:`Positioned`) is filled wholly or not at all.
     """
     backbone, own = getattr(model, 'backbone', None), model.state_dict()
-    if isinstance(backbone, Positioned):
+    if isinstance(backbone, Positioned | Adapting):
         assert isinstance(backbone, nn.Module)
         fill(backbone, weights, source, BACKBONE)
         own = {name: value for name, value in own.items() if _part(name) != 'backbone'}

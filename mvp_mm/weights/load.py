@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -32,6 +33,15 @@ MARKS = {
     'patch_embed.proj.weight': ('BEiT', TIMM_VIT.to_mmpretrain),
     'embeddings.patch_embeddings.projection.weight': ('transformers', names_from_transformers),
 }
+
+MASKS = ('mask_token', 'mask_colour')  # of pre-training
+
+
+@runtime_checkable
+class Adapting(Protocol):
+    """A module that brings another library's weights to its own names and sizes."""
+
+    def adapt_weights(self, weights: dict[str, Tensor], source: str) -> dict[str, Tensor]: ...
 
 
 @dataclass
@@ -124,13 +134,15 @@ def fill(
         start = start if any(name.startswith(start) for name in weights) else ''
         weights = {n.removeprefix(start): value for n, value in weights.items() if n.startswith(start)}
         report = LoadReport(source, "the module's own", start)
+        if isinstance(module, Adapting):
+            weights = module.adapt_weights(weights, source)
     own = module.state_dict()
     other_kind = _advice(own, weights) if isinstance(module, Positioned) else ''
     for name in [name for name in own if not name.endswith(INDEX)]:
         shape = tuple(own[name].shape)
         if name not in weights:
-            # Norms outside of the blocks and the mask token may start fresh; the transformer may not.
-            if not name.startswith(('ln1.', 'ln2.')) and name != 'mask_token':
+            # Norms outside of the blocks and masks may start fresh; the transformer may not.
+            if not name.startswith(('ln1.', 'ln2.')) and name not in MASKS:
                 raise ValueError(
                     f'{refused}it has no {name}, which the model needs with shape {shape}{other_kind}'
                 )

@@ -71,7 +71,7 @@ def parameters_gathered(model: nn.Module) -> Iterator[None]:
     places = [
         (vars(owner), name, getattr(owner, name))
         for owner in (bare, getattr(bare, 'backbone', None))
-        for name in ('encode_image', 'embed_image', 'extract_feat')
+        for name in ('encode_image', 'head_tokens', 'embed_image', 'extract_feat')
         if hasattr(owner, name)
     ]
     for attributes, name, method in places:

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..student import head_tokens
 from .speaks import Speaks, projected
 
 
@@ -16,7 +17,7 @@ class SpeakingAlgorithm(Speaks):
 
     def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """Project the tokens of whole images: CLS or its stand-in ``(B, D)``, patches ``(B, M, D)``."""
-        return projected(self.neck, *self.backbone.encode_image(images))
+        return projected(self.neck, *head_tokens(self.backbone, images))
 
     @property
     def image_size(self) -> tuple[int, int]:  # type: ignore[override]

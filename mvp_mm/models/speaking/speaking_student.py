@@ -11,6 +11,7 @@ from ...weights.infer_arch import infer_arch
 from ...weights.load import fill
 from ...weights.locate import local_path
 from ...weights.read import BACKBONE, read_checkpoint, tensors_by_name
+from ..student import head_tokens
 from .speaks import Speaks, projected
 from .speech import Speech
 from .text_tower import TextTower
@@ -115,8 +116,7 @@ class SpeakingStudent(Speaks, nn.Module):
         """See :meth:`.Speaks.embed_image`."""
         if self.neck is None:
             raise ValueError(f'{self.source} cannot speak: {self._why_no_head()}')
-        cls, patches = self.backbone.encode_image(images)
-        return projected(self.neck, cls, patches)
+        return projected(self.neck, *head_tokens(self.backbone, images))
 
     @property
     def text_tower(self) -> TextTower:

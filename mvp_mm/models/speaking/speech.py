@@ -13,6 +13,7 @@ from ..target_generators.base import IMAGENET_MEAN, IMAGENET_STD
 
 # MMEngine builds whatever a `type` names, also by an import path, and files may come from others.
 REGISTERED = re.compile(r'(mmpretrain\.)?\w+')
+WEIGHTS = ('init_cfg', 'pretrained')  # of a student's config, which the file itself supplies
 KEY = 'speech'  # in `meta` of a checkpoint, and in the metadata of a safetensors file (as JSON)
 
 
@@ -50,7 +51,7 @@ class Speech:
         statistics: dict[str, Any] = {
             key: list(preprocessor[key]) for key in ('mean', 'std') if preprocessor.get(key)
         }
-        backbone = {key: value for key, value in model['backbone'].items() if key != 'init_cfg'}
+        backbone = {key: value for key, value in model['backbone'].items() if key not in WEIGHTS}
         return cls(*map(_plain, (model['target_generator'], backbone, model['neck'])), **statistics)
 
     @classmethod

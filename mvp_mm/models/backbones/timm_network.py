@@ -1,0 +1,96 @@
+"""Build networks of timm, and find where they have their tokens."""
+
+import difflib
+from typing import Any
+
+import timm
+from torch import Tensor
+
+from ...weights.bias_tables import Grid
+from ...weights.read import first_line
+
+EMBEDDINGS = tuple(  # where timm's networks keep the first projection, before positions are added
+    f'{inside}{name}'
+    for inside in ('', 'encoder.')
+    for name in ('patch_embed.input_proj', 'patch_embed', 'embeds.proj', 'stem')
+)
+
+
+def create_network(
+    name: str, size: Grid | None, arguments: dict, pretrained: bool = False
+) -> tuple[Any, dict[str, Any]]:
+    """Create a network without a classifier; also return which of the arguments about size it takes."""
+    dynamic = dict(dynamic_img_size=True)
+    tries: list[dict[str, Any]] = [dynamic, {}]
+    if size is not None:
+        tries = [dict(dynamic, img_size=size), dict(img_size=size), *tries]
+    error: Exception | None = None
+    for sizes in tries:
+        try:
+            network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sizes, **arguments)
+            return network, {key: value for key, value in sizes.items() if key == 'img_size'}
+        except TypeError as problem:  # a family without that argument
+            error = problem
+        except Exception as problem:  # unknown names, configs and downloads make timm raise anything
+            error = problem
+            break
+    architecture = name.split('.')[0]
+    if ':' not in name and not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.5)
+        hint = f'did you mean {", ".join(close)}?' if close else 'see timm.list_models()'
+        raise ValueError(f'timm knows no model {name!r}; {hint}') from error
+    assert error is not None
+    if pretrained:
+        raise FileNotFoundError(
+            f'the public weights {name} could not be had ({first_line(error)}). Without a network, copy the '
+            'file to this machine and give its path as model.backbone.init_cfg.checkpoint'
+        ) from error
+    raise ValueError(f'timm cannot build {name}: {first_line(error)}') from error
+
+
+def layout_of(raw: Any, network: Any, last: Grid | None) -> tuple[str, Grid, int, int] | None:
+    """Return layout, grid, width and number of prefix tokens of features; None if they are no map."""
+    if not isinstance(raw, Tensor):
+        return None
+    width = network.num_features
+    if raw.ndim == 4:
+        channels_last = raw.shape[1] != width and raw.shape[3] == width
+        channels_last |= raw.shape[1] == raw.shape[3] and getattr(network, 'output_fmt', '') == 'NHWC'
+        if last is not None and width not in (raw.shape[1], raw.shape[3]):
+            channels_last = tuple(raw.shape[1:3]) == last
+        form, sides = ('NHWC', raw.shape[1:3]) if channels_last else ('NCHW', raw.shape[2:])
+        return form, (sides[0], sides[1]), raw.shape[3 if channels_last else 1], 0
+    if raw.ndim == 3 and last is not None:
+        prefix = raw.shape[1] - last[0] * last[1]
+        told = getattr(network, 'num_prefix_tokens', None)
+        if prefix == told or (told is None and prefix in (0, 1)):
+            return 'NLC', last, raw.shape[2], prefix
+    return None
+
+
+def width_on_grid(out: Any, grid: Grid) -> int:
+    """Return the width of a patch embedding's output if it has a token for each place of the grid; else 0."""
+    out = out if isinstance(out, Tensor) or not out else out[0]
+    if not isinstance(out, Tensor):
+        return 0
+    if out.ndim == 3:
+        return out.shape[2] if out.shape[1] == grid[0] * grid[1] else 0
+    if out.ndim == 4:
+        return next(
+            (out.shape[c] for c, g in ((3, out.shape[1:3]), (1, out.shape[2:])) if tuple(g) == grid), 0
+        )
+    return 0
+
+
+def depths_of(network: Any) -> dict[str, int]:
+    """Return each parameter's depth by timm's ``group_matcher``; all 0 without one."""
+    try:
+        return timm.models.group_parameters(network, network.group_matcher(coarse=False), reverse=True)
+    except (AttributeError, NotImplementedError, AssertionError):
+        return dict.fromkeys((name for name, _ in network.named_parameters()), 0)
+
+
+def shown(raw: Any) -> str:
+    if isinstance(raw, Tensor):
+        return f'a tensor {tuple(raw.shape)}'
+    return f'{type(raw).__name__} of {len(raw)}' if hasattr(raw, '__len__') else type(raw).__name__
