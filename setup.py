@@ -123,6 +123,7 @@ setup(
     install_requires=read_requirements('runtime'),
     extras_require={
         'openmmlab': read_requirements('openmmlab'),
+        'detection': read_requirements('detection'),
         'docs': read_requirements('docs'),
         'export': read_requirements('export'),
         'teachers': read_requirements('teachers'),

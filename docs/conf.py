@@ -1,6 +1,7 @@
 """The site: ``python -m sphinx -W -b html docs docs/_build``."""
 
 import re
+from importlib.util import find_spec
 
 import mvp_mm
 
@@ -17,6 +18,7 @@ myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # the signature has them, and Args says them in words
+autodoc_mock_imports = [] if find_spec('mmdet') else ['mmdet']  # an extra of its own
 # Classes that MMEngine and torch give members to without docstrings of this project's form.
 autodoc_inherit_docstrings = False
 

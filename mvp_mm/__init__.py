@@ -5,11 +5,19 @@ Importing this package registers its components, checks the versions of what it 
 """
 
 from .renamed import register_old_modules
-from .stack import check_versions, quiet_stack_noise, register_config_scopes
+from .stack import (
+    check_versions,
+    leave_out_multimodal,
+    provide_ops,
+    quiet_stack_noise,
+    register_config_scopes,
+)
 from .version import __version__
 
 with quiet_stack_noise():
+    provide_ops()
     check_versions()
+    leave_out_multimodal()
     register_config_scopes()
     register_old_modules()
     from . import datasets, engine, evaluation, models, registry

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -30,12 +31,13 @@ INSTALL_HINT = (
 )
 
 # Printed at import by the OpenMMLab packages of the maintained line.
-PRINTED_NOISE = 'Could not import OneDL'
+PRINTED_NOISE = ('Could not import OneDL', 'Could not import OneDL. Skipping OneDL datasets.')
 # Beginnings of warnings that no user can act on, by how they are given.
 WARNING_NOISE = (
     'Fail to import ``MultiScaleDeformableAttention``',  # mmcv's compiled operators, of which none is used
     'Detected call of `scheduler.step\\(\\)` before',  # of an accumulating optimiser wrapper
     'Default ``avg_non_ignore`` is False',
+    'faster_coco_eval is not installed',
     'pkg_resources is deprecated',
     'x[Ff]ormers is ',
 )
@@ -66,7 +68,7 @@ def quiet_stack_noise() -> Iterator[None]:
             yield
     finally:
         for line in printed.getvalue().splitlines():
-            if line != PRINTED_NOISE:
+            if line not in PRINTED_NOISE:
                 print(line)
 
 
@@ -94,6 +96,24 @@ def check_versions() -> None:
     for name in REQUIRED_PRESENT:
         if importlib.util.find_spec(name) is None:
             raise ImportError(f'mvp_mm needs {name}, but it is not installed. {INSTALL_HINT}')
+
+
+def provide_ops() -> None:
+    """Let mmdet import and run beside an mmcv without compiled operators, such as pip installs from PyPI.
+
+    To be called before mmpretrain and mmseg are imported, which import mmdet where it is installed.
+    """
+    both = all(map(importlib.util.find_spec, ('mmdet', 'mmcv')))
+    if both and importlib.util.find_spec('mmcv._ext') is None:
+        sys.modules['mmcv._ext'] = importlib.import_module(f'{__package__}.mmcv_ops')
+
+
+def leave_out_multimodal() -> None:
+    """Let mmpretrain import beside pycocotools and transformers 5, where its multimodal models do not."""
+    from mmpretrain.utils import dependency
+
+    if dependency.satisfy_requirement('transformers>=5'):
+        dependency.WITH_MULTIMODAL = False
 
 
 def register_config_scopes() -> None:

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.registry import MODELS
+from needs_mmdet import as_parameters
 from PIL import Image
 
 from mvp_mm.engine import build_runner
@@ -63,7 +64,10 @@ def test_documented(name):
     assert len(text.splitlines()) < 100
 
 
-@pytest.mark.parametrize('name', sorted({*CONFIGS} - {*PRETRAINING, *SCENES, *PROMPTS, *ZERO_SHOT}))
+DOWNSTREAM = sorted({*CONFIGS} - {*PRETRAINING, *SCENES, *PROMPTS, *ZERO_SHOT})
+
+
+@pytest.mark.parametrize('name', as_parameters(DOWNSTREAM))
 def test_downstream_builds_whole(name):
     """The whole model at its real size, without memory for its weights."""
     cfg = load(name)
@@ -83,11 +87,19 @@ def test_builds_whole(name):
     assert generator.patch_size == backbone.patch_size
 
 
+def make_tiny(backbone, depth):
+    """Another size of the same student."""
+    if 'TimmStudent' in backbone.type:
+        backbone.model_args = dict(backbone.get('model_args', {}), embed_dim=24, depth=depth, num_heads=3)
+    else:
+        backbone.arch = dict(embed_dims=24, num_layers=depth, num_heads=3, feedforward_channels=48)
+
+
 def shrink(cfg, tiny_clip):
     """The same config with a student and a teacher that run in seconds; everything else stays."""
     size = cfg.model.backbone.img_size
     patch = cfg.model.backbone.patch_size
-    cfg.model.backbone.arch = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
+    make_tiny(cfg.model.backbone, depth=2)
     cfg.model.neck.in_channels = 24
     widths = {}
     for name, teacher in teachers_of(cfg).items():
@@ -224,7 +236,7 @@ def test_two_segmentation_steps(name, request, tmp_path):
     steps['mmseg.RandomCrop'].crop_size = crop
     cfg.train_dataloader.dataset.pipeline = cfg.train_pipeline
     depth = max(cfg.model.backbone.out_indices) + 1
-    cfg.model.backbone.arch = dict(embed_dims=24, num_layers=depth, num_heads=3, feedforward_channels=48)
+    make_tiny(cfg.model.backbone, depth)
     norm_cfg = dict(type='BN', requires_grad=True)
     cfg.model.neck.update(embed_dim=24, norm_cfg=norm_cfg)
     cfg.model.decode_head.update(in_channels=[24] * 4, channels=16, norm_cfg=norm_cfg)

@@ -26,6 +26,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from needs_mmdet import WITH_MMDET
 from PIL import Image
 
 import mvp_mm
@@ -349,7 +350,7 @@ BUILT = []  # backbones that are known to build
 def check_config(arguments):
     """A config named in a command is there, takes the options, and its network builds (without memory)."""
     name = getattr(arguments, 'config', None)
-    if not name or not name.endswith('.py'):
+    if not name or not name.endswith('.py') or ('detection/' in name and not WITH_MMDET):
         return
     cfg = engine.load_config(name, 'work_dirs/parsed', 'none', getattr(arguments, 'cfg_options', None))
     if 'backbone' in cfg.model:
@@ -363,7 +364,9 @@ def check_config(arguments):
 
 
 def check_pip(words):
-    """Extras that are installed are there."""
+    """Extras that are installed are there, and files of requirements."""
+    for file in re.findall(r'-r (\S+)', ' '.join(words)):
+        assert (ROOT / file).is_file(), file
     text = (ROOT / 'setup.py').read_text()
     for extras in re.findall(r'\[([\w,]+)\]', ' '.join(words)):
         for extra in extras.split(','):

@@ -26,6 +26,11 @@ source "$root/tools/setup_env.sh"
 mvp_setup_env tests
 cd "$root"
 
+# Without its requirements, which would hold numpy and OpenCV back in all other tests.
+python tools/check_env.py present imgaug mmdet pycocotools ||
+    python -m pip install --quiet --no-deps -r requirements/detection.txt ||
+    mvp_say 'mmdet could not be installed: the tests of detection are skipped'
+
 # The tests' tensors are tiny, with more threads they wait for each other: processes side by side instead, of
 # which each may need 3 GB.
 cores="$(python tools/check_env.py cores)"

@@ -4,6 +4,7 @@ import difflib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -46,7 +47,10 @@ def load_config(
         with quiet_stack_noise():  # a config may import mmseg
             cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
-        raise ValueError(f'{path} cannot be read as a config: {type(error).__name__}: {error}') from error
+        failed: Any = error
+        if isinstance(error, ImportError) and error.__context__ is not None:
+            failed = error.__context__  # MMEngine says what it could not import, and not why
+        raise ValueError(f'{path} cannot be read as a config: {type(failed).__name__}: {failed}') from error
     if 'model' not in cfg:
         raise ValueError(f'{path} is no config to run: it has no `model`')
     apply_options(cfg, cfg_options or {})

@@ -9,6 +9,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models import BaseSelfSupervisor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..models.student import task_of
+
 
 class Complexity(NamedTuple):
     """A metafile's figures of a network."""
@@ -22,8 +24,9 @@ def complexity(cfg: Config) -> Complexity:
 
     torch's counter counts matrix products (fused attention too) and convolutions, not norms and activations.
     For pre-training it is the student, on a whole image of the config's size, without neck and teacher. The
-    auxiliary head of a segmentor and the text branch of a CLIP have parameters, but do not run. Of a prompt
-    learner the parameters are its own, and what runs is the frozen image encoder.
+    auxiliary head of a segmentor, the text branch of a CLIP and the heads of a detector, whose work depends
+    on the image, have parameters, but do not run. Of a prompt learner the parameters are its own, and what
+    runs is the frozen image encoder.
     """
     model = Config(cfg.to_dict()).model
     scope = cfg.get('default_scope', 'mmpretrain')
@@ -45,7 +48,10 @@ def complexity(cfg: Config) -> Complexity:
         network = MODELS.build(model)
         network.eval()  # mmpretrain's own returns nothing
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(*_example_inputs(network), **options)
+            if task_of(network) == 'detection':
+                network.extract_feat(*_example_inputs(network))
+            else:
+                network(*_example_inputs(network), **options)
     kept = network.teacher_state() if hasattr(network, 'teacher_state') else dict(network.named_parameters())
     # The counter counts a multiply-add as two.
     return Complexity(sum(value.numel() for value in kept.values()), counter.get_total_flops() // 2)

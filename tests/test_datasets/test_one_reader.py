@@ -9,6 +9,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
+from needs_mmdet import as_parameters
 from PIL import Image, ImageCms
 
 import mvp_mm.datasets.segmentation  # noqa: F401
@@ -144,9 +145,10 @@ def require_the_pixels(awkward):
     return require
 
 
-@pytest.mark.parametrize(
-    'name', [*NAMES, *(f'mvp_mm::{name}' for name in NAMES if name.startswith(('upernet', 'finetune')))]
-)
+INHERITED = [f'mvp_mm::{name}' for name in NAMES if name.startswith(('detection', 'finetune', 'upernet'))]
+
+
+@pytest.mark.parametrize('name', as_parameters([*NAMES, *INHERITED]))
 def test_every_pipeline_of_every_config(name, require_the_pixels, tmp_path):
     path = CONFIGS / name
     if name.startswith('mvp_mm::'):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from needs_mmdet import as_parameters
 
 from mvp_mm.zoo.complexity import complexity
 from mvp_mm.zoo.entries import rows_of
@@ -18,7 +19,7 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize('config', sorted(ROWS))
+@pytest.mark.parametrize('config', as_parameters(sorted(ROWS)))
 def test_numbers(config):
     """What a row says is what the built network and the config say."""
     about = ROWS[config]['Metadata']

@@ -21,7 +21,7 @@ from .arguments import UNKNOWN, arguments_of, keys_in_source, registered
 from .walk import LOADERS, entries
 
 # Packages whose sources tell what a dict without a type may hold.
-READ_PACKAGES = ('mmengine', 'mmpretrain', 'mmseg', 'mvp_mm', 'torch', 'abc', 'builtins')
+READ_PACKAGES = ('mmengine', 'mmpretrain', 'mmseg', 'mmdet', 'mvp_mm', 'torch', 'abc', 'builtins')
 # Top-level keys of what is built by its `type`, with the type that the runner takes where there is none.
 BUILT = {
     **dict.fromkeys(('model', 'data_preprocessor', 'val_evaluator', 'test_evaluator', 'evaluators')),

@@ -1,9 +1,13 @@
+import functools
+from typing import Any
+
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-HEADS = ('head', 'decode_head', 'auxiliary_head')  # mmpretrain's, and mmseg's two
+# mmpretrain's, mmseg's two, and mmdet's of one stage and of two
+HEADS = ('head', 'decode_head', 'auxiliary_head', 'bbox_head', 'roi_head.bbox_head', 'roi_head.mask_head')
 
 
 @HOOKS.register_module()
@@ -37,7 +41,7 @@ class ClassCountHook(Hook):
         model = runner.model
         while hasattr(model, 'module'):  # of DDP, of test-time augmentation
             model = model.module
-        heads = {name: getattr(getattr(model, name, None), 'num_classes', None) for name in HEADS}
+        heads = {name: _attribute(model, f'{name}.num_classes') for name in HEADS}
         classes = tuple(dataset.metainfo.get('classes') or ())
         wrong = {name: number for name, number in heads.items() if number not in (None, len(classes))}
         if not wrong:
@@ -50,3 +54,8 @@ class ClassCountHook(Hook):
             f'--cfg-options {options}, or, if the images should have {outputs} classes, complete the '
             f'{"folder" if "head" in wrong else "metainfo of the datasets"}'
         )
+
+
+def _attribute(value: Any, path: str) -> Any:
+    """Return the attribute at a dotted path; None if there is none."""
+    return functools.reduce(lambda found, name: getattr(found, name, None), path.split('.'), value)

@@ -91,6 +91,8 @@ def _stretch_iterations(runner: Runner, factor: int) -> None:
     for scheduler in runner.param_schedulers or ():
         if not scheduler.get('by_epoch', True):
             scheduler.update({key: scheduler[key] * factor for key in ('begin', 'end') if key in scheduler})
+            if 'milestones' in scheduler:
+                scheduler['milestones'] = [milestone * factor for milestone in scheduler['milestones']]
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and not hook.by_epoch:
             hook.interval *= factor

@@ -42,3 +42,11 @@ def test_another_number_of_classes():
 def test_another_order_of_classes():
     with pytest.raises(ValueError, match="the first difference: 'b' and 'c'"):
         ClassCountHook().before_train(runner('abc', 'acb', head=3))
+
+
+def test_heads_of_a_detector():
+    wrapped = runner('ab', roi_head=3)
+    heads = SimpleNamespace(num_classes=2), SimpleNamespace(num_classes=80)
+    wrapped.model.module.roi_head = SimpleNamespace(bbox_head=heads[0], mask_head=heads[1])
+    with pytest.raises(ValueError, match=r'--cfg-options model.roi_head.mask_head.num_classes=2,'):
+        ClassCountHook().before_test(wrapped)

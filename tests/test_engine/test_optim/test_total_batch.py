@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from mvp_mm.engine import plan_total_batch
-from mvp_mm.engine.optim.total_batch import keep_total_batch
+from mvp_mm.engine.optim.total_batch import _stretch_iterations, keep_total_batch
 
 
 @pytest.mark.parametrize(
@@ -195,6 +195,23 @@ def test_a_recipe_of_optimiser_steps_is_stretched(train):
     runner, _ = train(2, by_epoch=False, iters=3, interval=1)
     assert runner.iter == runner.max_iters == 12
     assert [hook.interval for hook in runner.hooks if type(hook).__name__ == 'SafeCheckpointHook'] == [4]
+
+
+def test_schedules_are_stretched():
+    """Those that count iterations, milestones included."""
+    loop = SimpleNamespace(_max_iters=10, val_interval=5, dynamic_intervals=[5], dynamic_milestones=[0])
+    schedules = [
+        dict(type='LinearLR', by_epoch=False, begin=0, end=2),
+        dict(type='MultiStepLR', by_epoch=False, milestones=[6, 8]),
+        dict(type='MultiStepLR', by_epoch=True, milestones=[6, 8]),
+    ]
+    runner = SimpleNamespace(
+        _train_loop=loop, param_schedulers=schedules, hooks=[], logger=logging.getLogger('schedules')
+    )
+    _stretch_iterations(runner, 4)
+    assert (loop._max_iters, loop.val_interval, loop.dynamic_intervals) == (40, 20, [20])
+    assert schedules[0]['end'] == 8
+    assert [one['milestones'] for one in schedules[1:]] == [[24, 32], [6, 8]]
 
 
 def test_config_as_it_stands(train):
