@@ -126,6 +126,7 @@ setup(
         'detection': read_requirements('detection'),
         'docs': read_requirements('docs'),
         'export': read_requirements('export'),
+        'parquet': read_requirements('parquet'),
         'teachers': read_requirements('teachers'),
         'tests': [
             requirement

@@ -14,6 +14,8 @@ MARKS = (
 
 def encoding_of(start: bytes) -> str | None:
     """Return the encoding that the first bytes of a text show by a byte-order mark or by zeros, or None."""
+    if start[:2].isascii() and b'\0' not in start[:2]:
+        return None
     for mark, encoding in MARKS:
         if start.startswith(mark):
             return encoding

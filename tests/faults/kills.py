@@ -16,12 +16,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from .phase_hook import PHASES, Position, read_position
+from .phase_hook import PHASES, Position, read_position, trained_samples
 from .tiny_run import digest, last_checkpoint, tiny_config, write_photographs
 from .training_process import TOOLS, TrainingProcess, run_tool
 
 KILLED_IN = ('step', 'save', 'evaluation')  # by turns
-LONGEST = 240.0  # seconds for a run of seconds: more is a hang
+IMAGES = 64  # of a run
+LONGEST = 600.0  # seconds for a run of seconds: more is a hang
 POLL_SECONDS = 0.0005
 
 
@@ -33,7 +34,8 @@ class Outcome:
         fault: Where it hit: the phase in which the (first) process was, or the bytes that were left.
         done: Iterations that were done then; -1 where that does not apply.
         went_on_from: Iterations that the restarted run began with.
-        same: Whether weights and optimiser at the end are those of the undisturbed run, bit for bit.
+        same: Whether weights and optimiser at the end are those of the undisturbed run, bit for bit, and
+            every iteration had the same samples.
         seconds: From the fault until a process was training again; 0 where that does not apply.
     """
 
@@ -54,6 +56,7 @@ class Baseline:
         digest: Of its last checkpoint.
         position: Its last position, with how long it was in which phase.
         seconds: From its start to its end.
+        processes: How many.
     """
 
     config: Path
@@ -61,6 +64,11 @@ class Baseline:
     digest: str
     position: Position
     seconds: float
+    processes: int = 1
+
+    def samples(self, work_dir: Path) -> list:
+        """What each process trained on in a run like this one."""
+        return [trained_samples(work_dir, rank) for rank in range(self.processes)]
 
 
 def run_baseline(
@@ -78,7 +86,7 @@ def run_baseline(
         The run.
     """
     images = folder / 'images'
-    write_photographs(images, 64)
+    write_photographs(images, IMAGES)
     config = folder / f'tiny_{processes}.py'
     cfg = tiny_config(images.resolve(), processes, epochs)
     adapt(cfg)
@@ -91,7 +99,8 @@ def run_baseline(
         with distributed(config, work_dir, processes) as job:
             _require(job.wait(LONGEST), 0, job)
     seconds = time.monotonic() - begin
-    return Baseline(config, work_dir, digest(last_checkpoint(work_dir)), read_position(work_dir), seconds)
+    position = read_position(work_dir)
+    return Baseline(config, work_dir, digest(last_checkpoint(work_dir)), position, seconds, processes)
 
 
 def start(config: Path, work_dir: Path) -> TrainingProcess:
@@ -258,6 +267,7 @@ def _wait_for_moment(
 
 def _outcome(whole: Baseline, work_dir: Path, hit: Position, seconds: float = 0.0) -> Outcome:
     same = digest(last_checkpoint(work_dir)) == whole.digest
+    same &= whole.samples(work_dir) == whole.samples(whole.work_dir)
     return Outcome(PHASES[hit.phase], hit.done, read_position(work_dir).first, same, seconds)
 
 

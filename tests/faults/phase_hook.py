@@ -56,9 +56,34 @@ def read_position(work_dir: Path, rank: int = 0) -> Position:
     return Position(process, phase, first, done, tuple(rest[: len(PHASES)]), tuple(rest[len(PHASES) :]))
 
 
+def trained_samples(work_dir: Path, rank: int = 0) -> list[list[str]]:
+    """What :class:`PhaseHook` noted of the samples.
+
+    Args:
+        work_dir: Of the run.
+        rank: Of the process.
+
+    Returns:
+        The samples of each iteration; an iteration that was done again after a kill counts once.
+
+    Raises:
+        RuntimeError: If it was done again with others, or one is missing.
+    """
+    found: dict[int, list[str]] = {}
+    for line in (work_dir / f'samples.{rank}').read_text().splitlines():
+        number, *names = line.split('\t')
+        if found.setdefault(int(number), names) != names:
+            raise RuntimeError(f'iteration {number} was done again with other samples: {names}')
+    if sorted(found) != list(range(len(found))):
+        raise RuntimeError(f'of {max(found) + 1} iterations {len(found)} are known')
+    return [found[number] for number in range(len(found))]
+
+
 @HOOKS.register_module()
 class PhaseHook(Hook):
     """Write what the run is doing to ``<work_dir>/phase.<rank>``, which :func:`read_position` reads.
+
+    And the files' names in each batch to ``samples.<rank>``, for :func:`trained_samples`.
 
     The file is mapped into memory, so that what was written last is there after SIGKILL too. A save lasts
     from when the checkpoint is put together until it is written, checked, renamed and the outdated ones are
@@ -76,6 +101,7 @@ class PhaseHook(Hook):
         os.ftruncate(handle, LAYOUT.size)
         self._memory = mmap.mmap(handle, LAYOUT.size)
         os.close(handle)
+        self._samples = Path(runner.work_dir) / f'samples.{get_rank()}'
         self._write()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
@@ -92,6 +118,9 @@ class PhaseHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """The next step begins with loading its batch."""
+        names = [sample.img_path for sample in (data_batch or {}).get('data_samples', ())]
+        with self._samples.open('ab', buffering=0) as file:  # a line whole or not at all
+            file.write('\t'.join([str(runner.iter), *names]).encode() + b'\n')
         self._done = runner.iter + 1
         self._enter('step')
 

@@ -18,7 +18,8 @@ def heading(command: str) -> str:
         'The run: configs/mvp/vittiny_debug.py with one layer, on 64 generated images; two batches of 8 are '
         'accumulated, a checkpoint is written every 2 iterations, an evaluation made after each epoch of 8. '
         '"The same" means: sha256 over all tensors of the weights and of the optimiser (names, types, '
-        'shapes, bytes) in the last checkpoint is that of the run that was not disturbed.'
+        'shapes, bytes) in the last checkpoint is that of the run that was not disturbed, and each iteration '
+        'had the same samples, both times where it was done again.'
     )
 
 

@@ -3,7 +3,9 @@
     python tools/analysis_tools/fault_injection.py --out fault_injection.md
 
 The report grows after each kind of fault. The exit status is 1 if any run ended differently than the
-undisturbed one. See docs/reliability.md.
+undisturbed one. See docs/reliability.md. 0 leaves a kind out:
+
+    python tools/analysis_tools/fault_injection.py --kills 0 --rank-kills 0 --cuts 0 --images 0
 """
 
 import argparse
@@ -20,7 +22,7 @@ from rich.progress import track
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone's programs, which are not installed
 sys.path.insert(1, str(Path(__file__).resolve().parents[2] / 'tests'))
 
-from faults import bad_images, kills, report
+from faults import bad_images, kills, report, shard_run
 
 import mvp_mm.engine as engine
 
@@ -31,8 +33,9 @@ def main() -> None:
     )
     parser.add_argument('--kills', type=int, default=50, help='of a run of one process (default 50)')
     parser.add_argument(
-        '--rank-kills', type=int, default=10, help='of one of two processes; 0 leaves them out (default 10)'
+        '--shard-kills', type=int, default=20, help='of a run over shards in a small cache (default 20)'
     )
+    parser.add_argument('--rank-kills', type=int, default=10, help='of one of two processes (default 10)')
     parser.add_argument('--cuts', type=int, default=20, help='of the last checkpoint (default 20)')
     parser.add_argument('--images', type=int, default=2000, help='a twentieth is bad (default 2000)')
     parser.add_argument('--epochs', type=int, default=3, help='of the runs that are killed (default 3)')
@@ -40,9 +43,9 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='write the report to this file')
     parser.add_argument('--keep', type=Path, help='folder in which runs and logs stay')
     args = parser.parse_args()
-    if min(args.kills, args.cuts, args.epochs) < 1 or args.rank_kills < 0:
-        parser.error('--kills, --cuts and --epochs are 1 or more, --rank-kills 0 or more')
-    if args.images < 200 or args.images % 200:
+    if args.epochs < 1 or min(args.kills, args.shard_kills, args.rank_kills, args.cuts, args.images) < 0:
+        parser.error('--epochs is 1 or more, the others are 0 or more')
+    if args.images % 200:
         parser.error(f'--images {args.images} is no multiple of 200')
 
     begin = time.monotonic()
@@ -67,12 +70,27 @@ def sweep(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, bool]]:
     command = shlex.join(['python', 'tools/analysis_tools/fault_injection.py', *sys.argv[1:]])
     yield report.heading(command), True
 
-    whole = kills.run_baseline(folder, epochs=args.epochs)
-    outcomes = [
-        kills.kill_and_resume(whole, folder / f'kill_{i}', kills.KILLED_IN[i % 3], draw)
-        for i in track(range(args.kills), 'SIGKILL')
-    ]
-    yield report.kills_section('SIGKILL, then `--resume`', whole, outcomes), report.all_same(outcomes)
+    if args.kills or args.cuts:
+        whole = kills.run_baseline(folder, epochs=args.epochs)
+    if args.kills:
+        outcomes = [
+            kills.kill_and_resume(whole, folder / f'kill_{i}', kills.KILLED_IN[i % 3], draw)
+            for i in track(range(args.kills), 'SIGKILL')
+        ]
+        yield report.kills_section('SIGKILL, then `--resume`', whole, outcomes), report.all_same(outcomes)
+
+    if args.shard_kills:
+        parts = folder / 'over_shards'
+        over = kills.run_baseline(parts, epochs=args.epochs, adapt=shard_run.over_shards(parts))
+        of_shards = [
+            kills.kill_and_resume(over, parts / f'kill_{i}', kills.KILLED_IN[i % 3], draw)
+            for i in track(range(args.shard_kills), 'SIGKILL over shards')
+        ]
+        title = 'SIGKILL over shards that a slow network brings, then `--resume`'
+        once = shard_run.each_once(over, args.epochs, kills.IMAGES)
+        told = f'{"Each" if once else "NOT each"} of {kills.IMAGES} samples came once an epoch.'
+        went_well = once and report.all_same(of_shards)
+        yield f'{report.kills_section(title, over, of_shards)}\n\n{told}', went_well
 
     if args.rank_kills:
         both = kills.run_baseline(folder, processes=2, epochs=args.epochs)
@@ -83,14 +101,16 @@ def sweep(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, bool]]:
         title = 'SIGKILL of one of two processes, started again by `MAX_RESTARTS=1`'
         yield report.kills_section(title, both, of_ranks), report.all_same(of_ranks)
 
-    cuts = [
-        kills.truncate_and_resume(whole, folder / f'cut_{i}', draw)
-        for i in track(range(args.cuts), 'Cut checkpoints')
-    ]
-    yield report.truncations_section(cuts), report.all_same(cuts)
+    if args.cuts:
+        cuts = [
+            kills.truncate_and_resume(whole, folder / f'cut_{i}', draw)
+            for i in track(range(args.cuts), 'Cut checkpoints')
+        ]
+        yield report.truncations_section(cuts), report.all_same(cuts)
 
-    spoilt, listed, _ = bad_images.train_with_bad_images(folder / 'bad', args.images, args.images // 20)
-    yield report.bad_images_section(args.images, spoilt, listed), spoilt.keys() == listed.keys()
+    if args.images:
+        spoilt, listed, _ = bad_images.train_with_bad_images(folder / 'bad', args.images, args.images // 20)
+        yield report.bad_images_section(args.images, spoilt, listed), spoilt.keys() == listed.keys()
 
 
 if __name__ == '__main__':

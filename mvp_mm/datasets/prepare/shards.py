@@ -186,8 +186,10 @@ class _Writer(Dataset):
                         info = tarfile.TarInfo(f'{row_number:09d}.{suffix}')
                         info.size = len(content)
                         tar.addfile(info, io.BytesIO(content))
-        scan_shard(path).save(Path(f'{path}{SUFFIX}'))
-        return path.name, hashed.sha256.hexdigest(), lost
+        index = scan_shard(path)
+        index.sha256 = hashed.sha256.hexdigest()
+        index.save(Path(f'{path}{SUFFIX}'))
+        return path.name, index.sha256, lost
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -7,6 +7,7 @@ import numpy as np
 from mmengine.registry import DATA_SAMPLERS
 
 from .epoch_sampler import EpochSampler, epoch_order
+from .sample_index import SampleIndex
 
 
 @DATA_SAMPLERS.register_module()
@@ -47,12 +48,18 @@ class ShardSampler(EpochSampler):
         self.window, self._starts = window, np.cumsum([0, *sizes])
 
     def _order(self) -> Iterator[int]:
-        shards = epoch_order(len(self._starts) - 1, self.shuffle, self.seed, self.epoch)
+        number = len(self._starts) - 1
+        shards, next_epoch = (
+            epoch_order(number, self.shuffle, self.seed, epoch) for epoch in (self.epoch, self.epoch + 1)
+        )
+        # shards say which epoch they are read in: in a mixture others lie behind them
+        queue = [SampleIndex(shard, self.epoch, self.seed) for shard in shards]
+        queue += [SampleIndex(shard, self.epoch + 1, self.seed) for shard in next_epoch[: self.window]]
         read_ahead: Any = getattr(self.dataset, 'read_ahead', None)
-        for first in range(0, len(shards), self.window):
-            now, following = (shards[at : at + self.window] for at in (first, first + self.window))
+        for first in range(0, number, self.window):
+            end = min(first + self.window, number)
             if read_ahead is not None:
-                read_ahead(now, following)
-            indices = np.concatenate([np.arange(*self._starts[shard : shard + 2]) for shard in now])
+                read_ahead(queue[first:end], queue[end : end + self.window])
+            indices = np.concatenate([np.arange(*self._starts[n : n + 2]) for n in shards[first:end]])
             order = epoch_order(len(indices), self.shuffle, self.seed, self.epoch, first)
             yield from indices[order].tolist()

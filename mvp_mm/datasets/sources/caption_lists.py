@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ...text.decode import encoding_of
 from .captioned_source import captions_in
+from .shard_index import MAX_LABEL
 
 # Names of columns, the first that is there counts: open_clip's, Hugging Face's, img2dataset's, COCO's.
 IMAGE_KEYS = ('image', 'img_path', 'image_path', 'filepath', 'file_path', 'file_name', 'filename', 'path')
@@ -69,6 +70,8 @@ def read_list(path: Path, keys: Keys, encoding: str | None = None) -> Iterator[E
         ) from error
     except LookupError as error:
         raise ValueError(f'{path}: {error}') from error
+    except RecursionError as error:
+        raise ValueError(f'{path} is nested too deeply to be a list of captions') from error
 
 
 def _columns(path: Path, names: list[str], keys: Keys) -> Keys:
@@ -98,7 +101,10 @@ def _entry(place: str, row: dict, columns: Keys) -> Entry:
         raise ValueError(f'{place} has {found}: expected a path')
     try:
         captions = captions_in(row.get(columns.caption))
-        return Entry(image.strip(), captions, None if label in (None, '') else int(label))
+        number = None if label in (None, '') else int(label)
+        if not 0 <= (number or 0) <= MAX_LABEL:
+            raise ValueError(f'{number} is no class number')
+        return Entry(image.strip(), captions, number)
     except (TypeError, ValueError) as error:
         raise ValueError(f'{place}: {error}') from error
 
@@ -106,7 +112,8 @@ def _entry(place: str, row: dict, columns: Keys) -> Entry:
 def _separated(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
     """CSV as spreadsheets write it; TSV without quotes, but those that pandas puts around a field."""
     is_tsv = path.suffix.lower() == '.tsv'
-    options: dict[str, Any] = dict(delimiter='\t', quoting=csv.QUOTE_NONE) if is_tsv else {}
+    # strict: an opening quote that nothing closes would make the rest of the list one caption
+    options: dict[str, Any] = dict(delimiter='\t', quoting=csv.QUOTE_NONE) if is_tsv else dict(strict=True)
     with path.open(encoding=encoding, newline='') as file:
         reader = csv.DictReader(file, **options)
         try:
@@ -120,7 +127,10 @@ def _separated(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dic
                     )
                 yield place, {key: _unquoted(value) for key, value in row.items()} if is_tsv else row
         except csv.Error as error:
-            raise ValueError(f'{path}, after line {reader.line_num}: {error}') from error
+            raise ValueError(
+                f'{path}, line {reader.reader.line_num} or before: {error}. A quoted field ends with a '
+                'quote, and quotes in it are doubled'
+            ) from error
 
 
 def _unquoted(value: str | None) -> str | None:
@@ -149,7 +159,7 @@ def _json(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
     """COCO's captions, or a list of rows."""
     try:
         content = json.loads(path.read_text(encoding))
-    except (UnicodeDecodeError, RecursionError):
+    except UnicodeDecodeError:
         raise
     except ValueError as error:
         raise ValueError(
@@ -163,22 +173,26 @@ def _json(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
     if not isinstance(images, list) or not isinstance(content.get('annotations'), list):
         raise ValueError(f'{path} has no "images" and "annotations", as COCO\'s captions, and is no list')
     captions: dict[Any, list] = {}
-    for annotation in content['annotations']:
-        captions.setdefault(annotation.get('image_id'), []).append(annotation.get('caption'))
-    unknown = captions.keys() - {image.get('id') for image in images}
-    if unknown:
+    try:
+        for annotation in content['annotations']:
+            captions.setdefault(annotation.get('image_id'), []).append(annotation.get('caption'))
+        names = {image.get('id'): image.get('file_name') for image in images}
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is none of COCO's lists of captions: {error}") from error
+    if unknown := captions.keys() - names.keys():
         raise ValueError(
             f'{path} has captions of an image {sorted(map(str, unknown))[0]} that it does not list'
         )
-    for image in images:
-        place = f'{path}, image {image.get("id")},'
-        yield place, dict(file_name=image.get('file_name'), captions=captions.get(image.get('id'), []))
+    for number, name in names.items():
+        yield f'{path}, image {number},', dict(file_name=name, captions=captions.get(number, []))
 
 
 def _parquet(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
     if importlib.util.find_spec('pyarrow') is None:
-        raise ValueError(f'{path}: Parquet needs a package that is not installed: pip install pyarrow')
-    from pyarrow import ArrowInvalid
+        raise ValueError(
+            f"{path}: Parquet needs a package that is not installed: pip install 'mvp_mm[parquet]'"
+        )
+    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     try:
@@ -187,8 +201,8 @@ def _parquet(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]
             names = [name for name in file.schema_arrow.names if name in wanted]
             if not names:
                 _columns(path, file.schema_arrow.names, keys)
-            for batch in file.iter_batches(columns=names):
-                for row in batch.to_pylist():
-                    yield f'{path}, a row,', row
-    except ArrowInvalid as error:
+            batches = file.iter_batches(columns=names)
+            for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
+                yield f'{path}, row {number},', row
+    except (ArrowException, OSError) as error:
         raise ValueError(f'{path} is no Parquet file: {error}') from error

@@ -87,19 +87,23 @@ def _one_of(choices: Sequence[Any]) -> Any:
 
 def lines_of(text: str, split_lines: bool = True) -> list[str]:
     """Return the captions in a text file: its non-empty lines, or all of it in one line."""
-    lines = [' '.join(line.split()) for line in re.split(r'[\r\n]+', text)]
+    parts = re.split(r'[\r\n]+', text) if '\n' in text or '\r' in text else [text]
+    lines = [' '.join(line.split()) for line in parts]
     lines = [line for line in lines if line]
     return lines if split_lines or not lines else [' '.join(lines)]
 
 
 def captions_in(value: Any) -> list[str]:
-    """Return the captions in a JSON value, text or a list of texts; ValueError if it is neither."""
+    """Return the captions in a JSON value, text or a list of texts; ValueError if it is neither.
+
+    None in a list is an empty one. Halves of surrogate pairs, which a cut emoji leaves, become ``?``.
+    """
     values: Iterable = value if isinstance(value, list | tuple) else [] if value is None else [value]
     found = []
     for text in values:
-        if not isinstance(text, str):
+        if not isinstance(text, str | None):
             raise ValueError(f'{str(text)[:40]!r} is no caption: expected text, or a list of texts')
-        found += [' '.join(text.split())]
+        found += [' '.join((text or '').encode('utf-8', 'replace').decode().split())]
     return found
 
 

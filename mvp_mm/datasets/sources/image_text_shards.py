@@ -18,7 +18,7 @@ from ...hardware import usable_cores
 from .captioned_source import CaptionedSource
 from .shard_cache import ShardCache, touch
 from .shard_files import find_shards, is_remote, remote_stamps
-from .shard_index import KINDS, SUFFIX, ShardIndex, local_stamp, read_index, scan_shard, texts_of
+from .shard_index import SUFFIX, ShardIndex, local_stamp, read_index, scan_shard, texts_of
 
 LISTED = 10  # broken shards named in the log
 WAITS = 100  # times to bring a shard again that other processes evict before it is read
@@ -38,6 +38,9 @@ class ImageTextShards(CaptionedSource):
         split: Of a folder: ``<split>/*.tar`` or ``<split>-*.tar`` where there are such. Default ``'train'``.
         labels: Use only the samples whose ``cls`` is one of these. Default None: all samples.
         split_lines: Take each line of a ``txt`` as a caption. Default True; False: join them.
+        caption_key: Key of a ``json`` that holds the captions, text or a list; a ``txt`` is then passed over.
+            Default ``''``: the ``txt``, or else ``caption``, ``captions``, ``text`` or ``texts`` of the
+            ``json``.
         cache_dir: Folder for remote shards, their indices, and those of folders that cannot be written.
             Default None: in the package's cache.
         cache_bytes: Limit of the remote shards in it, the least recently used of which go. Default 64 GiB.
@@ -55,13 +58,15 @@ class ImageTextShards(CaptionedSource):
         split: str = 'train',
         labels: Sequence[int] | None = None,
         split_lines: bool = True,
+        caption_key: str = '',
         cache_dir: str | None = None,
         cache_bytes: int = 64 << 30,
         index_dir: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.split_lines, self.cache = split_lines, ShardCache(cache_dir, cache_bytes)
+        self.split_lines, self.caption_key = split_lines, caption_key
+        self.cache = ShardCache(cache_dir, cache_bytes)
         self.index_dir = Path(index_dir).expanduser() if index_dir else None
         self.shards = find_shards(data_root, split)
         self._indices = self._load_indices()
@@ -71,6 +76,9 @@ class ImageTextShards(CaptionedSource):
         self._rows = [self._used(index, labels) for index in self._indices]
         self.shard_sizes = [len(rows) for rows in self._rows]
         self._ends = np.cumsum(self.shard_sizes).tolist()
+        stamps = [index.stamp.split() for index in self._indices]  # a remote shard's time here is its own
+        known = [1 if is_remote(shard) else 2 for shard in self.shards]
+        self._states = [tuple(map(int, s[:n])) for s, n in zip(stamps, known, strict=True)]
         self._told_of_small_cache = False
         self._tell(data_root)
 
@@ -78,33 +86,41 @@ class ImageTextShards(CaptionedSource):
         return self._ends[-1]
 
     def record(self, index: int) -> tuple[str, bytes, list[str], int | None]:
-        if not 0 <= index < len(self):
+        if not 0 <= index < self._ends[-1]:
             raise IndexError(f'sample {index} of {len(self)}')
-        shard = bisect_right(self._ends, index)
-        found, start = self._indices[shard], self._ends[shard] - self.shard_sizes[shard]
-        row = int(self._rows[shard][index - start])
-        image, *members = self._read(shard, found.places[row, :3].tolist())
-        texts: list[str] = []
-        for kind, content in zip(KINDS[1:], members, strict=False):
-            if content and not texts:
-                texts = texts_of(kind, content, self.split_lines)
+        shard, row = self._find(index)
+        found, texts = self._indices[shard], list[str]()
+        image, txt, content = self._read(shard, found.places[row, :3].tolist())
+        if txt and not self.caption_key:
+            texts = texts_of('txt', txt, self.split_lines)
+        if content and not texts:
+            texts = texts_of('json', content, caption_key=self.caption_key)
         label = int(found.labels[row])
         return f'{self.shards[shard]}/{found.name(row)}', image, texts, None if label < 0 else label
 
+    def _find(self, index: int) -> tuple[int, int]:
+        """Return the shard of a sample, and its row there."""
+        shard = bisect_right(self._ends, index)
+        return shard, int(self._rows[shard][index - self._ends[shard] + self.shard_sizes[shard]])
+
     def get_cat_ids(self, idx: int) -> list[int]:
         """Return the label of a sample in a list, without reading it."""
-        shard = bisect_right(self._ends, int(idx))
-        row = self._rows[shard][int(idx) - self._ends[shard] + self.shard_sizes[shard]]
+        shard, row = self._find(int(idx))
         return [int(self._indices[shard].labels[row])]
+
+    def replacements(self, index: int) -> range:
+        """Return the samples of the same shard, which is here."""
+        shard = bisect_right(self._ends, index)
+        return range(self._ends[shard] - self.shard_sizes[shard], self._ends[shard])
 
     def read_ahead(self, now: Sequence[int], following: Sequence[int]) -> None:
         """Begin to bring remote shards: those in use, then as many of the following as fit beside them."""
         todo, total = [], 0
-        for number in (*now, *following):
-            total += self._indices[number].size * is_remote(self.shards[number])
-            if total > self.cache.max_bytes:
-                break
+        for number in dict.fromkeys((*now, *following)):
             if is_remote(self.shards[number]):
+                total += self._indices[number].size
+                if total > self.cache.max_bytes:
+                    break
                 todo.append(number)
         if total > self.cache.max_bytes and len(todo) < len(now) and not self._told_of_small_cache:
             self._told_of_small_cache = True
@@ -115,47 +131,51 @@ class ImageTextShards(CaptionedSource):
                 logging.WARNING,
             )
         self.cache.bring_ahead(
-            [self.shards[number] for number in todo], [self._indices[number].stamp for number in todo]
+            [(self.shards[n], self._indices[n].stamp, self._indices[n].sha256) for n in todo]
         )
 
     def _read(self, shard: int, places: list[list[int]]) -> list[bytes]:
         """Read members of a shard, b'' where there is none, if the shard is what it was."""
-        path, index = self.shards[shard], self._indices[shard]
-        remote, attempt = is_remote(path), 0
-        while True:
-            attempt += 1
-            file = str(self.cache.bring(path, index.stamp)) if remote else path
-            try:
-                handle = os.open(file, os.O_RDONLY)
-                break
-            except FileNotFoundError as error:
-                if not remote or attempt == WAITS:
-                    raise FileNotFoundError(
-                        f'the shard {path} has vanished while it was in use: bring it back, and go on with '
-                        '--resume'
-                    ) from error
+        path, remote = self.shards[shard], is_remote(self.shards[shard])
+        file, handle = self._open(path, self._indices[shard])
+        contents, short = [], False
         try:
             state = os.fstat(handle)
-            changed = state.st_size != index.size if remote else local_stamp(state) != index.stamp
-            contents = [os.pread(handle, size, at) if size > 0 else b'' for at, size in places]
+            for at, size in places:
+                contents.append(os.pread(handle, size, at) if size > 0 else b'')
+                short |= len(contents[-1]) < size
         except OSError as error:
             raise OSError(error.errno, f'the shard {path} cannot be read: {error.strerror}') from error
         finally:
             os.close(handle)
-        if changed or any(len(content) < size for content, (_, size) in zip(contents, places, strict=True)):
+        now = (state.st_size,) if remote else (state.st_size, state.st_mtime_ns)
+        if short or now != self._states[shard]:
             raise ValueError(
-                f'the shard {path} has changed while it was in use ({state.st_size:,} bytes, {index.size:,} '
-                'before): its samples are others now. Bring the old one back, or begin again'
+                f'the shard {path} has changed while it was in use ({state.st_size:,} bytes, '
+                f'{self._states[shard][0]:,} before): its samples are others now. Bring the old one back, or '
+                'begin again'
             )
         if remote:
             touch(Path(file), state)
         return contents
 
+    def _open(self, path: str, index: ShardIndex) -> tuple[str, int]:
+        remote, gone = is_remote(path), None
+        for _ in range(WAITS if remote else 1):
+            file = str(self.cache.bring(path, index.stamp, index.sha256)) if remote else path
+            try:
+                return file, os.open(file, os.O_RDONLY)
+            except FileNotFoundError as error:
+                gone = error
+        raise FileNotFoundError(
+            f'the shard {path} has vanished while it was in use: bring it back, and go on with --resume'
+        ) from gone
+
     def _load_indices(self) -> list[ShardIndex]:
         """Read the index of each shard, and make those that are missing, in loader workers."""
         remote = [shard for shard in self.shards if is_remote(shard)]
         stamps = dict(zip(remote, remote_stamps(remote), strict=True)) if remote else {}
-        indexer = _Indexer(self.shards, stamps, self.cache, self.index_dir)
+        indexer = _Indexer(self.shards, stamps, self.cache, self.index_dir, self.caption_key)
         found = [indexer.read(number) for number in range(len(self.shards))]
         missing = [number for number, index in enumerate(found) if index is None]
         if missing:
@@ -203,9 +223,15 @@ class _Indexer(Dataset):
     """Makes the index of the n-th shard and keeps it: beside the shard, or else in the cache."""
 
     def __init__(
-        self, shards: list[str], stamps: dict[str, str], cache: ShardCache, index_dir: Path | None
+        self,
+        shards: list[str],
+        stamps: dict[str, str],
+        cache: ShardCache,
+        index_dir: Path | None,
+        caption_key: str,
     ) -> None:
-        self.shards, self.stamps, self.cache, self.index_dir = shards, stamps, cache, index_dir
+        self.shards, self.stamps, self.cache = shards, stamps, cache
+        self.index_dir, self.caption_key = index_dir, caption_key
 
     def places(self, shard: str) -> list[Path]:
         """Return where an index may lie, the first choice first."""
@@ -229,7 +255,7 @@ class _Indexer(Dataset):
             return None
         for place in self.places(shard):
             index = read_index(place)
-            if index is not None and index.stamp == stamp:
+            if index is not None and (index.stamp, index.caption_key) == (stamp, self.caption_key):
                 return index
         return None
 
@@ -238,7 +264,10 @@ class _Indexer(Dataset):
         index = self.read(number)
         if index is not None:
             return index
-        index = self._scan_remote(shard) if is_remote(shard) else scan_shard(Path(shard))
+        if is_remote(shard):
+            index = self._scan_remote(shard)
+        else:
+            index = scan_shard(Path(shard), caption_key=self.caption_key)
         reason = 'its folder is read-only'
         for place in self.places(shard):
             try:
@@ -254,7 +283,7 @@ class _Indexer(Dataset):
         stamp = self.stamps[shard]
         published = self.cache.bring_index(shard)
         index = None if published is None else read_index(published)
-        if index is not None and index.size == int(stamp.split()[0]):
+        if index is not None and (index.size, index.caption_key) == (int(stamp.split()[0]), self.caption_key):
             index.stamp = stamp
             return index
-        return scan_shard(self.cache.bring(shard, stamp), stamp)
+        return scan_shard(self.cache.bring(shard, stamp), stamp, self.caption_key)

@@ -79,6 +79,26 @@ class SourceMixture(SampleSource):
         number = max(1, int(1 / max(shares)))  # at least a shard of each source is in a stretch
         return np.diff(np.round(np.linspace(0, self.length, number + 1)).astype(int)).tolist()
 
+    def read_ahead(self, now: Sequence[SampleIndex], following: Sequence[SampleIndex]) -> None:
+        """Begin to bring what the sources need for some stretches of the indices, and then for others."""
+        for number, source in enumerate(self.sources):
+            if (read_ahead := getattr(source, 'read_ahead', None)) is not None:
+                read_ahead(self._shards_of(number, now), self._shards_of(number, following))
+
+    def _shards_of(self, source: int, stretches: Sequence[SampleIndex]) -> list[SampleIndex]:
+        """Return the shards of a source that stretches of the indices are in, in their order."""
+        bounds, size = np.cumsum([0, *(self.shard_sizes or ())]), len(self.sources[source])
+        start, found = int(self._starts[source]), list[SampleIndex]()
+        for stretch in stretches:
+            places = self._order[bounds[stretch] : bounds[stretch + 1]] - start
+            places = places[(places >= 0) & (places < self._counts[source])]
+            passes, places = np.divmod(places + stretch.epoch * self._counts[source], size)
+            for passed in np.unique(passes).tolist():
+                parts, part_ends = self._pass(source, stretch.seed, passed)
+                at = np.unique(np.searchsorted(part_ends, places[passes == passed], 'right'))
+                found += [self._index(source, part, stretch.seed, passed) for part in parts[at].tolist()]
+        return found
+
     def find(self, index: int) -> tuple[int, SampleIndex | int]:
         """Return the source of an index, and the index there.
 
@@ -89,11 +109,14 @@ class SourceMixture(SampleSource):
         epoch, seed = (index.epoch, index.seed) if isinstance(index, SampleIndex) else (0, 0)
         size = len(self.sources[source])
         passed, place = divmod(place - int(self._starts[source]) + epoch * int(self._counts[source]), size)
-        found = self._permuted(source, seed, passed, place)
-        if not isinstance(index, SampleIndex):
-            return source, found
-        # each visit of a sample draws anew, in each source its own
-        return source, SampleIndex(found, passed * len(self.sources) + source, seed)
+        parts, ends = self._pass(source, seed, passed)
+        at = int(np.searchsorted(ends, place, 'right'))
+        found = int(self._parts[source][parts[at] + 1]) - int(ends[at]) + place
+        return source, self._index(source, found, seed, passed) if isinstance(index, SampleIndex) else found
+
+    def _index(self, source: int, number: int, seed: int, passed: int) -> SampleIndex:
+        """Return a source's index: each visit of a sample draws anew, in each source its own."""
+        return SampleIndex(number, passed * len(self.sources) + source, seed)
 
     def prepare_data(self, idx: int) -> dict:
         source, index = self.find(idx)
@@ -103,14 +126,12 @@ class SourceMixture(SampleSource):
         source, index = self.find(idx)
         return self.sources[source].get_data_info(index)
 
-    def _permuted(self, source: int, seed: int, passed: int, place: int) -> int:
-        """Return the sample at a place of a pass over a source: shards permuted, or else all samples."""
+    def _pass(self, source: int, seed: int, passed: int) -> np.ndarray:
+        """Return the shards of a source, or else its samples, in the order of a pass, and where each ends."""
         key, starts = (source, seed, passed), self._parts[source]
         if key not in self._passes:
             for old in [old for old in self._passes if old[0] == source][:-1]:
                 del self._passes[old]
             order = np.array(epoch_order(len(starts) - 1, True, seed, passed, source), np.int64)
             self._passes[key] = np.stack([order, np.cumsum(np.diff(starts)[order])])
-        parts, ends = self._passes[key]
-        at = int(np.searchsorted(ends, place, 'right'))
-        return int(starts[parts[at] + 1]) - int(ends[at]) + place
+        return self._passes[key]

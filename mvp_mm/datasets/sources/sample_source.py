@@ -50,7 +50,8 @@ class SeededSamples(BaseDataset):
                 unreadable.append((key, error.reason))
                 # A stream of its own, so that the replacement's crop is not tied to which image it is.
                 draw = np.random.default_rng((*seeds, 1)).integers if seeds else np.random.randint
-                candidate = int(draw(len(self)))
+                near = self.replacements(int(idx)) if attempt < self.max_refetch // 2 else range(len(self))
+                candidate = near[int(draw(len(near)))]
                 continue
             if unreadable and 'data_samples' in sample:
                 sample['data_samples'].set_field(unreadable, 'unreadable', field_type='metainfo')
@@ -59,6 +60,10 @@ class SeededSamples(BaseDataset):
         raise UnreadableImageError(
             f'{len(unreadable)} images in a row cannot be read. Is the storage mounted?\n{listed}'
         )
+
+    def replacements(self, index: int) -> range:
+        """Return the samples of which one replaces an unreadable one, at first; then it is one of all."""
+        return range(len(self))
 
 
 class SampleSource(SeededSamples, PretrainDataset):

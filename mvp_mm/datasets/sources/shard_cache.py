@@ -5,22 +5,23 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 
 from ...weights.locate import cache_dir, offline
-from .shard_files import plain_errors, remote_stamp
+from .shard_files import patiently, remote_stamp
 from .shard_index import SUFFIX
 from .whole_file import FULL, whole_file
 
 OWN = re.compile(r'[0-9a-f]{16}-.+')  # nobody else's files in the folder are counted, or removed
 PARTIAL = re.compile(r'.*\.(\d+)\.partial')  # with the size that it will have
-STALE = 3600  # seconds without a byte, after which an unfinished file is taken for one of a killed process
 LANES = 4  # shards to bring at a time, ahead of need
-TRIES = 3
+_counting_lanes = threading.Lock()
 
 
 class ShardCache:
@@ -36,6 +37,8 @@ class ShardCache:
             raise ValueError(f'cache_bytes={max_bytes}: expected 1 byte or more')
         self.folder = Path(folder).expanduser() if folder else cache_dir() / 'shards'
         self.max_bytes = max_bytes
+        self._ahead: deque[tuple[str, str, str]] = deque()
+        self._lanes = 0  # threads that bring what is in the queue
 
     def path(self, address: str, stamp: str = '') -> Path:
         """Return where a version of a shard lies if it is here."""
@@ -47,8 +50,13 @@ class ShardCache:
         path = self.path(address)
         return path.with_name(path.name + SUFFIX)
 
-    def bring(self, address: str, stamp: str) -> Path:
+    def bring(self, address: str, stamp: str, sha256: str = '') -> Path:
         """Return the path of a shard, and bring it first if it is not here.
+
+        Args:
+            address: Of fsspec.
+            stamp: Its size and version.
+            sha256: Its digest. Default ``''``: not known.
 
         Raises:
             FileNotFoundError: If it has vanished.
@@ -65,7 +73,7 @@ class ShardCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f'{target}.lock'):
             if not _is_whole(target, size):
-                self._fetch(address, stamp, target)
+                self._fetch(address, stamp, sha256, target)
         return target
 
     def bring_index(self, address: str) -> Path | None:
@@ -73,27 +81,36 @@ class ShardCache:
         target = self.index_path(address)
         self.folder.mkdir(parents=True, exist_ok=True)
         fs, path = url_to_fs(address + SUFFIX)
-        with plain_errors(address + SUFFIX):
-            if not fs.exists(path):
-                return None
+        try:
             with whole_file(target, 'free some space, or set cache_dir') as temporary:
-                fs.get_file(path, str(temporary))
+                patiently(address + SUFFIX, lambda: fs.get_file(path, str(temporary)))
+        except (FileNotFoundError, PermissionError):  # S3's answer to who may not list
+            return None
         return target
 
-    def bring_ahead(self, addresses: Sequence[str], stamps: Sequence[str]) -> None:
-        """Begin to bring shards, in their order, in threads that end with the process."""
-        todo = list(zip(addresses, stamps, strict=True))
-        for lane in range(min(LANES, len(todo))):
-            threading.Thread(target=self._bring_all, args=(todo[lane::LANES],), daemon=True).start()
+    def bring_ahead(self, shards: Sequence[tuple[str, str, str]]) -> None:
+        """Begin to bring shards (see :meth:`bring`) in their order, in threads that end with the process.
 
-    def _bring_all(self, todo: list[tuple[str, str]]) -> None:
-        for address, stamp in todo:
-            try:
-                self.bring(address, stamp)
-            except (OSError, ValueError):  # whoever needs the shard meets the same error, and tells
-                return
+        What an earlier call asked for and is not begun is given up: a resumed epoch runs through its past.
+        """
+        with _counting_lanes:
+            self._ahead = deque(shards)
+            new = range(self._lanes, min(LANES, len(shards)))
+            self._lanes += len(new)
+        for _ in new:
+            threading.Thread(target=self._bring_queued, daemon=True).start()
 
-    def _fetch(self, address: str, stamp: str, target: Path) -> None:
+    def _bring_queued(self) -> None:
+        while True:
+            with _counting_lanes:
+                if not self._ahead:
+                    self._lanes -= 1
+                    return
+                shard = self._ahead.popleft()
+            with suppress(OSError, ValueError):  # whoever needs the shard meets the same error, and tells
+                self.bring(*shard)
+
+    def _fetch(self, address: str, stamp: str, sha256: str, target: Path) -> None:
         if offline():
             raise FileNotFoundError(f'{address} is not in {self.folder}, and the network is switched off')
         now = remote_stamp(address, fresh=True)
@@ -107,9 +124,7 @@ class ShardCache:
         while not self._reserve(partial, size):
             time.sleep(0.1)  # others are being brought, and then may go
         try:
-            self._transfer(address, partial)
-            if partial.stat().st_size != size:
-                raise OSError(f'{address}: {partial.stat().st_size:,} of {size:,} bytes came: try again')
+            patiently(address, lambda: self._transfer(address, partial, size, sha256))
             os.replace(partial, target)
         except OSError as error:
             if error.errno in FULL:
@@ -122,19 +137,19 @@ class ShardCache:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _transfer(self, address: str, partial: Path) -> None:
-        """Copy by fsspec, again after an error of the network."""
+    def _transfer(self, address: str, partial: Path, size: int, sha256: str) -> None:
+        """Copy by fsspec, and check what came."""
         fs, path = url_to_fs(address)
-        for attempt in range(1, TRIES + 1):
-            try:
-                with plain_errors(address):
-                    return fs.get_file(path, str(partial))
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                if attempt == TRIES or error.errno in FULL:
-                    raise
-                time.sleep(2**attempt)
+        fs.get_file(path, str(partial))
+        with partial.open('rb') as file:
+            os.fsync(file.fileno())
+            if (found := os.fstat(file.fileno()).st_size) != size:
+                raise OSError(f'{found:,} of {size:,} bytes came')
+            digest = hashlib.sha256()
+            while sha256 and (chunk := file.read(1 << 20)):
+                digest.update(chunk)
+        if sha256 and digest.hexdigest() != sha256:
+            raise OSError(f'its sha256 is {digest.hexdigest()}, and {sha256} in its {SUFFIX}: upload both')
 
     def _reserve(self, partial: Path, size: int) -> bool:
         """Remove the least recently used shards until one of a size fits, and keep its place."""
@@ -150,10 +165,10 @@ class ShardCache:
                     continue
                 if unfinished is None:
                     whole.append((state.st_atime_ns, state.st_size, path))
-                elif time.time() - state.st_mtime > STALE:
-                    path.unlink(missing_ok=True)
-                else:
+                elif _is_brought(path.with_name(path.name.removesuffix(f'.{unfinished[1]}.partial'))):
                     held += int(unfinished[1])
+                else:  # a killed process left it
+                    path.unlink(missing_ok=True)
             total = held + sum(size for _, size, _ in whole)
             for _, freed, path in sorted(whole):
                 if total + size <= self.max_bytes:
@@ -171,6 +186,15 @@ def touch(path: Path, state: os.stat_result) -> None:
     now = time.time_ns()
     if now - state.st_atime_ns > 1_000_000_000:
         os.utime(path, ns=(now, state.st_mtime_ns))
+
+
+def _is_brought(target: Path) -> bool:
+    """Whether a process is at it: it holds the lock of :meth:`ShardCache.bring`."""
+    try:
+        with FileLock(f'{target}.lock', timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def _is_whole(path: Path, size: int) -> bool:

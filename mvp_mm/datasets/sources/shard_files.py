@@ -2,20 +2,28 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.pool import ThreadPool
+from typing import TypeVar
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from .whole_file import FULL
+
+T = TypeVar('T')
 BRACES = re.compile(r'\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}')
 # What tells versions of a remote file apart, in fsspec's various file systems.
 VERSION_KEYS = (
-    *('ETag', 'etag', 'blob_id', 'md5Hash', 'checksum', 'LastModified', 'last_modified', 'mtime'),
-    'created',
+    *('ETag', 'etag', 'blob_id', 'md5Hash', 'checksum', 'Content-MD5'),
+    *('LastModified', 'last_modified', 'Last-Modified', 'mtime', 'created'),
 )
+COMPRESSED = ('gz', 'zst', 'bz2', 'xz')  # found where there is no plain one, for the error that tells
 THREADS = 16  # that ask for the states of remote files
+TRIES = 3  # of what a network may fail in
 
 
 def is_remote(address: str) -> bool:
@@ -60,8 +68,7 @@ def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
     names = [name for pattern in patterns for name in expand_braces(os.fspath(pattern))]
     missing, found = list[str](), dict[str, None]()
     for name in names:
-        with plain_errors(name):
-            shards = _matching(os.path.expanduser(name), split)
+        shards = patiently(name, partial(_matching, os.path.expanduser(name), split))
         found |= dict.fromkeys(shards)
         missing += [] if shards else [name]
     if missing:
@@ -76,25 +83,33 @@ def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
 
 def _matching(name: str, split: str) -> list[str]:
     fs, path = url_to_fs(name)
+    local = isinstance(fs, LocalFileSystem)
     if any(character in path for character in '*?['):
         paths = fs.glob(path)
+    elif not local and path.endswith('.tar'):
+        paths = [path]  # whether it is there is asked later, of many at a time
     elif fs.isdir(path):
         path = path.rstrip('/')
         patterns = [f'{path}/{split}/*.tar', f'{path}/{split}-*.tar'] if split else []
-        paths = next((some for pattern in (*patterns, f'{path}/*.tar') if (some := fs.glob(pattern))), [])
+        patterns += [f'{path}/*.tar', *(f'{path}/*.tar.{ending}' for ending in COMPRESSED), f'{path}/*.tgz']
+        paths = next((some for pattern in patterns if (some := fs.glob(pattern))), [])
     else:
         paths = [path] if fs.exists(path) else []
-    local = isinstance(fs, LocalFileSystem)
     return sorted(path if local else fs.unstrip_protocol(path) for path in paths)
 
 
 def remote_stamp(address: str, fresh: bool = False) -> str:
     """Return size and version of a remote shard; ``fresh``: ask again. FileNotFoundError if there is none."""
-    with plain_errors(address):
+
+    def ask() -> dict:
         fs, path = url_to_fs(address)
         if fresh:
             fs.invalidate_cache()
-        info = fs.info(path)
+        return fs.info(path)
+
+    info = patiently(address, ask)
+    if info.get('size') is None:
+        raise ValueError(f'{address} cannot be cached: its server does not tell its size')
     version = next((str(info[key]) for key in VERSION_KEYS if info.get(key)), 'unknown')
     return f'{info["size"]} {version.replace(" ", "_")}'
 
@@ -105,16 +120,34 @@ def remote_stamps(addresses: Sequence[str]) -> list[str]:
         return pool.map(remote_stamp, addresses)
 
 
+def patiently(address: str, call: Callable[[], T]) -> T:
+    """Call what a network may fail in, up to ``TRIES`` times; name the address in errors."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            with _plain_errors(address):
+                return call()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError as error:
+            if attempt == TRIES or error.errno in FULL or not is_remote(address):
+                raise
+            time.sleep(2**attempt)
+    raise AssertionError('unreachable')
+
+
 @contextmanager
-def plain_errors(address: str) -> Iterator[None]:
-    """Name the address in errors of whatever library reads it."""
+def _plain_errors(address: str) -> Iterator[None]:
+    """Turn errors of whatever library reads an address into a few kinds that name it."""
     try:
         yield
-    except ImportError as error:
-        raise ValueError(f'{address} cannot be read: {error}') from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f'there is no shard {address}') from error
     except OSError as error:
-        raise OSError(error.errno or 0, f'{address} cannot be read: {error.strerror or error}') from error
-    except Exception as error:  # aiohttp's, botocore's, ...
-        raise ValueError(f'{address} cannot be read: {type(error).__name__}: {error}') from error
+        kind = PermissionError if isinstance(error, PermissionError) else OSError
+        number = [error.errno] if error.errno else []
+        raise kind(*number, f'{address} cannot be read: {error.strerror or error}') from error
+    except ImportError as error:
+        raise ValueError(f'{address} cannot be read: {error}') from error
+    except Exception as error:  # aiohttp's, botocore's, ... are of the network, as far as one can know
+        told = f'{address} cannot be read: {type(error).__name__}: {error}'
+        raise (ValueError if isinstance(error, ValueError) else OSError)(told) from error

@@ -1,5 +1,6 @@
 """Where the samples of a tar shard lie: found once, and kept in a file."""
 
+import io
 import json
 import os
 import posixpath
@@ -25,8 +26,19 @@ SUFFIX = '.index'  # after the shard's own name
 VERSION = '1'
 MAX_MEMBER = 256 << 20  # bytes: a photograph has a hundredth of that
 MAX_TEXT = 1 << 20
+MAX_LABEL = np.iinfo(np.int32).max
 TYPE_AT = 156  # byte of a header; 'g': facts of all members, which tarfile passes over
+PACKED = ((b'\x1f\x8b', 'gunzip'), (b'BZh', 'bunzip2'), (b'\xfd7z', 'unxz'), (b'(\xb5/\xfd', 'unzstd'))
 BROKEN = (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError)
+
+
+class _Headers(io.FileIO):
+    """A shard for tarfile, which would take as much memory as the header of a long name asks for."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= MAX_TEXT:
+            raise tarfile.ReadError(f'a header of {size:,} bytes')
+        return super().read(size) or b''
 
 
 @dataclass
@@ -42,6 +54,8 @@ class ShardIndex:
         name_ends: Where each ends, int64 ``(N,)``.
         labels: Of the samples, int32 ``(N,)``; -1: none.
         captioned: Whether there is a text that is not empty, uint8 ``(N,)``; 2: there is an empty one.
+        sha256: Digest of the shard, if whoever wrote it noted it; else ``''``.
+        caption_key: See :func:`texts_of`; what ``captioned`` is about.
         path: The file it was read from, if any.
     """
 
@@ -52,6 +66,8 @@ class ShardIndex:
     name_ends: np.ndarray
     labels: np.ndarray
     captioned: np.ndarray
+    sha256: str = ''
+    caption_key: str = ''
     path: Path | None = None
 
     def __len__(self) -> int:
@@ -60,7 +76,8 @@ class ShardIndex:
     def __reduce__(self) -> Any:
         if self.path is not None:  # loader workers that are not forked map the file again
             return read_index, (self.path,)
-        return ShardIndex, (self.stamp, self.faults, *(getattr(self, name) for name in ARRAYS))
+        arrays = (getattr(self, name) for name in ARRAYS)
+        return ShardIndex, (self.stamp, self.faults, *arrays, self.sha256, self.caption_key)
 
     @property
     def size(self) -> int:
@@ -75,7 +92,8 @@ class ShardIndex:
     def save(self, path: Path) -> None:
         """Write the index, whole or not at all."""
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}
-        metadata = dict(version=VERSION, stamp=self.stamp, faults=json.dumps(self.faults))
+        texts = dict(stamp=self.stamp, sha256=self.sha256, caption_key=self.caption_key)
+        metadata = dict(texts, version=VERSION, faults=json.dumps(self.faults))
         with whole_file(path, 'free some space, or set index_dir to a folder on another disk') as temporary:
             temporary.write_bytes(save(arrays, metadata))  # save_file would let only this user read
         self.path = path
@@ -92,7 +110,8 @@ def read_index(path: Path) -> ShardIndex | None:
             if metadata.get('version') != VERSION:
                 return None
             arrays = [file.get_tensor(name).numpy() for name in ARRAYS]
-        found = ShardIndex(metadata['stamp'], json.loads(metadata['faults']), *arrays)
+        texts = {name: metadata.get(name, '') for name in ('sha256', 'caption_key')}
+        found = ShardIndex(metadata['stamp'], json.loads(metadata['faults']), *arrays, **texts)
         found.path = path
         return found
     except (OSError, SafetensorError, KeyError, ValueError):
@@ -104,14 +123,14 @@ def local_stamp(state: os.stat_result) -> str:
     return f'{state.st_size} {state.st_mtime_ns}'
 
 
-def scan_shard(path: Path, stamp: str | None = None) -> ShardIndex:
+def scan_shard(path: Path, stamp: str | None = None, caption_key: str = '') -> ShardIndex:
     """Find the samples of a shard by its headers; what is wrong is told in ``faults``, never raised.
 
     A sample is made of the members of one name up to its first dot, in webdataset's way. Of a shard that is
     truncated or damaged the readable members count; links, members that are larger than 256 MiB or whose
     path leaves the archive, and a second member of the same kind do not.
     """
-    scan = _Scan()
+    scan = _Scan(caption_key)
     size = 0
     try:
         with path.open('rb') as file:
@@ -131,7 +150,7 @@ def _members(path: Path, file: BinaryIO, size: int, faults: list[str]) -> Iterat
         return
     position = 0
     try:
-        with tarfile.open(path, 'r:') as tar:
+        with _Headers(path) as headers, tarfile.open(fileobj=headers, mode='r:') as tar:
             tar.ignore_zeros = True  # what tarfile calls going on after damage, or a second archive
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # they would fill the memory
@@ -160,7 +179,7 @@ def _members(path: Path, file: BinaryIO, size: int, faults: list[str]) -> Iterat
 
 
 def _advice(start: bytes) -> str:
-    for magic, tool in ((b'\x1f\x8b', 'gunzip'), (b'BZh', 'bunzip2'), (b'\xfd7z', 'unxz')):
+    for magic, tool in PACKED:
         if start.startswith(magic):
             return f'unpack it with {tool}'
     return 'download it again, or delete it'
@@ -178,6 +197,7 @@ def _has_content(file: BinaryIO, start: int, stop: int) -> bool:
 class _Scan:
     """What is known of a shard while it is read."""
 
+    caption_key: str
     faults: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)  # by key
     places: list[list[tuple[int, int]]] = field(default_factory=list)
@@ -210,6 +230,8 @@ class _Scan:
         limit = MAX_MEMBER if kind == 'image' else MAX_TEXT
         if kind in KINDS and member.size > limit:
             return f'are larger than {limit >> 20} MiB'
+        if kind == 'image' and not member.size:
+            return 'are empty images'
         return None
 
     def _place(self, file: BinaryIO, member: tarfile.TarInfo, key: str, column: int) -> None:
@@ -229,11 +251,15 @@ class _Scan:
         content = os.pread(file.fileno(), member.size, member.offset_data)
         try:
             if KINDS[column] == 'cls':
-                self.labels[row] = max(-1, int(content))
+                label = int(content)
+                if label > MAX_LABEL:
+                    raise ValueError
+                self.labels[row] = max(-1, label)
             else:
-                texts = texts_of(KINDS[column], content)
-                self.captioned[row][column - 1] = 1 if texts else 2
-        except ValueError:
+                texts = texts_of(KINDS[column], content, caption_key=self.caption_key)
+                if KINDS[column] == 'json' or not self.caption_key:
+                    self.captioned[row][column - 1] = 1 if texts else 2
+        except (ValueError, RecursionError):
             self.places[row][column] = (0, -1)
             self.refused.setdefault(f'are no {KINDS[column]}', []).append(member.name)
 
@@ -257,19 +283,21 @@ class _Scan:
             np.cumsum([len(name) for name in encoded], dtype=np.int64),
             np.array([self.labels[row] for row in rows], np.int32),
             np.array(captioned, np.uint8),
+            caption_key=self.caption_key,
         )
 
 
-def texts_of(kind: str, content: bytes, split_lines: bool = True) -> list[str]:
+def texts_of(kind: str, content: bytes, split_lines: bool = True, caption_key: str = '') -> list[str]:
     """Return the captions that are not empty of a ``txt`` or ``json`` member.
 
-    A JSON object's are its ``caption``, or else ``captions``, ``text`` or ``texts``: text, or a list.
+    A JSON object's are its ``caption_key``, text or a list; without a key its ``caption``, or else
+    ``captions``, ``text`` or ``texts``.
     """
     text = decode_text(content)
     if kind == 'txt':
         return lines_of(text, split_lines)
     value = json.loads(text)
     if isinstance(value, dict):
-        keys = ('caption', 'captions', 'text', 'texts')
+        keys = (caption_key,) if caption_key else ('caption', 'captions', 'text', 'texts')
         value = next((value[key] for key in keys if value.get(key)), None)
     return [caption for caption in captions_in(value) if caption]

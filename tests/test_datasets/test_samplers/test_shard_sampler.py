@@ -104,6 +104,13 @@ def test_read_ahead(monkeypatch):
     assert len(now) == len(following) == 3 and len({*now, *following}) == 6
     list(islice(sampler, sum(SIZES[shard] for shard in now)))
     assert source.asked[1][0] == following
+    list(sampler)
+    assert [len(now) for now, _ in source.asked] == [3, 3, 2]
+    again = ShardSampler(source, seed=4, window=3)
+    again.set_epoch(1)
+    next(iter(again))
+    last, first = source.asked[2][1], source.asked[3][0]
+    assert last == first and {shard.epoch for shard in last} == {1} == {shard.epoch for shard in first}
 
 
 def test_what_it_refuses(monkeypatch):

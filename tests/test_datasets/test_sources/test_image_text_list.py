@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import logging
 import os
@@ -8,6 +7,7 @@ import pytest
 from tar_shards import image
 
 from mvp_mm.datasets import ImageTextList, SampleIndex
+from mvp_mm.datasets.sources import caption_lists
 from mvp_mm.datasets.sources.packed_strings import PackedStrings
 
 CAPTIONED = [dict(type='FastCrop', size=8), dict(type='PackMaskedInputs', fields=('caption',))]
@@ -81,18 +81,63 @@ def test_line_ends_and_other_encodings(root):
         listed(root, 'l.csv', CSV, encoding='none')
 
 
+def test_quotes(root):
+    """Quotes, commas, line ends and tabs inside captions, as each format writes them."""
+    expected = {'a.jpg': (['a "5 inch" screen, off', 'two lines'], None), 'd.jpg': (['5" nail'], None)}
+    text = 'image,caption\r\na.jpg,"a ""5 inch"" screen, off"\r\na.jpg,"two\r\nlines"\r\nd.jpg,5" nail\r\n'
+    assert listed(root, 'l.csv', text) == expected
+    text = 'image\tcaption\na.jpg\t"a ""5 inch"" screen, off"\na.jpg\ttwo  lines\nd.jpg\t5" nail\n'
+    assert listed(root, 'l.tsv', text) == expected
+    rows = [dict(image='a.jpg', caption='a "5 inch"\u2028screen, off')]
+    rows += [dict(image='a.jpg', caption='two\tlines\n'), dict(image='d.jpg', caption='5" nail')]
+    text = '\n'.join(json.dumps(row, ensure_ascii=False) for row in rows)
+    assert listed(root, 'l.jsonl', text) == expected
+
+
+def test_cut_emoji_and_none(root, told):
+    """Half a surrogate pair cannot be encoded; None and blank texts are empty captions."""
+    text = (
+        '{"image": "a.jpg", "captions": ["a dog \\ud83d", null, " "]}\n{"image": "d.jpg", "captions": null}'
+    )
+    assert listed(root, 'l.jsonl', text) == {'a.jpg': (['a dog ?'], None), 'd.jpg': ([], None)}
+    assert '2 images, 2 empty captions passed over, 1 without a caption;' in told()
+
+
+def test_parquet_without_pyarrow(root, monkeypatch):
+    monkeypatch.setattr(caption_lists.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(
+        ValueError, match=r"l.parquet: Parquet needs a package .*: pip install 'mvp_mm\[parquet\]'"
+    ):
+        listed(root, 'l.parquet', b'PAR1')
+
+
 def test_parquet(root):
-    if importlib.util.find_spec('pyarrow') is None:
-        with pytest.raises(ValueError, match='l.parquet: Parquet needs a package .*pip install pyarrow'):
-            listed(root, 'l.parquet', b'PAR1')
-        return
-    import pyarrow
+    pyarrow = pytest.importorskip('pyarrow', reason='Parquet is read if pyarrow is installed')
     from pyarrow.parquet import write_table
 
     rows = [dict(path='a.jpg', caption='a dog'), dict(path='b/c.jpg', caption='a cat, asleep')]
     rows.append(dict(path='a.jpg', caption='Ein “Fuß”'))
     write_table(pyarrow.Table.from_pylist(rows), root / 'l.parquet')
     assert texts(ImageTextList(str(root), ann_file=str(root / 'l.parquet'))) == EXPECTED
+    columns = dict(
+        file_name=pyarrow.array(['a.jpg', 'b/c.jpg', 'd.jpg']).dictionary_encode(),
+        text=pyarrow.array([['a dog', 'Ein “Fuß”'], ['a cat, asleep', None], None]),
+        number=pyarrow.array([1, 0, None], pyarrow.int16()),
+        pixels=pyarrow.array([b'not', b'read', b'']),
+    )
+    write_table(pyarrow.table(columns), root / 'm.parquet', row_group_size=2)
+    found = texts(ImageTextList(str(root), ann_file=str(root / 'm.parquet'), label_key='number'))
+    assert {name: value[0] for name, value in found.items()} == {
+        **{name: value[0] for name, value in EXPECTED.items()},
+        'd.jpg': [],
+    }
+    assert [value[1] for value in found.values()] == [1, 0, None]
+    whole = (root / 'm.parquet').read_bytes()
+    with pytest.raises(ValueError, match='n.parquet is no Parquet file'):
+        listed(root, 'n.parquet', whole[:-100])
+    with pytest.raises(ValueError, match="row 1, has the image 'None'|row 1, has no image"):
+        write_table(pyarrow.table(dict(image=['a.jpg', None])), root / 'o.parquet')
+        ImageTextList(str(root), ann_file=str(root / 'o.parquet'))
     with pytest.raises(ValueError, match='l.parquet is no Parquet file'):
         listed(root, 'l.parquet', b'no parquet')
     write_table(pyarrow.table(dict(a=[1])), root / 'l.parquet')
@@ -122,7 +167,18 @@ def test_columns(root):
     [
         ('l.csv', 'image,caption\na.jpg,a cat, asleep\n', 'line 2, has 3 fields, expected 2: put captions'),
         ('l.csv', 'image,caption\n,a cat\n', 'line 2, has no image: expected a path'),
-        ('l.csv', 'image,caption\na.jpg,"' + 'x' * 140_000, 'after line 1: field larger than field limit'),
+        (
+            'l.csv',
+            'image,caption\na.jpg,"' + 'x' * 140_000,
+            'line 2 or before: field larger than field limit',
+        ),
+        (
+            'l.csv',
+            'image,caption\na.jpg,"a cat\nb/c.jpg,a dog\n',
+            'line 3 or before: unexpected end of data. A',
+        ),
+        ('l.csv', 'image,caption\na.jpg,"a 5" screen"\n', "line 2 or before: ',' expected after"),
+        ('l.csv', 'image,label\na.jpg,4294967296\n', 'line 2,: 4294967296 is no class number'),
         ('l.csv', 'image,label\na.jpg,cat\n', "line 2,: invalid literal for int.*'cat'"),
         ('l.jsonl', '{"image": "a.jpg"}\nhello\n', 'line 2 is no JSON: Expecting value'),
         ('l.jsonl', '["a.jpg"]\n', 'line 1 is .*expected {"image"'),
@@ -138,6 +194,10 @@ def test_columns(root):
             '{"images": [], "annotations": [{"image_id": 5}]}',
             'captions of an image 5 that it does not',
         ),
+        ('l.json', '{"images": [1], "annotations": [2]}', "is none of COCO's lists of captions"),
+        ('l.json', '{"images": [{"id": 1}], "annotations": []}', 'image 1, has no image: expected a path'),
+        ('l.jsonl', '[' * 100_000, 'is nested too deeply'),
+        ('l.json', '[' * 100_000, 'is nested too deeply'),
         ('l.xlsx', 'PK', 'its name must end in .csv, .tsv'),
     ],
 )

@@ -1,16 +1,25 @@
 import logging
 import os
 import pickle
+import tarfile
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from mmengine.dataset import default_collate
+from mmpretrain.registry import DATASETS
 from tar_shards import image, samples, write_shards, write_tar
 from torch.utils.data import DataLoader
 
-from mvp_mm.datasets import EpochSampler, ImageTextShards, SampleIndex, ShardSampler, UnreadableImageError
+from mvp_mm.datasets import (
+    EpochSampler,
+    ImageTextShards,
+    SampleIndex,
+    ShardSampler,
+    SourceMixture,
+    UnreadableImageError,
+)
 from mvp_mm.datasets.sources.shard_files import expand_braces, find_shards
 
 from ...conftest import SHARED
@@ -115,12 +124,31 @@ def test_indexing_draws_nothing(tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize('sampler', [EpochSampler, ShardSampler])
-def test_each_sample_once(tmp_path, monkeypatch, sampler):
-    """3 epochs x 2 ranks x 3 workers."""
+@pytest.mark.parametrize(
+    ('sampler', 'mixed'), [(EpochSampler, False), (ShardSampler, False), (ShardSampler, True)]
+)
+def test_each_sample_once(tmp_path, monkeypatch, sampler, mixed):
+    """3 epochs x 2 ranks x 3 workers: uneven shards, one cut off, images without texts, and a mixture."""
     sizes = [7, 1, 12, 4]
-    write_shards(tmp_path, sizes)
-    source = ImageTextShards(str(tmp_path), pipeline=[_number])
+    paths = write_shards(tmp_path / 'a', sizes)
+    paths[2].write_bytes(paths[2].read_bytes()[:25_000])
+    members = [*samples(range(24, 29)), *((f'{n}.jpg', image(n)) for n in (40, 41))]
+    write_tar(tmp_path / 'a' / 'train-0009.tar', members)
+    options = dict(type='ImageTextShards', data_root=str(tmp_path / 'a'), require_caption=True)
+    source = DATASETS.build(dict(options, pipeline=[_number]))
+    assert source.shard_sizes[:2] == [7, 1] and 0 < source.shard_sizes[2] < 12
+    assert source.shard_sizes[3:] == [4, 5] and list(source.faults) == [str(paths[2])]
+    expected = [source[number] for number in range(len(source))]
+    if mixed:
+        write_shards(tmp_path / 'b', [4])
+        (tmp_path / 'c').mkdir()
+        for number in range(30, 34):
+            (tmp_path / 'c' / f'{number:06d}.jpg').write_bytes(image(number))
+        other = dict(type='ImageTextShards', data_root=str(tmp_path / 'b'), pipeline=[_negative])
+        listed = dict(type='ImageTextList', data_root=str(tmp_path / 'c'), pipeline=[_path])
+        source = SourceMixture([dict(options, pipeline=[_number]), other, listed])
+        expected += [-1, -2, -3, -4, 30, 31, 32, 33]
+    assert len(expected) % 2 == 0  # for two ranks
     orders = []
     for epoch in range(3):
         found = []
@@ -130,15 +158,23 @@ def test_each_sample_once(tmp_path, monkeypatch, sampler):
             order.set_epoch(epoch)
             found.append([n for batch in DataLoader(source, 5, sampler=order, num_workers=3) for n in batch])
         found = torch.tensor(found).T.flatten().tolist()
-        assert Counter(found) == Counter(range(24))
+        assert Counter(found) == Counter(expected)
         orders.append(found)
     assert orders[0] != orders[1] != orders[2]
 
 
+def _path(results):
+    return int(os.path.basename(results['img_path'])[:6])
+
+
 def _number(results):
-    assert results['caption'] == f'number {results["sample_idx"]}'
-    assert results['img_bytes'] == image(results['sample_idx'])
-    return results['sample_idx']
+    number = _path(results)
+    assert results['caption'] == f'number {number}' and results['img_bytes'] == image(number)
+    return number
+
+
+def _negative(results):
+    return -1 - _number(results)
 
 
 def test_captions_are_drawn_by_seed_epoch_and_index(tmp_path):
@@ -256,6 +292,67 @@ def test_a_shard_that_vanishes_or_changes(tmp_path, workers):
     path.write_bytes(content[:2048])
     with pytest.raises(ValueError, match='has changed while it was in use'):
         read()
+
+
+def test_a_replacement_comes_from_the_same_shard(tmp_path):
+    """A remote one is here; only if the shard has nothing else it comes from others."""
+    for shard, good in enumerate((5, 5, 0)):
+        members = list(samples(range(10 * shard, 10 * shard + good))) + [
+            (f'bad{n}.jpg', b'bad') for n in '123'
+        ]
+        write_tar(tmp_path / f'train-{shard}.tar', members)
+    source = ImageTextShards(str(tmp_path), pipeline=CROP, max_refetch=40)
+    for index in (5, 6, 7, 13, 14, 15):
+        for epoch in range(3):
+            key = source[SampleIndex(index, epoch, 0)]['data_samples'].key
+            assert key.startswith(f'{tmp_path}/train-{index // 8}.tar/0')
+    assert 'train-2' not in source[SampleIndex(17, 0, 0)]['data_samples'].key
+
+
+def test_captions_in_a_field(tmp_path):
+    """`caption_key` takes the place of txt and of the usual keys, and is counted."""
+    members = []
+    for number, written in enumerate(('["first", "second"]', '" "', 'null')):
+        members += [(f'{number}.jpg', image(number)), (f'{number}.txt', b'from the web')]
+        members += [(f'{number}.json', f'{{"caption": "from the web", "rewritten": {written}}}'.encode())]
+    path = write_tar(tmp_path / 'a.tar', members)
+    options = dict(data_root=str(path), require_caption=True)
+    assert {ImageTextShards(**options)[n]['caption'] for n in range(3)} == {'from the web'}
+    source = ImageTextShards(**options, caption_key='rewritten')
+    assert len(source) == 1
+    drawn = {source[SampleIndex(0, epoch, 0)]['caption'] for epoch in range(20)}
+    assert drawn == {'first', 'second'}
+    assert len(ImageTextShards(**options)) == 3  # the index is about the texts that are asked for
+
+
+def test_packed_shards(tmp_path):
+    """A folder of .tar.gz is not without shards: they are to be unpacked."""
+    for name, mode, tool in (
+        ('a.tar.gz', 'w:gz', 'gunzip'),
+        ('b.tgz', 'w:gz', 'gunzip'),
+        ('c.tar.xz', 'w:xz', 'unxz'),
+    ):
+        folder = tmp_path / name[0]
+        folder.mkdir()
+        tarfile.open(folder / name, mode).close()
+        with pytest.raises(
+            FileNotFoundError, match=f'{name} is no plain tar file, .*: unpack it with {tool}'
+        ):
+            ImageTextShards(str(folder))
+
+
+def test_indexed_by_several_processes_at_once(tmp_path):
+    write_shards(tmp_path, [5, 6, 7])
+    children = []
+    for _ in range(3):
+        if not (child := os.fork()):
+            os._exit(len(ImageTextShards(str(tmp_path))))
+        children.append(child)
+    lengths = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert lengths == [18] * 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        f'train-000{n}.tar{ending}' for n in range(3) for ending in ('', '.index')
+    )
 
 
 def test_workers_that_are_spawned(tmp_path):

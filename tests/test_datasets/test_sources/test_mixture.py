@@ -1,5 +1,6 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 from mmpretrain.registry import DATASETS
 from tar_shards import image, write_shards
@@ -92,6 +93,41 @@ def test_shards_stay_together():
         shards = {int(key[1:]) // 5 for key in order[start : start + 15] if key[0] == 'a'}
         assert len(shards) <= 4  # of 8
     assert SourceMixture([of('a', 4)]).shard_sizes is None
+
+
+@pytest.mark.parametrize('weights', [[2, 1, 1], [1, 5, 1]])
+def test_read_ahead(monkeypatch, weights):
+    """Each source is asked for exactly the shards in which the samples of a window lie."""
+    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (0, 1))
+    sources = [of('a', 40, sizes=[5] * 8), of('b', 21, sizes=[4, 10, 7]), of('c', 9)]
+    mixture = SourceMixture(sources, weights, length=70)
+    asked = {}
+    for number, source in enumerate(mixture.sources[:2]):
+        source.read_ahead = lambda now, following, number=number: asked.update({number: (now, following)})
+    ends = [np.cumsum(source.shard_sizes) for source in mixture.sources[:2]]
+
+    def needed(window):
+        found = [set(), set()]
+        for index in window:
+            source, inner = mixture.find(index)
+            if source < 2:
+                found[source].add(int(np.searchsorted(ends[source], inner, 'right')))
+        return found
+
+    sampler = ShardSampler(mixture, window=2, seed=3)
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        windows, before = {}, None
+        for index in sampler:
+            if asked:
+                before, asked = asked, {}
+                windows[len(windows)] = (before, [])
+            windows[len(windows) - 1][1].append(index)
+        indices = [window for _, window in windows.values()]
+        for number, (told, window) in windows.items():
+            assert [set(told[source][0]) for source in range(2)] == needed(window)
+            if number + 1 < len(windows):
+                assert [set(told[source][1]) for source in range(2)] == needed(indices[number + 1])
 
 
 def test_real_shards_and_lists(tmp_path):

@@ -1,5 +1,7 @@
 """Shards from elsewhere: brought whole, once, and no more than fit."""
 
+import functools
+import http.server
 import os
 import threading
 import time
@@ -7,13 +9,18 @@ from collections import Counter
 
 import fsspec
 import pytest
+from faults.faulty_files import FaultyFileSystem
+from filelock import FileLock
 from mmengine.dataset import default_collate
 from tar_shards import samples, write_shards, write_tar
 from torch.utils.data import DataLoader
 
 from mvp_mm.datasets import ImageTextShards, ShardSampler
-from mvp_mm.datasets.sources import shard_cache
+from mvp_mm.datasets import write_shards as write_with_sums
+from mvp_mm.datasets.sources import shard_cache, shard_files
 from mvp_mm.datasets.sources.shard_cache import ShardCache
+
+from ...conftest import write_images
 
 SIZES = (4, 3, 5, 4)
 
@@ -77,8 +84,8 @@ def test_the_cache_is_bounded(remote, tmp_path, monkeypatch):
     most = []
     transfer = ShardCache._transfer
 
-    def watched(self, address, partial):
-        transfer(self, address, partial)
+    def watched(self, *arguments):
+        transfer(self, *arguments)
         kept = [path for path in cache.iterdir() if path.suffix in ('.tar', '.partial')]
         most.append(sum(path.stat().st_size for path in kept))
 
@@ -190,7 +197,7 @@ def test_a_full_disk(remote, tmp_path, monkeypatch):
     for path in (tmp_path / 'cache').glob('*.tar'):
         path.unlink()
 
-    def full(self, address, partial):
+    def full(self, address, partial, *more):
         partial.write_bytes(b'some')
         raise OSError(28, 'No space left on device')
 
@@ -202,34 +209,133 @@ def test_a_full_disk(remote, tmp_path, monkeypatch):
     assert not list((tmp_path / 'cache').glob('*.partial'))
 
 
-def test_an_error_of_the_network(remote, tmp_path, monkeypatch):
-    source = ImageTextShards('memory://bucket/*.tar', cache_dir=str(tmp_path / 'cache'))
-    for path in (tmp_path / 'cache').glob('*.tar'):
-        path.unlink()
-    monkeypatch.setattr(shard_cache.time, 'sleep', lambda seconds: None)
-    failures, get_file = [], type(remote).get_file
+@pytest.fixture
+def faulty(tmp_path, monkeypatch):
+    """Shards and their indices behind a network that fails as told; returns the source, with nothing here."""
+    write_images(tmp_path / 'images', 12, (16, 16))
+    write_with_sums(tmp_path / 'images', tmp_path / 'far', per_shard=4, progress=False)
+    monkeypatch.setattr(shard_files.time, 'sleep', lambda seconds: None)
+    monkeypatch.setattr(FaultyFileSystem, 'plan', [])
+    source = ImageTextShards(f'faulty://{tmp_path}/far/*.tar', cache_dir=str(tmp_path / 'cache'))
+    assert whole_shards(tmp_path / 'cache') == {}
+    FaultyFileSystem.transfers.clear()
+    return source
 
-    def flaky(self, *arguments, **options):
-        failures.append(1)
-        if len(failures) < 3:
-            raise TimeoutError('timed out')
+
+def cut(content):
+    return content[:-100]
+
+
+def flipped(content):
+    return content[:900] + bytes([content[900] ^ 1]) + content[901:]
+
+
+@pytest.mark.parametrize(
+    ('fault', 'message'),
+    [
+        (TimeoutError('timed out'), 'cannot be read: timed out'),
+        (RuntimeError('of a library'), 'cannot be read: RuntimeError: of a library'),
+        (cut, r'cannot be read: 10,140 of 10,240 bytes came'),
+        (flipped, 'cannot be read: its sha256 is .*, and .* in its .index: upload both'),
+    ],
+)
+def test_an_error_of_the_network(faulty, tmp_path, fault, message):
+    FaultyFileSystem.plan[:] = [fault] * 2
+    assert faulty[0]['img_bytes'] and FaultyFileSystem.transfers == ['train-0000.tar'] * 3
+    FaultyFileSystem.plan[:] = [fault] * 3
+    with pytest.raises(OSError, match=f'^faulty:///.*/train-0001.tar {message}'):
+        faulty[4]
+    assert set(whole_shards(tmp_path / 'cache')) == {'train-0000.tar'}
+    assert not list((tmp_path / 'cache').glob('*.partial'))
+    assert faulty[4]['img_bytes']
+
+
+def test_what_is_not_tried_again(faulty):
+    for error in (PermissionError(13, 'Permission denied'), OSError(28, 'No space left on device')):
+        FaultyFileSystem.plan[:] = [error] * 2
+        with pytest.raises(type(error)):
+            faulty[0]
+        assert len(FaultyFileSystem.plan) == 1
+    FaultyFileSystem.plan.clear()
+
+
+def test_reading_ahead_gives_up_the_past(faulty, tmp_path, monkeypatch):
+    """A resumed epoch asks for all the windows that it skips."""
+    go_on = threading.Event()
+    get_file = FaultyFileSystem.get_file
+
+    def held(self, *arguments, **options):
+        go_on.wait(20)
         return get_file(self, *arguments, **options)
 
-    monkeypatch.setattr(type(remote), 'get_file', flaky)
-    assert source[0]['caption'] == 'number 0' and len(failures) == 3
-    monkeypatch.setattr(shard_cache, 'TRIES', 1)
-    failures.clear()
-    with pytest.raises(OSError, match='memory:///bucket/train-0001.tar cannot be read: timed out'):
-        source[4]
+    monkeypatch.setattr(FaultyFileSystem, 'get_file', held)
+    monkeypatch.setattr(shard_cache, 'LANES', 1)
+    for now in (0, 1, 2):
+        faulty.read_ahead([now], [])
+        until = time.monotonic() + 20
+        while now == 0 and faulty.cache._ahead and time.monotonic() < until:
+            time.sleep(0.01)  # until the first is begun
+    go_on.set()
+    until = time.monotonic() + 20
+    while faulty.cache._lanes and time.monotonic() < until:
+        time.sleep(0.01)
+    assert FaultyFileSystem.transfers == ['train-0000.tar', 'train-0002.tar']
+
+
+def test_a_shard_that_is_evicted_before_it_is_read(faulty, monkeypatch):
+    bring, evicted = ShardCache.bring, []
+
+    def unlucky(self, *arguments):
+        path = bring(self, *arguments)
+        if len(evicted) < 3:
+            evicted.append(path.unlink())
+        return path
+
+    monkeypatch.setattr(ShardCache, 'bring', unlucky)
+    assert faulty[0]['img_bytes'] and len(FaultyFileSystem.transfers) == 4
+    file, handle = faulty._open(faulty.shards[0], faulty._indices[0])
+    os.unlink(file)
+    assert os.pread(handle, 5, 0) == b'00000'  # whoever has it open reads on
+    os.close(handle)
+
+
+def test_over_http(remote, tmp_path):
+    """A server without listings and ETags; loader workers are forked when the main process has asked it."""
+    pytest.importorskip('aiohttp', reason='fsspec reads http by aiohttp')
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            asked.append((self.command, self.path.rpartition('/')[2]))
+
+        def list_directory(self, path):
+            self.send_error(403)
+
+    handler = functools.partial(Handler, directory=str(tmp_path / 'local'))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        root = f'http://127.0.0.1:{server.server_port}'
+        source = ImageTextShards(f'{root}/train-{{0000..0003}}.tar', cache_dir=str(tmp_path / 'cache'))
+        assert source.shards[3] == f'{root}/train-0003.tar'
+        for path in (tmp_path / 'cache').glob('*.tar'):
+            path.unlink()
+        loader = DataLoader(
+            source, 4, num_workers=1, collate_fn=lambda batch: [one['caption'] for one in batch]
+        )
+        assert [text for batch in loader for text in batch] == EXPECTED
+        assert asked.count(('GET', 'train-0001.tar')) == 2  # to index it, and again
+        with pytest.raises(FileNotFoundError, match=f'there is no shard {root}/gone.tar'):
+            ImageTextShards(f'{root}/gone.tar', cache_dir=str(tmp_path / 'cache'))
+        server.shutdown()
 
 
 def test_what_a_killed_process_left(remote, tmp_path):
-    cache = ShardCache(str(tmp_path), 1 << 20)
-    left = tmp_path / f'{"0" * 16}-train-0009.tar.999999.partial'
+    cache, here = ShardCache(str(tmp_path), 1 << 20), tmp_path / f'{"0" * 16}-train-0009.tar'
+    left = here.with_name(f'{here.name}.999999.partial')
     left.write_bytes(b'')
     (tmp_path / 'notes.txt').write_bytes(bytes(2 << 20))  # of somebody who keeps more in this folder
-    assert not cache._reserve(tmp_path / 'a.100000.partial', 100_000)  # another process may be bringing it
-    os.utime(left, (0, 0))
+    with FileLock(f'{here}.lock'):  # another process is bringing it
+        assert not cache._reserve(tmp_path / 'a.100000.partial', 100_000)
     assert cache._reserve(tmp_path / 'a.100000.partial', 100_000) and not left.exists()
     assert (tmp_path / 'notes.txt').exists()
 

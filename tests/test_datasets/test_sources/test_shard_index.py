@@ -2,12 +2,16 @@
 
 import io
 import pickle
+import shutil
+import subprocess
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
 from tar_shards import image, samples, write_shards, write_tar
 
+from mvp_mm.datasets.sources import shard_index
 from mvp_mm.datasets.sources.shard_index import KINDS, read_index, scan_shard, texts_of
 
 
@@ -66,17 +70,23 @@ def test_members_that_are_refused(tmp_path):
         ('._d.jpg', b'of a Mac'),
         ('e.JPEG', image(4)),
         ('readme.md', b'#'),
+        ('f.jpg', image(5)),
+        ('f.cls', b'4294967296'),
+        ('f.json', b'[' * 100_000),
+        ('g.jpg', b''),
     ]
     index = scan_shard(write_tar(tmp_path / 'odd.tar', members))
-    assert [index.name(row) for row in range(len(index))] == ['a.jpg', 'd.webp', 'e.JPEG']
+    assert [index.name(row) for row in range(len(index))] == ['a.jpg', 'd.webp', 'e.JPEG', 'f.jpg']
     told = ' | '.join(index.faults)
     assert '2 of its members or keys repeat a key, of which the first counts, such as a.png' in told
     assert '3 of its members or keys have paths that leave the archive, such as ../evil.jpg' in told
     assert '1 of its members or keys are links, devices or sparse, such as c.jpg' in told
     assert 'have no image, such as lonely' in told
-    assert 'are no json, such as d.json' in told and 'are no cls, such as d.cls' in told
-    assert len(index.faults) == 6
-    assert index.places[1, 2:].tolist() == [[0, -1], [0, -1]] and index.labels.tolist() == [-1, -1, -1]
+    assert '2 of its members or keys are no json, such as d.json' in told
+    assert '2 of its members or keys are no cls, such as d.cls' in told
+    assert '1 of its members or keys are empty images, such as g.jpg' in told
+    assert len(index.faults) == 7
+    assert index.places[1, 2:].tolist() == [[0, -1], [0, -1]] and index.labels.tolist() == [-1] * 4
     assert content(tmp_path / 'odd.tar', index, 0, 'txt') == b'first'
 
 
@@ -157,9 +167,10 @@ def test_joined_and_without_an_end(tmp_path):
     assert len(index) == 2 and index.faults == ['has no end: it may be truncated between two members']
 
 
-def test_long_names_and_global_headers(tmp_path):
+@pytest.mark.parametrize('form', [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_long_names_and_global_headers(tmp_path, form):
     path, name = tmp_path / 'pax.tar', 'folder/' + 'n' * 200 + '\N{SNOWMAN}.jpg'
-    options = dict(format=tarfile.PAX_FORMAT, pax_headers=dict(comment='of git archive'))
+    options = dict(format=form, pax_headers=dict(comment='of git archive'))
     with tarfile.open(path, 'w', **options) as tar:
         for number, each in enumerate((name, 'b.jpg')):
             info = tarfile.TarInfo(each)
@@ -170,6 +181,68 @@ def test_long_names_and_global_headers(tmp_path):
     assert [content(path, index, row) for row in range(2)] == [image(0), image(1)]
 
 
+@pytest.mark.parametrize('kind', [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_long_name_of_gigabytes(tmp_path, kind):
+    """Its header lies, or the file has a hole: it is not read into memory."""
+    (path,) = write_shards(tmp_path, [2])
+    place = scan_shard(path).places[1].sum(-1).max()
+    info = tarfile.TarInfo('a')
+    info.type, info.size = kind, 3 << 30
+    with path.open('r+b') as file:
+        file.seek(-(-place // 512) * 512)
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(4 << 30)
+    tracemalloc.start()
+    index = scan_shard(path)
+    assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    tracemalloc.stop()
+    assert len(index) == 2 and index.faults[0].endswith('a header of 3,221,225,472 bytes')
+
+
+def test_a_size_that_is_too_small(tmp_path):
+    (path,) = write_shards(tmp_path, [3])
+    whole = scan_shard(path)
+    start = whole.places[1, 0, 0] - 512
+    info = tarfile.TarInfo('000001.jpg')
+    info.size = 10
+    with path.open('r+b') as file:
+        file.seek(start)
+        file.write(info.tobuf(tarfile.USTAR_FORMAT))
+    index = scan_shard(path)
+    assert [index.name(row) for row in range(3)] == [f'{row:06d}.jpg' for row in range(3)]
+    assert index.places[1, 0].tolist() == [start + 512, 10]  # it will not be decoded, and be replaced
+    assert index.faults[0].startswith(f'is damaged from byte {start + 1024:,} to ') and len(index.faults) == 1
+
+
+def test_sparse_members(tmp_path):
+    """As `tar --sparse` writes them, in both of its formats; the members after them count."""
+    if shutil.which('tar') is None:
+        pytest.skip('there is no tar program')
+    with (tmp_path / 'a.jpg').open('wb') as file:
+        file.seek(1 << 20)
+        file.write(b'end')
+    (tmp_path / 'b.jpg').write_bytes(image(1))
+    for kind in ('gnu', 'posix'):
+        path = tmp_path / f'{kind}.tar'
+        command = ['tar', f'--format={kind}', '--sparse', '-cf', path, '-C', tmp_path, 'a.jpg', 'b.jpg']
+        subprocess.run(command, check=True)
+        index = scan_shard(path)
+        assert [index.name(row) for row in range(len(index))] == ['b.jpg']
+        assert content(path, index, 0) == image(1)
+        if path.stat().st_size < 1 << 20:  # the file system keeps holes
+            assert index.faults == ['1 of its members or keys are links, devices or sparse, such as a.jpg']
+
+
+def test_an_index_of_another_version(tmp_path, monkeypatch):
+    (path,) = write_shards(tmp_path, [2])
+    kept = tmp_path / 'a.index'
+    monkeypatch.setattr(shard_index, 'VERSION', '9')
+    scan_shard(path).save(kept)
+    assert len(read_index(kept)) == 2
+    monkeypatch.undo()
+    assert read_index(kept) is None
+
+
 def test_texts():
     assert texts_of('txt', b'a dog\r\n\n  a  cat ') == ['a dog', 'a cat']
     assert texts_of('txt', b'a dog\na cat', split_lines=False) == ['a dog a cat']
@@ -177,6 +250,9 @@ def test_texts():
     assert texts_of('json', b'{"caption": "", "captions": ["a", " "], "width": 3}') == ['a']
     assert texts_of('json', b'"a"') == texts_of('json', b'{"text": "a"}') == ['a']
     assert texts_of('json', b'{"url": "a"}') == []
+    assert texts_of('json', b'{"caption": "a", "other": ["b", null, "c \\ud83d"]}', caption_key='other') == [
+        *('b', 'c ?')
+    ]
     with pytest.raises(ValueError, match='is no caption'):
         texts_of('json', b'{"caption": 3}')
 

@@ -5,11 +5,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from exact_runs import Killed, Watch
 from faults.kills import kill_and_resume, run_baseline
+from faults.shard_run import each_once, over_shards
 from faults.tiny_run import tiny_config, write_photographs
+from mmengine.dataset import default_collate
+from mmpretrain.registry import DATASETS, MODELS
 
-from mvp_mm.datasets import write_shards
+from mvp_mm.datasets import SampleIndex, write_shards
 from mvp_mm.engine import MVPRunner, build_runner
 
 
@@ -74,6 +78,44 @@ def test_only_the_type_changes(folders):
     assert [name.endswith('.jpg') for name in from_shards.names] == [True] * 16
 
 
+def test_every_source_feeds_mvp(folders):
+    """Of `train_dataloader.dataset`, type and data_root change, and what tells a list of its own."""
+    images = sorted((folders / 'images').iterdir())
+    rows = ''.join(f'{path.name}\t"a {number} inch" sign\n' for number, path in enumerate(images))
+    (folders / 'list.tsv').write_text(f'image\tcaption\n{rows}')
+    for number, path in enumerate(images):
+        target = folders / 'labelled' / 'train' / f'class{number % 2}' / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        target.with_suffix('.txt').write_text(f'photograph {number}')
+    shards, labelled = str(folders / 'shards'), str(folders / 'labelled')
+    parts = [
+        dict(type='ImageTextShards', data_root=shards),
+        dict(type='UnlabelledImages', data_root=labelled),
+    ]
+    sources = [
+        dict(type='UnlabelledImages', data_root=str(folders / 'images')),
+        dict(type='LabelledImages', data_root=labelled),
+        dict(type='ImageTextShards', data_root=shards),
+        dict(type='ImageTextList', data_root=labelled),
+        dict(type='ImageTextList', data_root=str(folders / 'images'), ann_file=str(folders / 'list.tsv')),
+        dict(type='SourceMixture', data_root=None, split=None, sources=parts, weights=[1, 2]),
+    ]
+    cfg = config(folders, 'folder')
+    model = MODELS.build(cfg.model)
+    for source in sources:
+        found = {**cfg.train_dataloader.dataset, **source}
+        dataset = DATASETS.build({key: value for key, value in found.items() if value is not None})
+        assert len(dataset) in (24, 48)
+        batch = default_collate([dataset[SampleIndex(number, 0, 0)] for number in range(4)])
+        data = model.data_preprocessor(batch, True)
+        losses = model(**data, mode='loss')
+        assert data['inputs'].shape == (4, 3, 64, 64) and all(torch.isfinite(x) for x in losses.values()), (
+            source
+        )
+        assert data['inputs'].std() > 0.1
+
+
 @pytest.mark.parametrize(('kill_after', 'workers'), [(1, 0), (3, 2), (4, 0)])
 def test_restart(folders, kill_after, workers):
     options = dict(epochs=2, type='ShardSampler', window=2, total_batch=8)
@@ -94,14 +136,8 @@ def test_restart(folders, kill_after, workers):
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     """SIGKILL, and the same command again: bit for bit the weights of a run that was never killed."""
-
-    def from_shards(cfg):
-        images = Path(cfg.train_dataloader.dataset.data_root)
-        write_shards(images, tmp_path / 'shards', per_shard=9, progress=False)
-        cfg.train_dataloader.dataset.update(type='ImageTextShards', data_root=str(tmp_path / 'shards'))
-        cfg.train_dataloader.sampler.update(type='ShardSampler', window=3)
-
-    whole = run_baseline(tmp_path, epochs=2, adapt=from_shards)
+    whole = run_baseline(tmp_path, epochs=2, adapt=over_shards(tmp_path))
+    assert each_once(whole, epochs=2, samples=64)
     draw = random.Random(0)
     for number, phase in enumerate(('step', 'save')):
         assert kill_and_resume(whole, tmp_path / f'killed_{number}', phase, draw).same
