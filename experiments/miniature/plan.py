@@ -17,6 +17,8 @@ class Pretraining:
         epochs_factor: Epochs as a share of the others'.
         label: One line for the table.
         has_targets: Whether it is by MVP, whose student can be watched.
+        has_text: Whether a text encoder learns beside the student (RILS), which can be watched by names.
+        batch: Scenes a step.
     """
 
     config: str
@@ -25,11 +27,24 @@ class Pretraining:
     backbone: dict = field(default_factory=dict)
     epochs_factor: float = 1.0
     has_targets: bool = True
+    has_text: bool = False
+    batch: int = 64
 
 
 PLAIN_VIT = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, layer_scale_init_value=0.0)
 WIDE = dict(embed_dims=144, num_heads=4, feedforward_channels=576)
 CLIP = 'mvp/vittiny_scenes.py'
+
+
+def _of_captions(config: str, label: str, epochs_factor: float = 1.0) -> Pretraining:
+    """A config of RILS, whose encoder goes downstream as a plain one with absolute positions."""
+    backbone = dict(use_abs_pos_emb=True, use_rel_pos_bias=False, layer_scale_init_value=0.0)
+    config = f'rils/vittiny_scenes{config}.py'
+    return Pretraining(
+        config, label, {}, backbone, epochs_factor, has_targets=False, has_text=True, batch=128
+    )
+
+
 PRETRAININGS = {
     'scratch': Pretraining('', 'no pre-training'),
     'pixel': Pretraining('mvp/vittiny_scenes_pixel.py', 'pixels of each patch'),
@@ -68,8 +83,14 @@ PRETRAININGS = {
     'beit': Pretraining(
         'mvp/vittiny_scenes_beit.py', "mmpretrain's BEiT, tokens by k-means", has_targets=False
     ),
+    # images and captions from a cold start, without a teacher
+    'rils': _of_captions('', 'RILS'),
+    'rils-clip': _of_captions('_clip', "CLIP alone, RILS's steps"),
+    'rils-clip-long': _of_captions('_clip', "CLIP alone, RILS's multiply-adds: 1.5 times the steps", 1.5),
+    'rils-mae': _of_captions('_mae_clip', 'MAE and CLIP'),
 }
 MAIN = ('scratch', 'pixel', 'dino', 'clip')
+CAPTIONED = ('rils', 'rils-clip', 'rils-mae')  # of equal steps
 
 
 @dataclass(frozen=True)
@@ -126,6 +147,8 @@ BUDGETS = {
     'full': Budget((0, 1, 2), (100, 300, 1000), 32000, 4, 1000, (GENTLE, EVEN), frozen=True),
     'names': Budget((0, 1, 2), (300,), 32000, 4, 1000, (GENTLE,), watched=(1, 10)),
     'tenth': Budget((0, 1, 2), (), 32000, 4, 0, (GENTLE,), watched=(1,), share=0.1),
+    # comparable with 'full': students see as many scenes, segmentations learn by the recipe that all chose
+    'captions': Budget((0, 1, 2), (100, 300, 1000), 32000, 4, 1000, (GENTLE,), frozen=True, watched=(10,)),
     'gpu': Budget(
         (0, 1, 2, 3, 4),
         (100, 300, 1000),
@@ -136,6 +159,9 @@ BUDGETS = {
         frozen=True,
     ),
 }
+GUIDANCES = dict.fromkeys(BUDGETS, MAIN) | {
+    'captions': CAPTIONED
+}  # those of a length, unless others are given
 TUNING_SEED = 1000  # of the labelled set on which recipes are chosen
 
 
@@ -188,7 +214,8 @@ def plan(guidances: Sequence[str], seeds: Sequence[int], labels: Sequence[int], 
     for seed in seeds:
         for name in guidances:
             jobs += _of_student(name, seed)
-            if length.watched and (not PRETRAININGS[name].config or PRETRAININGS[name].has_targets):
+            guidance = PRETRAININGS[name]
+            if length.watched and (not guidance.config or guidance.has_targets or guidance.has_text):
                 jobs.append(Job(f'watch-{name}-s{seed}', 'watch', name, seed, _pretraining(name, seed)))
             jobs += _segmentations(name, seed, seeds[0], labels, length.recipes)
     if length.frozen:  # compared at one budget

@@ -2,13 +2,16 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .plan import PRETRAININGS, Job
+from mvp_mm.datasets.scenes import COLOURS, SHAPES
+
+from .plan import CHANCE, MAIN, PRETRAININGS, Budget, Job, plan
 from .run import result_file
 
 PROBES = {'shape': 'shape', 'colour': 'colour', 'knn_shape': 'k-NN shape', 'knn_colour': 'k-NN colour'}
@@ -18,6 +21,12 @@ NAMED = {
     'shape/top1': 'named shape',
     'colour/top1': 'named colour',
     'open_vocabulary/mIoU': 'named mIoU',
+}
+
+CHANCES = {
+    column: 100 / len(SHAPES if 'shape' in column else COLOURS)
+    for column in (*PROBES.values(), *NAMED.values())
+    if 'mIoU' not in column
 }
 
 Figures = dict[tuple[str, str], list[float]]
@@ -53,9 +62,55 @@ def collect(jobs: list[Job], out: Path) -> Figures:
     return dict(figures)
 
 
+def add_beside(figures: Figures, own: Iterable[str], folder: Path, length: Budget) -> dict[str, dict]:
+    """Add another experiment's rows of the main guidances that are not there yet, teachers' too.
+
+    Args:
+        figures: To which they are added.
+        own: This experiment's own guidances, of which none is added.
+        folder: Of an experiment whose segmentations learn by the same number of steps.
+        length: Of this experiment: seeds, labels and recipes to look for.
+
+    Returns:
+        The settings of that experiment for each row that has figures of it.
+
+    Raises:
+        ValueError: If its segmentations took another number of steps.
+    """
+    about = json.loads((folder / 'experiment.json').read_text())
+    if about['steps'] != length.steps:
+        raise ValueError(
+            f'{folder} cannot stand beside: its segmentations took {about["steps"]} steps, and here they '
+            f'take {length.steps}'
+        )
+    others = [name for name in MAIN if name not in set(own)]
+    found = collect(plan(others, about['seeds'], about['labels'], length), folder)
+    for key, values in found.items():
+        figures.setdefault(key, values)
+    return {row: about for row, _ in found}
+
+
+def legend(rows: Iterable[str], settings: dict[str, dict]) -> str:
+    """A Markdown table of what the rows are.
+
+    Args:
+        rows: Names of ``PRETRAININGS``; others are left out.
+        settings: Of each row, the numbers of ``Budget`` by which it was trained.
+    """
+    lines = ['| | pre-training | steps | scenes |', '|---' * 4 + '|']
+    for row in sorted({row for row in rows if row in PRETRAININGS}, key=_row_order):
+        guidance, about = PRETRAININGS[row], settings[row]
+        steps = about['scenes'] // guidance.batch * max(1, round(about['epochs'] * guidance.epochs_factor))
+        cells = f'{steps:,} of {guidance.batch} | {about["scenes"]:,}' if guidance.config else ' | '
+        lines.append(f'| {row} | {guidance.label} | {cells} |')
+    return '\n'.join(lines)
+
+
 def table(figures: Figures) -> str:
-    """A Markdown table: mean and, of several seeds, ± their sample standard deviation."""
+    """A Markdown table: mean and, of several seeds, ± their sample standard deviation; and chance."""
     columns = sorted({column for _, column in figures}, key=_column_order)
+    chances = {(CHANCE, column): [value] for column, value in CHANCES.items() if column in columns}
+    figures = chances | figures
     rows = sorted({row for row, _ in figures}, key=_row_order)
     lines = ['| | ' + ' | '.join(columns) + ' |', '|---' * (len(columns) + 1) + '|']
     for row in rows:
@@ -73,6 +128,8 @@ def _column_order(column: str) -> tuple:
 
 
 def _row_order(row: str) -> tuple:
+    if row == CHANCE:
+        return False, -1
     teacher = row.startswith('teacher ')
     return teacher, list(PRETRAININGS).index(row.removeprefix('teacher '))
 

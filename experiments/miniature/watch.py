@@ -32,33 +32,37 @@ class StopAfter(Hook):
             raise Enough
 
 
-def evaluators(masked: dict, speaks: bool, cache_dir: str) -> list[dict]:
+def evaluators(masked: dict | None, speaker: str | None, cache_dir: str) -> list[dict]:
     """Configs of what is looked at.
 
     Args:
         masked: Loader of validation scenes with masks, for the alignment; all else is of test scenes.
-        speaks: Add zero-shot and segmentation by names, of the teacher too.
+            None: no alignment.
+        speaker: Add zero-shot and segmentation by names of the ``'student'``, or of ``'both'``, its teacher
+            too. None: of neither.
         cache_dir: For rendered scenes.
     """
-    masked['dataset']['cache_dir'] = cache_dir
-    found = [dict(type='Alignment', dataloader=masked)]
+    found = []
+    if masked is not None:
+        masked['dataset']['cache_dir'] = cache_dir
+        found.append(dict(type='Alignment', dataloader=masked))
     for label in ('shape', 'colour'):
         loaders = dict(dataloader=_labelled(label, 'test', COUNTS['test'], cache_dir))
         loaders['train_dataloader'] = _labelled(label, 'train', COUNTS['train'], cache_dir)
         found.append(dict(type='KNN', prefix=f'knn_{label}', ks=(NEIGHBOURS,), **loaders))
-    if speaks:
+    if speaker is not None:
         loader = _labelled('shape', 'test', COUNTS['named'], cache_dir)
-        found.append(dict(type='ZeroShot', prefix='shape', dataloader=loader, classes=SHAPES, of='both'))
+        found.append(dict(type='ZeroShot', prefix='shape', dataloader=loader, classes=SHAPES, of=speaker))
         names = dict(classes=COLOUR_NAMES, templates=COLOUR_TEMPLATES)
         loader = _labelled('colour', 'test', COUNTS['named'], cache_dir)
-        found.append(dict(type='ZeroShot', prefix='colour', dataloader=loader, of='both', **names))
+        found.append(dict(type='ZeroShot', prefix='colour', dataloader=loader, of=speaker, **names))
         scenes = dict(
             type='mmseg.SceneSegmentation', split='test', count=COUNTS['named'], cache_dir=cache_dir
         )
         scenes['pipeline'] = [dict(type='mmseg.PackSegInputs')]
         loader = _loader(scenes, collate_fn=dict(type='pseudo_collate'))
         found.append(
-            dict(type='OpenVocabulary', dataloader=loader, classes=list(CLASSES), background=0, of='both')
+            dict(type='OpenVocabulary', dataloader=loader, classes=list(CLASSES), background=0, of=speaker)
         )
     return found
 

@@ -12,6 +12,7 @@ from mmengine.fileio import dump, load
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmpretrain.registry import MODELS
+from torch import nn
 
 from mvp_mm import engine
 from mvp_mm.hardware import has_native_bf16
@@ -21,7 +22,6 @@ from .probe import class_and_mean, probe_scores
 from .watch import Enough, StopAfter, evaluators
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-BATCH = 64  # scenes a step of every pre-training
 
 
 def do(job: Job, length: Budget, out: Path, options: dict | None = None) -> dict:
@@ -64,6 +64,8 @@ def _pretrain(job: Job, length: Budget, out: Path, options: dict) -> dict:
             'default_hooks.checkpoint.by_epoch': False,
             'default_hooks.checkpoint.interval': _tenth(job, length),
             'default_hooks.checkpoint.max_keep_ckpts': -1,
+            # names are asked for by the job that watches
+            **({'evaluators': []} if guidance.has_text else {}),
             **guidance.options,
             **options,
         },
@@ -79,7 +81,7 @@ def _pretrain(job: Job, length: Budget, out: Path, options: dict) -> dict:
 
 def _tenth(job: Job, length: Budget) -> int:
     """Iterations of a tenth of a pre-training."""
-    return max(1, length.scenes // BATCH * _epochs(job, length) // 10)
+    return max(1, length.scenes // PRETRAININGS[job.guidance].batch * _epochs(job, length) // 10)
 
 
 def _epochs(job: Job, length: Budget) -> int:
@@ -90,11 +92,12 @@ def _watch(job: Job, length: Budget, out: Path, options: dict) -> dict:
     """Figures after some tenths of a pre-training, ``{tenth: figures}``; a random student's after none."""
     guidance = PRETRAININGS[job.guidance]
     cfg = engine.load_config(str(CONFIGS / (guidance.config or CLIP)))
-    speaks = guidance.config in ('', CLIP)
-    looked_at = evaluators(cfg.val_dataloader.to_dict(), speaks, str(out / 'scenes'))
+    speaker = 'student' if guidance.has_text else 'both' if guidance.config in ('', CLIP) else None
+    masked = cfg.val_dataloader.to_dict() if guidance.has_targets else None
+    looked_at = evaluators(masked, speaker, str(out / 'scenes'))
     chosen = {
         'randomness.seed': job.seed,
-        'train_dataloader.dataset.count': BATCH,
+        'train_dataloader.dataset.count': guidance.batch,
         'val_evaluator': None,
         'evaluators': looked_at,
     }
@@ -154,6 +157,11 @@ def _best_recipe(job: Job, out: Path) -> Recipe:
 
 
 def _probe(job: Job, length: Budget, out: Path, options: dict) -> dict:
+    student = _student(job, out)
+    return probe_scores(lambda images: class_and_mean(student(images)[-1]))
+
+
+def _student(job: Job, out: Path) -> nn.Module:
     from mvp_mm.models import MVPViT
 
     torch.manual_seed(job.seed)
@@ -171,8 +179,7 @@ def _probe(job: Job, length: Budget, out: Path, options: dict) -> dict:
         settings['init_cfg'] = dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
     student = MVPViT(**settings)
     student.init_weights()
-    student.eval()
-    return probe_scores(lambda images: class_and_mean(student(images)[-1]))
+    return student.eval()
 
 
 def _probe_teacher(job: Job, length: Budget, out: Path, options: dict) -> dict:

@@ -1,14 +1,18 @@
 """The experiment's plan, its table, and how jobs are started."""
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
+import torch
 
-from experiments.miniature import probe, watch
-from experiments.miniature.plan import BUDGETS, MAIN, PRETRAININGS, Budget, Job, Recipe, plan
-from experiments.miniature.report import collect, table
+from experiments.miniature import probe, watch, work
+from experiments.miniature.plan import BUDGETS, GUIDANCES, MAIN, PRETRAININGS, Budget, Job, Recipe, plan
+from experiments.miniature.report import add_beside, collect, legend, table
 from experiments.miniature.run import run_jobs
 from experiments.miniature.work import do
+from mvp_mm.models import SpeakingStudent
+from mvp_mm.models.backbones.sincos_positions import sincos_positions
 
 RECIPES = (Recipe(1e-3, 1.0), Recipe(2e-3, 0.5))
 TINY = Budget((0,), (20,), 128, 1, 2, RECIPES, frozen=True, watched=(1, 2))
@@ -47,7 +51,33 @@ def test_the_table_has_students_and_teachers_by_names(tmp_path):
         )
     lines = table(collect(jobs, tmp_path)).splitlines()
     assert lines[0] == '| | named shape | named mIoU |'
-    assert lines[2:] == ['| clip-kk | 32.0 ± 2.8 | 9.0 ± 0.0 |', '| teacher clip-kk | 50.5 |  |']
+    assert lines[2] == '| chance | 12.5 |  |'
+    assert lines[3:] == ['| clip-kk | 32.0 ± 2.8 | 9.0 ± 0.0 |', '| teacher clip-kk | 50.5 |  |']
+
+
+def test_rows_of_another_experiment_stand_beside(tmp_path):
+    own, other = tmp_path / 'own', tmp_path / 'other'
+    length = BUDGETS['captions']
+    jobs = plan(GUIDANCES['captions'], length.seeds, length.labels, length)
+    for folder, name, value in ((own, 'rils', 30.0), (other, 'rils', 1.0), (other, 'clip', 34.0)):
+        folder.mkdir(exist_ok=True)
+        (folder / f'segment-{name}-s0-n300.json').write_text(json.dumps(dict(miou=value)))
+    about = dict(length='full', seeds=[0], labels=[300], scenes=32000, epochs=4, steps=1000)
+    (other / 'experiment.json').write_text(json.dumps(about))
+    figures = collect(jobs, own)
+    own_names = GUIDANCES['captions']
+    found = add_beside(figures, own_names, other, length)
+    settings = dict.fromkeys(PRETRAININGS, asdict(length)) | found
+    assert table(figures).splitlines()[2:] == ['| clip | 34.0 |', '| rils | 30.0 |']
+    told = legend([*(row for row, _ in figures), 'rils-clip-long', 'teacher clip'], settings).splitlines()
+    assert told[2:] == [
+        '| clip | tokens of CLIP in the joint space (MVP) | 2,000 of 64 | 32,000 |',
+        '| rils | RILS | 1,000 of 128 | 32,000 |',
+        "| rils-clip-long | CLIP alone, RILS's multiply-adds: 1.5 times the steps | 1,500 of 128 | 32,000 |",
+    ]
+    (other / 'experiment.json').write_text(json.dumps(dict(about, steps=500)))
+    with pytest.raises(ValueError, match='its segmentations took 500 steps, and here they take 1000'):
+        add_beside(figures, own_names, other, length)
 
 
 def test_a_folder_is_of_one_length_and_done_pieces_stay_done(tmp_path):
@@ -67,7 +97,7 @@ def test_a_piece_that_fails_is_named_with_its_log(tmp_path):
         run_jobs([job], '10min', tmp_path, processes=1)
 
 
-def run_in_process(guidance, out, chosen=()):
+def run_in_process(guidance, out, chosen=(), length=TINY):
     """All figures of a guidance, or of some of its jobs, trained for two steps at most."""
     out.mkdir()
     options = {
@@ -81,12 +111,12 @@ def run_in_process(guidance, out, chosen=()):
         for key, value in {'dataset.count': 8, 'num_workers': 0, 'persistent_workers': False}.items()
     }
     results = {}
-    for job in plan([guidance], (0,), (20,), TINY):
+    for job in plan([guidance], (0,), (20,), length):
         if chosen and job.name not in chosen:
             continue
-        # the pre-training by MAE has no validation
-        more = {} if job.kind == 'pretrain' and guidance == 'mae' else small_evaluation
-        figures = do(job, TINY, out, options | more)
+        # those pre-trainings have no validation
+        more = {} if job.kind == 'pretrain' and PRETRAININGS[guidance].backbone else small_evaluation
+        figures = do(job, length, out, options | more)
         (out / f'{job.name}.json').write_text(json.dumps(figures))
         del figures['seconds']
         results[job.name] = figures
@@ -118,3 +148,32 @@ def test_all_pieces_of_a_guidance(guidance, tmp_path, quick_probe):
         repeated.append(f'tune-clip-kk-{RECIPES[0]}')
         again = run_in_process(guidance, tmp_path / 'again', repeated)
         assert again == {name: results[name] for name in repeated}  # to the last digit
+
+
+@pytest.mark.slow
+def test_all_pieces_of_rils(tmp_path, quick_probe, monkeypatch):
+    """The student that is probed, and that segments, is RILS's encoder with its fixed positions."""
+    length = replace(TINY, scenes=256, recipes=RECIPES[:1], watched=(2,))
+    encoders = []
+    monkeypatch.setattr(work, 'probe_scores', lambda encode: encoders.append(encode) or {})
+    chosen = ('pretrain-rils-s0', 'probe-rils-s0', 'watch-rils-s0', 'segment-rils-frozen-s0-n300')
+    results = run_in_process('rils', tmp_path / 'out', chosen, length)
+    assert tuple(results) == chosen
+    named = results['watch-rils-s0']['2']
+    assert {'knn_shape/top1_k20', 'shape/top1', 'colour/top1', 'open_vocabulary/mIoU'} <= set(named)
+    assert not [key for key in named if 'teacher' in key or 'gap' in key]
+
+    own = SpeakingStudent(str(tmp_path / 'out' / results['pretrain-rils-s0']['checkpoint']))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        cls, patches = own.encode_image(images)
+        assert torch.equal(encoders[0](images), torch.cat([cls, patches.mean(1)], dim=1))
+
+    (path,) = (tmp_path / 'out/work/segment-rils-frozen-s0-n300').glob('iter_2.pth')
+    segmented = torch.load(path, weights_only=False)['state_dict']
+    assert torch.equal(segmented['backbone.pos_embed'], sincos_positions((8, 8), 96, 1))
+    whole = own.backbone.state_dict()
+    kept = {name for name in whole if f'backbone.{name}' in segmented}
+    assert set(whole) - kept == {'ln1.weight', 'ln1.bias'}  # feature maps are taken before the final norm
+    for name in kept:
+        assert torch.equal(segmented[f'backbone.{name}'], whole[name]), name
