@@ -206,6 +206,18 @@ def shards(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument('source', metavar='SOURCE', help='folder or list; with --check the shards')
     parser.add_argument('--out', metavar='DIR', help='folder for the shards, their indices and checksums')
+    parser.add_argument('--images', metavar='DIR', help="of a list's images (default: the list's own folder)")
+    parser.add_argument(
+        '--image-key', metavar='NAME', help="column of a list's paths (default: image, path, ...)"
+    )
+    parser.add_argument('--caption-key', metavar='NAME', help='of its captions (default: caption, text, ...)')
+    parser.add_argument('--label-key', metavar='NAME', help='of its class numbers (default: no labels)')
+    parser.add_argument('--encoding', help='of a list (default: its byte-order mark, else UTF-8)')
+    parser.add_argument(
+        '--class-folders',
+        action='store_true',
+        help="write the number of each image's sub-folder as its class",
+    )
     parser.add_argument('--check', action='store_true', help='read the shards, and compare their checksums')
     parser.add_argument('--decode', action='store_true', help='with --check: decode every image')
     parser.add_argument('--prefix', default='train', help='of the names (default %(default)s)')

@@ -7,8 +7,18 @@ from typing import Any
 from ..datasets.prepare.shards import check_shards, write_shards
 
 
-def run_shards(source: str, out: str | None, check: bool, decode: bool, **options: Any) -> None:
+def run_shards(
+    source: str, images: str | None, out: str | None, check: bool, decode: bool, **options: Any
+) -> None:
     """Write the shards of a folder or list to ``out``, or check those that ``source`` names.
+
+    Args:
+        source: Folder, list, or shards.
+        images: Folder of a list's images. Default None: the list's own.
+        out: Folder for shards.
+        check: Check.
+        decode: Decode the images, too.
+        **options: Of :func:`.write_shards` and :class:`.ImageTextList`.
 
     Raises:
         ValueError: If it is not one of both.
@@ -19,7 +29,8 @@ def run_shards(source: str, out: str | None, check: bool, decode: bool, **option
     if not check:
         if decode:
             raise ValueError('--decode goes with --check')
-        paths = write_shards(source, Path(str(out)), **options)
+        options |= dict(ann_file=source) if images else {}
+        paths = write_shards(images or source, Path(str(out)), **options)
         lost = Path(str(out)) / f'{options["prefix"]}.left_out.txt'
         number = len(lost.read_text().splitlines()) if lost.is_file() else 0
         note = f'; {number:,} images could not be read: {lost}' if number else ''

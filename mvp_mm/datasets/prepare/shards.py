@@ -26,6 +26,7 @@ from .download import file_digests
 from .find_unreadable import check_image
 
 CHECKSUM = re.compile(r'([0-9a-f]{64}) [ *](.+)')  # a line of sha256sum
+PATIENCE = 20  # seconds for another process to end: workers outlive one that was killed by some
 ADVICE = 'free some space, and call again: what is written is kept'
 
 
@@ -50,7 +51,8 @@ def write_shards(
         source: Source, or the folder or list for :class:`ImageTextList`.
         out: Folder, which is made.
         prefix: Of the names, such as ``'val'``. Checksums are in ``<prefix>.sha256``, which ``sha256sum -c``
-            reads; images that cannot be read, and so are left out, in ``<prefix>.left_out.txt``.
+            reads; images that cannot be read, and so are left out, in ``<prefix>.left_out.txt``; names of the
+            classes, if the source has some, in ``<prefix>.classes.txt``.
         per_shard: Samples a shard. Default 1000; shards of 100 MB to 1 GB suit most disks and networks.
         shuffle: Shuffle the samples. Default True: a shard is then a fair part of the whole.
         seed: Of the order.
@@ -77,10 +79,13 @@ def write_shards(
     order = epoch_order(len(source), shuffle, seed, 0)
     writer = _Writer(source, paths, [order[at : at + per_shard] for at in range(0, len(order), per_shard)])
     try:
-        with FileLock(out / f'.{prefix}.lock', timeout=0):
+        with FileLock(out / f'.{prefix}.lock', timeout=PATIENCE):
             _require_plan(out / f'{prefix}.plan.json', source, per_shard, shuffle, seed)
             for stale in out.glob(f'.{prefix}-*.partial'):
                 stale.unlink()
+            if source.classes is not None:
+                with whole_file(out / f'{prefix}.classes.txt', ADVICE) as temporary:
+                    temporary.write_text(''.join(f'{name}\n' for name in source.classes))
             _write(writer, out / f'{prefix}.sha256', out / f'{prefix}.left_out.txt', workers, progress)
     except Timeout as error:
         raise OSError(f'another process writes {prefix} shards to {out}: wait for it') from error

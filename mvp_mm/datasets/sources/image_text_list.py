@@ -12,7 +12,7 @@ from mmpretrain.registry import DATASETS
 from ...text.decode import decode_text
 from .caption_lists import ENDINGS, Entry, Keys, read_list
 from .captioned_source import CaptionedSource, lines_of
-from .image_files import find_images
+from .image_files import find_images, sub_folders
 from .name_list import require_listed
 from .packed_strings import PackedStrings
 
@@ -33,11 +33,13 @@ class ImageTextList(CaptionedSource):
         label_key: Column of class numbers. Default None: no labels.
         encoding: Of the list. Default None: by its byte-order mark, or else UTF-8.
         split_lines: Take each line of a text file as a caption. Default True; False: join them.
+        class_folders: Take the sorted sub-folders as the classes: ``gt_label`` is the number of an image's,
+            and their names are ``classes``, unless others are given. Default False.
         **kwargs: Arguments of :class:`.CaptionedSource`.
 
     Raises:
         FileNotFoundError: If there is no such folder or list, or no image in it.
-        ValueError: If the list cannot be read.
+        ValueError: If the list cannot be read, or the folders are no classes.
     """
 
     def __init__(
@@ -50,9 +52,9 @@ class ImageTextList(CaptionedSource):
         label_key: str | None = None,
         encoding: str | None = None,
         split_lines: bool = True,
+        class_folders: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         root = Path(data_root).expanduser()
         if not ann_file and root.is_file():
             ann_file, root = str(root), root.parent
@@ -63,13 +65,20 @@ class ImageTextList(CaptionedSource):
                 'images as data_root'
             )
         folder = root / split if split and (root / split).is_dir() else root
+        names = sub_folders(folder) if class_folders and not ann_file else []
+        super().__init__(**{**(dict(classes=names) if names else {}), **kwargs})
+        if class_folders and (not names or len(self.classes or ()) != len(names)):
+            raise ValueError(
+                f'class_folders=True: {ann_file or folder} has {len(names)} sub-folders, expected one for '
+                f'each of {len(self.classes) if self.classes else "the"} classes'
+            )
         if ann_file:
             listing = Path(ann_file).expanduser()
             if not listing.is_file():
                 raise FileNotFoundError(f'there is no list {listing}, which ann_file names')
             entries: Iterator[Entry] = read_list(listing, Keys(image_key, caption_key, label_key), encoding)
         else:
-            entries = _beside(folder, split_lines)
+            entries = _beside(folder, split_lines, names)
         self._fill(entries, folder)
         if not len(self):
             wanted = 'image with a caption' if self.require_caption else 'image'
@@ -121,12 +130,15 @@ class ImageTextList(CaptionedSource):
         return [int(self._labels[int(idx)])]
 
 
-def _beside(folder: Path, split_lines: bool) -> Iterator[Entry]:
-    """Yield the images below a folder with the texts beside them."""
+def _beside(folder: Path, split_lines: bool, classes: list[str]) -> Iterator[Entry]:
+    """Yield the images below a folder with the texts beside them, and the numbers of their sub-folders."""
+    labels: dict[str, int] = {name: number for number, name in enumerate(classes)}
     for path in find_images(folder).paths:
-        text = folder / f'{os.path.splitext(path)[0]}.txt'
+        text, name = folder / f'{os.path.splitext(path)[0]}.txt', path.split(os.sep)[0]
         captions = lines_of(decode_text(text.read_bytes()), split_lines) or [''] if text.is_file() else []
-        yield Entry(path, captions)
+        if classes and name not in labels:
+            raise ValueError(f'class_folders=True: the image {folder / path} is in no folder of a class')
+        yield Entry(path, captions, labels.get(name))
 
 
 def _few(count: int, most: int = 8) -> list[int]:

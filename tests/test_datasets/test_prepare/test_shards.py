@@ -1,12 +1,16 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
+import time
 
 import pytest
+from filelock import FileLock
 from tar_shards import image
 
-from mvp_mm.datasets import ImageTextShards, check_shards, write_shards
+import mvp_mm_command
+from mvp_mm.datasets import ImageTextList, ImageTextShards, check_shards, write_shards
 from mvp_mm.datasets.prepare import shards as module
 from mvp_mm.datasets.prepare.shards import read_checksums
 
@@ -89,6 +93,81 @@ def test_killed_in_the_middle(source, tmp_path, monkeypatch):
     write_shards(source, tmp_path / 'out', per_shard=5, workers=1, progress=False)
     assert len(calls) == 20 + 13
     assert check_shards(str(tmp_path / 'out'), progress=False) == ({}, 23)
+
+
+def test_killed_for_real(source, tmp_path, monkeypatch):
+    """SIGKILL of a run with two workers; the same call at once waits for what it left, and goes on."""
+    whole, out, members = tmp_path / 'whole', tmp_path / 'out', module._members
+    write_shards(source, whole, per_shard=3, progress=False)
+    if not (child := os.fork()):
+        monkeypatch.setattr(module, '_members', lambda *arguments: time.sleep(0.05) or members(*arguments))
+        write_shards(source, out, per_shard=3, workers=2, progress=False)
+        os._exit(0)
+    until = time.monotonic() + 60
+    while len(read_checksums(out / 'train.sha256')) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    done = read_checksums(out / 'train.sha256')
+    assert 2 <= len(done) < 8
+    kept = {name: (out / name).stat().st_mtime_ns for name in done}
+    write_shards(source, out, per_shard=3, workers=2, progress=False)
+    assert digests(out) == digests(whole) == read_checksums(out / 'train.sha256')
+    assert {name: (out / name).stat().st_mtime_ns for name in done} == kept
+    assert not list(out.glob('.*.partial')) and check_shards(str(out), progress=False) == ({}, 23)
+
+
+def test_two_at_once(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, 'PATIENCE', 0)
+    with (
+        FileLock(tmp_path / '.train.lock'),
+        pytest.raises(OSError, match='another process writes train shards to .*: wait for it'),
+    ):
+        write_shards(source, tmp_path, progress=False)
+
+
+def test_class_folders(tmp_path):
+    for number in range(6):
+        path = tmp_path / 'images' / ('b dog', 'a cat', 'c car')[number % 3] / f'{number}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image(number))
+    write_shards(tmp_path / 'images', tmp_path / 'out', class_folders=True, progress=False)
+    names = tmp_path / 'out/train.classes.txt'
+    assert names.read_text() == 'a cat\nb dog\nc car\n'
+    source = ImageTextShards(str(tmp_path / 'out'), classes=str(names), templates=['a {}.'])
+    number_of = {image(number): number for number in range(6)}
+    for index in range(6):
+        sample = source[index]
+        label = (1, 0, 2)[number_of[sample['img_bytes']] % 3]
+        assert sample['gt_label'] == label
+        assert sample['caption'] == f'a {("a cat", "b dog", "c car")[label]}.'
+    (tmp_path / 'images' / '7.jpg').write_bytes(image(7))
+    with pytest.raises(ValueError, match='7.jpg is in no folder of a class'):
+        ImageTextList(str(tmp_path / 'images'), class_folders=True)
+    with pytest.raises(ValueError, match='images has 3 sub-folders, expected one for each of 2 classes'):
+        ImageTextList(str(tmp_path / 'images'), class_folders=True, classes=['cat', 'dog'])
+    with pytest.raises(ValueError, match='a cat has 0 sub-folders, expected one for each of the classes'):
+        ImageTextList(str(tmp_path / 'images' / 'a cat'), class_folders=True)
+
+
+def test_from_the_command_line(source, tmp_path, capsys, monkeypatch):
+    """A list of another folder's images, with columns of other names; then shards are checked."""
+    rows = ''.join(f'{number};{number:02d}.jpg;fotografía {number}\n' for number in range(23))
+    (tmp_path / 'list.tsv').write_bytes(f'nr;datei;texto\n{rows}'.replace(';', '\t').encode('cp1252'))
+    options = f'--images {source} --image-key datei --caption-key texto --label-key nr --encoding cp1252'
+    command = f'shards {tmp_path}/list.tsv --out {tmp_path}/out --per-shard 10 --workers 1 {options}'
+    monkeypatch.setattr('sys.argv', ['mvp-mm', *command.split()])
+    mvp_mm_command.main()
+    assert f'3 shards in {tmp_path}/out, of train-0000.tar to train-0002.tar' in capsys.readouterr().out
+    found = ImageTextShards(str(tmp_path / 'out'))
+    samples = [found[number] for number in range(23)]
+    assert sorted(sample['gt_label'] for sample in samples) == list(range(23))
+    for sample in samples:
+        assert sample['caption'] == f'fotografía {sample["gt_label"]}'
+        assert sample['img_bytes'] == image(sample['gt_label'])
+    monkeypatch.setattr('sys.argv', f'mvp-mm shards {tmp_path}/out --check --decode --workers 1'.split())
+    mvp_mm_command.main()
+    assert 'All shards are whole: 23 samples' in capsys.readouterr().out
 
 
 def test_another_source_in_the_same_folder(source, tmp_path):
