@@ -22,7 +22,7 @@ class SpeakingEvaluator(Evaluator):
     Args:
         dataloader: The images to evaluate on.
         classes: A dataset of :func:`.class_names`, or an entry for each class: a name, several separated by
-            commas, or a list of them.
+            commas, or a list of them. Default None: those that the dataloader's dataset tells.
         templates: See :meth:`.TextTower.class_embeddings`.
         prompts: File of learnt prompts (:func:`.load_prompts`) to put the names into. Default None.
         of: ``'student'`` (default); ``'teacher'``, its target generator, whose numbers are
@@ -37,7 +37,7 @@ class SpeakingEvaluator(Evaluator):
     def __init__(
         self,
         dataloader: DataLoader,
-        classes: str | Sequence[str | Sequence[str]],
+        classes: str | Sequence[str | Sequence[str]] | None = None,
         templates: Templates | None = None,
         of: str = 'student',
         prompts: str | None = None,
@@ -45,13 +45,18 @@ class SpeakingEvaluator(Evaluator):
     ) -> None:
         super().__init__(dataloader, **kwargs)
         require_choice(of, 'of', ('student', 'teacher', 'both'))
+        own = (getattr(dataloader.dataset, 'metainfo', None) or {}).get('classes')
+        if classes is None and own is None:
+            raise ValueError(
+                f'{type(self).__name__}: the dataset does not tell the names of its classes: give `classes`'
+            )
+        classes = own if classes is None else classes
         self.classes = class_names(classes) if isinstance(classes, str) else list(classes)
         self.asked = self.classes  # those to embed
         self.templates, self.of = templates, of
         self.prompts = None if prompts is None else load_prompts(prompts)
         if prompts is not None and templates is not None:
             raise ValueError(f'{templates=} and {prompts=}: expected one of them, or neither')
-        own = (getattr(dataloader.dataset, 'metainfo', None) or {}).get('classes')
         if own is not None and len(own) != len(self.classes):
             raise ValueError(
                 f'{type(self).__name__}: classes has {len(self.classes)} entries and the dataset {len(own)} '

@@ -151,6 +151,34 @@ def test_wrong_classes_are_named(speaker):
         ZeroShot(loader, NAMES, templates='plain').evaluate(speaker)
 
 
+def test_among_some_classes(clip, speaker):
+    pixels, among = images(12), (1, 4, 6)
+    named = dict(classes=NAMES, templates='simple', of='teacher')
+    logits = open_clips_logits(clip[0], pixels, NAMES, open_clip.SIMPLE_IMAGENET_TEMPLATES)
+    expected = torch.tensor(among)[logits[:, among].argmax(1)]
+    assert (expected != logits.argmax(1)).any()
+    found = ZeroShot(loader_of(pixels, expected), among=among, **named).evaluate(speaker)
+    assert found == dict(teacher_top1=100.0)
+    with pytest.raises(ValueError, match='an image has label 0, which is not in `among`'):
+        ZeroShot(loader_of(pixels, expected * 0), among=among, **named).evaluate(speaker)
+    with pytest.raises(ValueError, match=r'among=\[7\]: expected numbers of classes, of 0 to 6'):
+        ZeroShot(loader_of(pixels, expected), among=[7], **named)
+
+
+def test_names_of_the_dataset(clip, speaker):
+    class Named(list):
+        metainfo = dict(classes=tuple(NAMES))
+
+    pixels = images(4)
+    logits = open_clips_logits(clip[0], pixels, NAMES, open_clip.SIMPLE_IMAGENET_TEMPLATES)
+    loader = loader_of(pixels, logits.argmax(1))
+    with pytest.raises(ValueError, match='does not tell the names of its classes: give `classes`'):
+        ZeroShot(loader)
+    loader = DataLoader(Named(loader.dataset), 4, collate_fn=collate)
+    found = ZeroShot(loader, templates='simple', of='teacher').evaluate(speaker)
+    assert found['teacher_top1'] == 100
+
+
 def test_a_dataset_with_other_classes():
     data = type('Data', (list,), dict(metainfo=dict(classes=['cat', 'dog'])))([1, 2])
     with pytest.raises(ValueError, match='ZeroShot: classes has 7 entries and the dataset 2 classes'):
