@@ -74,7 +74,20 @@ def models(parser: argparse.ArgumentParser) -> None:
 
 
 def doctor(parser: argparse.ArgumentParser) -> None:
-    """Check the installation, and say what to do."""
+    """Check the installation, and say what to do; with --data look at photographs, and say what to train.
+
+    It tells sizes, copies and unreadable files, and chooses config, image size, student, epochs and batch by
+    published rules: docs/choosing.md.
+    """
+    parser.add_argument('--data', metavar='DIR', help='folder or list of images, or shards')
+    parser.add_argument(
+        '--sample',
+        type=positive_int,
+        default=10_000,
+        metavar='N',
+        help='with --data: images to read at most (default %(default)s)',
+    )
+    parser.add_argument('--workers', type=positive_int, help='with --data: processes (default: one a core)')
     parser.set_defaults(run=run_doctor)
 
 
@@ -277,11 +290,12 @@ def run_models(pattern: str, task: str | None, pretrained: bool) -> None:
     print_models(pattern, task, pretrained)
 
 
-def run_doctor() -> None:
+def run_doctor(data: str | None, sample: int, workers: int | None) -> None:
     """``mvp-mm doctor``."""
     from mvp_mm.console.doctor import diagnose
+    from mvp_mm.console.photographs import look_at_photographs
 
-    sys.exit(1 if diagnose() else 0)
+    sys.exit(1 if (diagnose() if data is None else look_at_photographs(data, sample, workers)) else 0)
 
 
 def run_download(names: list[str], zoo: list[str]) -> None:

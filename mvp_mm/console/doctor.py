@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -143,12 +143,19 @@ def diagnose() -> int:
     console = Console(highlight=False, soft_wrap=True)
     failures = 0
     for check in CHECKS:
-        console.print(f'[bold]{check.__name__.capitalize()}[/]')
-        for finding in check():
-            failures += finding.state == 'fail'
-            console.print(f'  {MARKS[finding.state]}  {escape(finding.what)}')
-            if finding.advice:
-                console.print(f'        -> {escape(finding.advice)}')
+        failures += print_findings(console, check.__name__.capitalize(), check())
     verdict = f'{failures} to fix' if failures else 'everything that is needed is there'
     console.print(f'\n[bold]{verdict}[/]')
+    return failures
+
+
+def print_findings(console: Console, title: str, findings: Iterable[Finding]) -> int:
+    """Print findings under a title, and return how many are failures."""
+    failures = 0
+    console.print(f'[bold]{title}[/]')
+    for finding in findings:
+        failures += finding.state == 'fail'
+        console.print(f'  {MARKS[finding.state]}  {escape(finding.what)}')
+        if finding.advice:
+            console.print(f'        -> {escape(finding.advice)}')
     return failures

@@ -5,6 +5,7 @@ import warnings
 from io import BytesIO
 from typing import NamedTuple
 
+import numpy as np
 from mmcv.transforms import LoadAnnotations
 from mmcv.transforms import LoadImageFromFile as LoadByMMCV
 from mmengine.dataset import BaseDataset
@@ -40,18 +41,23 @@ class CheckedSample(NamedTuple):
 
 def check_image(path: str, content: bytes | None = None) -> CheckedSample:
     """Read an image file, or its bytes, as pre-training does."""
+    return read_checked(path, content)[0]
+
+
+def read_checked(path: str, content: bytes | None = None) -> tuple[CheckedSample, np.ndarray | None]:
+    """As :func:`check_image`, with the pixels ``(height, width, 3)`` if the image can be read."""
     source = path if content is None else content
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
-            decode_image(source, key=path)
+            pixels = decode_image(source, key=path)
         is_huge = any(issubclass(warning.category, Image.DecompressionBombWarning) for warning in caught)
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return CheckedSample(path, oddities=_oddities(image, path, is_huge))
+            return CheckedSample(path, oddities=_oddities(image, path, is_huge)), pixels
     except UnreadableImageError as error:
-        return CheckedSample(path, _one_line(error.reason))
+        return CheckedSample(path, _one_line(error.reason)), None
     except UNREADABLE as error:  # gone in between
-        return CheckedSample(path, f'{type(error).__name__}: {_one_line(error)}')
+        return CheckedSample(path, f'{type(error).__name__}: {_one_line(error)}'), None
 
 
 def _oddities(image: Image.Image, path: str, is_huge: bool) -> tuple[str, ...]:
@@ -79,10 +85,14 @@ def check_dataset(
     """
     if len(dataset) and ('img' in (first := dataset.get_data_info(0)) or 'img_path' not in first):
         raise ValueError(f'{type(dataset).__name__} reads no image files: there is nothing to check')
-    checks = _CheckedDataset(dataset)
-    loader = DataLoader(checks, batch_size=16, collate_fn=list, num_workers=workers or usable_cores())
+    return read_in_workers(_CheckedDataset(dataset), workers, progress)
+
+
+def read_in_workers(dataset: Dataset, workers: int | None = None, progress: bool = False) -> list:
+    """Return all items of a dataset, in order, read by several processes; arguments as above."""
+    loader = DataLoader(dataset, batch_size=16, collate_fn=list, num_workers=workers or usable_cores())
     batches = tqdm(loader, 'Reading', leave=False, disable=not progress)
-    return [sample for batch in batches for sample in batch]
+    return [item for batch in batches for item in batch]
 
 
 class _CheckedDataset(Dataset):
