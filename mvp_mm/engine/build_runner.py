@@ -17,8 +17,18 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
     Args:
         cfg: Config, changed in place.
         auto_batch: Keep the recipe's total batch (see :class:`MVPRunner`), or take the config as it stands.
+
+    Raises:
+        ValueError: If a strategy such as FSDP's is to train a method whose loss couples the batch.
     """
     require_device_for(cfg)
+    kind = MODELS.get(cfg.model.get('type') or '')
+    if cfg.get('strategy') and getattr(kind, 'batch_coupled', False):
+        raise ValueError(
+            f'{cfg.model.type} is not trained by {cfg.strategy.type}: its loss couples the samples of a '
+            "batch, whose size MMEngine's runner does not watch, and FSDP shards no scalar, such as its "
+            'logit scale. Leave out runner_type and strategy: DDP trains it'
+        )
     if not auto_batch and cfg.get('auto_scale_lr') and not cfg.auto_scale_lr.get('enable', False):
         cfg.auto_scale_lr = None
     wanted = cfg.get('resume')
@@ -30,7 +40,7 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
     given = cfg.get('load_from') or init_cfg.get('checkpoint')
     sources = found if isinstance(found, list) else [given] if given else []
     followed = ''
-    if getattr(MODELS.get(cfg.model.get('type') or ''), 'task', None) != 'pretraining':  # has its own kind
+    if getattr(kind, 'task', None) != 'pretraining':  # which has its own kind
         followed = follow_first_readable(backbone, sources, init_cfg.get('prefix'))
     # resume and load_from supply the backbone, so drop init_cfg
     supplied = found or (cfg.get('load_from') and not init_cfg.get('checkpoint'))

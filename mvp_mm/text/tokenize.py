@@ -1,7 +1,7 @@
 """Turn captions into token ids."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,28 @@ def tokenize(captions: str | Sequence[str], model_name: str) -> Tensor:
     return find_tokenizer(model_name)(captions)
 
 
-def find_tokenizer(model_name: str) -> Any:
-    """Return the function, to keep, that :func:`tokenize` builds and calls; it has ``vocab_size``."""
-    path = Path(model_name).expanduser()
+def read_model_config(model: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return an open_clip model config: itself, or what a ``.json`` file holds; None for a name.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if isinstance(model, Mapping):
+        return model
+    path = Path(model).expanduser()
     if path.suffix != '.json':
-        return open_clip.get_tokenizer(model_name)
-    text = json.loads(path.read_text())['text_cfg']
+        return None
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no open_clip model config {model}')
+    return json.loads(path.read_text())
+
+
+def find_tokenizer(model_name: str | Mapping[str, Any]) -> Any:
+    """Return the function, to keep, that :func:`tokenize` builds and calls; it has ``vocab_size``."""
+    config = read_model_config(model_name)
+    if config is None:
+        return open_clip.get_tokenizer(str(model_name))
+    text = config['text_cfg']
     options = text.get('tokenizer_kwargs') or {}
     words = options.get('words')
     if words is None:

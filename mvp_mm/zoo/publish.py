@@ -101,6 +101,9 @@ def publish(
     metadata = {'format': 'pt', **{key: str(value) for key, value in about.items()}}
     blob = safetensors.save(weights, metadata | ({SPEECH: speech.as_json()} if speech else {}))
     digest = hashlib.sha256(blob).hexdigest()
+    own_text = speech and speech.teacher.get('text_encoder')
+    if own_text and 'text_encoder' in cfg.model:
+        cfg.model.text_encoder = own_text  # as the file holds it, wherever its config lies
     settings = _as_json(cfg.to_dict(), path)
     stem = f'{name}-{digest[:8]}'
     files = {
@@ -206,7 +209,7 @@ def _row(
         'Iterations': None if by_epoch else done.get('iter'),
         'Batch Size': (cfg.get('auto_scale_lr') or {}).get('base_batch_size'),
         'Training Data': dataset,
-        'Teacher': speech and speech.teacher,
+        'Teacher': speech.teacher if speech and 'text_encoder' not in speech.teacher else None,
         'Note': note or None,
     }
     about = {key: value for key, value in about.items() if value is not None}

@@ -2,6 +2,7 @@ import logging
 import sys
 from pathlib import Path
 
+import pytest
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
@@ -50,3 +51,12 @@ def test_a_runner_of_another_type_runs_evaluators_too(monkeypatch, tmp_path):
     assert built.test_cfg.type == 'EvaluatorLoop' and built.test_cfg.phase == 'test'
     (evaluator,) = built.test_cfg.evaluators
     assert evaluator.type == 'TargetCosine' and evaluator.dataloader.dataset.type == 'UnlabelledImages'
+
+
+@pytest.mark.parametrize('name', ['rils/vittiny_scenes', 'teachers/clip_vittiny_scenes'])
+def test_a_coupled_batch_is_not_sharded(name, tmp_path):
+    cfg = load_config(str(CONFIGS / f'{name}.py'), str(tmp_path))
+    sharded = Config.fromfile(CONFIGS / 'mvp/vith16_in1k_fsdp.py')
+    cfg.update(runner_type=sharded.runner_type, strategy=sharded.strategy)
+    with pytest.raises(ValueError, match='is not trained by FSDPStrategy: .*Leave out runner_type'):
+        build_runner(cfg)

@@ -1,12 +1,13 @@
 """open_clip's text tower, from tokens or from embeddings of one's own."""
 
-import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import open_clip
 import torch
 from torch import Tensor, nn
+
+from ...text.tokenize import read_model_config
 
 # open_clip builds both towers; a vision tower that is not wanted would cost memory.
 NO_VISION = dict(image_size=16, patch_size=16, width=8, head_width=8, layers=1)
@@ -51,21 +52,17 @@ class TextEncoder(nn.Module):
         self.end_token: Any = getattr(clip, 'text_eos_id', getattr(tower, 'eos_id', None))
 
     @classmethod
-    def from_config(cls, model_name: str) -> 'TextEncoder':
+    def from_config(cls, model_name: str | Mapping[str, Any]) -> 'TextEncoder':
         """Build the text tower of an open_clip model, initialised as CLIP's, to be trained.
 
         Args:
-            model_name: Any of ``open_clip.list_models()``, or the path of a model config (``.json``).
+            model_name: Any of ``open_clip.list_models()``, a model config, or the path of one (``.json``).
 
         Raises:
             FileNotFoundError: If there is no such config.
             ValueError: If open_clip does not know the name.
         """
-        path = Path(model_name).expanduser()
-        if path.suffix == '.json' and not path.is_file():
-            raise FileNotFoundError(f'there is no open_clip model config {model_name}')
-        given = path.suffix == '.json'
-        config = json.loads(path.read_text()) if given else open_clip.get_model_config(model_name)
+        config = read_model_config(model_name) or open_clip.get_model_config(model_name)
         if config is None:
             raise ValueError(f'open_clip knows no {model_name!r}: give one of open_clip.list_models()')
         sizes = config['embed_dim'], NO_VISION, config['text_cfg']

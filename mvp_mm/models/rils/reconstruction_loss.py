@@ -48,6 +48,8 @@ class _SummedDivergence(torch.autograd.Function):
                     torch.mm(of_logits, texts, out=of_rows[rows])
                 if of_texts is not None:
                     of_texts.addmm_(of_logits.T, prediction[rows])
+                del of_logits
+            del wanted, given, share  # or they would live beside the next chunk's
         ctx.save_for_backward(of_rows, of_texts)
         return total
 

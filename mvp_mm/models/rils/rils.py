@@ -7,7 +7,6 @@ N texts of all processes, L context length.
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from mmengine.model import BaseModel
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ...text.tokenize import find_tokenizer
+from ...text.tokenize import find_tokenizer, read_model_config
 from ...weights.fill_model import fill_whole
 from ...weights.locate import local_path
 from ...weights.read import read_tensors
@@ -45,8 +44,8 @@ class RILS(SpeakingAlgorithm, BaseModel):
     Args:
         backbone: The image encoder, with absolute positions and a final norm, such as :class:`MVPViT` with
             ``use_abs_pos_emb='sincos'``.
-        text_encoder: An open_clip model, by name or config file (``.json``), whose text tower, joint width
-            and vocabulary are taken. The weights are random.
+        text_encoder: An open_clip model, by name, config file (``.json``) or config, whose text tower, joint
+            width and vocabulary are taken. The weights are random.
         decoder: Default :class:`RILSDecoder`; of ``reconstruction_weight=0`` there is none.
         contrastive_loss: Default :class:`ContrastiveLoss`.
         reconstruction_loss: Default :class:`LanguageReconstructionLoss`.
@@ -61,7 +60,7 @@ class RILS(SpeakingAlgorithm, BaseModel):
     def __init__(
         self,
         backbone: dict | nn.Module,
-        text_encoder: str,
+        text_encoder: str | Mapping[str, Any],
         decoder: dict | nn.Module | None = None,
         contrastive_loss: dict | nn.Module | None = None,
         reconstruction_loss: dict | nn.Module | None = None,
@@ -86,7 +85,8 @@ class RILS(SpeakingAlgorithm, BaseModel):
         self._speech = None
         if not isinstance(backbone, nn.Module):
             neck = dict(type='ImageProjection', in_channels=width, out_channels=joint)
-            text = dict(type='RILS', text_encoder=text_encoder)
+            # What a file tells is kept, not its place, so that a checkpoint speaks wherever it lies.
+            text = dict(type='RILS', text_encoder=read_model_config(text_encoder) or text_encoder)
             self._speech = Speech.of_config(dict(backbone=backbone, neck=neck, target_generator=text))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE)))
         self.contrastive_loss: Any = _built(contrastive_loss or dict(type='ContrastiveLoss'))
@@ -117,7 +117,8 @@ class RILS(SpeakingAlgorithm, BaseModel):
     def text_tower(self) -> TextTower:
         """The text encoder as it is now."""
         scale = self.logit_scale.detach().clamp(max=MAX_LOG_SCALE).exp().item()
-        name = f'RILS with the text of {self.text_model}'
+        text = self.text_model if isinstance(self.text_model, str) else 'its own config'
+        name = f'RILS with the text of {text}'
         return TextTower(self.text_encoder, self.tokenizer, scale, None, name, learns=True)
 
     @classmethod
@@ -129,16 +130,12 @@ class RILS(SpeakingAlgorithm, BaseModel):
             file: The checkpoint.
 
         Raises:
-            FileNotFoundError: If the config of the text encoder is neither where it was nor beside the file,
-                by the same name.
+            FileNotFoundError: If there is no such file.
             ValueError: If no file is given, or it has no such text encoder.
         """
         if file is None:
             raise ValueError('its text encoder is in the checkpoint of the training only: give it as teacher')
-        path, model = local_path(file), str(identity['text_encoder'])
-        beside = path.parent / Path(model).name
-        if model.endswith('.json') and not Path(model).is_file() and beside.is_file():
-            model = str(beside)
+        path, model = local_path(file), identity['text_encoder']
         weights, encoder = read_tensors(path), TextEncoder.from_config(model)
         own = {name.removeprefix(TEXT): value for name, value in weights.items() if name.startswith(TEXT)}
         fill_whole(encoder, own, f'the text encoder of {file}')

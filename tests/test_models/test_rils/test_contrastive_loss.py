@@ -29,12 +29,24 @@ def test_it_is_open_clips():
     assert found.item() == pytest.approx(wanted.item(), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_precision():
-    images, texts = torch.randn(2, 5, 7).unbind()
-    expected = ContrastiveLoss()(images, texts, 100.0)
+    """A batch of 4096 at the largest logit scale: the error is that of float32, not of bf16."""
+    torch.manual_seed(0)
+    images, texts = torch.randn(2, 4096, 16).bfloat16().unbind()
+    exact = [part.double().requires_grad_() for part in (images, texts)]
+    expected = ContrastiveLoss()(*exact, 100.0)
+    expected.backward()
+    single = [part.float().requires_grad_() for part in (images, texts)]
     with torch.autocast('cpu', torch.bfloat16):
-        assert torch.equal(ContrastiveLoss()(images, texts, 100.0), expected)
-        assert ContrastiveLoss()(images.bfloat16(), texts.bfloat16(), 100.0).dtype == torch.float32
+        loss = ContrastiveLoss()(*single, 100.0)
+        few = ContrastiveLoss()(images[:5], texts[:5], 100.0)
+        assert torch.equal(few, ContrastiveLoss()(images[:5].float(), texts[:5].float(), 100.0))
+    assert loss.dtype == few.dtype == torch.float32
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    for found, wanted in zip(single, exact, strict=True):
+        assert (found.grad - wanted.grad).abs().max() < 1e-5 * wanted.grad.abs().max()
 
 
 def test_what_it_refuses():
