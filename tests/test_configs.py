@@ -32,7 +32,7 @@ SHARDED = [name for name in CONFIGS if name.endswith('_fsdp.py')]
 # MVP models that have a config of their own; see test_evaluation/test_zero_shot_configs.py.
 ZERO_SHOT = [name for name in CONFIGS if name.startswith('zero_shot/')]
 PROMPTS = [name for name in CONFIGS if name.startswith('prompts/') and name not in SCENES]
-SEGMENTATION = [name for name in CONFIGS if name.startswith('upernet/') and 'vittiny' not in name]
+SEGMENTATION = [name for name in CONFIGS if name.startswith('upernet/') and 'tiny' not in name]
 
 
 def load(name):

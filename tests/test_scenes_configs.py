@@ -21,7 +21,7 @@ from mvp_mm.models import CLIPTargetGenerator, TimmTargetGenerator
 pytestmark = pytest.mark.slow
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-PRETRAINING = sorted(path.name for path in (CONFIGS / 'mvp').glob('vittiny_scenes*.py'))
+PRETRAINING = sorted(path.name for path in (CONFIGS / 'mvp').glob('*tiny_scenes*.py'))
 
 
 def load(name, work_dir, **train_cfg):
@@ -231,3 +231,18 @@ def test_shipped_clip_is_the_teacher_of_the_scenes_config():
     weights = load_file(CONFIGS / 'teachers/clip_vittiny_scenes.safetensors')
     for name, value in generator.teacher.state_dict().items():
         assert torch.equal(value, weights[f'visual.{name}'].float()), name
+
+
+def test_a_convolutional_student_from_pre_training_to_segmentation(tmp_path):
+    cfg = load('mvp/convtiny_scenes.py', tmp_path / 'mvp', max_epochs=1)
+    cfg.train_dataloader.dataset.pipeline[3].num_masking_patches = 0  # feature distillation
+    build_runner(cfg).train()
+    cfg = load('upernet/convtiny_scenes.py', tmp_path / 'upernet', max_iters=2, val_interval=2)
+    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'mvp/epoch_1.pth')
+    cfg.model.backbone.frozen_stages = 4
+    runner = build_runner(cfg)
+    runner.train()
+    assert any('mIoU' in line for line in logged(runner))
+    kept = torch.load(tmp_path / 'mvp/epoch_1.pth', weights_only=False)['state_dict']
+    name = 'network.stages.2.blocks.0.mlp.fc1.weight'
+    assert torch.equal(runner.model.backbone.state_dict()[name], kept[f'backbone.{name}'])

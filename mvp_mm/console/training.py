@@ -22,6 +22,7 @@ from ..hardware import automatic_precision, usable_cores
 from ..zoo.entries import CONFIGS
 from .batch_size import batch_size
 from .teacher_names import DEFAULT_TEACHER, teacher_config
+from .timm_students import config_of, fit_teacher, is_timm, put_in
 from .training_display import TrainingDisplay, described
 
 # The package's config for each student and purpose.
@@ -64,7 +65,8 @@ def pretrain(
     Args:
         data: Folder; every image at any depth below its ``train``, or below itself, is used.
         out: Folder for the config that is run, logs and checkpoints. A run that was begun there is resumed.
-        student: ``'vit-tiny'`` (4 layers, 64 pixels, for a CPU), ``'vit-base'`` or ``'vit-large'``.
+        student: ``'vit-tiny'`` (4 layers, 64 pixels, for a CPU), ``'vit-base'``, ``'vit-large'``; or
+            ``timm:NAME``, which goes on from timm's public weights, ``timm:NAME/random`` from scratch.
         teacher: ``MODEL/TAG`` or ``MODEL/FILE`` of open_clip, a folder with ``open_clip_config.json``,
             ``hf-hub:owner/name``, ``timm:MODEL`` or ``timm:MODEL/FILE``, the name of a teacher of the zoo
             such as ``teachers_clip_vittiny_scenes``, or ``MODEL/random`` for a test.
@@ -89,6 +91,8 @@ def pretrain(
         generator, width = teacher_config(teacher)
         cfg.model.target_generator = dict(generator, patch_size=cfg.model.backbone.patch_size)
         cfg.model.neck.out_channels = width
+        if is_timm(student):
+            fit_teacher(cfg)
         return job.run(cfg, len(images), images.left_out, f', taught by {teacher}')
 
 
@@ -193,7 +197,7 @@ def _segment(job: 'Job', checkpoint: str | None, classes: list[str], image_suffi
 def _start(checkpoint: str | None) -> dict[str, Any]:
     if checkpoint is None:
         return {'model.backbone.init_cfg': None}
-    if '://' not in checkpoint and not Path(checkpoint).exists():
+    if '://' not in checkpoint and not is_timm(checkpoint) and not Path(checkpoint).exists():
         raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
     return {'model.backbone.init_cfg.checkpoint': checkpoint}
 
@@ -226,14 +230,23 @@ class Job:
 
     def config(self, *phases: str, **values: Any) -> Config:
         """Read the package's config, with the folder of the data for some phases and other values."""
+        values |= {f'{phase}_dataloader.dataset.data_root': self.data for phase in phases}
+        cfg = load_config(str(CONFIGS / self._source()), str(self.out), 'none', values)
+        if is_timm(self.student):
+            put_in(cfg, self.student, self.kind)
+        return cfg
+
+    def _source(self) -> str:
+        if is_timm(self.student):
+            return config_of(self.student, self.kind)
         if self.student not in STUDENTS:
-            raise ValueError(f'there is no student {self.student!r}; there is: {", ".join(STUDENTS)}')
+            raise ValueError(
+                f'there is no student {self.student!r}; there is: {", ".join(STUDENTS)}, timm:NAME'
+            )
         if self.kind not in STUDENTS[self.student]:
             able = ', '.join(name for name, kinds in STUDENTS.items() if self.kind in kinds)
             raise ValueError(f'there is no config to {self.kind} with {self.student}; there is with: {able}')
-        values |= {f'{phase}_dataloader.dataset.data_root': self.data for phase in phases}
-        source = CONFIGS / STUDENTS[self.student][self.kind]
-        return load_config(str(source), str(self.out), 'none', values)
+        return STUDENTS[self.student][self.kind]
 
     def run(self, cfg: Config, images: int, left_out: Counter[str], remark: str = '') -> Path:
         """Fit a config to the machine, write it, and run what was written as ``tools/train.py`` does."""
@@ -267,7 +280,7 @@ class Job:
         return path
 
     def _summarise(self, cfg: Config, path: Path, images: int) -> None:
-        loader, source = cfg.train_dataloader, STUDENTS[self.student][self.kind]
+        loader, source = cfg.train_dataloader, self._source()
         step, total = f'{loader.batch_size} images', (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
         if total and not cfg.auto_scale_lr.get('enable', False):
             per_epoch = None if 'max_iters' in cfg.train_cfg else images // loader.batch_size

@@ -147,9 +147,11 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
     def extract_targets(self, inputs: Tensor) -> Tensor:
         """Eq. 7: the teacher's tokens G of the whole crop, ``(B, 1+M, D)``, no gradient.
 
-        ``(B, M, D)`` from a teacher whose ``cls`` is ``'none'``.
+        ``(B, M, D)`` from a teacher, or for a student, whose ``cls`` is ``'none'``.
         """
-        return self.target_generator(inputs)
+        targets = self.target_generator(inputs)
+        drops_cls = not getattr(self.backbone, 'predicts_cls', True)
+        return targets[:, self.target_generator.num_extra_tokens :] if drops_cls else targets
 
     def predict_tokens(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
         """Eq. 8: the student's predictions F from the masked crop, as many as the teacher has targets."""

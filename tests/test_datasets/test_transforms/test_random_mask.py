@@ -30,6 +30,10 @@ def test_draws_are_seeded_by_the_sample():
 def test_as_many_stay_as_in_mae():
     for ratio, stay in ((0.75, 12), (0.8, 9), (0.6, 19)):
         assert 49 - RandomMask(7, ratio).num_masked == stay == int(49 * (1 - ratio))
-    for ratio in (0.0, 1.0, 1.5):
-        with pytest.raises(ValueError, match='expected some, not all'):
+    for ratio in (-0.1, 1.0, 1.5):
+        with pytest.raises(ValueError, match='not all of them'):
             RandomMask(7, ratio)
+
+
+def test_nothing_is_masked():
+    assert not RandomMask(7, 0.0).transform({})['mask'].any()
