@@ -249,7 +249,14 @@ def training(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         '--out', required=True, metavar='DIR', help='for config, logs, checkpoints; a run there is resumed'
     )
-    parser.add_argument('--student', choices=STUDENTS, default='vit-base', help='default %(default)s')
+    parser.add_argument(
+        '--student',
+        type=a_student,
+        default='vit-base',
+        metavar='NAME',
+        help=f'{", ".join(STUDENTS)}, or a network of timm: timm:NAME goes on from its public weights, '
+        'timm:NAME/random starts from scratch (default %(default)s)',
+    )
     parser.add_argument('--epochs', type=int, help="default: the recipe's")
     parser.add_argument('--batch', type=int, help='images an iteration (default: what the machine holds)')
     parser.add_argument('--dry-run', action='store_true', help='write the config, and do not run it')
@@ -258,6 +265,13 @@ def training(parser: argparse.ArgumentParser, name: str) -> None:
     )
     parser.add_argument('--verbose', action='store_true', help="show MMEngine's log, not a progress bar")
     parser.set_defaults(run=run_training, name=name)
+
+
+def a_student(text: str) -> str:
+    """Check the name of a student."""
+    if text not in STUDENTS and not text.startswith('timm:'):
+        raise argparse.ArgumentTypeError(f'{text!r} is none of {", ".join(STUDENTS)}, timm:NAME')
+    return text
 
 
 def start(parser: argparse.ArgumentParser) -> None:
