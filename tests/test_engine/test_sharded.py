@@ -1,5 +1,6 @@
 """The config that shards its student by FSDP trains as DDP does."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ class Note(Hook):
 
 
 def evaluators(folder, pipeline):
-    """One that calls the model and one that calls its student, on five batches: rank 1 has one less."""
+    """Some call the model, some its student or its text tower, on five batches: rank 1 has one less."""
     loader = dict(batch_size=5, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False))
     images, crop = dict(data_root=str(folder / 'labelled'), split='val'), pipeline[:-2]
     masked = dict(type='UnlabelledImages', fixed_draws=True, pipeline=pipeline, **images)
@@ -39,6 +40,7 @@ def evaluators(folder, pipeline):
     return [
         dict(type='TargetCosine', dataloader=masked),
         dict(type='KNN', dataloader=labelled, train_dataloader=labelled, ks=[3]),
+        dict(type='ZeroShot', dataloader=labelled, classes=['red', 'star', 'blue'], of='both'),
     ]
 
 
@@ -50,6 +52,7 @@ def config(name, folder):
     cfg.model.backbone.update(img_size=64, patch_size=8, drop_path_rate=0.0)
     cfg.model.backbone.layer_scale_init_value = 0.1
     cfg.model.neck, cfg.model.target_generator = debug.model.neck, debug.model.target_generator
+    cfg.model.target_generator.model_name = str(folder / 'clip.json')
     cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False, pin_memory=False)
     cfg.train_dataloader.sampler.total_batch = 16
     cfg.train_dataloader.dataset.update(
@@ -87,6 +90,9 @@ def trained(folder):
 def test_two_processes(tmp_path):
     """Losses, norms, groups, metrics and checkpoint, with weight decay, clipping and accumulation."""
     write_photographs(tmp_path / 'images', 64)
+    clip = json.loads((ROOT / 'configs/mvp/tiny_clip.json').read_text())
+    clip['text_cfg'].update(vocab_size=6, tokenizer_kwargs=dict(words=['red', 'star', 'blue']))
+    (tmp_path / 'clip.json').write_text(json.dumps(clip))
     for seed, split in enumerate(('train/a', 'train/b', 'train/c', 'val/a', 'val/b', 'val/c')):
         write_photographs(tmp_path / 'labelled' / split, 7, seed)
     for ddp, fsdp in forked(trained, tmp_path):
@@ -96,7 +102,7 @@ def test_two_processes(tmp_path):
         assert (losses - sharded).abs().max() < 1e-5
         assert (losses[0] - losses[-1]).abs()[0] > 0.1
         assert ddp[2] == fsdp[2]
-        assert {name.split('/')[0] for name in ddp[3]} == {'target_cosine', 'knn'}
+        assert {name.split('/')[0] for name in ddp[3]} == {'target_cosine', 'knn', 'zero_shot'}
         assert fsdp[3] == pytest.approx(ddp[3], abs=1e-5)
     plain = torch.load(tmp_path / 'vitb16_in1k/epoch_1.pth', weights_only=True)['state_dict']
     saved = torch.load(tmp_path / 'vith16_in1k_fsdp/epoch_1.pth', weights_only=False)['state_dict']
