@@ -163,8 +163,9 @@ def _write(writer: '_Writer', sums: Path, left_out: Path, workers: int | None, p
     loader = DataLoader(writer, None, sampler=todo, num_workers=_workers(workers, len(todo)))
     for name, sha256, lost in track(loader, 'Writing', len(todo), disable=not progress):
         done[name] = sha256
-        with left_out.open('a') as file:
-            file.writelines(f'{name}\t{line}\n' for line in lost)
+        if lost:
+            with left_out.open('a') as file:
+                file.writelines(f'{name}\t{line}\n' for line in lost)
         with whole_file(sums, ADVICE) as temporary:
             temporary.write_text(''.join(f'{sha}  {name}\n' for name, sha in sorted(done.items())))
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ...text.decode import encoding_of
 from .captioned_source import captions_in
-from .shard_index import MAX_LABEL
+from .shard_index import label_of
 
 # Names of columns, the first that is there counts: open_clip's, Hugging Face's, img2dataset's, COCO's.
 IMAGE_KEYS = ('image', 'img_path', 'image_path', 'filepath', 'file_path', 'file_name', 'filename', 'path')
@@ -101,10 +101,7 @@ def _entry(place: str, row: dict, columns: Keys) -> Entry:
         raise ValueError(f'{place} has {found}: expected a path')
     try:
         captions = captions_in(row.get(columns.caption))
-        number = None if label in (None, '') else int(label)
-        if not 0 <= (number or 0) <= MAX_LABEL:
-            raise ValueError(f'{number} is no class number')
-        return Entry(image.strip(), captions, number)
+        return Entry(image.strip(), captions, None if label in (None, '') else label_of(label))
     except (TypeError, ValueError) as error:
         raise ValueError(f'{place}: {error}') from error
 

@@ -15,6 +15,7 @@ from .captioned_source import CaptionedSource, lines_of
 from .image_files import find_images, sub_folders
 from .name_list import require_listed
 from .packed_strings import PackedStrings
+from .shard_index import label_of
 
 
 @DATASETS.register_module()
@@ -27,7 +28,8 @@ class ImageTextList(CaptionedSource):
         ann_file: List of images with captions: CSV, TSV (both with a first line of names), JSON Lines, JSON
             (rows, or COCO's captions) or Parquet (if pyarrow is installed), by its ending. Paths are
             absolute or relative to that folder. Rows of the same image are several captions of it.
-            Default ``''``: search the folder; the captions of ``a.jpg`` are the lines of ``a.txt``.
+            Default ``''``: search the folder; the captions of ``a.jpg`` are the lines of ``a.txt``, and its
+            class number is in ``a.cls``, as shards have them that were unpacked.
         image_key: Column of the paths. Default None: ``image``, ``filepath``, ``file_name``, ...
         caption_key: Column of the captions, text or a list. Default None: ``caption``, ``text``, ...
         label_key: Column of class numbers. Default None: no labels.
@@ -131,14 +133,22 @@ class ImageTextList(CaptionedSource):
 
 
 def _beside(folder: Path, split_lines: bool, classes: list[str]) -> Iterator[Entry]:
-    """Yield the images below a folder with the texts beside them, and the numbers of their sub-folders."""
+    """Yield the images below a folder, with the texts beside them and the numbers of their classes."""
     labels: dict[str, int] = {name: number for number, name in enumerate(classes)}
-    for path in find_images(folder).paths:
-        text, name = folder / f'{os.path.splitext(path)[0]}.txt', path.split(os.sep)[0]
-        captions = lines_of(decode_text(text.read_bytes()), split_lines) or [''] if text.is_file() else []
+    found = find_images(folder)
+    for path in found.paths:
+        stem, name, captions = folder / os.path.splitext(path)[0], path.split(os.sep)[0], list[str]()
+        if found.left_out['.txt'] and (text := Path(f'{stem}.txt')).is_file():
+            captions = lines_of(decode_text(text.read_bytes()), split_lines) or ['']
         if classes and name not in labels:
             raise ValueError(f'class_folders=True: the image {folder / path} is in no folder of a class')
-        yield Entry(path, captions, labels.get(name))
+        label = labels.get(name)
+        if not classes and found.left_out['.cls'] and (number := Path(f'{stem}.cls')).is_file():
+            try:
+                label = label_of(number.read_bytes())
+            except ValueError as error:
+                raise ValueError(f'{number}: {error}') from error
+        yield Entry(path, captions, label)
 
 
 def _few(count: int, most: int = 8) -> list[int]:

@@ -251,10 +251,7 @@ class _Scan:
         content = os.pread(file.fileno(), member.size, member.offset_data)
         try:
             if KINDS[column] == 'cls':
-                label = int(content)
-                if label > MAX_LABEL:
-                    raise ValueError
-                self.labels[row] = max(-1, label)
+                self.labels[row] = label_of(content)
             else:
                 texts = texts_of(KINDS[column], content, caption_key=self.caption_key)
                 if KINDS[column] == 'json' or not self.caption_key:
@@ -285,6 +282,14 @@ class _Scan:
             np.array(captioned, np.uint8),
             caption_key=self.caption_key,
         )
+
+
+def label_of(value: Any) -> int:
+    """Return a class number; ValueError if it is none."""
+    label = int(value)
+    if not 0 <= label <= MAX_LABEL:
+        raise ValueError(f'{label} is no class number')
+    return label
 
 
 def texts_of(kind: str, content: bytes, split_lines: bool = True, caption_key: str = '') -> list[str]:

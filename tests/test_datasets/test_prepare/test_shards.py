@@ -3,11 +3,12 @@ import json
 import os
 import signal
 import subprocess
+import tarfile
 import time
 
 import pytest
 from filelock import FileLock
-from tar_shards import image
+from tar_shards import image, samples, write_tar
 
 import mvp_mm_command
 from mvp_mm.datasets import ImageTextList, ImageTextShards, check_shards, write_shards
@@ -148,6 +149,20 @@ def test_class_folders(tmp_path):
         ImageTextList(str(tmp_path / 'images'), class_folders=True, classes=['cat', 'dog'])
     with pytest.raises(ValueError, match='a cat has 0 sub-folders, expected one for each of the classes'):
         ImageTextList(str(tmp_path / 'images' / 'a cat'), class_folders=True)
+
+
+def test_shards_that_were_unpacked(tmp_path):
+    folder = tmp_path / 'unpacked'
+    folder.mkdir()
+    with tarfile.open(write_tar(tmp_path / 'a.tar', samples(range(6)))) as tar:
+        tar.extractall(folder, filter='data')
+    write_shards(folder, tmp_path / 'out', shuffle=False, progress=False)
+    before, after = ImageTextShards(str(tmp_path / 'a.tar')), ImageTextShards(str(tmp_path / 'out'))
+    assert [before.record(n)[1:] for n in range(6)] == [after.record(n)[1:] for n in range(6)]
+    assert not (tmp_path / 'out/train.left_out.txt').exists()
+    (folder / '000003.cls').write_text('four')
+    with pytest.raises(ValueError, match="000003.cls: invalid literal .*'four'"):
+        ImageTextList(str(folder))
 
 
 def test_from_the_command_line(source, tmp_path, capsys, monkeypatch):
