@@ -179,10 +179,11 @@ def pretrain(parser: argparse.ArgumentParser) -> None:
     training(parser, 'pretrain')
     parser.add_argument(
         '--teacher',
-        default=TEACHER,
+        action='append',
         help='MODEL/TAG or MODEL/FILE of open_clip, a folder with open_clip_config.json, hf-hub:owner/name, '
         'timm:MODEL, timm:MODEL/FILE, a teacher of the zoo (`mvp-mm models '
-        "'teachers_*'`), or MODEL/random for a test (default %(default)s)",
+        "'teachers_*'`), or MODEL/random for a test; given again, several teachers at once "
+        f'(default {TEACHER})',
     )
 
 
@@ -360,6 +361,8 @@ def run_training(name: str, cfg_options: list[str] | None, **arguments: Any) -> 
     from mvp_mm.engine import OptionAction
 
     arguments.pop('from_scratch', None)
+    if name == 'pretrain':
+        arguments['teacher'] = arguments['teacher'] or TEACHER
     options = argparse.Namespace(options=None)
     if cfg_options is not None:
         OptionAction(['--cfg-options'], 'options')(None, options, cfg_options, '--cfg-options')

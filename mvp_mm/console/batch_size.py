@@ -52,7 +52,9 @@ def pretraining_step(cfg: Config, batch: int) -> None:
     """Train a pre-training config's model for one step on random images, by a random teacher."""
     device = get_device()
     model_cfg = Config(cfg.model.to_dict())
-    model_cfg.target_generator.pretrained = None
+    generator = model_cfg.target_generator
+    for teacher in generator.get('teachers', {'': generator}).values():
+        teacher.pretrained = None
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(model_cfg).to(device).train()
     try:

@@ -1,9 +1,12 @@
 """What ``mvp-mm pretrain --teacher`` takes: a name that tells the target generator and its width."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import open_clip
+from mmengine.config import ConfigDict
 
 from ..models.target_generators.clip import clip_width
 from ..models.target_generators.clip_weights import CONFIG_NAME, HUB, LOCAL
@@ -46,6 +49,23 @@ def teacher_config(teacher: str) -> tuple[dict[str, Any], int]:
     name, pretrained = _of_zoo(teacher) if teacher.startswith(ZOO) else _of_open_clip(teacher)
     generator = dict(type='CLIPTargetGenerator', model_name=name, pretrained=pretrained, space='joint')
     return generator, clip_width(name, pretrained)
+
+
+def put_teachers(model: ConfigDict, names: Sequence[str]) -> None:
+    """Give a pre-training config's model its teacher, or several, with a head for each; see above."""
+    found = {name: teacher_config(name) for name in names}
+    if len(found) == 1:
+        generator, model.neck.out_channels = found[names[0]]
+    else:
+        teachers, widths = {}, {}
+        for config, width in found.values():
+            name = re.sub(r'\W+', '_', Path(config['model_name']).name.removesuffix('.json')).lower()
+            name += f'_{len(teachers)}' * (name in teachers)
+            teachers[name], widths[name] = config, width
+        generator = dict(type='TargetGenerators', teachers=teachers)
+        model.type = 'MultiTeacherMVP'
+        model.neck = dict(type='MVPNecks', in_channels=model.neck.in_channels, out_channels=widths)
+    model.target_generator = dict(generator, patch_size=model.backbone.patch_size)
 
 
 def _of_zoo(teacher: str) -> Named:

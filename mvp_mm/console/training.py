@@ -3,6 +3,7 @@
 import copy
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ..engine.config_check import require_sound_values
 from ..hardware import automatic_precision, usable_cores
 from ..zoo.entries import CONFIGS
 from .batch_size import batch_size
-from .teacher_names import DEFAULT_TEACHER, teacher_config
+from .teacher_names import DEFAULT_TEACHER, put_teachers
 from .timm_students import config_of, fit_teacher, is_timm, put_in
 from .training_display import TrainingDisplay, described
 
@@ -53,7 +54,7 @@ def pretrain(
     data: str | Path,
     out: str | Path,
     student: str = 'vit-base',
-    teacher: str = DEFAULT_TEACHER,
+    teacher: str | Sequence[str] = DEFAULT_TEACHER,
     epochs: int | None = None,
     batch: int | None = None,
     options: dict[str, Any] | None = None,
@@ -69,7 +70,8 @@ def pretrain(
             ``timm:NAME``, which goes on from timm's public weights, ``timm:NAME/random`` from scratch.
         teacher: ``MODEL/TAG`` or ``MODEL/FILE`` of open_clip, a folder with ``open_clip_config.json``,
             ``hf-hub:owner/name``, ``timm:MODEL`` or ``timm:MODEL/FILE``, the name of a teacher of the zoo
-            such as ``teachers_clip_vittiny_scenes``, or ``MODEL/random`` for a test.
+            such as ``teachers_clip_vittiny_scenes``, or ``MODEL/random`` for a test. A list: several teachers
+            (:class:`MultiTeacherMVP`), which speak through the first CLIP.
         epochs: Default None: the recipe's. The warm-up keeps its share of them.
         batch: Images an iteration. Default None: what the machine holds; the config's total batch is reached
             by accumulation.
@@ -88,12 +90,11 @@ def pretrain(
     with job.display:
         images = UnlabelledImages(job.data, split='train')
         cfg = job.config('train', 'test')
-        generator, width = teacher_config(teacher)
-        cfg.model.target_generator = dict(generator, patch_size=cfg.model.backbone.patch_size)
-        cfg.model.neck.out_channels = width
+        teachers = [teacher] if isinstance(teacher, str) else list(teacher)
+        put_teachers(cfg.model, teachers)
         if is_timm(student):
             fit_teacher(cfg)
-        return job.run(cfg, len(images), images.left_out, f', taught by {teacher}')
+        return job.run(cfg, len(images), images.left_out, f', taught by {" and ".join(teachers)}')
 
 
 def finetune(

@@ -69,18 +69,24 @@ def view_student(model: ViewedModel, pixels: Tensor, layer: int = -1) -> TokenVi
 
 
 @torch.no_grad()
-def view_teacher(model: ViewedModel, pixels: Tensor, with_attention: bool = False) -> TokenView:
+def view_teacher(
+    model: ViewedModel, pixels: Tensor, with_attention: bool = False, title: str | None = None
+) -> TokenView:
     """Look at a teacher's targets on the student's grid, and if wanted at its last layer's attention.
+
+    The teacher is the first, or that of a ``title`` among ``model.teachers``.
 
     Raises:
         ValueError: If there is no teacher, or its attention cannot be had.
     """
-    if model.teacher is None:
+    if not model.teachers:
         raise ValueError(f'{model.title} has no teacher')
+    teacher = model.teachers[title or next(iter(model.teachers))]
     images = model.normalised(pixels)
-    view = TokenView(model.teacher(images)[0, 1:].float().cpu(), _grid(pixels, model.teacher.patch_size))
+    _, patches = teacher.embed_image(images)
+    view = TokenView(patches[0].float().cpu(), _grid(pixels, teacher.patch_size))
     if with_attention:
-        attention, view.attention_grid = model.teacher.cls_attention(images)
+        attention, view.attention_grid = teacher.cls_attention(images)
         view.attention = attention[0].float().cpu()
     return view
 

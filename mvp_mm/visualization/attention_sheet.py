@@ -86,11 +86,11 @@ def draw_attention_sheet(
             grid = patch_grid(height, width, model.side if side is None else side, patch_size)
             inputs.append(resized(image.pixels, grid, patch_size))
         networks = [(model.title, list(shows), [view_student(model, pixels, layer) for pixels in inputs])]
-        if model.teacher is not None:
+        for title in model.teachers:
             wanted = [show for show in shows if show in TEACHER_SHOWS]
             with_attention = not {'attention', 'heads'}.isdisjoint(wanted)
-            views = [view_teacher(model, pixels, with_attention) for pixels in inputs]
-            networks.append((model.teacher_title, wanted, views))
+            views = [view_teacher(model, pixels, with_attention, title) for pixels in inputs]
+            networks.append((title, wanted, views))
         for name, wanted, views in networks:
             colours = token_colours([view.patches for view in views])
             triples = zip(images, views, colours, strict=True)
@@ -111,7 +111,7 @@ def _check(
         raise ValueError('similarity needs the place of a patch: --patch X,Y')
     if points and 'similarity' not in shows:
         raise ValueError('a patch is given, but similarity is not among what is shown: --show similarity')
-    if any(model.teacher is not None for model in models) and not set(shows) & set(TEACHER_SHOWS):
+    if any(model.teachers for model in models) and not set(shows) & set(TEACHER_SHOWS):
         raise ValueError(f'of a teacher there are {", ".join(TEACHER_SHOWS)}, but no {", ".join(shows)}')
 
 

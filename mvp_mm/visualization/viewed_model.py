@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,7 @@ class ViewedModel:
     student: Any  # a Student; blockwise and num_layers, as of MVPViT, show attention and inner layers too
     mean: Sequence[float] = IMAGENET_MEAN  # its images are normalised by: RGB, 0–255 scale
     std: Sequence[float] = IMAGENET_STD
-    teacher: TargetGenerator | None = None
-    teacher_title: str = 'teacher'
+    teachers: dict[str, TargetGenerator] = field(default_factory=dict)  # by their names in the pictures
 
     @property
     def side(self) -> int:
@@ -86,12 +85,14 @@ def view_models(
         preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
         statistics = {name: preprocessor[name] for name in ('mean', 'std') if preprocessor.get(name)}
         model = ViewedModel(title, student, **statistics)
-        teacher = cfg.model.get('target_generator')
-        if with_teachers and teacher is not None and teacher not in teachers:
-            teachers.append(teacher)
-            name = Path(teacher.get('model_name', teacher.type)).name.removesuffix('.json')
-            model.teacher_title = f'teacher {name}'
-            model.teacher = MODELS.build(copy.deepcopy(teacher)).to(device)
+        generator = cfg.model.get('target_generator')
+        if with_teachers and generator is not None and generator not in teachers:
+            teachers.append(generator)
+            built = MODELS.build(copy.deepcopy(generator)).to(device)
+            for name, teacher in getattr(built, 'teachers', {'': built}).items():
+                config = generator.teachers[name] if name else generator
+                name = Path(config.get('model_name', config.type)).name.removesuffix('.json')
+                model.teachers[f'teacher {name}'] = teacher
         viewed.append(model)
     if with_teachers and not teachers:
         raise ValueError(f'{viewed[0].title} has no teacher: only the pre-training configs of MVP have one')

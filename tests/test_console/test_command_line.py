@@ -43,7 +43,8 @@ def test_the_arguments_are_those_of_python():
     """Kept apart from the package, the command must not drift from it."""
     parser = mvp_mm_command.mvp_mm_parser()
     args = parser.parse_args(['pretrain', '--data', 'a', '--out', 'b'])
-    assert tuple(STUDENTS) == mvp_mm_command.STUDENTS and args.teacher == DEFAULT_TEACHER
+    assert tuple(STUDENTS) == mvp_mm_command.STUDENTS and args.teacher is None
+    assert mvp_mm_command.TEACHER == DEFAULT_TEACHER
     assert tuple(TARGETS) == mvp_mm_command.TARGETS
     with pytest.raises(SystemExit):
         parser.parse_args(['finetune', '--data', 'a', '--out', 'b'])  # neither checkpoint nor scratch

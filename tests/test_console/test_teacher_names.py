@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import mmpretrain.registry
 import open_clip
 import pytest
 import timm
@@ -8,7 +9,7 @@ import torch
 from mmengine.config import Config
 
 import mvp_mm
-from mvp_mm.console.teacher_names import teacher_config
+from mvp_mm.console.teacher_names import put_teachers, teacher_config
 
 
 @pytest.fixture
@@ -115,3 +116,29 @@ def test_pretrain_from_a_folder(teachers, image_folder, tmp_path):
     path = mvp_mm.pretrain(image_folder, tmp_path / 'out', 'vit-tiny', 'local-dir:clip', dry_run=True)
     cfg = Config.fromfile(path)
     assert cfg.model.neck.out_channels == 24 and cfg.model.target_generator.model_name == 'local-dir:clip'
+
+
+def test_several_are_named_by_their_models(tmp_path, image_folder, teachers):
+    """With a head each, in the options of one target generator; two of a name differ by a number."""
+    path = mvp_mm.pretrain(
+        image_folder,
+        tmp_path / 'out',
+        'vit-tiny',
+        ['teachers_clip_vittiny_scenes', 'timm:test_vit/random', 'timm:timm', 'teachers_clip_vittiny_scenes'],
+        dry_run=True,
+    )
+    model = Config.fromfile(path).model
+    widths = dict(clip_vittiny_scenes=96, test_vit=64, timm=64)
+    assert (model.type, model.neck.type, model.neck.out_channels) == ('MultiTeacherMVP', 'MVPNecks', widths)
+    assert model.target_generator.patch_size == 8 and list(model.target_generator.teachers) == list(widths)
+    assert mmpretrain.registry.MODELS.build(model).target_generator.speaks == 'clip_vittiny_scenes'
+
+
+def test_two_of_one_name(clip_free_model):
+    put_teachers(clip_free_model, ['timm:test_vit/random', 'timm:test_vit'])
+    assert list(clip_free_model.target_generator.teachers) == ['test_vit', 'test_vit_1']
+
+
+@pytest.fixture
+def clip_free_model():
+    return Config.fromfile(Path(__file__).parents[2] / 'configs/mvp/vittiny_debug.py').model

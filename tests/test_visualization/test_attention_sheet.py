@@ -17,7 +17,7 @@ def student(title='S', teacher=None, **kwargs):
     vit = MVPViT(ARCH, img_size=32, patch_size=8, **kwargs).eval()
     for value in vit.parameters():
         value.data = torch.randn_like(value) * 0.4
-    return ViewedModel(title, vit, teacher=teacher)
+    return ViewedModel(title, vit, teachers={} if teacher is None else dict(teacher=teacher))
 
 
 def picture(seed=0, height=32, width=32):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
+from mvp_mm.visualization.attention_maps import view_teacher
 from mvp_mm.visualization.viewed_model import view_models
 from mvp_mm.zoo.hub import model_config
 
@@ -42,8 +43,17 @@ def test_titles_and_shared_teachers():
         'again',
         'mvp_vittiny_scenes_mae random',
     ]
-    assert first.teacher_title == 'teacher tiny_clip'
-    assert second.teacher is None and third.teacher is None  # the same one, and none
+    assert list(first.teachers) == ['teacher tiny_clip']
+    assert not second.teachers and not third.teachers  # the same one, and none
+
+
+def test_several_teachers_are_shown_each():
+    (view,) = view_models([['mvp_vittiny_scenes_clip_dino', 'random']], with_teachers=True)
+    assert list(view.teachers) == ['teacher clip_vittiny_scenes', 'teacher vit_tiny_patch16_224']
+    pixels = torch.rand(1, 3, 64, 64) * 255
+    clip, dino = (view_teacher(view, pixels, True, title) for title in view.teachers)
+    assert (clip.patches.shape, dino.patches.shape) == ((64, 96), (64, 128))
+    assert torch.equal(view_teacher(view, pixels).patches, clip.patches)
 
 
 @pytest.mark.parametrize(
