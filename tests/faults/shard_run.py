@@ -11,6 +11,8 @@ from mvp_mm.datasets import write_shards
 from .faulty_files import FaultyFileSystem
 from .kills import Baseline
 
+SECONDS = 0.05  # of a transfer
+
 
 def over_shards(folder: Path, per_shard: int = 9) -> Callable[[Config], None]:
     """Change a config of :func:`~faults.tiny_run.tiny_config` for :func:`~faults.kills.run_baseline`.
@@ -26,7 +28,7 @@ def over_shards(folder: Path, per_shard: int = 9) -> Callable[[Config], None]:
     def adapt(cfg: Config) -> None:
         images = cfg.train_dataloader.dataset.data_root
         paths = write_shards(images, folder / 'shards', per_shard=per_shard, progress=False)
-        FaultyFileSystem.seconds = 0.05
+        FaultyFileSystem.seconds = SECONDS
         cfg.train_dataloader.dataset.update(
             type='ImageTextShards',
             data_root=f'faulty://{(folder / "shards").resolve()}/*.tar',

@@ -34,7 +34,7 @@ def test_short(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     report = (tmp_path / 'report.md').read_text()
     assert '**2 of 2 the same.**' in report and '**1 of 1 the same.**' in report
-    assert '**1 of 1 the same**: each' in report and '\nEach of 64 samples came once an epoch.' in report
+    assert '**1 of 1 the same**: each' in report and ' Each of 64 samples came once an epoch.' in report
     hit = re.findall(r'^\| (step|save|evaluation|end) \| (\d+) \| (\d+) \|', report, re.M)
     assert sum(int(times) for _, times, _ in hit) == 3 and all(times == same for _, times, same in hit)
     assert 'Training finished, and exactly these are in bad_images.txt (10 lines)' in report

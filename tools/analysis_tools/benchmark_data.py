@@ -30,6 +30,7 @@ def main() -> None:
         '--images', type=engine.positive_int, default=400, help='at most so many (default: %(default)s)'
     )
     parser.add_argument('--rounds', type=engine.positive_int, default=7, help='default: %(default)s')
+    parser.add_argument('--quick', action='store_true', help='at most 100 images, 3 rounds: for a first look')
     parser.add_argument(
         '--workers', type=engine.positive_int, help='also a whole DataLoader with so many processes'
     )
@@ -40,6 +41,8 @@ def main() -> None:
     )
     parser.add_argument('--out', type=Path, help='Markdown file to write')
     args = parser.parse_args()
+    if args.quick:
+        args.images, args.rounds = min(args.images, 100), min(args.rounds, 3)
 
     measure.one_thread()
     config = Config.fromfile(args.config)

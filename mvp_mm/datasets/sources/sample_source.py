@@ -108,8 +108,10 @@ class SampleSource(SeededSamples, PretrainDataset):
         key, content, fields = self.sample(int(idx))
         info = dict(fields, key=key, sample_idx=int(idx))
         if isinstance(content, bytes):
-            return dict(info, img_bytes=content, img_path=key)
-        return info if content is None else dict(info, img_path=str(content))
+            info.update(img_bytes=content, img_path=key)
+        elif content is not None:
+            info['img_path'] = str(content)
+        return info
 
 
 @contextmanager
