@@ -44,6 +44,7 @@ NOT_CODE = ('text', 'bibtex', 'yaml', '{toctree}', '{eval-rst}')
 LABELLED, MAPS = 'labelled', 'maps'
 REAL_DATA_TOOLS = (
     *('prepare_ade20k', 'check_imagenet', 'train_teacher', 'reproduce_miniature', 'demonstrate'),
+    'reproduce_photographs',
     *('benchmark_pretrain', 'benchmark_segmentation', 'benchmark_data', 'compare_crops', 'compare_losses'),
     *('benchmark_ideas', 'fault_injection', 'gpu_check'),
 )
@@ -164,6 +165,8 @@ def pictures(tmp_path_factory):
         smooth(folder / name, (90, 60), 7)
     for number in range(8):
         smooth(folder / 'my_images' / f'{number:05d}.png', (80, 80), number)
+    rows = [f'train/cats/{number}.jpg\tgato n\xba {number}\t0\n' for number in range(6)]
+    (folder / 'captions.tsv').write_text(f'image\tsentence\tclass\n{"".join(rows)}', 'cp1252')
     return folder
 
 
