@@ -1,14 +1,21 @@
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from torch.nn import functional as F
 
 import mvp_mm
+from mvp_mm.engine import build_runner
 from mvp_mm.evaluation import target_cosine
+from mvp_mm.export import export
 from mvp_mm.models import MVP
 from mvp_mm.models.speaking.speaking_student import SpeakingStudent
+from mvp_mm.zoo.publish import publish
+
+ROOT = Path(__file__).parents[3]
 
 CLIP = dict(type='CLIPTargetGenerator', pretrained=None, patch_size=8)
 PIXELS = dict(type='PixelTargetGenerator', patch_size=8)  # 192 wide
@@ -215,3 +222,58 @@ def test_parts_belong_together(clip):
     with pytest.raises(ValueError, match="the targets have {'clip': 24}: set model.neck.out_channels"):
         build(dict(clip=clip), neck=dict(out_channels=dict(clip=25)))
     assert not MVP.several
+
+
+@pytest.mark.slow
+def test_a_training_that_is_resumed_equals_one_that_was_not(image_folder, tmp_path):
+    """By the real runner, from its checkpoint, while statistics are still counted."""
+
+    def run(name, epochs, resume=False):
+        cfg = Config.fromfile(ROOT / 'configs/mvp/vittiny_debug.py')
+        cfg.work_dir = str(tmp_path / name)
+        cfg.model.type, cfg.resume = 'MultiTeacherMVP', resume
+        pixels = dict(PIXELS, patch_size=8)
+        cfg.model.target_generator = dict(
+            type='TargetGenerators', teachers=dict(a=pixels, b=pixels), drop=0.4
+        )
+        widths = dict(a=192, b=192)
+        cfg.model.neck = dict(type='MVPNecks', in_channels=96, out_channels=widths, batches=5)
+        cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
+        cfg.train_dataloader.dataset.data_root = str(image_folder)
+        cfg.train_dataloader.sampler.total_batch = cfg.auto_scale_lr.base_batch_size = 4
+        cfg.train_cfg.max_epochs, cfg.default_hooks.checkpoint.interval = epochs, 1
+        cfg.param_scheduler[1].begin = cfg.param_scheduler[0].end = 1
+        cfg.param_scheduler[1].end = 4
+        build_runner(cfg).train()
+        return torch.load(tmp_path / name / f'epoch_{epochs}.pth', weights_only=True)['state_dict']
+
+    whole = run('whole', 4)
+    run('cut', 2)
+    resumed = run('cut', 4, resume=True)
+    assert (
+        int(whole['neck.standardisers.a.counter.steps']) == 5 != int(whole['target_generator.counter.steps'])
+    )
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+@pytest.mark.slow
+def test_published_it_speaks(tmp_path):
+    model = mvp_mm.get_model('mvp_vittiny_scenes_clip_dino')
+    run = tmp_path / 'my_students'
+    run.mkdir()
+    cfg = Config.fromfile(ROOT / 'configs/mvp/vittiny_scenes_clip_dino.py')
+    cfg.dump(run / 'config.py')
+    meta = dict(epoch=1, iter=2, speech=model.speech())
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), run / 'epoch_1.pth')
+    (run / 'last_checkpoint').write_text(str(run / 'epoch_1.pth'))
+    published = publish(run, tmp_path / 'zoo')
+    mvp_mm.add_zoo(tmp_path / 'zoo')
+    student = mvp_mm.get_model('my_students', pretrained=True)
+    images, names = torch.randn(1, 3, 64, 64), ['a red circle', 'a blue square']
+    for one in (student, SpeakingStudent(str(published.weights))):
+        assert torch.equal(one.zero_shot(images, names), model.zero_shot(images, names))
+    export('safetensors', str(run / 'epoch_1.pth'), str(tmp_path / 'student.safetensors'))
+    exported = SpeakingStudent(str(tmp_path / 'student.safetensors'))
+    assert torch.allclose(exported.zero_shot(images, names), model.zero_shot(images, names), atol=1e-5)
