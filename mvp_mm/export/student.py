@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..models.backbones.attention import qkv_bias
 from ..models.speaking.speaking_student import NECK
 from ..models.speaking.speaks import projected
-from ..models.speaking.speech import WEIGHTS, Speech
+from ..models.speaking.speech import WEIGHTS, Speech, heads_told
 from ..models.student import student_of
 from ..stack import quiet_stack_noise
 from ..weights.bias_tables import INDEX
@@ -217,7 +217,7 @@ def load_student(
         student = ExportedStudent(speech.backbone)
         notes.append('The architecture is the one that the checkpoint tells.')
     elif config is None:
-        student = ExportedStudent(infer_arch(weights, checkpoint, prefix))
+        student = ExportedStudent(infer_arch(weights, checkpoint, prefix, heads_told(content)))
         notes.append('The architecture was read off the weights; eps 1e-6 and GELU are assumed, as in BEiT.')
     else:
         if not Path(config).is_file():

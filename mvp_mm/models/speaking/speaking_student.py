@@ -13,7 +13,7 @@ from ...weights.locate import local_path
 from ...weights.read import BACKBONE, read_checkpoint, tensors_by_name
 from ..student import head_tokens
 from .speaks import Speaks, projected
-from .speech import Speech
+from .speech import Speech, heads_told
 from .text_tower import TextTower
 
 NECK = 'neck.'  # of the head's names in a checkpoint
@@ -58,7 +58,8 @@ class SpeakingStudent(Speaks, nn.Module):
         if self._speech is not None:
             config, neck = self._speech.backbone, self._speech.neck
         elif checkpoint is not None:
-            config, neck = dict(infer_arch(weights, checkpoint), type='MVPViT'), {}
+            arch = infer_arch(weights, checkpoint, num_heads=heads_told(content))
+            config, neck = dict(arch, type='MVPViT'), {}
         else:
             raise ValueError('SpeakingStudent needs a checkpoint, or the speech of one')
         own_text = checkpoint if any(name.startswith(TEXT) for name in weights) else None

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...weights.config_text import value_in_config
 from ...weights.read import first_line, read_metadata
+from ..backbones.mvp_vit import MVPViT
 from ..target_generators.base import IMAGENET_MEAN, IMAGENET_STD
 
 # MMEngine builds whatever a `type` names, also by an import path, and files may come from others.
@@ -81,6 +82,15 @@ class Speech:
             if not REGISTERED.fullmatch(str(kind)):
                 raise ValueError(f'{path} wants {kind!r} built, which is no name of a registry')
         return found
+
+
+def heads_told(content: Any) -> int | None:
+    """Return the number of heads in a checkpoint's config, which the weights of a plain ViT do not tell."""
+    try:
+        arch = value_in_config(content['meta']['cfg'], 'model')['backbone']['arch']
+        return (MVPViT.arch_zoo[arch.lower()] if isinstance(arch, str) else arch)['num_heads']
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 def _plain(value: Any) -> Any:
