@@ -84,7 +84,7 @@ def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
 def _matching(name: str, split: str) -> list[str]:
     fs, path = url_to_fs(name)
     local = isinstance(fs, LocalFileSystem)
-    if any(character in path for character in '*?['):
+    if any(character in path for character in ('*[' if '://' in path else '*?[')):  # http's ? asks
         paths = fs.glob(path)
     elif not local and path.endswith('.tar'):
         paths = [path]  # whether it is there is asked later, of many at a time
