@@ -27,5 +27,6 @@ from .target_generators import PixelTargetGenerator as PixelTargetGenerator
 from .target_generators import TargetGenerator as TargetGenerator
 from .target_generators import TargetGenerators as TargetGenerators
 from .target_generators import TimmTargetGenerator as TimmTargetGenerator
+from .target_generators import TransformersTargetGenerator as TransformersTargetGenerator
 
 __getattr__ = old_names(__name__, CLIPTeacher='CLIP', DINOTeacher='DINO')

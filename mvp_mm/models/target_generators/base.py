@@ -24,6 +24,7 @@ Grid = tuple[int, int]
 Encode = Callable[[nn.Module, Tensor, Grid], Tensor]  # see TargetGenerator.encode
 #: What the target of CLS is: the teacher's CLS token, what it pools for the whole image, or nothing.
 CLS_TARGETS = ('token', 'pooled', 'none')
+CLS_WORDS = dict(token='its CLS token', pooled='what it pools of the whole image', none='none: patches only')
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -100,8 +101,15 @@ class TargetGenerator(Speaks, BaseModule):
         self._teachers = {torch.float32: teacher.requires_grad_(False).eval()}
         self._compiled_teachers: dict[torch.dtype, nn.Module] = {}
         network = type(teacher).__name__
+        print_log(f'The teacher {network}: the target of CLS is {CLS_WORDS[cls]}', logger='current')
         images, tokens = probe(
-            self.encode, teacher, teacher_patch_size, teacher_image_size, network, self.num_extra_tokens
+            self.encode,
+            teacher,
+            teacher_patch_size,
+            teacher_image_size,
+            network,
+            self.num_extra_tokens,
+            fixed=not can_resize_input,
         )
         self.check(images, tokens)
         self.out_channels = tokens.shape[-1]
@@ -227,7 +235,9 @@ class TargetGenerator(Speaks, BaseModule):
         self._follow(images.device)
         module = self.attention_module(self.teacher)
         if module is None:
-            raise ValueError(f'the attention of a {type(self).__name__} cannot be had: it has none')
+            raise ValueError(
+                f'the attention of a {type(self).__name__} cannot be had: it has none from CLS to patches'
+            )
         with torch.autocast(images.device.type, enabled=False):
             images, grid, _ = self._as_the_teacher_sees(images)
             attention = attention_in_a_run(module, lambda: self.encode(self.teacher, images, grid))
@@ -280,6 +290,8 @@ class TargetGenerator(Speaks, BaseModule):
         own_grid = (own_size[0] // patch, own_size[1] // patch)
         fits = self.can_resize_input and needed[0] <= size[0] and needed[1] <= size[1]
         resize_input = self.grid_matching == 'input' or (self.grid_matching == 'auto' and fits)
+        if own_grid == grid and not self.can_resize_input:
+            needed = own_size
         run_size, run_grid = (needed, grid) if resize_input or own_grid == grid else (own_size, own_grid)
         if not (run_size == size and run_grid == own_grid == grid) and size not in self._announced:
             self._announced.add(size)
@@ -296,14 +308,21 @@ class TargetGenerator(Speaks, BaseModule):
 
 @torch.no_grad()
 def probe(
-    encode: Encode, teacher: nn.Module, patch_size: int, image_size: Sequence[int], name: str, extra: int = 1
+    encode: Encode,
+    teacher: nn.Module,
+    patch_size: int,
+    image_size: Sequence[int],
+    name: str,
+    extra: int = 1,
+    fixed: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Encode one random image of the teacher's size; return it and its tokens ``(1, extra + h * w, D)``.
 
-    ValueError if the network fails, or does not return one token for each patch and ``extra`` for CLS.
+    The size is rounded down to whole patches unless it is ``fixed``. ValueError if the network fails, or does
+    not return one token for each patch and ``extra`` for CLS.
     """
     grid = (image_size[0] // patch_size, image_size[1] // patch_size)
-    size = (grid[0] * patch_size, grid[1] * patch_size)
+    size = image_size if fixed else (grid[0] * patch_size, grid[1] * patch_size)
     images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     images = images.to(next((parameter.device for parameter in teacher.parameters()), 'cpu'))
     expected = extra + grid[0] * grid[1]

@@ -9,15 +9,14 @@ import torch
 from mmpretrain.registry import MODELS
 from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..backbones.patch_embedding import embed_patches
 from ..compilation import require_choice
 from ..speaking.text_tower import TextTower
 from .attention import use_simple_attention
-from .base import Grid, TargetGenerator, probe
-from .cleaned_tokens import VARIANTS, cleaned_block, require_cleanable
+from .base import CLS_TARGETS, Grid, TargetGenerator, probe
+from .cleaned_tokens import VARIANTS, require_cleanable
 from .clip_text import load_clip_text
+from .clip_tokens import CLIPTokens, clip_tokens
 from .clip_weights import (
     CONFIG_NAME,
     LOCAL,
@@ -37,10 +36,12 @@ QUICK_GELU_FACTOR = 1.702  # OpenAI CLIP model.py
 
 @MODELS.register_module()
 class CLIPTargetGenerator(TargetGenerator):
-    """CLS and patch tokens of any open_clip vision transformer, in the joint image–text space.
+    """CLS and patch tokens of any open_clip vision tower, in the joint image–text space if patches have one.
 
     open_clip returns patch tokens without the projection; here every token passes the final norm and the
-    projection, so that patches live in the language space too.
+    projection, so that patches live in the language space too. Towers that pool by attention (SigLIP, CoCa,
+    PE-Core, CLIP's ResNets) have patch tokens before it only: ``space='hidden'``. Those of convolutional and
+    hierarchical towers are their last map.
 
     Args:
         model_name: open_clip model, path of a config (``.json``), folder with ``open_clip_config.json`` and
@@ -54,14 +55,17 @@ class CLIPTargetGenerator(TargetGenerator):
             text: ``'value'``, ``'neighbour'``, ``'kk'`` or ``'csa'``; see :func:`.cleaned_block`.
         clean_cls: Whether CLS comes out of the changed block, too. Default True; False keeps the image
             embedding, as the configs do. Without effect on ``'last'``.
+        cls: What the target of CLS is: ``'token'``; ``'pooled'``, the image embedding, or in ``'hidden'``
+            what the projection projects; ``'none'``; or ``'auto'`` (default): what the tower makes its image
+            embedding of, if that has the width of its tokens.
         cache_dir: Where downloads go. Default None: open_clip's own cache.
         teacher_mean, teacher_std: Channel statistics of the teacher's training images, 0–1 scale. Default
             None: the tag's, those of a config beside the file, of the model, of its tags, or OpenAI's.
         **kwargs: See :class:`TargetGenerator`.
 
     Raises:
-        ValueError: If the model is unknown or has no patch tokens (before any download of weights), or
-            QuickGELU or the shapes of the weights do not fit.
+        ValueError: If the model is unknown or has no patch tokens in that space (before any download of
+            weights), or QuickGELU or the shapes of the weights do not fit.
         FileNotFoundError: If the tag is unknown or the weights cannot be downloaded.
     """
 
@@ -76,25 +80,29 @@ class CLIPTargetGenerator(TargetGenerator):
         cache_dir: str | None = None,
         teacher_mean: Sequence[float] | None = None,
         teacher_std: Sequence[float] | None = None,
+        cls: str = 'auto',
         **kwargs,
     ) -> None:
         require_choice(tokens, 'tokens', VARIANTS)
+        require_choice(cls, 'cls', ('auto', *CLS_TARGETS))
         self.space, self.tokens, self.clean_cls = space, tokens, clean_cls
-        source, _ = _find(str(model_name), cache_dir, space, tokens)
+        source, _, _ = _find(str(model_name), cache_dir, space, tokens, cls)
         visual: Any
         visual, (mean, std) = load_clip_visual(source, pretrained, quick_gelu, cache_dir)
         self._origin = (source, pretrained, cache_dir)
         self._given = dict(model_name=str(model_name), pretrained=pretrained, quick_gelu=quick_gelu)
         self._text_tower: list[TextTower] = []  # in a list, which nn.Module does not look into
         _fold_quick_gelu(visual)
+        self._reader = clip_tokens(visual).settled(visual)
         use_simple_attention(visual)
         super().__init__(
             teacher=visual,
-            teacher_patch_size=_patch_size(visual),
-            teacher_image_size=visual.image_size,
+            teacher_patch_size=self._reader.patch_size,
+            teacher_image_size=self._reader.image_size,
             teacher_mean=mean if teacher_mean is None else teacher_mean,
             teacher_std=std if teacher_std is None else teacher_std,
-            can_resize_input=not hasattr(visual, 'trunk'),
+            can_resize_input=self._reader.can_resize,
+            cls=self._reader.choices[0] if cls == 'auto' else cls,
             **kwargs,
         )
 
@@ -102,13 +110,14 @@ class CLIPTargetGenerator(TargetGenerator):
         """Require that entry 0 is open_clip's own image embedding."""
         if self.space == 'hidden':
             return
-        if self.tokens != 'last':
+        if self.tokens != 'last' or self.cls != self._reader.choices[0]:
             grid = tuple(side // self.teacher_patch_size for side in images.shape[-2:])
-            tokens = _tokens(self.teacher, images, (grid[0], grid[1]), self.space)
+            embedding = self._reader.choices[0]
+            tokens = self._reader.encode(self.teacher, images, (grid[0], grid[1]), 'joint', embedding)
         if not torch.allclose(tokens[:, 0], self.teacher(images), rtol=1e-3, atol=1e-4):
             raise ValueError(
                 'the image embedding of this open_clip model is not its projected CLS token or mean '
-                'patch token, so its patch tokens are not in the joint space: use another model_name'
+                "patch token, so its patch tokens are not in the joint space: use space='hidden'"
             )
 
     def identity(self) -> dict[str, Any]:
@@ -151,65 +160,68 @@ class CLIPTargetGenerator(TargetGenerator):
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
         """Compute Eq. 7: tokens ``(B, 1 + h * w, D)`` of the last layer.
 
-        Entry 0 is the image embedding: the CLS token, or the mean patch token if the model pools so.
+        Entry 0 is the image embedding: the CLS token, or the mean patch token if the model pools so; see
+        ``cls``.
         """
-        return _tokens(teacher, images, grid, self.space, self.tokens, self.clean_cls)
+        return self._reader.encode(teacher, images, grid, self.space, self.cls, self.tokens, self.clean_cls)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
-        """Return the attention of the last layer."""
-        return getattr(self.blocks(teacher)[-1], 'attn', None)
+        """Return the attention of the last layer, if CLS takes part in it."""
+        blocks = self.blocks(teacher) if self._reader.has_cls else []
+        return getattr(blocks[-1], 'attn', None) if blocks else None
 
-    def blocks(self, teacher: Any) -> nn.ModuleList:
+    def blocks(self, teacher: nn.Module) -> list:
         """Return the layers."""
-        return _blocks(teacher)
+        return self._reader.blocks(teacher)
 
 
-def clip_width(model_name: str, pretrained: str | bool | None) -> int:
-    """Return the width of :class:`CLIPTargetGenerator`'s joint space without reading weights.
+def clip_width(model_name: str, pretrained: str | bool | None, space: str = 'joint') -> int:
+    """Return the width of :class:`CLIPTargetGenerator`'s targets without reading weights.
 
     Arguments and errors are those of the class; the tag or the weight file must exist.
     """
-    source, width = _find(model_name, None, 'joint')
+    source, _, width = _find(model_name, None, space)
     find_weights(source, pretrained)
     return width
 
 
-def _find(model_name: str, cache_dir: str | None, space: str, tokens: str = 'last') -> tuple[CLIPSource, int]:
-    """Find a model and the width of its tokens, or refuse one whose tokens cannot be targets."""
+def clip_reader(model_name: str, space: str = 'joint') -> tuple[CLIPTokens, int]:
+    """Tell how an open_clip model's tokens are read, and their width; errors are those of the class."""
+    return _find(model_name, None, space)[1:]
+
+
+def _find(
+    model_name: str, cache_dir: str | None, space: str, tokens: str = 'last', cls: str = 'auto'
+) -> tuple[CLIPSource, CLIPTokens, int]:
+    """Find a model, the reader of its tokens and their width, or refuse one whose cannot be targets."""
     if space not in ('joint', 'hidden'):
         raise ValueError(f"space={space!r} is neither 'joint' nor 'hidden'")
     source = find_clip(model_name, cache_dir)
     with torch.device('meta'):
         visual: Any = source.build()
-    trunk = getattr(visual, 'trunk', None)
-    kind = f'its vision branch is a {"timm " if trunk else ""}{type(trunk or visual).__name__}'
-    lacks = ''
-    if getattr(trunk or visual, 'attn_pool', None) is not None:
-        lacks = f'pools its patch tokens by attention, so none of them lives in the joint space ({kind})'
-    elif trunk is not None and getattr(trunk, 'cls_token', None) is None:
-        lacks = f'has no CLS and patch tokens in one space ({kind} without CLS token)'
-    elif trunk is None and not hasattr(visual, 'class_embedding'):
-        lacks = f'has no patch tokens ({kind})'
-    elif trunk is None and len(set(visual.patch_size)) > 1:
-        lacks = f'has patches of {visual.patch_size} pixels: expected squares'
-    if lacks:
+    try:
+        reader = clip_tokens(visual)
+    except ValueError as error:
         raise ValueError(
-            f'{model_name} {lacks}: use an open_clip vision transformer with a CLS token, such as '
-            'ViT-B-16-quickgelu, or TimmTargetGenerator for timm networks'
+            f'{model_name} {error}: use an open_clip model whose vision tower has a map'
+        ) from None
+    if space == 'joint' and reader.no_joint:
+        kind = type(getattr(visual, 'trunk', visual)).__name__
+        raise ValueError(
+            f"{model_name} {reader.no_joint} (its vision branch is a {kind}): use space='hidden', its patch "
+            'tokens before the pooling, or a model that takes CLS or the mean, such as ViT-B-16-quickgelu'
         )
+    if cls not in ('auto', *reader.choices):
+        raise ValueError(f'cls={cls!r} is not possible for {model_name}: choose of {reader.choices}')
     if tokens != 'last':
-        require_cleanable(_blocks(visual)[-1], tokens)
-    encode = partial(_tokens, space=space)
-    _, found = probe(encode, visual, _patch_size(visual), visual.image_size, model_name)
-    return source, found.shape[-1]
-
-
-def _blocks(visual: Any) -> nn.ModuleList:
-    return visual.trunk.blocks if hasattr(visual, 'trunk') else visual.transformer.resblocks
-
-
-def _patch_size(visual: Any) -> int:
-    return visual.trunk.patch_embed.feat_ratio() if hasattr(visual, 'trunk') else visual.patch_size[0]
+        if reader.no_joint:
+            raise ValueError(f'tokens={tokens!r} is not possible for {model_name}, which {reader.no_joint}')
+        require_cleanable((reader.blocks(visual) or [visual])[-1], tokens)
+    encode = partial(reader.encode, space=space, cls='none')
+    _, found = probe(
+        encode, visual, reader.patch_size, reader.image_size, model_name, 0, fixed=not reader.can_resize
+    )
+    return source, reader, found.shape[-1]
 
 
 @torch.no_grad()
@@ -225,52 +237,3 @@ def _fold_quick_gelu(visual: nn.Module) -> None:
             mlp.c_fc.bias.mul_(QUICK_GELU_FACTOR)
             mlp.c_proj.weight.div_(QUICK_GELU_FACTOR)
             mlp.gelu = nn.SiLU(inplace=True)
-
-
-def _tokens(
-    visual: Any, images: Tensor, grid: Grid, space: str, variant: str = 'last', clean_cls: bool = True
-) -> Tensor:
-    if not hasattr(visual, 'trunk'):
-        tokens = _open_clip_tokens(visual, images, grid, variant, clean_cls)
-        return tokens @ visual.proj if space == 'joint' else tokens
-    trunk = visual.trunk
-    tokens = trunk.forward_features(images)
-    tokens = torch.cat([tokens[:, :1], tokens[:, trunk.num_prefix_tokens :]], dim=1)
-    tokens = trunk.fc_norm(_mean_first(tokens) if trunk.global_pool == 'avg' else tokens)
-    return visual.head(trunk.head(tokens)) if space == 'joint' else tokens
-
-
-def _open_clip_tokens(visual: Any, images: Tensor, grid: Grid, variant: str, clean_cls: bool) -> Tensor:
-    tokens = embed_patches(images, visual.conv1).flatten(1, 2)
-    cls = visual.class_embedding.to(tokens.dtype).expand(len(tokens), 1, -1)
-    tokens = visual.ln_pre(torch.cat([cls, tokens], dim=1) + _positions(visual, grid))
-    if variant == 'last':
-        return _normed(visual, visual.transformer(tokens))
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks:
-        tokens = block(tokens)
-    cleaned = _normed(visual, cleaned_block(last, tokens, grid, variant))
-    if clean_cls:
-        return cleaned
-    return torch.cat([_normed(visual, last(tokens))[:, :1], cleaned[:, 1:]], dim=1)
-
-
-def _normed(visual: Any, tokens: Tensor) -> Tensor:
-    if visual.pool_type != 'avg':
-        return visual.ln_post(tokens)
-    if visual.final_ln_after_pool:
-        return visual.ln_post(_mean_first(tokens))
-    return _mean_first(visual.ln_post(tokens))
-
-
-def _mean_first(tokens: Tensor) -> Tensor:
-    return torch.cat([tokens[:, 1:].mean(1, keepdim=True), tokens[:, 1:]], dim=1)
-
-
-def _positions(visual: Any, grid: Grid) -> Tensor:
-    positions, own_grid = visual.positional_embedding, tuple(visual.grid_size)
-    if grid == own_grid:
-        return positions
-    patches = positions[1:].float().T.unflatten(1, own_grid)[None]
-    patches = F.interpolate(patches, grid, mode='bicubic', antialias=True)[0].flatten(1).T
-    return torch.cat([positions[:1], patches.to(positions.dtype)])

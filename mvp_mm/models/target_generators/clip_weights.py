@@ -56,6 +56,7 @@ OPENAI_SHA256 = {
 }
 OPENAI_STATISTICS = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
 Config = dict[str, Any]
+PARTS = ('vision_cfg', 'text_cfg', 'multimodal_cfg', 'preprocess_cfg')  # of a CLIP's or CoCa's config
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class CLIPSource:
 
     def __post_init__(self) -> None:
         vision = self.config.get('vision_cfg')
+        others = [key for key in self.config if key.endswith('_cfg') and key not in PARTS]
+        if others:
+            raise ValueError(
+                f'{self.file or self.name} is no image-text model of two towers: its config has {others[0]}'
+            )
         if 'embed_dim' not in self.config or not isinstance(vision, dict):
             raise ValueError(
                 f'{self.file or self.name} is no open_clip model with a vision branch: expected embed_dim '

@@ -16,6 +16,7 @@ from torch import Tensor
 from ...weights.locate import weights_in
 from ...weights.read import first_line, require_finite
 
+LOCAL_DIRECTORY = 'local-dir:'
 RANDOM_TEACHER_SEED = 0
 OTHER_SCALE = 10  # above any mean or std of the 0–1 scale, below those of the 0–255 scale
 Weights = Mapping[str, Tensor]

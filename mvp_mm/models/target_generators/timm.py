@@ -1,4 +1,4 @@
-"""Targets from a timm vision transformer: DINO (paper Table 5), DINOv2, DINOv3, MAE and others."""
+"""Targets from a timm network: DINO (paper Table 5), DINOv2, DINOv3, SigLIP 2, Swin, ConvNeXt and others."""
 
 import sys
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ...weights.locate import weights_in
 from ...weights.read import first_line, read_tensors
-from .base import Grid, TargetGenerator, probe
+from ..compilation import require_choice
+from .base import CLS_TARGETS, Grid, TargetGenerator
 from .teacher_weights import (
     Statistics,
     fill_strictly,
@@ -27,6 +28,7 @@ from .teacher_weights import (
     warn_of_other_statistics,
     warn_of_random_weights,
 )
+from .timm_tokens import TimmTokens, normed, pooled
 
 CONFIG_NAME = 'config.json'
 # timm's and the hub's file names, best first
@@ -40,9 +42,11 @@ QUICK_GELU_TAGS = ('vit_base_patch16_clip_224.dfn2b',)
 
 @MODELS.register_module()
 class TimmTargetGenerator(TargetGenerator):
-    """Normalised last-layer tokens of any timm vision transformer with a CLS token.
+    """Tokens of the last layer, or the last map, of any timm network that has one.
 
-    There is no language space here, so nothing is projected (paper Table 5). Register tokens are left out.
+    There is no language space here, so nothing is projected (paper Table 5). Tokens are
+    ``forward_features``' and pass the final norm also where it is ``fc_norm``; those of hierarchical and
+    convolutional networks are the map that they pool. Register tokens are left out.
 
     Args:
         model_name: timm name, with or without a weight tag, folder with timm's ``config.json`` and weights
@@ -55,11 +59,14 @@ class TimmTargetGenerator(TargetGenerator):
             ``model_name`` or a ``config.json`` beside the file says so, or timm has one activation only.
         teacher_mean, teacher_std: Channel statistics of the teacher's training images, 0–1 scale. Default
             None: those of timm's weight tag, or of ``config.json`` beside a weight file.
+        cls: What the target of CLS is: ``'token'``, the CLS token; ``'pooled'``, what the network pools for
+            its classifier (``forward_head(..., pre_logits=True)``); ``'none'``; or ``'auto'`` (default): the
+            first of these that the network has in the width of its tokens.
         **kwargs: See :class:`TargetGenerator`.
 
     Raises:
-        ValueError: If the model or its tag is unknown, it has no CLS or patch tokens (before any download of
-            weights), the use of QuickGELU is unknown, or a weight file does not fit.
+        ValueError: If the model or its tag is unknown, it has no map of tokens or not that ``cls`` (before
+            any download of weights), the use of QuickGELU is unknown, or a weight file does not fit.
         FileNotFoundError: If the weights cannot be found or downloaded.
     """
 
@@ -72,9 +79,12 @@ class TimmTargetGenerator(TargetGenerator):
         quick_gelu: bool | None = None,
         teacher_mean: Sequence[float] | None = None,
         teacher_std: Sequence[float] | None = None,
+        cls: str = 'auto',
         **kwargs,
     ) -> None:
+        require_choice(cls, 'cls', ('auto', *CLS_TARGETS))
         source = _TimmSource(str(model_name), cache_dir, dict(model_args or {}))
+        cls = source.reader.choose_cls(cls, str(model_name))
         file = source.find_weights(pretrained)
         if teacher_mean is None or teacher_std is None:
             mean, std = source.statistics(file)
@@ -95,22 +105,32 @@ class TimmTargetGenerator(TargetGenerator):
                 weights = translate(weights, teacher)
             # timm itself would leave missing entries random.
             fill_strictly(teacher.state_dict(), weights, file, source.name, required='blocks.')
+        self._reader = source.reader.settled(teacher)
         super().__init__(
             teacher=teacher,
-            teacher_patch_size=_patch_size(teacher),
-            teacher_image_size=_image_size(teacher),
+            teacher_patch_size=self._reader.patch_size,
+            teacher_image_size=self._reader.image_size,
             teacher_mean=teacher_mean,
             teacher_std=teacher_std,
-            can_resize_input=getattr(teacher, 'dynamic_img_size', False),
+            can_resize_input=self._reader.can_resize,
+            cls=cls,
             **kwargs,
         )
 
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
-        """Return ``(B, 1 + h * w, D)``: CLS and patch tokens after the final norm."""
-        return _tokens(teacher, images, grid)
+        """Return the target of CLS, if there is one, and the tokens of patches."""
+        features, tokens = self._reader.read(teacher, images)
+        tokens = normed(teacher, tokens) if self._reader.layout == 'tokens' else tokens
+        patches = tokens[:, self._reader.prefix :]
+        if self.cls == 'none':
+            return patches
+        cls = tokens[:, :1] if self.cls == 'token' else pooled(teacher, features)[:, None]
+        return torch.cat([cls, patches], dim=1)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
         """Return the attention of the last layer that CLS takes part in, if any."""
+        if not self._reader.has_cls:
+            return None
         for name in ('cls_attn_blocks', 'blocks_token_only', 'blocks'):  # XCiT's, CaiT's, everyone's
             if layers := getattr(teacher, name, None):
                 return getattr(layers[-1], 'attn', None)
@@ -118,7 +138,7 @@ class TimmTargetGenerator(TargetGenerator):
 
     def blocks(self, teacher: nn.Module) -> nn.ModuleList | list:
         """Return the layers."""
-        return getattr(teacher, 'blocks', [])
+        return list(getattr(teacher, 'blocks', []))
 
 
 def timm_width(model_name: str, pretrained: bool | str | None = True) -> int:
@@ -129,6 +149,11 @@ def timm_width(model_name: str, pretrained: bool | str | None = True) -> int:
     source = _TimmSource(model_name, None, {})
     source.find_weights(pretrained)
     return source.width
+
+
+def timm_reader(model_name: str) -> TimmTokens:
+    """Tell how a timm model's tokens are read, without its weights; errors are those of the class."""
+    return _TimmSource(model_name, None, {}).reader
 
 
 class _TimmSource:
@@ -155,14 +180,14 @@ class _TimmSource:
                 raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
         with torch.device('meta'):
             network: Any = self.create().eval()
-        if getattr(network, 'cls_token', None) is None:
-            lacks = 'CLS token' if hasattr(network, 'num_prefix_tokens') else 'patch tokens'
+        try:
+            self.reader = TimmTokens.of(network, _image_size(network))
+        except ValueError as error:
             raise ValueError(
-                f'{model_name} has no {lacks} to learn from (it is a {type(network).__name__}): use a vision '
-                'transformer with a CLS token, such as vit_base_patch16_224.dino'
-            )
-        _, tokens = probe(_tokens, network, _patch_size(network), _image_size(network), model_name)
-        self.width: int = tokens.shape[-1]
+                f'{model_name} cannot serve as a teacher: {error}; expected a network with a map of tokens, '
+                'such as vit_base_patch16_224.dino'
+            ) from error
+        self.width = self.reader.width
         self.config: dict[str, Any] = network.pretrained_cfg
         self.architecture: str = self.config['architecture']
         self.has_quick_gelu = any(isinstance(module, QuickGELU) for module in network.modules())
@@ -240,19 +265,6 @@ def _trained_with_quick_gelu(name: str | None) -> bool:
         return name is not None
     config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
     return config is not None and any(QUICK_GELU_NOTE in note for note in config.notes or ())
-
-
-def _tokens(teacher: Any, images: Tensor, grid: Grid) -> Tensor:
-    tokens = teacher.forward_features(images)
-    # Networks that pool before they norm keep the final norm in fc_norm.
-    norm = getattr(teacher, 'fc_norm', None)
-    if norm is not None and isinstance(teacher.norm, nn.Identity):
-        tokens = norm(tokens)
-    return torch.cat([tokens[:, :1], tokens[:, getattr(teacher, 'num_prefix_tokens', 1) :]], dim=1)
-
-
-def _patch_size(teacher: Any) -> int:
-    return teacher.feature_info[-1]['reduction']
 
 
 def _image_size(teacher: Any) -> Sequence[int]:

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mvp_mm.models import CLIPTargetGenerator
-from mvp_mm.models.target_generators.clip import _positions
+from mvp_mm.models.target_generators.clip_tokens import resized_positions
 
 
 def crops():
@@ -116,6 +116,6 @@ class TestGrids:
         positions = generator.teacher.positional_embedding
         rows = torch.linspace(-1, 1, 4).repeat_interleave(4)
         positions.data[1:] = rows[:, None].expand(-1, positions.shape[1])
-        resized = _positions(generator.teacher, (6, 3))[1:, 0].view(6, 3)
+        resized = resized_positions(generator.teacher, (6, 3))[1:, 0].view(6, 3)
         assert torch.allclose(resized[:, :1].expand(6, 3), resized, atol=1e-5)
         assert (resized[1:, 0] > resized[:-1, 0]).all()

@@ -344,18 +344,21 @@ class TestRefusedBeforeDownload:
     @pytest.mark.parametrize(
         'name,tag,match',
         [
-            ('coca_ViT-B-32', 'laion2b_s13b_b90k', 'pools its patch tokens by attention'),
-            ('RN50-quickgelu', 'openai', 'no patch tokens.*ModifiedResNet'),
-            ('ViT-B-16-SigLIP', 'webli', 'pools its patch tokens by attention'),
-            ('PE-Core-T-16-384', 'meta', 'pools its patch tokens by attention'),
-            ('MobileCLIP-S1', 'datacompdr', 'no CLS and patch tokens.*FastVit'),
-            ('convnext_base', 'laion400m_s13b_b51k', 'no CLS and patch tokens.*ConvNeXt'),
-            ('ViTamin-S', 'datacomp1b', 'no CLS and patch tokens'),
+            ('coca_ViT-B-32', 'laion2b_s13b_b90k', 'VisionTransformer'),
+            ('RN50-quickgelu', 'openai', 'ModifiedResNet'),
+            ('ViT-B-16-SigLIP', 'webli', 'VisionTransformer'),
+            ('PE-Core-T-16-384', 'meta', 'Eva'),
         ],
     )
     def test_kinds(self, name, tag, match):
+        match = f"pools its patch tokens by attention.*is a {match}.*use space='hidden'"
         with pytest.raises(ValueError, match=match):
             CLIPTargetGenerator(name, tag)
+
+    def test_config_of_another_kind_of_model(self, tmp_path):
+        (tmp_path / 'other.json').write_text(json.dumps(dict(embed_dim=4, vision_cfg={}, genlip_cfg={})))
+        with pytest.raises(ValueError, match='no image-text model of two towers.*genlip_cfg'):
+            CLIPTargetGenerator(str(tmp_path / 'other.json'), None)
 
     def test_pooling_that_shows_in_numbers_only(self, clip_folder, monkeypatch):
         """An image embedding that is neither CLS nor a mean is found by running it."""
@@ -388,19 +391,19 @@ class TestRefusedBeforeDownload:
     [
         ('coca_base', True),
         ('coca_ViT-B-32', False),
-        ('convnext_tiny', False),
+        ('convnext_tiny', True),
         ('EVA02-B-16', True),
         ('MobileCLIP-B', True),
-        ('MobileCLIP2-S0', False),
+        ('MobileCLIP2-S0', True),
         ('nllb-clip-base', True),
         ('nllb-clip-base-siglip', False),
         ('PE-Core-T-16-384', False),
         ('RN50', False),
-        ('swin_base_patch4_window7_224', False),
+        ('swin_base_patch4_window7_224', True),
         ('ViT-L-14-CLIPA', True),
         ('ViT-S-16-alt', True),
-        ('ViTamin-S', False),
-        ('vit_medium_patch16_gap_256', False),
+        ('ViTamin-S', True),
+        ('vit_medium_patch16_gap_256', True),
         ('vit_relpos_medium_patch16_cls_224', True),
         ('xlm-roberta-base-ViT-B-32', True),
     ],
@@ -410,5 +413,6 @@ def test_every_family_serves_or_is_refused(name, serves):
     if serves:
         assert clip_width(name, None) == open_clip.get_model_config(name)['embed_dim']
     else:
-        with pytest.raises(ValueError, match='patch tokens'):
+        with pytest.raises(ValueError, match="use space='hidden'"):
             clip_width(name, None)
+        assert clip_width(name, None, 'hidden') > 0

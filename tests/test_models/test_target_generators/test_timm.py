@@ -101,10 +101,10 @@ def test_errors(monkeypatch):
         TimmTargetGenerator('vit_base_patch16_2244', pretrained=None)
     with pytest.raises(ValueError, match="no weights 'vit_base_patch16_224.dyno'; it has:.*dino"):
         TimmTargetGenerator('vit_base_patch16_224.dyno')
-    with pytest.raises(ValueError, match='no patch tokens'):
-        TimmTargetGenerator('resnet18', pretrained=None)
-    with pytest.raises(ValueError, match='no CLS token'):
-        TimmTargetGenerator('test_vit4', pretrained=None)
+    with pytest.raises(ValueError, match=r"cls='token' is not possible .*no CLS token; choose of \['pooled'"):
+        TimmTargetGenerator('test_vit4', pretrained=None, cls='token')
+    with pytest.raises(ValueError, match="cls='pooled' is not possible .*width 4096, its tokens have 512"):
+        TimmTargetGenerator('vgg11', pretrained=None, cls='pooled')
     with pytest.raises(FileNotFoundError, match='no existing weight file'):
         TimmTargetGenerator('test_vit', pretrained='missing.pth')
 
@@ -134,33 +134,7 @@ def test_families_with_class_attention(name):
     assert (attention.sum(-1) < 1).all() and (attention.sum(-1) > 0.9).all()  # the rest is CLS's own
 
 
-class TestRefusedBeforeDownload:
-    """Every family that cannot serve; nothing is created with weights."""
-
-    @pytest.mark.parametrize(
-        'name',
-        [
-            *(
-                'resnet18',
-                'swin_tiny_patch4_window7_224',
-                'hiera_tiny_224',
-                'levit_128s',
-                'crossvit_tiny_240',
-            ),
-            *('pit_ti_224', 'naflexvit_base_patch16_gap', 'vit_base_patch16_siglip_224', 'mixer_s16_224'),
-        ],
-    )
-    def test_kinds(self, name, monkeypatch):
-        create = timm.create_model
-
-        def without_weights(*args, pretrained=False, **kwargs):
-            assert not pretrained, 'downloaded'
-            return create(*args, **kwargs)
-
-        monkeypatch.setattr(timm, 'create_model', without_weights)
-        with pytest.raises(ValueError, match=f'{name} (has no|cannot serve)'):
-            TimmTargetGenerator(name)
-
+class TestRefused:
     def test_arguments_that_timm_does_not_take(self):
         with pytest.raises(ValueError, match='timm cannot build test_vit: .*deepness'):
             TimmTargetGenerator('test_vit', None, model_args=dict(deepness=3))

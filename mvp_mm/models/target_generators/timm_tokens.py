@@ -1,0 +1,223 @@
+"""Read a map of tokens off any timm network, by what the network can do and not by its name.
+
+Shape legend: B batch, P prefix tokens (CLS, registers), (h, w) map, C width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...weights.fit_positions import times
+from ...weights.read import first_line
+
+Grid = tuple[int, int]
+#: What a network's ``forward_features`` returns: ``(B, P + h * w, C)``, a map with channels first or last, or
+#: something else, whose map ``forward_intermediates`` tells.
+LAYOUTS = ('tokens', 'NCHW', 'NHWC', 'other')
+
+
+@dataclass(frozen=True)
+class TimmTokens:
+    """How to read the last map of tokens of a timm network.
+
+    Attributes:
+        layout: One of :data:`LAYOUTS`.
+        prefix: Number P of tokens before those of patches.
+        width: C.
+        patch_size: Side in pixels of the part of the image that a token stands for.
+        image_size: Size in pixels that the network was made for.
+        can_resize: Whether it accepts other sizes.
+        has_cls: Whether the first token is CLS.
+        pooled_width: Width of what it pools, or None if it pools nothing.
+    """
+
+    layout: str
+    prefix: int
+    width: int
+    patch_size: int
+    image_size: Grid
+    can_resize: bool
+    has_cls: bool
+    pooled_width: int | None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, trunk: Any, image_size: Sequence[int]) -> 'TimmTokens':
+        """Find out by runs of one image, which may be on the meta device.
+
+        ValueError says what the network has in place of a map of tokens.
+        """
+        own = (int(image_size[0]), int(image_size[1]))
+        features, final = _last_map(trunk, own)
+        height, width = final.shape[-2:]
+        patch = _whole_patch(own, (height, width))
+        if patch is None and (reduction := _reduction(trunk)) is not None:
+            rounded = (own[0] // reduction * reduction, own[1] // reduction * reduction)
+            try:
+                found = _last_map(trunk, rounded)
+            except ValueError:  # it runs at its own size only
+                found = (features, final)
+            if (patch := _whole_patch(rounded, tuple(found[1].shape[-2:]))) is not None:
+                (features, final), (height, width) = found, found[1].shape[-2:]
+                own = own if (own[0] // patch, own[1] // patch) == (height, width) else rounded
+        tiles = patch is not None
+        patch = max(1, own[0] // height) if patch is None else patch
+        if (own[0] // patch, own[1] // patch) != (height, width):
+            raise ValueError(f'its map of {times((height, width))} does not tile {times(own)} pixels')
+        layout, channels = _layout(trunk, features, final)
+        prefix = features.shape[1] - height * width if layout == 'tokens' else 0
+        pooled = _pooled(trunk, features)
+        reader = cls(
+            layout,
+            prefix,
+            channels,
+            patch,
+            own,
+            False,
+            prefix > 0 and _knows_cls(trunk),
+            None if pooled is None else pooled.shape[-1],
+        )
+        return replace(reader, can_resize=tiles and reader._resizes(trunk))
+
+    @torch.no_grad()
+    def settled(self, trunk: Any) -> 'TimmTokens':
+        """Return the reader for the network with its weights, which show the order of the tokens."""
+        if self.layout != 'tokens' or self.prefix:
+            return self
+        features, final = _last_map(trunk, self.image_size)
+        tokens, ordered = features[0].float(), final[0].flatten(1).T.float()
+        if tokens.shape != ordered.shape or torch.allclose(tokens, ordered, atol=1e-4):
+            return self
+        by_norm = [values[values.norm(dim=1).argsort()] for values in (tokens, ordered)]
+        same = torch.allclose(*by_norm, rtol=1e-3, atol=1e-3)  # a permutation: see timm's Hiera.reroll
+        return replace(self, layout='other') if same else self
+
+    def read(self, trunk: Any, images: Tensor) -> tuple[Any, Tensor]:
+        """Return what ``forward_head`` takes, and tokens ``(B, P + h * w, C)``, row by row."""
+        if self.layout == 'other':
+            features, final = _intermediates(trunk, images)
+            return features, final.flatten(2).transpose(1, 2)
+        features = trunk.forward_features(images)
+        if self.layout == 'tokens':
+            return features, features
+        return features, features.flatten(1, 2) if self.layout == 'NHWC' else features.flatten(2).transpose(
+            1, 2
+        )
+
+    def alone(self, vectors: Tensor) -> Tensor:
+        """Return vectors ``(N, C)`` as ``forward_head`` takes N images of one patch each."""
+        shape = dict(NCHW=(-1, self.width, 1, 1), NHWC=(-1, 1, 1, self.width))
+        return vectors.reshape(shape.get(self.layout, (-1, 1, self.width)))
+
+    def choose_cls(self, asked: str, name: str) -> str:
+        """Return what the target of CLS is; ValueError if the network does not have what is asked for."""
+        possible = ['token'] if self.has_cls else []
+        possible += ['pooled'] if self.pooled_width == self.width else []
+        possible += ['none']
+        if asked == 'auto':
+            return possible[0]
+        if asked in possible:
+            return asked
+        if asked == 'token':
+            reason = 'it has no CLS token'
+        elif self.pooled_width is None:
+            reason = 'it pools nothing'
+        else:
+            reason = f'what it pools has width {self.pooled_width}, its tokens have {self.width}'
+        raise ValueError(f'cls={asked!r} is not possible for {name}: {reason}; choose of {possible}')
+
+    def _resizes(self, trunk: Any) -> bool:
+        told = getattr(trunk, 'dynamic_img_size', None)
+        if told is not None:
+            return bool(told)
+        grid = (self.image_size[0] // self.patch_size + 1, self.image_size[1] // self.patch_size + 2)
+        try:
+            _, final = _last_map(trunk, (grid[0] * self.patch_size, grid[1] * self.patch_size))
+        except ValueError:
+            return False
+        return tuple(final.shape[-2:]) == grid
+
+
+def normed(trunk: Any, tokens: Tensor) -> Tensor:
+    """Apply the final norm where a network that pools before it norms keeps it in ``fc_norm``."""
+    norm = getattr(trunk, 'fc_norm', None)
+    return (
+        norm(tokens) if norm is not None and isinstance(getattr(trunk, 'norm', None), nn.Identity) else tokens
+    )
+
+
+def pooled(trunk: Any, features: Any) -> Tensor:
+    """Return what the network pools for its classifier, ``(B, C)``."""
+    return trunk.forward_head(features, pre_logits=True)
+
+
+def _last_map(trunk: Any, size: Grid) -> tuple[Any, Tensor]:
+    """Run one random image; return ``forward_features`` and the last map ``(1, C, h, w)``."""
+    images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    images = images.to(next((parameter.device for parameter in trunk.parameters()), 'cpu'))
+    try:
+        features = trunk.forward_features(images)
+        _, final = _intermediates(trunk, images)
+    except Exception as error:  # an unknown network may raise anything
+        kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+        raise ValueError(f'{kind}{first_line(error)}') from error
+    if not isinstance(final, Tensor) or final.ndim != 4:
+        raise ValueError('it gives no map of tokens')
+    return features, final
+
+
+def _intermediates(trunk: Any, images: Tensor) -> tuple[Any, Tensor]:
+    """Return the final features and the last map ``(B, C, h, w)``, normed where the network can."""
+    if not hasattr(trunk, 'forward_intermediates'):
+        raise ValueError('it has no forward_intermediates to tell its map of tokens')
+    try:
+        features, maps = trunk.forward_intermediates(images, indices=1, norm=True, output_fmt='NCHW')
+    except AssertionError:  # it has no norm for them
+        features, maps = trunk.forward_intermediates(images, indices=1, output_fmt='NCHW')
+    return features, maps[-1]
+
+
+def _layout(trunk: Any, features: Any, final: Tensor) -> tuple[str, int]:
+    """Tell a layout and its width by the map of ``forward_intermediates``."""
+    grid, channels = tuple(final.shape[-2:]), final.shape[1]
+    shape = tuple(features.shape[1:]) if isinstance(features, Tensor) else ()
+    prefix = shape[0] - grid[0] * grid[1] if len(shape) == 2 else -1
+    if prefix >= 0 and prefix == getattr(trunk, 'num_prefix_tokens', prefix):
+        return 'tokens', shape[1]
+    if len(shape) == 3 and shape[1:] == grid:
+        return 'NCHW', shape[0]
+    if len(shape) == 3 and shape[:2] == grid:
+        return 'NHWC', shape[-1]
+    return 'other', channels
+
+
+def _whole_patch(size: Grid, grid: Grid) -> int | None:
+    patches = {side // count for side, count in zip(size, grid, strict=True) if side % count == 0}
+    exact = all(side % count == 0 for side, count in zip(size, grid, strict=True))
+    return patches.pop() if exact and len(patches) == 1 else None
+
+
+def _reduction(trunk: Any) -> int | None:
+    info = getattr(trunk, 'feature_info', None)
+    reduction = info[-1].get('reduction') if info else None
+    return reduction if isinstance(reduction, int) and reduction > 0 else None
+
+
+def _knows_cls(trunk: Any) -> bool:
+    """Whether the first of the prefix tokens is CLS, and not a register."""
+    if (told := getattr(trunk, 'has_class_token', None)) is not None:
+        return bool(told)
+    if hasattr(trunk, 'cls_token'):
+        return trunk.cls_token is not None
+    return getattr(trunk, 'global_pool', None) == 'token'
+
+
+def _pooled(trunk: Any, features: Any) -> Tensor | None:
+    try:
+        found = pooled(trunk, features)
+    except Exception:  # an unknown network may raise anything: it pools nothing that can be had
+        return None
+    return found if isinstance(found, Tensor) and found.ndim == 2 else None
