@@ -181,6 +181,38 @@ def debug(tmp_path):
     return cfg
 
 
+NETWORKS = {
+    'vit_small_patch16_dinov3': dict(embed_dim=24, depth=2, num_heads=3),  # every block attends globally
+    'samvit_base_patch16': dict(  # windows of 2x2 patches but in the last block
+        embed_dim=24, depth=3, num_heads=3, window_size=2, global_attn_indexes=(2,)
+    ),
+}
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_timms_networks(name, debug):
+    """The maps are timm's own, rates fall with depth, and two steps train windows and the rest alike."""
+    backbone = Config.fromfile(VITB.with_name('vitdet_timm_vitb16_coco.py')).model.backbone
+    backbone.update(model_name=name, img_size=64, init_cfg=None, model_args=NETWORKS[name])
+    debug.model.backbone = backbone
+    debug.model.neck.update(in_channels=24, scales=(4, 2, 1, 0.5))
+    debug.val_cfg = debug.val_dataloader = debug.val_evaluator = None
+    debug.default_hooks.checkpoint.pop('save_best')
+    runner = build_runner(debug)
+    before = {n: value.clone() for n, value in runner.model.backbone.network.named_parameters()}
+    runner.train()
+    student = runner.model.backbone.eval()
+    learnt = [n for n, value in student.network.named_parameters() if value.requires_grad]
+    assert all((dict(student.network.named_parameters())[n] != before[n]).any() for n in learnt)
+    images = torch.randn(1, 3, 64, 48)
+    expected = student.network.forward_intermediates(images, indices=1, intermediates_only=True)[-1]
+    assert torch.equal(student(images)[0], expected) and expected.shape == (1, 24, 4, 3)
+    scales = [group['lr_scale'] for group in runner.optim_wrapper.optimizer.param_groups]
+    # timm counts the layers behind SAM's last block as one more depth
+    deepest = NETWORKS[name]['depth'] + 1 + (name == 'samvit_base_patch16')
+    assert min(scales) == pytest.approx(0.7**deepest) and max(scales) == 1
+
+
 @pytest.mark.slow
 def test_two_steps_a_restart_and_the_test(debug, checkpoint, tmp_path, monkeypatch):
     """Trained and evaluated as by the tools; a run that is cut after a step ends with the same weights."""

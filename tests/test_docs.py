@@ -46,7 +46,7 @@ REAL_DATA_TOOLS = (
     *('prepare_ade20k', 'check_imagenet', 'train_teacher', 'reproduce_miniature', 'demonstrate'),
     'reproduce_photographs',
     *('benchmark_pretrain', 'benchmark_segmentation', 'benchmark_data', 'compare_crops', 'compare_losses'),
-    *('benchmark_ideas', 'fault_injection', 'gpu_check'),
+    *('benchmark_ideas', 'fault_injection', 'gpu_check', 'count_memory'),
 )
 LAUNCHERS = {'dist_train.sh': ('train', 1), 'dist_test.sh': ('test', 2), 'slurm_train.sh': ('train', 3)}
 FRESH_CLONE = ('quickstart.sh', 'run_tests.sh', 'release_check.sh')
@@ -522,6 +522,8 @@ def test_shell(block, reader, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize('block', IN_PYTHON, ids=lambda block: block.id)
 def test_python(block, reader, monkeypatch):
+    if 'mvp_mm::detection/' in block.text and not WITH_MMDET:
+        pytest.skip('mmdet is not installed: mvp_mm[detection]')
     if block.text.startswith('_base_'):
         (reader / 'mine.py').write_text(block.text)
         assert engine.load_config(str(reader / 'mine.py'), 'work_dirs/mine').model

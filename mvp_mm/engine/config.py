@@ -48,8 +48,8 @@ def load_config(
             cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
         failed: Any = error
-        if isinstance(error, ImportError) and error.__context__ is not None:
-            failed = error.__context__  # MMEngine says what it could not import, and not why
+        while str(failed).startswith('Failed to import') and failed.__context__ is not None:
+            failed = failed.__context__  # MMEngine says what it could not import, and not why
         raise ValueError(f'{path} cannot be read as a config: {type(failed).__name__}: {failed}') from error
     if 'model' not in cfg:
         raise ValueError(f'{path} is no config to run: it has no `model`')

@@ -40,6 +40,7 @@ def test_options_that_something_reads():
         ('a.md', '# hello', 'cannot be read as a config: OSError: Only py/yml'),
         ('a.py', 'model = dict(', 'cannot be read as a config: SyntaxError'),
         ('a.py', "_base_ = 'mvpmm::mvp/vitb16_in1k.py'", 'cannot be read as a config: .*mvpmm'),
+        ('a.py', "custom_imports = dict(imports=['missing'], allow_failed_imports=False)", "'missing'$"),
         ('a.py', 'x = 1', 'no config to run: it has no `model`'),
         ('a.json', '[1]', 'a.json'),
     ],
