@@ -14,9 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone's programs, which are not installed
 
 import mvp_mm.engine as engine
+from experiments.jobs import run_jobs
 from experiments.miniature.plan import BUDGETS, GUIDANCES, MAIN, PRETRAININGS, plan
 from experiments.miniature.report import add_beside, collect, draw, legend, table
-from experiments.miniature.run import run_jobs
 from mvp_mm.hardware import usable_cores
 
 
@@ -58,7 +58,8 @@ def main() -> None:
     jobs = plan(guidances, args.seeds or length.seeds, args.labels or length.labels, length)
     start = time.perf_counter()
     if not args.report_only:
-        run_jobs(jobs, args.length, out, args.jobs)
+        about = dict(length=args.length, **asdict(length))
+        run_jobs(jobs, 'experiments.miniature.work', about, out, args.jobs)
     figures = collect(jobs, out)
     settings = dict.fromkeys(guidances, asdict(length))
     for folder in args.beside:

@@ -20,8 +20,9 @@ from mvp_mm.engine.checkpoint.safe_checkpoint import saved_checkpoints
 from mvp_mm.hardware import usable_cores
 from mvp_mm.models.from_config import build_from_config
 
+from ..jobs import CONFIGS, runner_of
 from .plan import EVEN, GENTLE
-from .work import CONFIGS, recipe_options, scenes_runner, segmentation_length
+from .work import recipe_options, segmentation_length
 
 SEGMENTATION = 'upernet/vittiny_scenes.py'
 STUDENT = CONFIGS / 'mvp' / 'vittiny_scenes.safetensors'
@@ -71,7 +72,7 @@ def demonstrate(out: Path, options: dict | None = None) -> dict[str, float]:
 def _pretrain(work_dir: Path, settings: dict) -> None:
     torch.set_num_threads(1)
     with TrainingDisplay() as display:
-        runner = scenes_runner('mvp/vittiny_scenes.py', work_dir, settings)
+        runner = runner_of('mvp/vittiny_scenes.py', work_dir, settings)
         runner.register_hook(display)
         runner.train()
 
@@ -83,7 +84,7 @@ def _segment_from(work_dir: Path, settings: dict) -> float:
         for stream in (1, 2):  # of loader workers too
             os.dup2(log.fileno(), stream)
     torch.set_num_threads(1)
-    runner = scenes_runner(SEGMENTATION, work_dir, settings)
+    runner = runner_of(SEGMENTATION, work_dir, settings)
     runner.train()
     return float(runner.test()['mIoU'])
 

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from mvp_mm.datasets.scenes import COLOURS, SHAPES
 
+from ..jobs import result_file
+from ..tables import markdown, mean_and_spread
 from .plan import CHANCE, MAIN, PRETRAININGS, Budget, Job, plan
-from .run import result_file
 
 PROBES = {'shape': 'shape', 'colour': 'colour', 'knn_shape': 'k-NN shape', 'knn_colour': 'k-NN colour'}
 
@@ -97,13 +98,13 @@ def legend(rows: Iterable[str], settings: dict[str, dict]) -> str:
         rows: Names of ``PRETRAININGS``; others are left out.
         settings: Of each row, the numbers of ``Budget`` by which it was trained.
     """
-    lines = ['| | pre-training | steps | scenes |', '|---' * 4 + '|']
+    cells = {}
     for row in sorted({row for row in rows if row in PRETRAININGS}, key=_row_order):
         guidance, about = PRETRAININGS[row], settings[row]
         steps = about['scenes'] // guidance.batch * max(1, round(about['epochs'] * guidance.epochs_factor))
-        cells = f'{steps:,} of {guidance.batch} | {about["scenes"]:,}' if guidance.config else ' | '
-        lines.append(f'| {row} | {guidance.label} | {cells} |')
-    return '\n'.join(lines)
+        trained = [f'{steps:,} of {guidance.batch}', f'{about["scenes"]:,}'] if guidance.config else ['', '']
+        cells[row] = [guidance.label, *trained]
+    return markdown(['pre-training', 'steps', 'scenes'], cells)
 
 
 def table(figures: Figures) -> str:
@@ -112,11 +113,9 @@ def table(figures: Figures) -> str:
     chances = {(CHANCE, column): [value] for column, value in CHANCES.items() if column in columns}
     figures = chances | figures
     rows = sorted({row for row, _ in figures}, key=_row_order)
-    lines = ['| | ' + ' | '.join(columns) + ' |', '|---' * (len(columns) + 1) + '|']
-    for row in rows:
-        cells = [_cell(figures.get((row, column)), column) for column in columns]
-        lines.append(f'| {row} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+    return markdown(
+        columns, {row: [_cell(figures.get((row, column)), column) for column in columns] for row in rows}
+    )
 
 
 def _column_order(column: str) -> tuple:
@@ -135,11 +134,7 @@ def _row_order(row: str) -> tuple:
 
 
 def _cell(values: list[float] | None, column: str) -> str:
-    if not values:
-        return ''
-    digits = 3 if column in ('cosine', 'excess') else 1
-    text = f'{mean(values):.{digits}f}'
-    return text if len(values) == 1 else f'{text} ± {stdev(values):.{digits}f}'
+    return mean_and_spread(values or [], 3 if column in ('cosine', 'excess') else 1)
 
 
 def draw(figures: Figures, path: Path) -> None:

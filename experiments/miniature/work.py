@@ -1,27 +1,22 @@
-"""Do one job of the experiment. Run as a process of its own by :mod:`run`."""
+"""Do one job of the experiment. Run as a process of its own by :func:`.run_jobs`."""
 
 import argparse
-import json
 import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from mmengine.fileio import dump, load
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, find_latest_checkpoint
 from mmpretrain.registry import MODELS
 from torch import nn
 
 from mvp_mm import engine
-from mvp_mm.hardware import has_native_bf16
 
+from ..jobs import CONFIGS, do_job, figures_of, last_checkpoint, runner_of
 from .plan import BUDGETS, CLIP, PRETRAININGS, TUNING_SEED, Budget, Job, Recipe
 from .probe import class_and_mean, probe_scores
 from .watch import Enough, StopAfter, evaluators
-
-CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def do(job: Job, length: Budget, out: Path, options: dict | None = None) -> dict:
@@ -51,7 +46,7 @@ def do(job: Job, length: Budget, out: Path, options: dict | None = None) -> dict
 def _pretrain(job: Job, length: Budget, out: Path, options: dict) -> dict:
     guidance = PRETRAININGS[job.guidance]
     epochs = _epochs(job, length)
-    runner = scenes_runner(
+    runner = runner_of(
         guidance.config,
         out / 'work' / job.name,
         {
@@ -76,7 +71,7 @@ def _pretrain(job: Job, length: Budget, out: Path, options: dict) -> dict:
     with suppress(Enough):
         runner.train()
     figures = runner.test() if runner.cfg.get('test_evaluator') and length.share == 1 else {}
-    return dict(figures, checkpoint=_last_checkpoint(out, job.name))
+    return dict(figures, checkpoint=last_checkpoint(out, job.name))
 
 
 def _tenth(job: Job, length: Budget) -> int:
@@ -102,7 +97,7 @@ def _watch(job: Job, length: Budget, out: Path, options: dict) -> dict:
         'evaluators': looked_at,
     }
     work_dir = out / 'work' / job.name
-    runner = scenes_runner(guidance.config or CLIP, work_dir, chosen | guidance.options | options)
+    runner = runner_of(guidance.config or CLIP, work_dir, chosen | guidance.options | options)
     if not guidance.config:
         return {'0': runner.val()}
     folder = Path(_student_checkpoint(job, out) or '').parent
@@ -141,9 +136,7 @@ def _segment(job: Job, length: Budget, out: Path, options: dict) -> dict:
         chosen['model.backbone.init_cfg'] = None
     else:
         chosen['model.backbone.init_cfg.checkpoint'] = checkpoint
-    runner = scenes_runner(
-        'upernet/vittiny_scenes.py', out / 'work' / job.name, chosen | options, resume=True
-    )
+    runner = runner_of('upernet/vittiny_scenes.py', out / 'work' / job.name, chosen | options, resume=True)
     runner.train()
     if tuning:  # on validation scenes
         return dict(miou=float(runner.message_hub.get_scalar('val/mIoU').current()), **asdict(recipe))
@@ -151,7 +144,7 @@ def _segment(job: Job, length: Budget, out: Path, options: dict) -> dict:
 
 
 def _best_recipe(job: Job, out: Path) -> Recipe:
-    tried = [load(out / f'{name}.json') for name in job.needs if name.startswith('tune-')]
+    tried = [figures_of(out, name) for name in job.needs if name.startswith('tune-')]
     best = max(tried, key=lambda figures: figures['miou'])
     return Recipe(best['rate'], best['decay'])
 
@@ -189,22 +182,6 @@ def _probe_teacher(job: Job, length: Budget, out: Path, options: dict) -> dict:
     return probe_scores(lambda images: class_and_mean(teacher(images)))
 
 
-def scenes_runner(config: str, work_dir: Path, options: dict, resume: bool = False) -> Runner:
-    """The runner of a config below ``configs``, in bf16 where the machine has instructions for it.
-
-    Args:
-        config: Its path there.
-        work_dir: Folder of the run.
-        options: Config options.
-        resume: Go on from the last checkpoint of the folder, if there is one. Default False.
-    """
-    cfg = engine.load_config(str(CONFIGS / config), work_dir=str(work_dir), cfg_options=options)
-    if has_native_bf16():
-        engine.use_bf16(cfg)
-    cfg.resume = resume
-    return engine.build_runner(cfg)
-
-
 def recipe_options(recipe: Recipe) -> dict:
     """Config options of a segmentation that learns by this recipe."""
     return {
@@ -228,30 +205,13 @@ def segmentation_length(steps: int) -> dict:
 def _student_checkpoint(job: Job, out: Path) -> str | None:
     if not PRETRAININGS[job.guidance].config:
         return None
-    return str(out / load(out / f'pretrain-{job.guidance}-s{job.seed}.json')['checkpoint'])
+    return str(out / figures_of(out, f'pretrain-{job.guidance}-s{job.seed}')['checkpoint'])
 
 
-def _last_checkpoint(out: Path, name: str) -> str:
-    path = Path(find_latest_checkpoint(str(out / 'work' / name)))
-    return str(Path('work') / name / path.name)  # seen from `out`, which may be moved
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('job', help='a Job as JSON')
-    parser.add_argument('length', help='a name of BUDGETS')
-    parser.add_argument('out', type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(1)  # two processes of one thread are faster than one of two at this size
-    values = json.loads(args.job)
-    values['needs'] = tuple(values['needs'])
-    values['recipe'] = values['recipe'] and Recipe(**values['recipe'])
-    job = Job(**values)
-    figures = do(job, BUDGETS[args.length], args.out)
-    temporary = args.out / f'.{job.name}.json'
-    dump(figures, temporary, file_format='json')
-    temporary.rename(args.out / f'{job.name}.json')
+def _do_of_command_line(fields: dict, args: argparse.Namespace) -> dict:
+    fields['recipe'] = fields['recipe'] and Recipe(**fields['recipe'])
+    return do(Job(**fields), BUDGETS[args.length], args.out)
 
 
 if __name__ == '__main__':
-    main()
+    do_job(__doc__, _do_of_command_line)

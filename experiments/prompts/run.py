@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 
 import torch
 from mmengine.config import Config
@@ -29,6 +28,8 @@ from mvp_mm.models import PromptClassifier
 from mvp_mm.models.prompts import save_prompts
 from mvp_mm.models.speaking.class_embeddings import ClassEmbeddings
 from mvp_mm.models.speaking.speech import Speech
+
+from ..tables import mean_and_spread
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 BATCH = 250  # images embedded at a time
@@ -185,14 +186,9 @@ def table(out: Path) -> str:
             paths = [path for end in ('', '-s?') for path in out.glob(f'{speaker}-{method}{end}.json')]
             found = [json.loads(path.read_text()) for path in paths]
             if found:
-                cells = [_cell([one[key] for one in found]) for key in ('base', 'new', 'H')]
+                cells = [mean_and_spread([one[key] for one in found]) for key in ('base', 'new', 'H')]
                 lines.append(f'| {speaker} | {label} | {" | ".join(cells)} | {len(found)} |')
     return '\n'.join(lines)
-
-
-def _cell(values: list[float]) -> str:
-    text = f'{mean(values):.1f}'
-    return text if len(values) == 1 else f'{text} ± {stdev(values):.1f}'
 
 
 def main() -> None:

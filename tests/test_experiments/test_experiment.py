@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
+from experiments.jobs import run_jobs
 from experiments.miniature import probe, watch, work
 from experiments.miniature.plan import BUDGETS, GUIDANCES, MAIN, PRETRAININGS, Budget, Job, Recipe, plan
 from experiments.miniature.report import add_beside, collect, legend, table
-from experiments.miniature.run import run_jobs
 from experiments.miniature.work import do
 from mvp_mm.models import SpeakingStudent
 from mvp_mm.models.backbones.sincos_positions import sincos_positions
@@ -80,13 +80,18 @@ def test_rows_of_another_experiment_stand_beside(tmp_path):
         add_beside(figures, own_names, other, length)
 
 
+def run_miniature(jobs, length, out):
+    about = dict(length=length, **asdict(BUDGETS[length]))
+    run_jobs(jobs, 'experiments.miniature.work', about, out, 2)
+
+
 def test_a_folder_is_of_one_length_and_done_pieces_stay_done(tmp_path):
     jobs = plan(MAIN, (0,), (300,), BUDGETS['10min'])
     for job in jobs:
         (tmp_path / f'{job.name}.json').write_text('{}')
-    run_jobs(jobs, '10min', tmp_path, processes=2)  # nothing to do
+    run_miniature(jobs, '10min', tmp_path)  # nothing to do
     with pytest.raises(ValueError, match="holds an experiment of length '10min'"):
-        run_jobs(jobs, '1h', tmp_path, processes=2)
+        run_miniature(jobs, '1h', tmp_path)
 
 
 @pytest.mark.slow
@@ -94,7 +99,7 @@ def test_a_piece_that_fails_is_named_with_its_log(tmp_path):
     # its student is missing
     job = Job('segment-clip-s0-n4', 'segment', 'clip', 0, labels=4, recipe=RECIPES[0])
     with pytest.raises(RuntimeError, match='segment-clip-s0-n4 ended with status 1.*'):
-        run_jobs([job], '10min', tmp_path, processes=1)
+        run_miniature([job], '10min', tmp_path)
 
 
 def run_in_process(guidance, out, chosen=(), length=TINY):
