@@ -15,10 +15,11 @@ from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader, Dataset
 
 from ...hardware import usable_cores
+from ...weights.locate import offline
 from .captioned_source import CaptionedSource
 from .shard_cache import ShardCache, touch
 from .shard_files import find_shards, is_remote, remote_stamps
-from .shard_index import SUFFIX, ShardIndex, local_stamp, read_index, scan_shard, texts_of
+from .shard_index import SUFFIX, UNREAD, ShardIndex, local_stamp, read_index, scan_shard, texts_of
 
 LISTED = 10  # broken shards named in the log
 WAITS = 100  # times to bring a shard again that other processes evict before it is read
@@ -173,17 +174,14 @@ class ImageTextShards(CaptionedSource):
 
     def _load_indices(self) -> list[ShardIndex]:
         """Read the index of each shard, and make those that are missing, in loader workers."""
-        remote = [shard for shard in self.shards if is_remote(shard)]
-        stamps = dict(zip(remote, remote_stamps(remote), strict=True)) if remote else {}
+        stamps = self._remote_stamps([shard for shard in self.shards if is_remote(shard)])
         indexer = _Indexer(self.shards, stamps, self.cache, self.index_dir, self.caption_key)
         found = [indexer.read(number) for number in range(len(self.shards))]
         missing = [number for number, index in enumerate(found) if index is None]
         if missing:
             print_log(f'{type(self).__name__}: indexing {len(missing)} shards, once', 'current')
             rank, world_size = get_dist_info()
-            first = (
-                len(missing) * rank // world_size
-            )  # each process begins elsewhere, and finds the rest made
+            first = len(missing) * rank // world_size  # each begins elsewhere, and finds the rest made
             missing = missing[first:] + missing[:first]
             workers = min(usable_cores(), len(missing) // 4)
             own = torch.Generator()  # else workers' seeds are drawn from the training's
@@ -191,6 +189,17 @@ class ImageTextShards(CaptionedSource):
             for number, index in zip(missing, loader, strict=True):
                 found[number] = index
         return [index for index in found if index is not None]
+
+    def _remote_stamps(self, shards: list[str]) -> dict[str, str]:
+        """Ask for size and version of each; without a network take those of the last time."""
+        if not offline():
+            return dict(zip(shards, remote_stamps(shards), strict=True)) if shards else {}
+        kept = {shard: read_index(self.cache.index_path(shard)) for shard in shards}
+        if gone := [shard for shard, index in kept.items() if index is None]:
+            raise FileNotFoundError(
+                f'{gone[0]} was never in {self.cache.folder}, and the network is switched off'
+            )
+        return {shard: index.stamp for shard, index in kept.items() if index is not None}
 
     def _used(self, index: ShardIndex, labels: Sequence[int] | None) -> np.ndarray:
         """Rows of the samples that are used; count captions that are missing."""
@@ -268,6 +277,8 @@ class _Indexer(Dataset):
             index = self._scan_remote(shard)
         else:
             index = scan_shard(Path(shard), caption_key=self.caption_key)
+        if any(fault.startswith(UNREAD) for fault in index.faults):
+            return index
         reason = 'its folder is read-only'
         for place in self.places(shard):
             try:

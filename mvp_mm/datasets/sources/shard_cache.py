@@ -185,7 +185,8 @@ def touch(path: Path, state: os.stat_result) -> None:
     """Note that a shard was used, at most once a second; its time of change stays."""
     now = time.time_ns()
     if now - state.st_atime_ns > 1_000_000_000:
-        os.utime(path, ns=(now, state.st_mtime_ns))
+        with suppress(OSError):  # evicted meanwhile, or another user's
+            os.utime(path, ns=(now, state.st_mtime_ns))
 
 
 def _is_brought(target: Path) -> bool:

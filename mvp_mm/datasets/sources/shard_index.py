@@ -26,6 +26,7 @@ SUFFIX = '.index'  # after the shard's own name
 VERSION = '1'
 MAX_MEMBER = 256 << 20  # bytes: a photograph has a hundredth of that
 MAX_TEXT = 1 << 20
+UNREAD = 'cannot be read'  # begins a fault of the disk or network, which may be over next time
 MAX_LABEL = np.iinfo(np.int32).max
 TYPE_AT = 156  # byte of a header; 'g': facts of all members, which tarfile passes over
 PACKED = ((b'\x1f\x8b', 'gunzip'), (b'BZh', 'bunzip2'), (b'\xfd7z', 'unxz'), (b'(\xb5/\xfd', 'unzstd'))
@@ -139,7 +140,7 @@ def scan_shard(path: Path, stamp: str | None = None, caption_key: str = '') -> S
             for member in _members(path, file, size, scan.faults):
                 scan.add(file, member)
     except OSError as error:
-        scan.faults.append(f'cannot be read: {error.strerror or error}')
+        scan.faults.append(f'{UNREAD}: {error.strerror or error}')
     return scan.index(stamp or f'{size} 0')
 
 

@@ -114,6 +114,14 @@ def test_index_elsewhere(tmp_path):
     assert len(list((tmp_path / 'cache').glob('*.index'))) == len(list((tmp_path / 'own').iterdir())) == 2
 
 
+def test_what_could_not_be_read_is_tried_again(tmp_path):
+    write_shards(tmp_path, [3])
+    (tmp_path / 'train-0001.tar').mkdir()
+    source = ImageTextShards(str(tmp_path))
+    assert list(source.faults.values()) == [['cannot be read: Is a directory']] and len(source) == 3
+    assert [path.name for path in tmp_path.glob('*.index')] == ['train-0000.tar.index']
+
+
 def test_indexing_draws_nothing(tmp_path):
     """Whoever makes the index trains as whoever finds it."""
     write_shards(tmp_path, [1] * 9)

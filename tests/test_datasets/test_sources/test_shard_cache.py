@@ -5,6 +5,7 @@ import http.server
 import os
 import threading
 import time
+import types
 from collections import Counter
 
 import fsspec
@@ -282,7 +283,7 @@ def test_reading_ahead_gives_up_the_past(faulty, tmp_path, monkeypatch):
     assert FaultyFileSystem.transfers == ['train-0000.tar', 'train-0002.tar']
 
 
-def test_a_shard_that_is_evicted_before_it_is_read(faulty, monkeypatch):
+def test_a_shard_that_is_evicted_before_it_is_read(faulty, tmp_path, monkeypatch):
     bring, evicted = ShardCache.bring, []
 
     def unlucky(self, *arguments):
@@ -293,6 +294,7 @@ def test_a_shard_that_is_evicted_before_it_is_read(faulty, monkeypatch):
 
     monkeypatch.setattr(ShardCache, 'bring', unlucky)
     assert faulty[0]['img_bytes'] and len(FaultyFileSystem.transfers) == 4
+    shard_cache.touch(tmp_path / 'evicted.tar', types.SimpleNamespace(st_atime_ns=0, st_mtime_ns=0))
     file, handle = faulty._open(faulty.shards[0], faulty._indices[0])
     os.unlink(file)
     assert os.pread(handle, 5, 0) == b'00000'  # whoever has it open reads on
@@ -349,3 +351,11 @@ def test_without_network(remote, tmp_path, monkeypatch):
         FileNotFoundError, match='train-0000.tar is not in .*, and the network is switched off'
     ):
         source[0]
+    remote.store.clear()
+    cache = dict(cache_dir=str(tmp_path / 'cache'))
+    again = ImageTextShards('memory://bucket/train-{0000..0003}.tar', **cache)
+    assert [again[number]['caption'] for number in range(4, 16)] == EXPECTED[4:]
+    with pytest.raises(
+        FileNotFoundError, match='train-0004.tar was never in .*, and the network is switched'
+    ):
+        ImageTextShards('memory://bucket/train-0004.tar', **cache)
