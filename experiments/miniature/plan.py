@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 CHANCE = 'chance'
 
@@ -19,6 +20,8 @@ class Pretraining:
         has_targets: Whether it is by MVP, whose student can be watched.
         has_text: Whether a text encoder learns beside the student (RILS), which can be watched by names.
         batch: Scenes a step.
+        student: What the names of its pre-training and segmentation configs begin with.
+        start: Weight file of a student that is there already.
     """
 
     config: str
@@ -29,11 +32,19 @@ class Pretraining:
     has_targets: bool = True
     has_text: bool = False
     batch: int = 64
+    student: str = 'vittiny'
+    start: str = ''
 
 
 PLAIN_VIT = dict(bias=True, use_abs_pos_emb=True, use_rel_pos_bias=False, layer_scale_init_value=0.0)
 WIDE = dict(embed_dims=144, num_heads=4, feedforward_channels=576)
 CLIP = 'mvp/vittiny_scenes.py'
+CONV = 'mvp/convtiny_scenes.py'
+SHIPPED = str(Path(__file__).parents[2] / 'configs/mvp/vittiny_scenes.safetensors')
+UNMASKED = {
+    f'{phase}_dataloader.dataset.pipeline.{step}.num_masking_patches': 0
+    for phase, step in (('train', 3), ('val', 0), ('test', 0))
+}
 
 
 def _of_captions(config: str, label: str, epochs_factor: float = 1.0) -> Pretraining:
@@ -74,6 +85,24 @@ PRETRAININGS = {
             'model.neck.in_channels': WIDE['embed_dims'],
         },
         {'arch': WIDE},
+    ),
+    # the deployed student, of as many parameters and multiply-adds: convolutions
+    'conv-scratch': Pretraining('', 'a ConvNeXt, no pre-training', student='convtiny'),
+    'conv-clip': Pretraining(CONV, 'MVP, a ConvNeXt: masked patches are painted', student='convtiny'),
+    'conv-distil': Pretraining(
+        CONV, 'a ConvNeXt, nothing masked: feature distillation', UNMASKED, student='convtiny'
+    ),
+    # does going on cost what was known?
+    'shipped': Pretraining('', 'MVP, the shipped student', start=SHIPPED),
+    'shipped-on': Pretraining(
+        CLIP,
+        'MVP, going on from the shipped student by the same teacher',
+        {
+            'model.backbone.init_cfg.type': 'Pretrained',
+            'model.backbone.init_cfg.checkpoint': SHIPPED,
+            'optim_wrapper.optimizer.lr': 5e-4,
+        },
+        epochs_factor=0.5,
     ),
     # other methods, by mmpretrain's own classes
     'mae': Pretraining(
@@ -215,7 +244,8 @@ def plan(guidances: Sequence[str], seeds: Sequence[int], labels: Sequence[int], 
         for name in guidances:
             jobs += _of_student(name, seed)
             guidance = PRETRAININGS[name]
-            if length.watched and (not guidance.config or guidance.has_targets or guidance.has_text):
+            has_figures = guidance.config and (guidance.has_targets or guidance.has_text)
+            if length.watched and (name == 'scratch' or has_figures):
                 jobs.append(Job(f'watch-{name}-s{seed}', 'watch', name, seed, _pretraining(name, seed)))
             jobs += _segmentations(name, seed, seeds[0], labels, length.recipes)
     if length.frozen:  # compared at one budget

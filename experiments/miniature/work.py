@@ -136,7 +136,8 @@ def _segment(job: Job, length: Budget, out: Path, options: dict) -> dict:
         chosen['model.backbone.init_cfg'] = None
     else:
         chosen['model.backbone.init_cfg.checkpoint'] = checkpoint
-    runner = runner_of('upernet/vittiny_scenes.py', out / 'work' / job.name, chosen | options, resume=True)
+    config = f'upernet/{PRETRAININGS[job.guidance].student}_scenes.py'
+    runner = runner_of(config, out / 'work' / job.name, chosen | options, resume=True)
     runner.train()
     if tuning:  # on validation scenes
         return dict(miou=float(runner.message_hub.get_scalar('val/mIoU').current()), **asdict(recipe))
@@ -155,22 +156,21 @@ def _probe(job: Job, length: Budget, out: Path, options: dict) -> dict:
 
 
 def _student(job: Job, out: Path) -> nn.Module:
-    from mvp_mm.models import MVPViT
-
+    guidance = PRETRAININGS[job.guidance]
     torch.manual_seed(job.seed)
-    cfg = engine.load_config(str(CONFIGS / 'mvp' / 'vittiny_scenes.py'))
-    settings = dict(
-        cfg.model.backbone, with_mask_token=False, use_shared_rel_pos_bias=False, use_rel_pos_bias=True
-    )
-    settings.pop('type')
-    settings |= PRETRAININGS[job.guidance].backbone
-    if 'arch' in PRETRAININGS[job.guidance].backbone:
-        settings['arch'] = dict(cfg.model.backbone.arch, **PRETRAININGS[job.guidance].backbone['arch'])
+    cfg = engine.load_config(str(CONFIGS / 'mvp' / f'{guidance.student}_scenes.py'))
+    init_default_scope('mmpretrain')
+    settings = dict(cfg.model.backbone, with_mask_token=False)
+    if 'use_shared_rel_pos_bias' in settings:
+        settings |= dict(use_shared_rel_pos_bias=False, use_rel_pos_bias=True)
+    settings |= guidance.backbone
+    if 'arch' in guidance.backbone:
+        settings['arch'] = dict(cfg.model.backbone.arch, **guidance.backbone['arch'])
     checkpoint = _student_checkpoint(job, out)
     settings['init_cfg'] = None
     if checkpoint is not None:
         settings['init_cfg'] = dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
-    student = MVPViT(**settings)
+    student = MODELS.build(settings)
     student.init_weights()
     return student.eval()
 
@@ -204,7 +204,7 @@ def segmentation_length(steps: int) -> dict:
 
 def _student_checkpoint(job: Job, out: Path) -> str | None:
     if not PRETRAININGS[job.guidance].config:
-        return None
+        return PRETRAININGS[job.guidance].start or None
     return str(out / figures_of(out, f'pretrain-{job.guidance}-s{job.seed}')['checkpoint'])
 
 
