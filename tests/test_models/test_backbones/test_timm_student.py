@@ -181,6 +181,21 @@ def test_what_predicts_cls():
     assert torch.equal(beit.head_tokens(images)[0], beit.network.fc_norm(cls))
 
 
+def test_mvp_with_students_without_cls():
+    """The pooled features meet the target of CLS, by text too; or that target is dropped."""
+    pooled = method('vit_base_patch16_siglip_224').eval()
+    images, mask = batch(pooled.backbone)
+    cls, patches = pooled.embed_image(images)
+    assert torch.equal(cls, pooled.neck(pooled.backbone.network(images))) and patches.shape[1] == 16
+    none = method('vit_base_patch16_siglip_224', cls='none').eval()
+    targets, predictions = none.extract_targets(images), none.predict_tokens(images, mask)
+    assert torch.equal(targets, pooled.extract_targets(images)[:, 1:])
+    assert predictions.shape == targets.shape and none.embed_image(images)[0] is None
+    loss = none.loss(images, None, mask)
+    expected = -torch.nn.functional.cosine_similarity(predictions, targets, dim=-1).mean()
+    assert torch.allclose(loss['loss'], expected) and 'cosine_cls' not in loss
+
+
 @pytest.mark.parametrize('name', QUICK)
 def test_outputs_downstream(name):
     images = torch.randn(2, 3, 64, 64)
