@@ -57,7 +57,7 @@ def put_teachers(model: ConfigDict, names: Sequence[str]) -> None:
     if len(found) == 1:
         generator, model.neck.out_channels = found[names[0]]
     else:
-        teachers, widths = {}, {}
+        teachers, widths = dict[str, Any](), dict[str, int]()
         for config, width in found.values():
             name = re.sub(r'\W+', '_', Path(config['model_name']).name.removesuffix('.json')).lower()
             name += f'_{len(teachers)}' * (name in teachers)

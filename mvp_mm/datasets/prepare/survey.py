@@ -44,7 +44,7 @@ class Survey:
     """
 
     kind: str
-    options: dict[str, str]
+    options: dict[str, Any]
     count: int
     looked_at: list[Photograph]
 
@@ -113,20 +113,17 @@ def survey(
     return Survey(type(dataset).__name__, options, len(dataset), looked_at)
 
 
-def _opened(place: str) -> tuple[Any, dict[str, str]]:
-    path = Path(place).expanduser()
+def _opened(place: str) -> tuple[Any, dict[str, Any]]:
+    path, options = Path(place).expanduser(), dict[str, Any](data_root=place)
     folders = (path, path / 'train')
     if is_remote(place) or path.suffix == '.tar' or set(place) & set('*?{') and not path.exists():
-        options = dict(data_root=place)
         return ImageTextShards(**options), options
     if path.is_dir():
-        options = dict(data_root=place)
         has_shards = any(next(folder.glob('*.tar'), None) for folder in folders)
         return (ImageTextShards if has_shards else UnlabelledImages)(**options), options
     if not path.is_file():
         raise FileNotFoundError(f'there is no folder, list or shard {place}')
     if path.suffix.lower() in LISTS:
-        options = dict(data_root=place)
         return ImageTextList(**options), options
     options = dict(data_root=str(path.parent), ann_file=place)
     return UnlabelledImages(**options), options

@@ -48,10 +48,11 @@ class MultiTeacherMVP(MVP):
             ``clip_cosine_masked``.
         """
         targets = self.extract_targets(inputs)
-        predictions = self.predict_tokens(inputs, mask)
+        predictions: Any = self.predict_tokens(inputs, mask)
+        assert mask is not None
         weights = self.target_generator.shares(targets)
         # What is left out in this step keeps a gradient, of zeros: DDP waits for one from every parameter.
-        loss = sum(0.0 * tokens.sum() for name, tokens in predictions.items() if name not in targets)
+        loss: Any = sum(0.0 * tokens.sum() for name, tokens in predictions.items() if name not in targets)
         found: dict[str, Tensor] = {}
         for name, target in targets.items():
             compared = self.compared(_last(predictions[name], target), target, mask)

@@ -1,6 +1,7 @@
 """The prediction heads of several teachers."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
@@ -70,9 +71,12 @@ class MVPNecks(BaseModule):
 
     def project(self, cls: Tensor | None, patches: Tensor) -> tuple[Tensor | None, Tensor]:
         """Project ``(B, C)`` and ``(B, M, C)`` to the space of the teacher that ``speaks``."""
-        head = self.heads[self.speaks]
-        found = [None if tokens is None else head(tokens) for tokens in (cls, patches)]
-        if self.standardisers:
-            restore = self.standardisers[self.speaks].restore
-            found = [None if tokens is None else restore(tokens, kind) for kind, tokens in enumerate(found)]
-        return found[0], found[1]
+        head: Any = self.heads[self.speaks]
+
+        def project(tokens: Tensor, kind: int) -> Tensor:
+            if not self.standardisers:
+                return head(tokens)
+            standardiser: Any = self.standardisers[self.speaks]
+            return standardiser.restore(head(tokens), kind)
+
+        return None if cls is None else project(cls, 0), project(patches, 1)

@@ -63,15 +63,15 @@ class TargetGenerators(Speaks, BaseModule):
         if not 0 <= drop < 1:
             raise ValueError(f'drop={drop}: expected a probability of 0 or more, below 1')
         self.drop, self.seed = drop, seed
-        parts = {name: _built(part, defaults) for name, part in teachers.items()}
+        parts: dict[str, Any] = {name: _built(part, defaults) for name, part in teachers.items()}
         self.teachers: Any = nn.ModuleDict(parts)
-        self.first: Any = next(iter(parts.values()))
+        self.first = next(iter(parts.values()))
         for key in ALIKE:
             self._require_alike(key)
         self.out_channels = {name: part.out_channels for name, part in parts.items()}
         self.extra_tokens = {name: part.num_extra_tokens for name, part in parts.items()}
         self.num_extra_tokens = max(self.extra_tokens.values())
-        self.speaks = speaks or _speaker({name: type(part) for name, part in parts.items()})
+        self.speaks = speaks or _speaker(parts, {name: vars(part) for name, part in parts.items()})
         self.counter = StepCounter() if drop else None
         self._told = False
 
@@ -142,7 +142,7 @@ class TargetGenerators(Speaks, BaseModule):
         """Load the text tower of the teacher that speaks; arguments as of :class:`CLIPTargetGenerator`'s."""
         teachers = identity['teachers']
         kinds = {name: MODELS.get(str(teacher.get('type'))) for name, teacher in teachers.items()}
-        speaks = identity.get('speaks') or _speaker(kinds)
+        speaks = identity.get('speaks') or _speaker(kinds, teachers)
         if speaks is None:
             raise ValueError(_none_speaks({name: teacher.get('type') for name, teacher in teachers.items()}))
         return kinds[speaks].load_text_tower(teachers[speaks], file)
@@ -167,7 +167,7 @@ class TargetGenerators(Speaks, BaseModule):
         """Standard deviations the crop was normalised by, ``(3,)``, 0–255 scale."""
         return self.first.student_std
 
-    image_mean, image_std = student_mean, student_std  # type: ignore[assignment]
+    image_mean, image_std = student_mean, student_std
 
 
 def require_names(teachers: Mapping[str, Any]) -> None:
@@ -184,9 +184,11 @@ def _built(part: dict | nn.Module, defaults: dict[str, Any]) -> nn.Module:
     return part if isinstance(part, nn.Module) else MODELS.build(part, default_args=defaults)
 
 
-def _speaker(kinds: Mapping[str, Any]) -> str | None:
-    """Return the first teacher of a kind that has text."""
-    return next((name for name, kind in kinds.items() if hasattr(kind, 'load_text_tower')), None)
+def _speaker(kinds: Mapping[str, Any], settings: Mapping[str, Mapping]) -> str | None:
+    """Return the first teacher of a kind that has text, rather one whose tokens are in the space of text."""
+    able = [name for name, kind in kinds.items() if hasattr(kind, 'load_text_tower')]
+    joint = [name for name in able if settings[name].get('space', 'joint') == 'joint']
+    return next(iter([*joint, *able]), None)
 
 
 def _none_speaks(kinds: Mapping[str, Any]) -> str:

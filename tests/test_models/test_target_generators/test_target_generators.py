@@ -115,6 +115,7 @@ def test_those_without_text_say_so():
 def test_a_clip_of_hidden_tokens_says_why(clip):
     with pytest.raises(ValueError, match="space='hidden'"):
         _ = build(dict(clip=dict(clip, space='hidden'), timm=TIMM)).text_tower
+    assert build(dict(hidden=dict(clip, space='hidden'), clip=clip)).speaks == 'clip'
 
 
 @pytest.mark.parametrize(
