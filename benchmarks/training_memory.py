@@ -1,7 +1,9 @@
 """Bytes that a training step of RILS holds on one of several GPUs, counted on tensors without values."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from weakref import finalize
 
@@ -13,6 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+WHOLE = 10**9  # a chunk that holds all masked patches
 
 
 class LiveBytes(TorchDispatchMode):
@@ -72,7 +76,7 @@ def one_of(processes: int) -> Iterator[None]:
 def step_bytes(
     config: str, total: int, processes: int, chunk: int | None = None, checkpointing: bool = False
 ) -> dict[str, int]:
-    """Count a training step in bf16 autocast, gradients and AdamW's step included.
+    """Count a training step in bf16 autocast, by the CPU's operators, up to the end of the backward pass.
 
     Args:
         config: Of RILS.
@@ -82,28 +86,43 @@ def step_bytes(
         checkpointing: ``backbone.with_cp``. Default False.
 
     Returns:
-        ``state`` (weights, gradients, AdamW's moments), ``peak`` with it, in bytes.
+        ``state`` (weights, gradients, AdamW's moments), and ``peak`` with it, in bytes.
     """
     model_cfg = Config.fromfile(config).model
     model_cfg.backbone.update(with_cp=checkpointing, compile_blocks=False)
     if chunk is not None:
         model_cfg.reconstruction_loss.chunk = chunk
-    with one_of(processes), FakeTensorMode(), LiveBytes(visible=0) as live:
+    with one_of(processes), FakeTensorMode(), LiveBytes(visible=0) as live, warnings.catch_warnings():
+        warnings.simplefilter('ignore')
         model = MODELS.build(model_cfg).train()
-        learnt = [value for value in model.parameters() if value.requires_grad]
-        optimizer = torch.optim.AdamW(learnt)
+        for value in model.parameters():
+            if value.requires_grad:
+                value.grad = torch.empty_like(value)  # DDP's buckets
+                live.now += 2 * value.untyped_storage().nbytes()
         (height, width), patch = model.backbone.img_size, model.backbone.patch_size
         grid, pairs = (height // patch, width // patch), total // processes
+        state, live.visible = live.now, grid[0] * grid[1] // 4
         images = torch.empty(pairs, 3, height, width)
         mask = torch.empty(pairs, *grid, dtype=torch.bool)
         text = torch.empty(pairs, len(model.text_encoder.positional_embedding), dtype=torch.long)
-        weights, live.visible = live.now, grid[0] * grid[1] // 4
-        for _ in range(2):  # the first step makes the moments
-            optimizer.zero_grad(set_to_none=False)
-            with torch.autocast('cpu', torch.bfloat16):
-                losses = model.loss(images, mask, text)
-            (losses['loss_contrastive'] + losses['loss_reconstruction']).backward()
-            del losses
-            optimizer.step()
-    moved = 4 * sum(value.numel() for value in learnt)
-    return dict(state=weights + 3 * moved, peak=live.peak)
+        with torch.autocast('cpu', torch.bfloat16):
+            losses = model.loss(images, mask, text)
+        (losses['loss_contrastive'] + losses['loss_reconstruction']).backward()
+    return dict(state=state, peak=live.peak)
+
+
+def memory_table(configs: Sequence[str], total: int, processes: Sequence[int]) -> str:
+    """Count the steps of configs on numbers of GPUs, as a Markdown table in GB (10^9 bytes)."""
+    lines = [
+        '| config | GPUs x pairs | weights, gradients, moments | step | whole matrix | recomputed blocks |',
+        '|---|---|---|---|---|---|',
+    ]
+    for config in configs:
+        for number in processes:
+            step = step_bytes(config, total, number)
+            whole = step_bytes(config, total, number, chunk=WHOLE)
+            recomputed = step_bytes(config, total, number, checkpointing=True)
+            found = (step['state'], step['peak'], whole['peak'], recomputed['peak'])
+            figures = ' | '.join(f'{value / 1e9:.1f}' for value in found)
+            lines.append(f'| {Path(config).stem} | {number} x {total // number} | {figures} |')
+    return '\n'.join(lines)

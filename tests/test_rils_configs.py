@@ -38,6 +38,9 @@ def train(cfg):
 def test_scenes_and_downstream(name, tmp_path):
     cfg = shortened(f'rils/{name}.py', tmp_path / 'run')
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    labelled = cfg.evaluators[0].dataloader
+    probe = dict(type='OnlineProbe', dataloader=labelled, train_dataloader=labelled, num_classes=8)
+    cfg.evaluators.append(probe)
     runner, lines = train(cfg)
     steps = [line for line in lines if 'loss' in line]
     parts = (
@@ -49,6 +52,7 @@ def test_scenes_and_downstream(name, tmp_path):
         assert step['loss'] == pytest.approx(sum(step[key] for key in parts), rel=1e-4)
         assert 0 <= step['retrieval_accuracy'] <= 100
     (found,) = [line for line in lines if 'scenes_shape/top1' in line]
+    assert 0 <= found['online_probe/top1'] <= 100
     assert 0 <= found['scenes_shape/top1'] <= 100 and 0 <= found['scenes_colour/top5'] <= 100
     if name != 'vittiny_scenes':
         return
