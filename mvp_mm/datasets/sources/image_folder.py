@@ -73,8 +73,11 @@ class UnlabelledImages(SeededSamples, BaseDataset):
             self.unreadable_folders, self.left_out = found.unreadable_folders, found.left_out
             paths, note = [os.path.join(folder, path) for path in found.paths], found.note
         if not paths:
+            shards = not self.ann_file and self.left_out['.tar']
+            hint = '. Shards are read with train_dataloader.dataset.type=ImageTextShards' if shards else ''
             raise FileNotFoundError(
                 f'no image found below {folder} (looked for {", ".join(self.extensions)} at any depth{note})'
+                f'{hint}'
             )
         source = self.ann_file or 'all below it'
         used = '' if self._indices is None else f'; of these only indices={self._indices} are used'

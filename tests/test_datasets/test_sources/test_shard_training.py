@@ -13,7 +13,7 @@ from faults.tiny_run import tiny_config, write_photographs
 from mmengine.dataset import default_collate
 from mmpretrain.registry import DATASETS, MODELS
 
-from mvp_mm.datasets import SampleIndex, write_shards
+from mvp_mm.datasets import SampleIndex, UnlabelledImages, write_shards
 from mvp_mm.engine import MVPRunner, build_runner
 
 
@@ -76,6 +76,8 @@ def test_only_the_type_changes(folders):
     assert len(from_folder.losses) == 2  # 24 images, of which a total batch has 16
     assert from_shards.losses == from_folder.losses
     assert [name.endswith('.jpg') for name in from_shards.names] == [True] * 16
+    with pytest.raises(FileNotFoundError, match='no image found below .*type=ImageTextShards'):
+        len(UnlabelledImages(str(folders / 'shards')))
 
 
 def test_every_source_feeds_mvp(folders):
