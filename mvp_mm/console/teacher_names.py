@@ -7,20 +7,23 @@ from typing import Any
 
 import open_clip
 from mmengine.config import ConfigDict
+from mmengine.logging import print_log
 
-from ..models.target_generators.clip import clip_width
+from ..models.target_generators.clip import clip_space
 from ..models.target_generators.clip_weights import CONFIG_NAME, HUB, LOCAL
 from ..models.target_generators.timm import HUB as TIMM_HUB
 from ..models.target_generators.timm import timm_width
+from ..models.target_generators.transformers import transformers_width
 from ..zoo import download_weights, find_entry, list_models
 
 DEFAULT_TEACHER = 'ViT-B-16-quickgelu/openai'  # paper §3.3.1
 TIMM = 'timm:'
+TRANSFORMERS = 'transformers:'
 ZOO = 'teachers_'
 RANDOM = 'random'
 EXPECTED = (
     f'expected MODEL/TAG, such as {DEFAULT_TEACHER}, MODEL/FILE, FOLDER, {HUB}owner/name, timm:MODEL, '
-    "timm:MODEL/FILE, or a name that mvp_mm.list_models(task='Teacher') gives"
+    "timm:MODEL/FILE, transformers:FOLDER, or a name that mvp_mm.list_models(task='Teacher') gives"
 )
 Named = tuple[str, str | bool | None]  # a model's name, and `pretrained` of its target generator
 
@@ -32,11 +35,13 @@ def teacher_config(teacher: str) -> tuple[dict[str, Any], int]:
         teacher: ``MODEL/TAG``, ``MODEL/FILE`` or ``MODEL/random`` of open_clip, where MODEL may be a model
             config (``.json``) too; a folder with ``open_clip_config.json``, ``local-dir:FOLDER`` or
             ``hf-hub:owner/name``; ``timm:`` with ``MODEL``, ``MODEL/FILE``, ``MODEL/random``, a folder with
-            timm's ``config.json`` or ``hf-hub:owner/name``; or a CLIP teacher of the zoo.
+            timm's ``config.json`` or ``hf-hub:owner/name``; ``transformers:`` with a folder, ``owner/name``,
+            or ``owner/name/random``; or a CLIP teacher of the zoo.
 
     Returns:
         The config of the target generator, without the student's ``patch_size``, and the width of its
-        targets, which the student's neck must have.
+        targets, which the student's neck must have. A CLIP whose patches have no joint space is taken
+        before its projection, with a line that says so.
 
     Raises:
         ValueError: If it is no such name, or that model cannot serve as a teacher.
@@ -46,9 +51,18 @@ def teacher_config(teacher: str) -> tuple[dict[str, Any], int]:
         name, pretrained = _of_timm(teacher.removeprefix(TIMM))
         width = timm_width(name, pretrained)
         return dict(type='TimmTargetGenerator', model_name=name, pretrained=pretrained), width
+    if teacher.startswith(TRANSFORMERS):
+        place = teacher.removeprefix(TRANSFORMERS)
+        is_random = place.endswith(f'/{RANDOM}') and not Path(place).expanduser().exists()
+        place = place.removesuffix(f'/{RANDOM}') if is_random else place
+        generator = dict(type='TransformersTargetGenerator', model_name=place)
+        return generator | dict(pretrained=None if is_random else True), transformers_width(place)
     name, pretrained = _of_zoo(teacher) if teacher.startswith(ZOO) else _of_open_clip(teacher)
-    generator = dict(type='CLIPTargetGenerator', model_name=name, pretrained=pretrained, space='joint')
-    return generator, clip_width(name, pretrained)
+    space, width = clip_space(name, pretrained)
+    if space != 'joint':
+        print_log(f'{name} pools by attention: its targets are patch tokens before that', logger='current')
+    generator = dict(type='CLIPTargetGenerator', model_name=name, pretrained=pretrained, space=space)
+    return generator, width
 
 
 def put_teachers(model: ConfigDict, names: Sequence[str]) -> None:

@@ -54,6 +54,7 @@ def teachers(tiny_clip, tmp_path, monkeypatch):
         ('timm:timm', 'timm', True, 64),
         ('timm:local-dir:{here}/timm', 'local-dir:{here}/timm', True, 64),
         ('timm:xcit_tiny_12_p16_224', 'xcit_tiny_12_p16_224', True, 192),
+        ('timm:resnet18', 'resnet18', True, 512),
     ],
 )
 def test_names(teachers, teacher, name, pretrained, width):
@@ -63,6 +64,21 @@ def test_names(teachers, teacher, name, pretrained, width):
     kind = 'TimmTargetGenerator' if teacher.startswith('timm:') else 'CLIPTargetGenerator'
     assert (generator['type'], generator['model_name'], generator['pretrained']) == (kind, name, pretrained)
     assert found == width
+
+
+def test_clip_whose_patches_have_no_joint_space():
+    generator, width = teacher_config('ViT-B-16-SigLIP/webli')
+    assert generator['space'] == 'hidden' and width == 768
+
+
+def test_transformers(tmp_path):
+    pytest.importorskip('transformers')
+    sizes = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=64, patch_size=16)
+    (tmp_path / 'config.json').write_text(json.dumps(dict(model_type='dinov2', **sizes)))
+    for name, pretrained in ((f'transformers:{tmp_path}', True), (f'transformers:{tmp_path}/random', None)):
+        generator, width = teacher_config(name)
+        expected = dict(type='TransformersTargetGenerator', model_name=str(tmp_path), pretrained=pretrained)
+        assert generator == expected and width == 32
 
 
 def test_hub(teachers, monkeypatch):
@@ -100,8 +116,7 @@ def test_hub(teachers, monkeypatch):
         ('timm', FileNotFoundError, 'give timm:local-dir:timm'),
         ('ViT-Z/openai', ValueError, 'open_clip knows no model'),
         ('ViT-B-16/opnai', FileNotFoundError, 'neither a tag of ViT-B-16'),
-        ('coca_ViT-B-32/random', ValueError, 'pools its patch tokens by attention'),
-        ('timm:resnet18', ValueError, 'resnet18 has no patch tokens'),
+        ('transformers:nowhere', FileNotFoundError, 'neither a folder nor owner/name'),
         ('timm:test_vit/gone.pth', FileNotFoundError, 'no existing weight file'),
         ('timm:test_vit.nope', ValueError, 'timm lists no weights'),
     ],

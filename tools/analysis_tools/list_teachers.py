@@ -74,6 +74,8 @@ def main() -> None:
     parser.add_argument('--table-only', action='store_true')
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
+    # which takes most of the time on the meta device, and has no effect there
+    timm.layers.weight_init._trunc_normal_ = lambda tensor, *_: tensor
     if not arguments.table_only:
         names = arguments.names.read_text().split() if arguments.names else timm.list_models()
         tried = dict(open_clip=of_open_clip, timm=lambda: of_timm(names), transformers=of_transformers)

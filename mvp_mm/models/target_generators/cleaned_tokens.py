@@ -19,7 +19,10 @@ def require_cleanable(block: nn.Module, variant: str) -> None:
     attention: Any = getattr(block, 'attn', None)
     parts = ('in_proj_weight', 'in_proj_bias', 'out_proj', 'num_heads')
     plain = all(getattr(attention, part, None) is not None for part in parts)
-    if not plain or getattr(attention, 'logit_scale', None) is not None or hasattr(attention, 'ln_q'):
+    scales = any(getattr(attention, part, None) is not None for part in ('logit_scale', 'head_scale'))
+    norms = [getattr(attention, part, None) for part in ('ln_q', 'ln_k', 'ln_inner')]
+    norms.append(getattr(block, 'ln_attn', None))
+    if not plain or scales or not all(norm is None or isinstance(norm, nn.Identity) for norm in norms):
         raise ValueError(
             f"tokens={variant!r} needs the attention of open_clip's own vision transformers, such as "
             f"ViT-B-16-quickgelu, not that of a {type(block).__name__}: use tokens='last'"

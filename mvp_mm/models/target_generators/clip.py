@@ -185,6 +185,16 @@ def clip_width(model_name: str, pretrained: str | bool | None, space: str = 'joi
     return width
 
 
+def clip_space(model_name: str, pretrained: str | bool | None) -> tuple[str, int]:
+    """Return the joint space, or where patches have none the hidden one, and the width of its tokens.
+
+    Arguments and errors are those of :func:`clip_width`.
+    """
+    source, reader, width = _find(model_name, None, 'hidden')
+    find_weights(source, pretrained)
+    return ('hidden', width) if reader.no_joint else ('joint', source.config['embed_dim'])
+
+
 def clip_reader(model_name: str, space: str = 'joint') -> tuple[CLIPTokens, int]:
     """Tell how an open_clip model's tokens are read, and their width; errors are those of the class."""
     return _find(model_name, None, space)[1:]

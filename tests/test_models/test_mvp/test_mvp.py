@@ -53,6 +53,24 @@ def test_loss_is_equations_7_to_9(model):
     assert [key for key, value in out.items() if value.requires_grad] == ['loss']
 
 
+def test_teacher_without_a_target_for_cls(tiny_clip):
+    """The loss is that of the patches, which CLS still helps to predict."""
+    torch.manual_seed(0)
+    model = MODELS.build(tiny_config(tiny_clip, cls='none').model)
+    data = batch(model)
+    out = model.loss(**data)
+    targets = model.target_generator(data['inputs'])
+    (tokens,) = model.backbone(data['inputs'], data['mask'])
+    assert targets.shape[1] == tokens.shape[1] - 1 == 16
+    cosines = F.cosine_similarity(model.neck(tokens)[:, 1:], targets, dim=-1)
+    assert out['loss'].item() == pytest.approx(-cosines.mean().item(), abs=1e-6)
+    assert set(out) == {'loss', 'cosine_visible', 'cosine_masked'}
+    out['loss'].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+    predictions, targets = model.predict(data['inputs'], data['mask'])
+    assert predictions.shape == targets.shape
+
+
 def test_teacher_sees_what_the_student_does_not(model):
     model.eval()
     data = batch(model)
