@@ -103,7 +103,7 @@ def survey(
 
     Raises:
         FileNotFoundError: If there is no such place, or no image in it.
-        ValueError: If a list cannot be read.
+        ValueError: If no place is named, or a list cannot be read.
     """
     dataset, options = _opened(place)
     chosen = np.arange(len(dataset))
@@ -114,6 +114,8 @@ def survey(
 
 
 def _opened(place: str) -> tuple[Any, dict[str, Any]]:
+    if not place.strip():
+        raise ValueError("'' names no folder: give the folder of the images, or . for the current one")
     path, options = Path(place).expanduser(), dict[str, Any](data_root=place)
     folders = (path, path / 'train')
     if is_remote(place) or path.suffix == '.tar' or set(place) & set('*?{') and not path.exists():

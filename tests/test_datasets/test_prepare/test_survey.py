@@ -77,5 +77,7 @@ def test_places_that_are_none(tmp_path):
         survey('nowhere')
     with pytest.raises(FileNotFoundError, match='no image found'):
         survey(str(tmp_path))
+    with pytest.raises(ValueError, match="'' names no folder"):
+        survey('')
     with pytest.raises(FileNotFoundError, match='there are no shards'):
         survey(str(tmp_path / '*.tar'))
