@@ -46,12 +46,12 @@ class SpeakingEvaluator(Evaluator):
         super().__init__(dataloader, **kwargs)
         require_choice(of, 'of', ('student', 'teacher', 'both'))
         own = (getattr(dataloader.dataset, 'metainfo', None) or {}).get('classes')
-        if classes is None and own is None:
+        names = own if classes is None else classes
+        if names is None:
             raise ValueError(
                 f'{type(self).__name__}: the dataset does not tell the names of its classes: give `classes`'
             )
-        classes = own if classes is None else classes
-        self.classes = class_names(classes) if isinstance(classes, str) else list(classes)
+        self.classes = class_names(names) if isinstance(names, str) else list(names)
         self.asked = self.classes  # those to embed
         self.templates, self.of = templates, of
         self.prompts = None if prompts is None else load_prompts(prompts)
