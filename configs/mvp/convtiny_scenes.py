@@ -4,9 +4,9 @@ Command:  python tools/train.py configs/mvp/convtiny_scenes.py --amp
           (leave out --amp on a CPU without native bf16)
           Nothing masked, plain feature distillation: --cfg-options \
               train_dataloader.dataset.pipeline.3.num_masking_patches=0
-Cost:     2,000 steps of 64 scenes: see docs/students.md.
+Cost:     2,000 steps of 64 scenes: 17 core-minutes and the loading, on an Intel Xeon with AMX and avx512_bf16.
 Expected: `excess`, the cosine above the best constant prediction, above 0.
-Measured: docs/students.md.
+Measured: nothing yet but the cost; see docs/students.md for the comparison's command.
 
 The student that is deployed: convolutions, maps at strides 2, 4, 8 and 8. Masked patches are painted with a
 learnt colour; the target of CLS is predicted from the pooled features. Otherwise configs/mvp/vittiny_scenes.py.
