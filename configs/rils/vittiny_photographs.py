@@ -2,15 +2,15 @@
 
 Command:  python tools/train.py configs/rils/vittiny_photographs.py --amp
           (leave out --amp on a CPU without native bf16)
-Cost:     4,000 steps of 128 photographs: 1.3 hours of a core, by 1.1 s a step, loader included, on two crowded cores
-          of an Intel Xeon with AMX and avx512_bf16.
-Expected: zero-shot accuracy above chance on the 160 classes that are seen: 0.6 %. How far it carries to the 40
-          that are held out, whose chance is 2.5 %, is what this config measures.
+Cost:     4,000 steps of 128 photographs: 1.3 hours of a core, by 1.12 s of it a step, loader included, beside
+          other programs on two cores of an Intel Xeon with AMX and avx512_bf16.
+Expected: zero-shot accuracy above chance on the 160 classes that are seen: 0.6 %. How far it carries to the
+          40 that are held out, whose chance is 2.5 %, is what this config measures.
 Measured: not yet.
 
-The encoder and the recipe are those of vittiny_scenes.py, the text encoder reads CLIP's tokens. A caption is one of
-CLIP's 7 short sentences around one of a class's names, drawn for each sample; crops and mirror images do not
-change what it says. data/tiny_imagenet and the comparison with CLIP alone: docs/rils.md.
+The encoder and the recipe are those of vittiny_scenes.py, the text encoder reads CLIP's tokens. A caption is
+one of CLIP's 7 short templates around one of a class's names, drawn for each sample; crops and mirror images do
+not change what it says. data/tiny_imagenet and the comparison with CLIP alone: docs/rils.md.
 """
 
 _base_ = ['./vittiny_scenes.py', '../_base_/datasets/tiny_imagenet.py']
