@@ -61,8 +61,9 @@ class TimmTokens:
             except ValueError:  # it runs at its own size only
                 found = (features, final)
             if (patch := _whole_patch(rounded, tuple(found[1].shape[-2:]))) is not None:
-                (features, final), (height, width) = found, found[1].shape[-2:]
+                # convolutions that pad give one more at the own size
                 own = own if (own[0] // patch, own[1] // patch) == (height, width) else rounded
+                (features, final), (height, width) = found, found[1].shape[-2:]
         tiles = patch is not None
         patch = max(1, own[0] // height) if patch is None else patch
         if (own[0] // patch, own[1] // patch) != (height, width):

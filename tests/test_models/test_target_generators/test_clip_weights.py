@@ -416,3 +416,25 @@ def test_every_family_serves_or_is_refused(name, serves):
         with pytest.raises(ValueError, match="use space='hidden'"):
             clip_width(name, None)
         assert clip_width(name, None, 'hidden') > 0
+
+
+def test_openais_weights_by_tag(clip_folder, monkeypatch):
+    """By whichever entry this open_clip has: its own address, or a repository of the hub."""
+    folder, model = clip_folder(quick_gelu=True)
+    config = json.loads((folder / 'open_clip_config.json').read_text())['model_cfg']
+    monkeypatch.setattr(open_clip, 'get_model_config', lambda name: config)
+    asked = []
+
+    def download(entry, cache_dir=None, **_):
+        asked.append((entry.get('url') or entry['hf_hub'], cache_dir))
+        return str(folder / 'open_clip_model.safetensors')
+
+    monkeypatch.setattr(open_clip.factory, 'download_pretrained', download)
+    generator = CLIPTargetGenerator('ViT-B-16-quickgelu', 'openai', cache_dir='there', patch_size=8)
+    ((place, where),) = asked
+    assert where == 'there' and 'openai' in place
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model.encode_image(generator._as_the_teacher_sees(images)[0])
+    assert (generator(images)[:, 0] - expected).abs().max() < 1e-5
+    assert generator._statistics[2].tolist() == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
