@@ -70,6 +70,8 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
                 "several teachers need model.type='MultiTeacherMVP', neck.type='MVPNecks' and "
                 "target_generator.type='TargetGenerators' together; one teacher needs none of them"
             )
+        if self.several and not getattr(student, 'predicts_cls', True):
+            raise ValueError("only one teacher goes with model.backbone.cls='none': set it to 'pooled'")
         for key, given, whose, expected in (
             ('neck.out_channels', neck.out_channels, 'the targets have', teacher.out_channels),
             ('neck.in_channels', neck.in_channels, 'the student has', student.embed_dims),

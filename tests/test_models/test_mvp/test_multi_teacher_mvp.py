@@ -204,6 +204,22 @@ def test_one_of_teachers_without_text_says_why():
     assert str(error.value).count('cannot speak: ') == 1
 
 
+def test_a_student_of_timm_predicts_cls(clip):
+    small = dict(patch_size=8, embed_dim=48, depth=1, num_heads=3)
+    backbone = dict(type='TimmStudent', model_name='vit_tiny_patch16_224', img_size=32, model_args=small)
+    config = dict(
+        backbone=backbone,
+        neck=dict(type='MVPNecks', in_channels=48, out_channels=WIDTHS),
+        target_generator=dict(type='TargetGenerators', teachers=dict(clip=clip, pixels=PIXELS)),
+    )
+    model = MODELS.build(dict(type='MultiTeacherMVP', **copy.deepcopy(config))).train()
+    model(**batch(model), mode='loss')['loss'].backward()
+    assert all(p.grad is not None for p in model.parameters())
+    backbone['cls'] = 'none'
+    with pytest.raises(ValueError, match='only one teacher goes with'):
+        MODELS.build(dict(type='MultiTeacherMVP', **config))
+
+
 def test_parts_belong_together(clip):
     several = dict(type='TargetGenerators', teachers=dict(clip=clip))
     heads = dict(type='MVPNecks', in_channels=48, out_channels=dict(clip=24))
