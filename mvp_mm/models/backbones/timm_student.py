@@ -262,7 +262,9 @@ class TimmStudent(BaseModule):
         if self.out_type == 'pooled' and mask is None:
             return (self.encode_pooled(images)[2],)
         if self.out_type == 'cls_token' and mask is None:
-            return (self._encode(images, None)[0],)
+            cls, _, _ = self._encode(images, None)
+            assert cls is not None
+            return (cls,)
         if self.out_type == 'featmap' and mask is None:
             return tuple(self._levels(images, self.out_indices))
         inner = [index for index in self.out_indices if index != self.num_layers - 1]
@@ -415,7 +417,7 @@ class TimmStudent(BaseModule):
         self._is_init = True
 
     def _load_public(self, name: str) -> None:
-        network, _ = create_network(name, self._size_args and self.img_size, self.model_args, pretrained=True)
+        network, _ = create_network(name, self._size_args.get('img_size'), self.model_args, pretrained=True)
         self.network.load_state_dict(network.state_dict())
         print_log(f'The student starts from the public weights {name} of timm', 'current')
 
