@@ -55,8 +55,8 @@ def teacher_config(teacher: str) -> tuple[dict[str, Any], int]:
         place = teacher.removeprefix(TRANSFORMERS)
         is_random = place.endswith(f'/{RANDOM}') and not Path(place).expanduser().exists()
         place = place.removesuffix(f'/{RANDOM}') if is_random else place
-        generator = dict(type='TransformersTargetGenerator', model_name=place)
-        return generator | dict(pretrained=None if is_random else True), transformers_width(place)
+        given = dict(model_name=place, pretrained=None if is_random else True)
+        return dict(type='TransformersTargetGenerator', **given), transformers_width(place)
     name, pretrained = _of_zoo(teacher) if teacher.startswith(ZOO) else _of_open_clip(teacher)
     space, width = clip_space(name, pretrained)
     if space != 'joint':

@@ -2,8 +2,8 @@
 
     python tools/analysis_tools/list_teachers.py --out benchmarks/results/teachers.csv --docs docs/teachers.md
 
-Networks are built on torch's meta device: a second or a few each. ``--names FILE`` restricts timm to the
-names in a file, one a line; ``--table-only`` writes the table in the docs again from the file that is there.
+Networks of open_clip and timm are built on torch's meta device: a second or a few each. ``--names FILE``
+restricts timm to the names in a file, one a line; ``--table-only`` writes the table in the docs again.
 """
 
 import argparse
@@ -20,9 +20,9 @@ import open_clip
 import timm
 
 import mvp_mm  # noqa: F401  (registers the components)
+from mvp_mm.models import TransformersTargetGenerator
 from mvp_mm.models.target_generators.clip import clip_reader
 from mvp_mm.models.target_generators.timm import timm_reader
-from mvp_mm.models.target_generators.transformers import transformers_reader
 
 FIELDS = ('library', 'family', 'model', 'space', 'image', 'grid', 'width', 'cls', 'sizes', 'verdict')
 BEGIN, END = '<!-- begin: list_teachers -->', '<!-- end: list_teachers -->'
@@ -99,9 +99,9 @@ def main() -> None:
 
 def of_timm(names: list[str]) -> Iterator[dict[str, Any]]:
     for name in names:
-        row = dict(model=name, family=timm.get_arch_name(name).partition('_')[0], space='hidden')
+        family = timm.model_entrypoint(name).__module__.rpartition('.')[2]
+        row = dict(model=name, family=family, space='hidden')
         try:
-            row['family'] = timm.models.model_entrypoint(name).__module__.rpartition('.')[2]
             reader = timm_reader(name)
             row |= told(reader, reader.width, reader.choose_cls('auto', name))
         except ValueError as error:
@@ -130,8 +130,8 @@ def of_transformers() -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / 'config.json').write_text(json.dumps(dict(values, model_type=kind)))
             try:
-                reader = transformers_reader(folder)
-                row |= told(reader, reader.width, reader.choices[0])
+                teacher = TransformersTargetGenerator(folder, None)
+                row |= told(teacher.reader, teacher.out_channels, teacher.cls)
             except ValueError as error:
                 row['verdict'] = refused(error, folder)
         yield row

@@ -7,7 +7,7 @@ the projection, ``'hidden'`` before it.
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..backbones.patch_embedding import embed_patches
@@ -178,7 +178,7 @@ def resized_positions(visual: Any, grid: Grid) -> Tensor:
     return torch.cat([positions[:1], patches.to(positions.dtype)])
 
 
-def _normed(visual: nn.Module | Any, tokens: Tensor) -> Tensor:
+def _normed(visual: Any, tokens: Tensor) -> Tensor:
     if visual.pool_type != 'avg':
         return visual.ln_post(tokens)
     if visual.final_ln_after_pool:

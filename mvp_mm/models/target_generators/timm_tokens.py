@@ -60,7 +60,7 @@ class TimmTokens:
                 found = _last_map(trunk, rounded)
             except ValueError:  # it runs at its own size only
                 found = (features, final)
-            if (patch := _whole_patch(rounded, tuple(found[1].shape[-2:]))) is not None:
+            if (patch := _whole_patch(rounded, (found[1].shape[-2], found[1].shape[-1]))) is not None:
                 # convolutions that pad give one more at the own size
                 own = own if (own[0] // patch, own[1] // patch) == (height, width) else rounded
                 (features, final), (height, width) = found, found[1].shape[-2:]
@@ -92,9 +92,8 @@ class TimmTokens:
         tokens, ordered = features[0].float(), final[0].flatten(1).T.float()
         if tokens.shape != ordered.shape or torch.allclose(tokens, ordered, atol=1e-4):
             return self
-        by_norm = [values[values.norm(dim=1).argsort()] for values in (tokens, ordered)]
-        same = torch.allclose(*by_norm, rtol=1e-3, atol=1e-3)  # a permutation: see timm's Hiera.reroll
-        return replace(self, layout='other') if same else self
+        # a permutation: see timm's Hiera.reroll
+        return replace(self, layout='other') if same_but_for_order(tokens, ordered) else self
 
     def read(self, trunk: Any, images: Tensor) -> tuple[Any, Tensor]:
         """Return what ``forward_head`` takes, and tokens ``(B, P + h * w, C)``, row by row."""
@@ -148,6 +147,12 @@ def normed(trunk: Any, tokens: Tensor) -> Tensor:
     return (
         norm(tokens) if norm is not None and isinstance(getattr(trunk, 'norm', None), nn.Identity) else tokens
     )
+
+
+def same_but_for_order(tokens: Tensor, others: Tensor) -> bool:
+    """Whether two ``(N, C)`` hold the same vectors."""
+    first, second = (values[values.norm(dim=1).argsort()] for values in (tokens, others))
+    return torch.allclose(first, second, rtol=1e-3, atol=1e-3)
 
 
 def pooled(trunk: Any, features: Any) -> Tensor:

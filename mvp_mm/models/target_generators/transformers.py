@@ -23,6 +23,7 @@ from .teacher_weights import (
     same_random_weights,
     warn_of_random_weights,
 )
+from .timm_tokens import same_but_for_order
 
 HUB = 'hf-hub:'
 CONFIG_NAME = 'config.json'
@@ -89,7 +90,7 @@ class TransformersTargetGenerator(TargetGenerator):
             choices = tower.joint_choices(reader, str(model_name))
         if cls not in ('auto', *choices):
             raise ValueError(f'cls={cls!r} is not possible for {model_name}: choose of {choices}')
-        self._reader = reader
+        self.reader = reader
         mean, std = source.statistics()
         super().__init__(
             teacher=tower,
@@ -109,10 +110,11 @@ class TransformersTargetGenerator(TargetGenerator):
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
         """Return the target of CLS, if there is one, and the tokens of patches."""
         tokens, pooled = teacher(images)
-        patches = tokens[:, self._reader.prefix :]
+        patches = tokens[:, self.reader.prefix :]
         extra = {'token': tokens[:, :1], 'none': tokens[:, :0]}.get(self.cls)
         tokens = torch.cat([pooled[:, None] if extra is None else extra, patches], dim=1)
-        return teacher.project(tokens) if self.space == 'joint' else tokens
+        tower: Any = teacher
+        return tower.project(tokens) if self.space == 'joint' else tokens
 
 
 def transformers_width(model_name: str) -> int:
@@ -120,17 +122,13 @@ def transformers_width(model_name: str) -> int:
     return _Source(model_name, False, None, None).reader.width
 
 
-def transformers_reader(model_name: str) -> 'TransformersTokens':
-    """Tell how a model's tokens are read, without its weights; errors are those of the class."""
-    return _Source(model_name, False, None, None).reader
-
-
 class _Tower(nn.Module):
     """A vision tower, and the projection of the image-text model that it is part of."""
 
     def __init__(self, network: Any, whole: Any) -> None:
         super().__init__()
-        self.network, self.projection = network, getattr(whole, 'visual_projection', None)
+        self.network: Any = network
+        self.projection: Any = getattr(whole, 'visual_projection', None)
         self.takes = set(inspect.signature(network.forward).parameters)
         self.pools = True
 
@@ -174,8 +172,6 @@ class TransformersTokens:
     def __init__(self, tower: _Tower, image_size: Grid, name: str) -> None:
         self.image_size = image_size
         config = tower.network.config
-        if getattr(config, 'mask_ratio', None):
-            raise ValueError(f'{name} cannot serve as a teacher: it masks patches (mask_ratio in its config)')
         try:
             tokens, pooled = tower(_image(image_size, tower))
             self.width = tokens.shape[-1]
@@ -235,8 +231,7 @@ class TransformersTokens:
         ordered, tokens = last.flatten(1, 2)[0], tokens[0, self.prefix :]
         if ordered.shape != tokens.shape or torch.allclose(ordered, tokens, atol=1e-4):
             return False
-        by_norm = [values[values.norm(dim=1).argsort()] for values in (ordered, tokens)]
-        return torch.allclose(*by_norm, rtol=1e-3, atol=1e-3)
+        return same_but_for_order(ordered, tokens)
 
 
 class _Source:
@@ -345,7 +340,7 @@ class _Source:
         from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 
         try:
-            kinds = IMAGE_PROCESSOR_MAPPING[type(self.config)]
+            kinds: Any = IMAGE_PROCESSOR_MAPPING[type(self.config)]
         except KeyError:
             kinds = {}
         family = next(iter(kinds.values()), None) if isinstance(kinds, dict) else None
@@ -373,7 +368,7 @@ def _image(size: Grid, module: nn.Module) -> Tensor:
     return image.to(next((parameter.device for parameter in module.parameters()), 'cpu'))
 
 
-def _patches_of(images: Tensor, side: int) -> dict[str, Tensor]:
+def _patches_of(images: Tensor, side: int) -> dict[str, Any]:
     """Cut images into the rows of patches, channels last, that NaFlex towers take."""
     batch, channels, height, width = images.shape
     rows, columns = height // side, width // side

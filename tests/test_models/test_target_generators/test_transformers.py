@@ -155,7 +155,7 @@ class TestRefused:
         with pytest.raises(ValueError, match='is a BertModel, which has no vision tower'):
             TransformersTargetGenerator(path)
         path, _ = folder('vit_mae', PLAIN)
-        with pytest.raises(ValueError, match='masks patches'):
+        with pytest.raises(ValueError, match='random or unknown order'):
             TransformersTargetGenerator(path)
 
     def test_code_beside_the_weights_is_not_run(self, tmp_path):
