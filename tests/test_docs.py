@@ -43,6 +43,7 @@ NOT_CODE = ('text', 'bibtex', 'yaml', '{toctree}', '{eval-rst}')
 # Words that a reader replaces, with what the reader of these tests has.
 LABELLED, MAPS = 'labelled', 'maps'
 REAL_DATA_TOOLS = (
+    'list_teachers',
     *('prepare_ade20k', 'check_imagenet', 'train_teacher', 'reproduce_miniature', 'demonstrate'),
     'reproduce_photographs',
     *('benchmark_pretrain', 'benchmark_segmentation', 'benchmark_data', 'compare_crops', 'compare_losses'),
