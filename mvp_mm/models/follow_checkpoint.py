@@ -1,7 +1,7 @@
 """Let a backbone's config have its checkpoint's kind of positions, biases and layer scale."""
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def follow_checkpoint(backbone: Any, weights: dict[str, Tensor], prefix: str | N
     Returns:
         What has changed, a line for the log; empty if nothing has.
     """
-    told = getattr(MODELS.get(backbone.get('type') or ''), 'traits_of', None)
+    told = _traits_of(backbone)
     try:
         values = told and changes(told(backbone), traits(find_backbone(weights, '', prefix)[0]))
     except ValueError:
@@ -42,7 +42,7 @@ def follow_checkpoint(backbone: Any, weights: dict[str, Tensor], prefix: str | N
 
 def follow_first_readable(backbone: Any, files: Iterable[str | Path], prefix: str | None = None) -> str:
     """:func:`follow_checkpoint` of the first that can be read; loading says what is wrong with others."""
-    if not hasattr(MODELS.get(backbone.get('type') or ''), 'traits_of'):
+    if _traits_of(backbone) is None:
         return ''
     for file in files:
         try:
@@ -52,3 +52,9 @@ def follow_first_readable(backbone: Any, files: Iterable[str | Path], prefix: st
         except (OSError, ValueError):
             continue
     return ''
+
+
+def _traits_of(backbone: Any) -> Callable[[Any], dict[str, Any]] | None:
+    # a model may have no backbone, and a config of MMEngine's lazy kind has a class here
+    kind = backbone.get('type')
+    return getattr(MODELS.get(kind) if isinstance(kind, str) else kind, 'traits_of', None)

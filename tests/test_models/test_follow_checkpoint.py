@@ -78,3 +78,7 @@ def test_positions_are_not_dropped(file):
     bare = MVPViT(ARCH, 32, 8, use_rel_pos_bias=False, layer_scale_init_value=0)
     with pytest.raises(ValueError, match='it has pos_embed, .*use_abs_pos_emb=True$'):
         load(bare, str(path))
+
+
+def test_models_without_a_backbone_follow_nothing():
+    assert follow_first_readable({}, ['never_read.pth']) == ''

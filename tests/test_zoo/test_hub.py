@@ -28,7 +28,10 @@ def test_names_by_task_and_weights():
         'finetune_vitl16_in1k',
         'linear_probe_vitb16_in1k',
     ]
-    tasks = ('Pre-training', 'Image Classification', 'Semantic Segmentation', 'Teacher', 'Prompt Learning')
+    tasks = (
+        *('Pre-training', 'Image Classification', 'Semantic Segmentation', 'Instance Segmentation'),
+        *('Teacher', 'Prompt Learning'),
+    )
     by_task = [mvp_mm.list_models(task=task) for task in tasks]
     assert sorted(sum(by_task, [])) == mvp_mm.list_models()
     assert 'teachers_clip_vittiny_scenes' in mvp_mm.list_models(pretrained=True)
