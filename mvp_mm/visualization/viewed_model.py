@@ -36,6 +36,11 @@ class ViewedModel:
         """Short side in pixels of the images it was built for."""
         return min(self.student.img_size)
 
+    @property
+    def teacher(self) -> TargetGenerator | None:
+        """The teacher, the first one of several; None without."""
+        return next(iter(self.teachers.values()), None)
+
     def normalised(self, pixels: Tensor) -> Tensor:
         """Normalise ``(B, 3, H, W)`` on the 0–255 scale for the student, on its device."""
         device = next(self.student.parameters()).device

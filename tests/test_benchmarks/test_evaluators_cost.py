@@ -18,5 +18,6 @@ def test_table():
 def test_trains_with(name, tmp_path):
     entries = cost.variants()[name]
     for entry in entries or []:
-        entry['dataloader']['dataset']['count'] = 8
+        for loader in {'dataloader', 'train_dataloader'} & entry.keys():
+            entry[loader] |= dict(batch_size=4, dataset=entry[loader]['dataset'] | dict(count=8))
     assert cost.train_seconds(entries, 2, tmp_path, batch=4) > 0

@@ -243,7 +243,11 @@ BAD_INPUTS = [
     BadInput('config', train(model__target_generator__model_name='local-dir:gone'), 'is no folder gone'),
     BadInput('config', train(model__target_generator__model_name='images'), 'no open_clip_config.json'),
     BadInput('config', train(model__target_generator__model_name='hf-hub:clip'), 'hf-hub:owner/name'),
-    BadInput('config', train(model__target_generator__model_name='RN50'), 'RN50 has no patch tokens'),
+    BadInput(
+        'config',
+        train(model__target_generator__model_name='RN50'),
+        'RN50 pools its patch tokens by attention, .*: use space=',
+    ),
     BadInput('config', train(model__target_generator__teacher_std='1,0,1'), 'three numbers above 0'),
     BadInput('config', train(model__target_generator__teacher_mean='123,116,103'), 'divide them by 255'),
     BadInput(

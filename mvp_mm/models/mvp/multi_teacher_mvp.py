@@ -19,7 +19,7 @@ class MultiTeacherMVP(MVP):
     predictions of the teacher's own head and its standardised targets. With one teacher it is MVP.
 
     Args:
-        *args, **kwargs: As of :class:`MVP`; ``neck`` is an :class:`MVPNecks`, ``target_generator`` a
+        args, kwargs: As of :class:`MVP`; ``neck`` is an :class:`MVPNecks`, ``target_generator`` a
             :class:`TargetGenerators`.
     """
 

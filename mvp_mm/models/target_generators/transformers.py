@@ -13,7 +13,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ...weights.fit_positions import times
-from ...weights.read import first_line
+from ...weights.read import first_few, first_line
 from ..compilation import require_choice
 from .base import CLS_TARGETS, IMAGENET_MEAN, IMAGENET_STD, Grid, TargetGenerator
 from .teacher_weights import (
@@ -308,7 +308,7 @@ class _Source:
         tokens, pooled = tower(_image(self.reader.image_size, tower))
         if not tokens.isfinite().all():
             raise ValueError(
-                f'{self.place} does not fit {type(whole).__name__}: it has no {next(iter(missing))}'
+                f'{self.place} does not fit {type(whole).__name__}: it has no {first_few(sorted(missing))}'
             )
         tower.pools = pooled is not None and bool(pooled.isfinite().all())
         for key, value in kept.items():
