@@ -26,10 +26,11 @@ def main() -> None:
     )
     parser.add_argument('--steps', type=engine.positive_int, default=60, help='timed steps of 64 scenes')
     parser.add_argument('--rounds', type=engine.positive_int, default=5, help='default %(default)s')
+    parser.add_argument('--off', action='store_true', help='only a config without the key, and an empty list')
     parser.add_argument('--out', type=Path, help='Markdown file to write')
     args = parser.parse_args()
     with without_warnings():
-        found = measure_evaluators(args.steps, args.rounds)
+        found = measure_evaluators(args.steps, args.rounds, 2 if args.off else None)
     command = f'python {shlex.join(["tools/analysis_tools/benchmark_evaluators.py", *sys.argv[1:]])}'
     machine = '\n'.join(describe_machine(torch.device('cpu')))
     text = f'`{command}`\n\n{machine}\n\n{evaluators_report(found, args.steps)}'
