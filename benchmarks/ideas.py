@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from mvp_mm.engine.optim.mvp_optim_wrapper import MVPOptimWrapper
 from mvp_mm.models.backbones.attention import explicit_attention, fused_attention
+from mvp_mm.models.backbones.multihead_attention import use_faster_attention
 from mvp_mm.models.backbones.mvp_block import MVPBlock
 from mvp_mm.models.backbones.relative_position import relative_position_bias
 from mvp_mm.models.mvp.mvp_loss import MVPLoss
-from mvp_mm.models.target_generators.attention import use_simple_attention
 from mvp_mm.weights.bias_tables import num_table_rows, relative_position_index
 
 WIDTH, HEADS, LAYERS, SIDE, PATCH = 768, 12, 12, 224, 16
@@ -144,7 +144,7 @@ def teachers_attention(setting: Setting) -> Variants:
         WIDTH, HEADS, batch_first=True, device=setting.device, dtype=setting.dtype
     ).eval()
     ours = copy.deepcopy(theirs)
-    use_simple_attention(ours)
+    use_faster_attention(ours)
 
     @torch.no_grad()
     def run(module: nn.Module) -> Tensor:

@@ -9,6 +9,9 @@ from .triton_attention import is_available, triton_attention
 # CUDA's memory-efficient kernel wants a bias whose rows begin at multiples of this many elements; torch would
 # copy any other for every image and layer.
 ALIGNMENT = 8
+# Tokens up to which torch's fused kernel, whose backward pass in bf16 is slow on a CPU, takes longer than two
+# products and a softmax: 6.7 times as long for 65 tokens, 2.4 times for 577 (docs/performance.md).
+LONGEST_EXPLICIT = 768
 
 
 def self_attention(qkv: Tensor, num_heads: int, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
@@ -20,13 +23,26 @@ def self_attention(qkv: Tensor, num_heads: int, bias: Tensor | None, dropout: fl
     packed = qkv.unflatten(-1, (3, num_heads, -1))
     if bias is not None and is_available(packed, bias, dropout):
         return triton_attention(packed, bias).flatten(2)
-    if bias is not None and dropout == 0 and _learns_on_cpu(qkv):
+    explicit = bias is not None or learns_faster_explicitly(qkv, qkv.shape[1])
+    if explicit and dropout == 0 and _learns_on_cpu(qkv):
         return _CPUAttention.apply(packed, bias).flatten(2)
     if qkv.is_cuda:  # its kernels read the parts where they lie
         query, key, value = (part.transpose(1, 2) for part in packed.unbind(2))
     else:
         query, key, value = split_heads(qkv, num_heads)
     return merge_heads(biased_attention(query, key, value, bias, dropout))
+
+
+def learns_faster_explicitly(tokens: Tensor, length: int = 0) -> bool:
+    """Whether attention learns faster by two products and a softmax than by torch's fused kernel.
+
+    It does in bf16 on a CPU, up to ``LONGEST_EXPLICIT`` tokens; ``tokens`` are what a layer is given, under
+    autocast of any dtype.
+    """
+    if not tokens.is_cpu or not torch.is_grad_enabled() or length > LONGEST_EXPLICIT:
+        return False
+    dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else tokens.dtype
+    return dtype == torch.bfloat16
 
 
 def _learns_on_cpu(qkv: Tensor) -> bool:
@@ -41,17 +57,18 @@ class _CPUAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, qkv: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx, qkv: Tensor, bias: Tensor | None) -> Tensor:
         batch, length, _, num_heads, width = qkv.shape
         heads = qkv.permute(2, 0, 3, 1, 4).contiguous()
         query, key, value = heads.flatten(1, 2)
         logits = torch.baddbmm(
             query.new_empty(()), query, key.transpose(1, 2), beta=0, alpha=width**-0.5
         ).view(batch, num_heads, length, length)
-        logits += bias.to(logits.dtype)
+        if bias is not None:
+            logits += bias.to(logits.dtype)
+            ctx.bias_dtype = bias.dtype
         weights = logits.softmax(dim=-1)
         ctx.save_for_backward(heads, weights)
-        ctx.bias_dtype = bias.dtype
         mixed = torch.bmm(weights.flatten(0, 1), value).view(batch, num_heads, length, width)
         return mixed.transpose(1, 2).contiguous()
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...text.tokenize import find_tokenizer
+from ..backbones.multihead_attention import use_faster_attention
 from .text_encoder import TextEncoder
 
 MAX_LOGIT_SCALE = 100.0  # CLIP §2.5: the temperature is clipped so that no logit is scaled by more
@@ -60,6 +61,7 @@ class CLIP(BaseModel):
         self.quick_gelu = bool(config.get('quick_gelu', False))
         parts = config['embed_dim'], config['vision_cfg'], config['text_cfg']
         self.clip = open_clip.CLIP(*parts, quick_gelu=self.quick_gelu)
+        use_faster_attention(self.clip)
         # local_loss=False: every process computes the joined batch's loss, which is logged as it is.
         self.loss_module = open_clip.ClipLoss(
             gather_with_grad=True, rank=get_rank(), world_size=get_world_size()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...text.tokenize import read_model_config
+from ..backbones.multihead_attention import use_faster_attention
 
 # open_clip builds both towers; a vision tower that is not wanted would cost memory.
 NO_VISION = dict(image_size=16, patch_size=16, width=8, head_width=8, layers=1)
@@ -49,6 +50,7 @@ class TextEncoder(nn.Module):
         self.attn_mask: Tensor | None
         self.register_buffer('attn_mask', tower.attn_mask, persistent=False)
         self.pool_type = pool_type
+        use_faster_attention(self.transformer)
         self.end_token: Any = getattr(clip, 'text_eos_id', getattr(tower, 'eos_id', None))
 
     @classmethod

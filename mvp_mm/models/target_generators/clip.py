@@ -10,9 +10,9 @@ from mmpretrain.registry import MODELS
 from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
+from ..backbones.multihead_attention import use_faster_attention
 from ..compilation import require_choice
 from ..speaking.text_tower import TextTower
-from .attention import use_simple_attention
 from .base import CLS_TARGETS, Grid, TargetGenerator, probe
 from .cleaned_tokens import VARIANTS, require_cleanable
 from .clip_text import load_clip_text
@@ -94,7 +94,7 @@ class CLIPTargetGenerator(TargetGenerator):
         self._text_tower: list[TextTower] = []  # in a list, which nn.Module does not look into
         _fold_quick_gelu(visual)
         self._reader = clip_tokens(visual).settled(visual)
-        use_simple_attention(visual)
+        use_faster_attention(visual)
         super().__init__(
             teacher=visual,
             teacher_patch_size=self._reader.patch_size,

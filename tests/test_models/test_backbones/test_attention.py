@@ -96,6 +96,25 @@ def test_learning_on_a_cpu_in_bf16():
         assert (one.float() - other).norm() < 0.02 * other.norm()
 
 
+def test_learning_in_bf16_without_bias(monkeypatch):
+    """Not by torch's fused kernel, whose backward pass is slow on a CPU; long sequences fit memory by it."""
+    used, apply = [], attention._CPUAttention.apply
+    monkeypatch.setattr(attention._CPUAttention, 'apply', lambda *args: used.append(1) or apply(*args))
+    exact = packed(torch.float32)[0]
+    half = exact.detach().bfloat16().requires_grad_()
+    got, expected = own_attention(half, None), from_packed(exact, torch.zeros(()))
+    upstream = torch.linspace(-1, 1, got.numel()).view_as(got)
+    (one,) = torch.autograd.grad(got, half, upstream.bfloat16())
+    (other,) = torch.autograd.grad(expected, exact, upstream)
+    assert len(used) == 1 and (one.float() - other).norm() < 0.02 * other.norm()
+    own_attention(exact, None)
+    with torch.no_grad():
+        own_attention(half, None)
+    monkeypatch.setattr(attention, 'LONGEST_EXPLICIT', LENGTH - 1)
+    own_attention(half, None)
+    assert len(used) == 1
+
+
 def test_without_bias():
     expected = output_and_gradients(written_out, inputs(with_bias=False))
     got = output_and_gradients(biased_attention, inputs(with_bias=False))

@@ -324,3 +324,16 @@ def test_a_file_of_another_network_is_refused(tmp_path):
     torch.save(deeper.state_dict(), tmp_path / 'deeper.pth')
     with pytest.raises(ValueError, match='blocks.2'):
         load(student('vit_tiny_patch16_224'), str(tmp_path / 'deeper.pth'))
+
+
+def test_attention_of_a_student_that_learns_in_bf16():
+    """By timm's written-out attention: the backward pass of torch's fused kernel is slow in bf16 on a CPU."""
+    student = TimmStudent('vit_tiny_patch16_224', img_size=32, patch_size=16, model_args=dict(depth=1))
+    images = torch.randn(2, 3, 32, 32)
+    fused = []
+    student.network.blocks[0].attn.register_forward_hook(lambda module, *_: fused.append(module.fused_attn))
+    for learns, half in ((True, True), (True, False), (False, True)):
+        student.train(learns)
+        with torch.autocast('cpu', torch.bfloat16, enabled=half):
+            student(images)
+    assert fused == [False, True, True]
