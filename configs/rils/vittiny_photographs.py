@@ -2,11 +2,12 @@
 
 Command:  python tools/train.py configs/rils/vittiny_photographs.py --amp
           (leave out --amp on a CPU without native bf16)
-Cost:     4,000 steps of 128 photographs: 1.3 hours of a core, by 1.12 s of it a step, loader included, beside
-          other programs on two cores of an Intel Xeon with AMX and avx512_bf16.
+Cost:     4,000 steps of 128 photographs: 32 minutes, one of two processes on two cores of an Intel Xeon with AMX
+          and avx512_bf16.
 Expected: zero-shot accuracy above chance on the 160 classes that are seen: 0.6 %. How far it carries to the
           40 that are held out, whose chance is 2.5 %, is what this config measures.
-Measured: not yet.
+Measured: 23.1 % of seen, 6.0 % of held-out classes by name; 39.7 % of held-out ones by k-NN. Seed 0, torch
+          2.14.1, 2026-11-27, the same Xeon.
 
 The encoder and the recipe are those of vittiny_scenes.py, the text encoder reads CLIP's tokens. A caption is
 one of CLIP's 7 short templates around one of a class's names, drawn for each sample; crops and mirror images do
