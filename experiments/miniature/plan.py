@@ -251,7 +251,7 @@ def plan(guidances: Sequence[str], seeds: Sequence[int], labels: Sequence[int], 
     if length.frozen:  # compared at one budget
         for seed in seeds:
             for name in guidances:
-                if PRETRAININGS[name].config:
+                if PRETRAININGS[name].config or PRETRAININGS[name].start:
                     jobs += _segmentations(name, seed, seeds[0], [300], length.recipes, frozen=True)
     return jobs
 
