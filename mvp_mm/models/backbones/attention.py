@@ -18,7 +18,8 @@ def self_attention(qkv: Tensor, num_heads: int, bias: Tensor | None, dropout: fl
     """Compute self-attention between the input and the output projection: ``(B, L, C)``.
 
     ``qkv``, ``(B, L, 3C)``, holds queries, keys, values, each with its heads side by side; ``bias``,
-    ``(heads, L, L)`` or None, is added to the logits; ``dropout`` is that of the attention weights.
+    ``(heads, L, L)``, ``(L, L)`` for all heads, or None, is added to the logits; ``dropout`` is that of the
+    attention weights.
     """
     packed = qkv.unflatten(-1, (3, num_heads, -1))
     if bias is not None and is_available(packed, bias, dropout):
@@ -39,15 +40,18 @@ def learns_faster_explicitly(tokens: Tensor, length: int = 0) -> bool:
     It does in bf16 on a CPU, up to ``LONGEST_EXPLICIT`` tokens; ``tokens`` are what a layer is given, under
     autocast of any dtype.
     """
-    if not tokens.is_cpu or not torch.is_grad_enabled() or length > LONGEST_EXPLICIT:
+    if not tokens.is_cpu or not torch.is_grad_enabled() or _is_one_graph() or length > LONGEST_EXPLICIT:
         return False
     dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else tokens.dtype
     return dtype == torch.bfloat16
 
 
 def _learns_on_cpu(qkv: Tensor) -> bool:
-    one_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return qkv.is_cpu and qkv.requires_grad and torch.is_grad_enabled() and not one_graph
+    return qkv.is_cpu and qkv.requires_grad and torch.is_grad_enabled() and not _is_one_graph()
+
+
+def _is_one_graph() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 class _CPUAttention(torch.autograd.Function):

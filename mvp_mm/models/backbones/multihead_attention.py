@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,8 +39,7 @@ class MultiheadAttention(nn.MultiheadAttention):
     def _learns_in_bf16(self, tokens: Tensor, mask: Tensor | None) -> bool:
         is_added = mask is None or (mask.ndim == 2 and mask.is_floating_point())
         learns = tokens.requires_grad or self.in_proj_weight.requires_grad
-        eager = not torch.compiler.is_compiling()
-        return is_added and learns and eager and learns_faster_explicitly(tokens, tokens.shape[1])
+        return is_added and learns and learns_faster_explicitly(tokens, tokens.shape[1])
 
 
 def _reads_in_place(tokens: Tensor, mask: Tensor | None) -> bool:
