@@ -2,11 +2,12 @@
 
 Command:  python tools/train.py configs/mvp/vittiny_scenes_clip_dino.py
 Cost:     configs/mvp/vittiny_scenes.py and the second teacher, which is as large as the first.
-Expected: what each teacher alone is good for, in one student; it speaks through the head of CLIP.
-Measured: docs/miniature.md, where it is compared with each teacher alone.
+Expected: between the students of each teacher alone; it speaks through the head of CLIP.
+Measured: linear probe of shape 32.6 ± 0.4 %, colour 86.6 ± 1.2 % (three seeds, an Intel Xeon with AMX and avx512_bf16,
+          torch 2.14.1, 2026-11-27); beside each teacher alone in docs/miniature.md.
 """
 
-_base_ = './vittiny_scenes.py'
+_base_ = ['./vittiny_scenes.py', '../_base_/models/dino_vittiny.py']
 
 teachers = '{{ fileDirname }}/../teachers'
 model = dict(
@@ -22,19 +23,7 @@ model = dict(
                 model_name=teachers + '/clip_vittiny_scenes.json',
                 pretrained=teachers + '/clip_vittiny_scenes.safetensors',
             ),
-            dino=dict(  # as in configs/mvp/vittiny_scenes_dino.py
-                type='TimmTargetGenerator',
-                model_name='vit_tiny_patch16_224',
-                model_args=dict(
-                    img_size=64,
-                    patch_size=8,
-                    embed_dim=128,
-                    depth=4,
-                    num_heads=4,
-                    pretrained_cfg_overlay=dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-                ),
-                pretrained=teachers + '/dino_vittiny_scenes.safetensors',
-            ),
+            dino=dict(**_base_.dino_vittiny, pretrained=teachers + '/dino_vittiny_scenes.safetensors'),
         ),
     ),
 )
