@@ -26,7 +26,8 @@ CONFIGS = sorted(
     if '_base_' not in path.parts
 )
 SCENES = [name for name in CONFIGS if '_scenes' in name]  # see test_scenes_configs.py
-PRETRAINING = [name for name in CONFIGS if name.startswith('mvp/') and name not in SCENES]
+PHOTOGRAPHS = [name for name in CONFIGS if '_photographs' in name]  # see test_experiments/test_photographs.py
+PRETRAINING = [name for name in CONFIGS if name.startswith('mvp/') and name not in SCENES + PHOTOGRAPHS]
 # Of several processes only; see test_engine/test_sharded.py.
 SHARDED = [name for name in CONFIGS if name.endswith('_fsdp.py')]
 # MVP models that have a config of their own; see test_evaluation/test_zero_shot_configs.py.
@@ -64,7 +65,7 @@ def test_documented(name):
     assert len(text.splitlines()) < 100
 
 
-DOWNSTREAM = sorted({*CONFIGS} - {*PRETRAINING, *SCENES, *PROMPTS, *ZERO_SHOT})
+DOWNSTREAM = sorted({*CONFIGS} - {*PRETRAINING, *SCENES, *PHOTOGRAPHS, *PROMPTS, *ZERO_SHOT})
 
 
 @pytest.mark.parametrize('name', as_parameters(DOWNSTREAM))

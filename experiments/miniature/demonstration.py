@@ -21,8 +21,8 @@ from mvp_mm.hardware import usable_cores
 from mvp_mm.models.from_config import build_from_config
 
 from ..jobs import CONFIGS, runner_of
+from ..recipes import recipe_options, segmentation_length
 from .plan import EVEN, GENTLE
-from .work import recipe_options, segmentation_length
 
 SEGMENTATION = 'upernet/vittiny_scenes.py'
 STUDENT = CONFIGS / 'mvp' / 'vittiny_scenes.safetensors'

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..recipes import Recipe, tuned
+
 CHANCE = 'chance'
 
 
@@ -97,11 +99,7 @@ PRETRAININGS = {
     'shipped-on': Pretraining(
         CLIP,
         'MVP, going on from the shipped student by the same teacher',
-        {
-            'model.backbone.init_cfg.type': 'Pretrained',
-            'model.backbone.init_cfg.checkpoint': SHIPPED,
-            'optim_wrapper.optimizer.lr': 5e-4,
-        },
+        {'load_from': SHIPPED, 'optim_wrapper.optimizer.lr': 2.5e-4},  # with its head
         epochs_factor=0.5,
     ),
     # other methods, by mmpretrain's own classes
@@ -120,22 +118,6 @@ PRETRAININGS = {
 }
 MAIN = ('scratch', 'pixel', 'dino', 'clip')
 CAPTIONED = ('rils', 'rils-clip', 'rils-mae')  # of equal steps
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a segmentation learns.
-
-    Args:
-        rate: Learning rate of the heads.
-        decay: Factor from each block's learning rate to that of the block before it; 1 gives all the same.
-    """
-
-    rate: float
-    decay: float
-
-    def __str__(self) -> str:
-        return f'lr{self.rate:g}-decay{self.decay:g}'
 
 
 # Heads from nothing want a high rate, a pre-trained backbone a low one; or one for all of the network.
@@ -273,19 +255,12 @@ def _segmentations(
     """One for each number of labels and, for the first seed, one for each recipe to choose from."""
     pretraining = _pretraining(name, seed)
     title = f'{name}-frozen' if frozen else name
-    tuning = {f'tune-{title}-{recipe}': recipe for recipe in recipes if len(recipes) > 1}
-    jobs = []
-    if seed == first_seed:
-        jobs += [
-            Job(key, 'segment', name, seed, pretraining, 300, frozen, recipe)
-            for key, recipe in tuning.items()
-        ]
-    needs = (*pretraining, *tuning)
-    chosen = None if tuning else recipes[0]
-    for count in labels:
-        key = f'segment-{title}-s{seed}-n{count}'
-        jobs.append(Job(key, 'segment', name, seed, needs, count, frozen, chosen))
-    return jobs
+    jobs = [
+        Job(f'segment-{title}-s{seed}-n{count}', 'segment', name, seed, pretraining, count, frozen)
+        for count in labels
+    ]
+    trial = Job('', 'segment', name, seed, pretraining, 300, frozen) if seed == first_seed else None
+    return tuned(jobs, title, recipes, trial)
 
 
 def _pretraining(name: str, seed: int) -> tuple[str, ...]:

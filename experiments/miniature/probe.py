@@ -6,15 +6,16 @@ Shape legend: N scenes, D feature width, K classes.
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mvp_mm.datasets.scenes import COLOURS, SHAPES, SceneCollection
 from mvp_mm.evaluation.knn import knn_accuracy
 
+from ..linear_probe import accuracy, best_penalty, fit_probe
+
 PROBE_SEED = 7  # scenes of their own: seen neither by a student nor by a teacher
 COUNTS = {'train': 3000, 'val': 1000, 'test': 2000}
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 NEIGHBOURS = 20
 MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
 STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
@@ -42,7 +43,8 @@ def probe_scores(encode: Encoder, counts: dict[str, int] = COUNTS) -> dict[str, 
             (features, labels[attribute]) for features, labels in (data[s] for s in ('train', 'val', 'test'))
         )
         num_classes = len(SHAPES) if attribute == 'shape' else len(COLOURS)
-        scores[attribute] = _linear_accuracy(train, val, test, num_classes)
+        penalty = best_penalty(train, val, num_classes)
+        scores[attribute] = accuracy(fit_probe(train, num_classes, penalty), test)
         (nearest,) = knn_accuracy(
             F.normalize(train[0], dim=1), train[1], F.normalize(test[0], dim=1), test[1], ks=(NEIGHBOURS,)
         )
@@ -64,42 +66,3 @@ def _features(encode: Encoder, split: str, count: int) -> tuple[Tensor, dict[str
         for key in ('shape', 'colour')
     }
     return torch.cat(features), labels
-
-
-Split = tuple[Tensor, Tensor]
-
-
-def _linear_accuracy(train: Split, val: Split, test: Split, num_classes: int) -> float:
-    mean, std = train[0].mean(0), train[0].std(0) + 1e-6
-    train, val, test = (((features - mean) / std, labels) for features, labels in (train, val, test))
-    best = (-1.0, 0.0)
-    for penalty in PENALTIES:
-        layer = _fit(*train, num_classes, penalty)
-        best = max(best, (_accuracy(layer, *val), _accuracy(layer, *test)))
-    return best[1]
-
-
-def _fit(features: Tensor, labels: Tensor, num_classes: int, penalty: float) -> nn.Linear:
-    layer = nn.Linear(features.shape[1], num_classes)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    optimiser = torch.optim.LBFGS(layer.parameters(), max_iter=150, line_search_fn='strong_wolfe')
-
-    def objective() -> Tensor:
-        optimiser.zero_grad()
-        loss = F.cross_entropy(layer(features), labels) + penalty * layer.weight.square().sum() / 2
-        loss.backward()
-        return loss
-
-    optimiser.step(objective)
-    return layer
-
-
-@torch.no_grad()
-def _accuracy(layer: nn.Linear, features: Tensor, labels: Tensor) -> float:
-    return 100 * (layer(features).argmax(1) == labels).double().mean().item()
-
-
-def class_and_mean(tokens: Tensor) -> Tensor:
-    """CLS beside the mean of the patches (BEiT's probe), ``(B, 1+M, C)`` to ``(B, 2C)``."""
-    return torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], dim=1)

@@ -4,14 +4,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import mean, stdev
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from mvp_mm.datasets.scenes import COLOURS, SHAPES
 
+from ..curves import draw_curves
 from ..jobs import result_file
+from ..recipes import TUNING
 from ..tables import markdown, mean_and_spread
 from .plan import CHANCE, MAIN, PRETRAININGS, Budget, Job, plan
 
@@ -38,7 +36,7 @@ def collect(jobs: list[Job], out: Path) -> Figures:
     figures: Figures = defaultdict(list)
     for job in jobs:
         path = result_file(out, job.name)
-        if not path.exists() or job.name.startswith('tune-'):
+        if not path.exists() or job.name.startswith(TUNING):
             continue
         result = json.loads(path.read_text())
         row = f'teacher {job.guidance}' if job.kind == 'probe-teacher' else job.guidance
@@ -144,28 +142,10 @@ def draw(figures: Figures, path: Path) -> None:
         figures: As :func:`collect` gives them.
         path: PNG or PDF to write.
     """
-    figure = Figure((5, 3.6), layout='constrained', dpi=150)
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
     curves: dict[str, list[tuple[int, list[float]]]] = defaultdict(list)
     for (row, column), values in figures.items():
         words = column.split()
         if words[0] == 'mIoU' and len(words) == 2:
             curves[row].append((int(words[1]), values))
-    for row in sorted(curves, key=_row_order):
-        points = sorted(curves[row])
-        axes.errorbar(
-            [count for count, _ in points],
-            [mean(values) for _, values in points],
-            yerr=[stdev(values) if len(values) > 1 else 0 for _, values in points],
-            marker='o',
-            capsize=3,
-            label=row,
-        )
-    axes.set(xscale='log', xlabel='labelled scenes', ylabel='mIoU (%)')
-    counts = sorted({count for points in curves.values() for count, _ in points})
-    axes.set_xticks(counts, [str(count) for count in counts])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path)
+    ordered = {row: curves[row] for row in sorted(curves, key=_row_order)}
+    draw_curves({'mIoU (%)': ordered}, 'labelled scenes', path)

@@ -14,8 +14,10 @@ from torch import nn
 from mvp_mm import engine
 
 from ..jobs import CONFIGS, do_job, figures_of, last_checkpoint, runner_of
-from .plan import BUDGETS, CLIP, PRETRAININGS, TUNING_SEED, Budget, Job, Recipe
-from .probe import class_and_mean, probe_scores
+from ..linear_probe import class_and_mean
+from ..recipes import TUNING, Recipe, recipe_of, recipe_options, segmentation_length
+from .plan import BUDGETS, CLIP, PRETRAININGS, TUNING_SEED, Budget, Job
+from .probe import probe_scores
 from .watch import Enough, StopAfter, evaluators
 
 
@@ -109,8 +111,8 @@ def _watch(job: Job, length: Budget, out: Path, options: dict) -> dict:
 
 
 def _segment(job: Job, length: Budget, out: Path, options: dict) -> dict:
-    tuning = job.name.startswith('tune-')
-    recipe = job.recipe or _best_recipe(job, out)
+    tuning = job.name.startswith(TUNING)
+    recipe = recipe_of(job, out, 'miou')
     chosen = {
         'randomness.seed': job.seed,
         'train_dataloader.dataset.count': job.labels,
@@ -119,7 +121,6 @@ def _segment(job: Job, length: Budget, out: Path, options: dict) -> dict:
         'train_dataloader.dataset.cache_dir': str(out / 'scenes'),
         **recipe_options(recipe),
         **segmentation_length(length.steps),
-        'default_hooks.checkpoint.interval': max(1, length.steps // 4),
         **{f'model.backbone.{key}': value for key, value in PRETRAININGS[job.guidance].backbone.items()},
     }
     if 'arch' in PRETRAININGS[job.guidance].backbone:
@@ -142,12 +143,6 @@ def _segment(job: Job, length: Budget, out: Path, options: dict) -> dict:
     if tuning:  # on validation scenes
         return dict(miou=float(runner.message_hub.get_scalar('val/mIoU').current()), **asdict(recipe))
     return dict(miou=float(runner.test()['mIoU']), **asdict(recipe))
-
-
-def _best_recipe(job: Job, out: Path) -> Recipe:
-    tried = [figures_of(out, name) for name in job.needs if name.startswith('tune-')]
-    best = max(tried, key=lambda figures: figures['miou'])
-    return Recipe(best['rate'], best['decay'])
 
 
 def _probe(job: Job, length: Budget, out: Path, options: dict) -> dict:
@@ -180,26 +175,6 @@ def _probe_teacher(job: Job, length: Budget, out: Path, options: dict) -> dict:
     init_default_scope('mmpretrain')
     teacher = MODELS.build(cfg.model.target_generator)
     return probe_scores(lambda images: class_and_mean(teacher(images)))
-
-
-def recipe_options(recipe: Recipe) -> dict:
-    """Config options of a segmentation that learns by this recipe."""
-    return {
-        'optim_wrapper.optimizer.lr': recipe.rate,
-        'optim_wrapper.paramwise_cfg.layer_decay_rate': recipe.decay,
-    }
-
-
-def segmentation_length(steps: int) -> dict:
-    """Config options of a segmentation of so many steps, a tenth of them warm-up."""
-    warmup = max(1, steps // 10)
-    return {
-        'train_cfg.max_iters': steps,
-        'train_cfg.val_interval': steps,
-        'param_scheduler.0.end': warmup,
-        'param_scheduler.1.begin': warmup,
-        'param_scheduler.1.end': steps,
-    }
 
 
 def _student_checkpoint(job: Job, out: Path) -> str | None:

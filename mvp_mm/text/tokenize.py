@@ -1,12 +1,15 @@
 """Turn captions into token ids."""
 
 import json
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 
@@ -14,7 +17,7 @@ def tokenize(captions: str | Sequence[str], model_name: str) -> Tensor:
     """Turn captions into the token ids, int64 ``(N, context length)``, of an open_clip model's text tower.
 
     The model is any name of ``open_clip.get_tokenizer``, or the path of a model config (``.json``), whose
-    vocabulary is ``text_cfg.tokenizer_kwargs.words`` (with ``templates`` for names) or else CLIP's.
+    vocabulary is ``text_cfg.tokenizer_kwargs.words`` (see :class:`WordTokenizer`) or else CLIP's.
     """
     return find_tokenizer(model_name)(captions)
 
@@ -46,7 +49,8 @@ def find_tokenizer(model_name: str | Mapping[str, Any]) -> Any:
     if words is None:
         tokenizer, what = open_clip.SimpleTokenizer(context_length=text['context_length']), "CLIP's tokens"
     else:
-        tokenizer = WordTokenizer(words, text['context_length'], options.get('templates', ('{}',)))
+        more = {key: options[key] for key in ('templates', 'unseen') if key in options}
+        tokenizer = WordTokenizer(words, text['context_length'], **more)
         what = f'the {len(words)} words of tokenizer_kwargs.words with padding, start and end'
     size = tokenizer.vocab_size
     if text['vocab_size'] != size:
@@ -54,33 +58,67 @@ def find_tokenizer(model_name: str | Mapping[str, Any]) -> Any:
     return tokenizer
 
 
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in lower case: its runs of letters and digits."""
+    return re.findall(r'[^\W_]+', text.lower())
+
+
 class WordTokenizer:
     """Turns sentences of known words into int64 token ids ``(N, context_length)``, start and end included.
 
     Id 0 is padding, 1 the start; the words follow in the given order. The end of text has the highest id,
-    where open_clip's ``argmax`` pooling finds it. ``templates`` are sentences of these words around a name.
+    where open_clip's ``argmax`` pooling finds it. Case and punctuation do not count.
+
+    Args:
+        words: The vocabulary, in lower case.
+        context_length: Tokens of a text.
+        templates: Sentences of these words around a name. Default: the name alone.
+        unseen: Those of the words that no caption of the training held; they are warned of, once.
+
+    Raises:
+        ValueError: If a word of the vocabulary occurs twice, or is not one word in lower case.
     """
 
-    def __init__(self, words: Sequence[str], context_length: int, templates: Sequence[str] = ('{}',)) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        context_length: int,
+        templates: Sequence[str] = ('{}',),
+        unseen: Sequence[str] = (),
+    ) -> None:
         if len(set(words)) != len(words):
             raise ValueError('a word of the vocabulary occurs twice')
+        if odd := next((word for word in words if words_of(word) != [word]), None):
+            raise ValueError(f'{odd!r} of the vocabulary is not one word in lower case')
         self.ids = {word: number for number, word in enumerate(words, start=2)}
         self.vocab_size = len(words) + 3
         self.context_length = context_length
         self.templates = tuple(templates)
+        self.unseen = set(unseen)
+        self._told = set[str]()  # of these, the ones warned of
 
     def __call__(self, texts: str | Sequence[str]) -> Tensor:
         texts = [texts] if isinstance(texts, str) else texts
         tokens = torch.zeros(len(texts), self.context_length, dtype=torch.long)
+        found = set[str]()
         for row, text in zip(tokens, texts, strict=True):
-            unknown = next((word for word in text.split() if word not in self.ids), None)
+            words = words_of(text)
+            found.update(words)
+            unknown = next((word for word in words if word not in self.ids), None)
             if unknown is not None:
-                raise ValueError(f'{unknown!r} is not in the vocabulary: {" ".join(self.ids)}')
-            ids = [1, *(self.ids[word] for word in text.split()), self.vocab_size - 1]
+                raise ValueError(f'{unknown!r} is not in the vocabulary: {" ".join(self._seen())}')
+            ids = [1, *(self.ids[word] for word in words), self.vocab_size - 1]
             if len(ids) > len(row):
                 raise ValueError(f'{text!r} takes {len(ids)} tokens but the context has {len(row)}')
             row[: len(ids)] = torch.tensor(ids)
+        if blind := sorted(found & self.unseen - self._told):
+            self._told.update(blind)
+            told = f'no caption of the training held {", ".join(blind)}: what these find is chance'
+            print_log(told, 'current', logging.WARNING)
         return tokens
+
+    def _seen(self) -> list[str]:
+        return [word for word in self.ids if word not in self.unseen]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the words of token ids."""

@@ -11,9 +11,9 @@ from PIL import Image
 
 from experiments.jobs import CONFIGS, run_jobs
 from experiments.photographs import work
-from experiments.photographs.plan import BUDGETS, METHODS, Budget, Job, plan
+from experiments.photographs.plan import BUDGETS, CAPTIONED, MAIN, METHODS, METHODS_OF, Budget, Job, plan
 from experiments.photographs.prepare import write_tiny_imagenet
-from experiments.photographs.report import table
+from experiments.photographs.report import claims, collect, legend, table
 from mvp_mm.datasets import ImageTextShards
 from mvp_mm.datasets.sources.captioned_source import read_classes
 
@@ -21,6 +21,8 @@ from ..conftest import SHARED
 
 SPLIT = Config.fromfile(CONFIGS / '_base_/datasets/tiny_imagenet.py')
 TINY = SHARED / 'data/tiny_imagenet'
+VOCABULARY = json.loads((CONFIGS / 'teachers/clip_vittiny_photographs.json').read_text())['text_cfg']
+NAMES = [f'{word}, photo of {word}' for word in VOCABULARY['tokenizer_kwargs']['words'][:200]]
 
 
 def test_the_rule_that_holds_classes_out():
@@ -30,21 +32,73 @@ def test_the_rule_that_holds_classes_out():
 
 @pytest.mark.parametrize('length', list(BUDGETS))
 def test_plan(length):
-    jobs = plan(list(METHODS), BUDGETS[length].seeds)
-    assert len({job.name for job in jobs}) == len(jobs) == len(METHODS) * len(BUDGETS[length].seeds)
-    with pytest.raises(ValueError, match='unknown method magic; there are rils, clip'):
-        plan(['magic'], [0])
+    budget = BUDGETS[length]
+    jobs = plan(list(METHODS), budget.seeds, budget)
+    names = [job.name for job in jobs]
+    assert len(set(names)) == len(names)
+    for number, job in enumerate(jobs):
+        assert set(job.needs) <= set(names[:number])
+    with pytest.raises(ValueError, match='unknown method magic; there are scratch, pixel'):
+        plan(['magic'], [0], budget)
 
 
-def test_table(tmp_path):
+def test_every_student_has_equal_tuning_and_a_teacher_of_its_seed():
+    budget = BUDGETS['evening']
+    jobs = {job.name: job for job in plan(MAIN, budget.seeds, budget)}
+    for name in MAIN:
+        trials = [job for job in jobs.values() if job.method == name and job.name.startswith('tune-')]
+        assert len(trials) == 6  # two recipes of fine-tuning, of segmentation, and of that frozen
+        assert {job.seed for job in trials} == {0}
+    assert jobs['train-clip-csa-s2'].needs == ('teach-clip-s2',)
+    assert jobs['train-rils-s1'].needs == jobs['train-pixel-s1'].needs == ()
+    assert 'train-scratch-s0' not in jobs and jobs['measure-scratch-s0'].needs == ()
+    needs = jobs['segment-dino-frozen-s1-n50'].needs
+    assert needs[0] == 'train-dino-s1' and all(
+        need.startswith('tune-segment-dino-frozen-') for need in needs[1:]
+    )
+    cold = plan(METHODS_OF['2h'], (0,), BUDGETS['2h'])
+    assert [job.name for job in cold] == [f'train-{name}-s0' for name in CAPTIONED]
+
+
+def test_table_of_the_cold_start(tmp_path):
     for seed, value in ((0, 30.0), (1, 34.0)):
         keys = ('seen/top1', 'seen/top5', 'held_out/top1', 'held_out/top5', 'knn_held_out/top1_k20')
         figures = dict.fromkeys(keys, value) | dict(steps=10000)
-        (tmp_path / f'train-clip-s{seed}.json').write_text(json.dumps(figures))
-    lines = table(plan(['rils', 'clip'], (0, 1)), tmp_path).splitlines()
-    assert lines[0] == '| | steps | seen, top-1 | top-5 | held out, top-1 | top-5 | held out, k-NN |'
-    assert lines[2] == '| chance |  | 0.6 | 3.1 | 2.5 | 12.5 | 2.5 |'
-    assert lines[3:] == ["| CLIP alone, RILS's steps | 10,000 " + '| 32.0 ± 2.8 ' * 5 + '|']
+        (tmp_path / f'train-rils-clip-s{seed}.json').write_text(json.dumps(figures))
+    figures = collect(plan(CAPTIONED, (0, 1), BUDGETS['2h']), tmp_path)
+    lines = table(figures).splitlines()
+    assert lines[0] == '| | names, seen | seen, top-5 | names, held out | held out, top-5 | k-NN, patches |'
+    assert lines[2] == '| chance | 0.6 | 3.1 | 2.5 | 12.5 | 2.5 |'
+    assert lines[3:] == ['| rils-clip ' + '| 32.0 ± 2.8 ' * 5 + '|']
+    assert legend(figures) == "- `rils-clip`: CLIP alone, RILS's steps"
+    assert claims(figures) == ''
+
+
+def test_table_and_claims_of_a_whole_experiment(tmp_path):
+    jobs = plan(MAIN, (0, 1), BUDGETS['evening'])
+    gains = dict(zip(MAIN, range(0, 70, 10), strict=True))
+    for job in jobs:
+        value = gains.get(job.method, 0) + job.seed
+        found = dict(top1=value, knn=value, linear=value, miou=value / 2, constant=2.5, rate=1, decay=1)
+        if job.method == 'clip' and job.kind == 'train':
+            found |= {'seen/top1': 20, 'seen/teacher_top1': 40}
+        (tmp_path / f'{job.name}.json').write_text(json.dumps(found))
+    (tmp_path / 'segment-clip-csa-s1-n50.json').write_text(json.dumps(dict(miou=1.0, constant=2.5)))
+    figures = collect(jobs, tmp_path)
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in table(figures).splitlines()]
+    head, chance, teacher = rows[0], rows[2], rows[-2]
+    assert chance[0] == 'chance' and teacher[0] == 'teacher clip' and rows[-1][0] == 'teacher dino'
+    at = {name: number for number, name in enumerate(head)}
+    assert chance[at['10 labels a class']] == chance[at['linear probe']] == '2.5'
+    assert chance[at['CamVid 367 frozen']] == '2.5' and teacher[at['names, seen']] == '40.0 ± 0.0'
+    (clip,) = (row for row in rows if row[0] == 'clip')
+    assert clip[at['CamVid 50']] == '15.2 ± 0.4' and clip[at['names, seen']] == '20.0 ± 0.0'
+    lines = claims(figures).splitlines()
+    assert len(lines) == 5 and lines[0].startswith(
+        '- CLIP as the teacher above the vision-only one: CamVid 50'
+    )
+    assert 'CamVid 50 5.0 ± 0.0 (2 of 2 seeds); CamVid 50 frozen' in lines[0]
+    assert 'CamVid 50 -4.8 ± 13.8 (1 of 2 seeds)' in lines[4]
 
 
 @pytest.fixture
@@ -65,7 +119,7 @@ def shards(tmp_path):
             annotations += [f'{name}\t{ids[label]}\t0\t0\t62\t62'] if number < 2 else []
     (archive / 'val/val_annotations.txt').write_text('\n'.join(annotations))
     (archive / 'wnids.txt').write_text('\n'.join(reversed(ids)))
-    names = [f'{wnid}\tthing {number}, object {number}' for number, wnid in enumerate(ids)]
+    names = [f'{wnid}\t{name}' for wnid, name in zip(ids, NAMES, strict=True)]
     (archive / 'words.txt').write_text('\n'.join([*names, 'n99999999\tnone of these']))
     write_tiny_imagenet(archive, tmp_path / 'data', progress=False)
     return tmp_path / 'data'
@@ -79,8 +133,8 @@ def test_the_archive_as_shards(shards, tmp_path):
     ]
     for index in range(len(source)):
         _, _, texts, label = source.record(index)
-        assert texts == [f'thing {label}, object {label}']
-    assert read_classes(str(shards / 'classes.txt'))[7] == 'thing 7, object 7'
+        assert texts == [NAMES[label]]
+    assert read_classes(str(shards / 'classes.txt'))[7] == NAMES[7]
     with pytest.raises(FileNotFoundError, match=r'wnids.txt: unpack tiny-imagenet-200.zip'):
         write_tiny_imagenet(shards, tmp_path / 'more')
 
@@ -97,16 +151,72 @@ def test_a_whole_job(shards, tmp_path):
     }
     options |= {f'evaluators.{number}.dataloader.num_workers': 0 for number in range(3)}
     options['evaluators.2.train_dataloader.num_workers'] = 0
-    (job,) = plan(['rils'], (0,))
+    budget = Budget((0,), 1)
+    (job,) = plan(['rils'], (0,), budget)
     out = tmp_path / 'out'
-    figures = work.do(job, Budget((0,), 1), out, str(shards), options)
+    figures = work.do(job, budget, out, str(shards), options=options)
     assert figures['steps'] == 18 // 4  # photographs of the three seen classes only
     assert figures['held_out/top1'] * 12 / 100 == pytest.approx(round(figures['held_out/top1'] * 12 / 100))
     assert 0 <= figures['seen/top1'] <= figures['seen/top5'] <= 100
     assert 0 <= figures['knn_held_out/top1_k20'] <= 100
     seconds = figures.pop('seconds')
-    again = work.do(job, Budget((0,), 1), out, str(shards), options)  # killed before its figures were kept
+    again = work.do(job, budget, out, str(shards), options=options)  # killed before its figures were kept
     assert again.pop('seconds') < 10 * seconds and again == figures
+
+
+@pytest.fixture
+def streets(tmp_path):
+    """Random street scenes in CamVid's layout, as many as the experiment counts on."""
+    generator = np.random.default_rng(0)
+    for part, count in dict(train=367, val=3).items():
+        for kind in ('images', 'annotations'):
+            (tmp_path / 'camvid' / kind / part).mkdir(parents=True)
+        for number in range(count):
+            name = f'{number:03d}'
+            image = Image.fromarray(generator.integers(0, 256, (48, 64, 3), dtype=np.uint8))
+            image.save(tmp_path / f'camvid/images/{part}/{name}.jpg')
+            labels = generator.integers(0, 11, (48, 64), dtype=np.uint8)
+            Image.fromarray(labels).save(tmp_path / f'camvid/annotations/{part}/{name}.png')
+    return tmp_path / 'camvid'
+
+
+@pytest.mark.slow
+def test_a_whole_table(shards, streets, tmp_path, monkeypatch):
+    monkeypatch.setattr(work, 'PROBE_SHOTS', 2)
+    monkeypatch.setattr(work, 'NEIGHBOURS', 5)
+    budget = Budget((0,), 1, 1, (2,), 1, (3,), 2)
+    everywhere = {'default_hooks.logger.interval': 1, 'train_dataloader.num_workers': 0}
+    everywhere |= {'train_dataloader.persistent_workers': False}
+    figures = {}
+    pytest.importorskip('lightly')
+    jobs = plan(['clip'], (0,), budget)
+    kinds = ('teach', 'train', 'measure-teacher')
+    jobs += [job for job in plan(['dino'], (0,), budget) if job.kind in kinds]
+    for job in jobs:
+        batch = 2 if job.kind == 'finetune' else 4
+        options = everywhere | {
+            'train_dataloader.batch_size': batch,
+            'auto_scale_lr.base_batch_size': batch,
+        }
+        if job.kind != 'segment':
+            options['train_dataloader.sampler.total_batch'] = batch
+        if job.kind == 'train':
+            count = 3 if job.method == 'clip' else 1
+            options |= {f'evaluators.{number}.dataloader.num_workers': 0 for number in range(count)}
+        figures[job.name] = work.do(job, budget, tmp_path, str(shards), str(streets), options)
+        (tmp_path / f'{job.name}.json').write_text(json.dumps(figures[job.name]))
+    trained = figures['train-clip-s0']
+    assert trained['seen/teacher_top1'] >= 0 and 'target_cosine/cosine' in trained
+    assert figures['teach-clip-s0']['steps'] == trained['steps'] == 18 // 4
+    for job in jobs:
+        if job.kind.startswith('measure'):
+            assert 0 <= figures[job.name]['linear'] <= 100 and 0 <= figures[job.name]['knn'] <= 100
+    assert figures['segment-clip-s0-n3']['miou'] < 30 and figures['segment-clip-s0-n3']['constant'] < 1.5
+    best = max(
+        (f for n, f in figures.items() if n.startswith('tune-finetune-clip-')), key=lambda f: f['top1']
+    )
+    assert figures['finetune-clip-s0-n2']['rate'] == best['rate']
+    assert '| teacher clip |' in table(collect(jobs, tmp_path))
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Tiny-ImageNet in shards: 200 classes, of which 40 are held out of every training (docs/rils.md)."""
 
-data_root = 'data/tiny_imagenet'
+tiny_imagenet = 'data/tiny_imagenet'
 # sorted(random.Random(0).sample(range(200), 40)): classes are numbered by their WordNet ids, in order
 held_out = [10, 18, 24, 25, 35, 37, 52, 55, 64, 66, 72, 77, 79, 80, 84, 90, 91, 98, 103, 107]
 held_out += [111, 113, 120, 122, 124, 129, 130, 133, 136, 141, 143, 149, 154, 156]
@@ -19,9 +19,9 @@ _photographs_loader = dict(
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
-_photographs = dict(type='ImageTextShards', data_root=data_root, pipeline=_photographs_pipeline)
+_photographs = dict(type='ImageTextShards', data_root=tiny_imagenet, pipeline=_photographs_pipeline)
 _validation = dict(**_photographs, split='val')
-_names = dict(classes=f'{data_root}/classes.txt')
+_names = dict(classes=f'{tiny_imagenet}/classes.txt')
 _by_names = dict(type='ZeroShot', templates='simple')
 
 zero_shot_seen = dict(

@@ -30,5 +30,5 @@ def test_clips_own_tokens():
 def test_what_it_refuses():
     with pytest.raises(ValueError, match="no 'caption' in words, but img"):
         TokenizeCaption(SCENES).transform(dict(img=0))
-    with pytest.raises(ValueError, match="'green-ish' is not in the vocabulary"):
+    with pytest.raises(ValueError, match="'ish' is not in the vocabulary"):
         TokenizeCaption(SCENES).transform(dict(caption='a green-ish star'))

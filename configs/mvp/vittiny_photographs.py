@@ -1,0 +1,59 @@
+"""MVP on small photographs: a four-layer student, the photographs' own CLIP as the teacher.
+
+Command:  python tools/train.py configs/mvp/vittiny_photographs.py --amp
+          (leave out --amp on a CPU without native bf16)
+Cost:     2,000 steps of 64 photographs.
+Expected: `excess`, the cosine above the best constant prediction, well above 0.
+Measured: nothing yet; see docs/photographs.md for the comparison's command.
+
+Classes and recipe as configs/mvp/vittiny_scenes.py. Photographs of data/tiny_imagenet, of the 160 classes that no
+training holds out; their names are not used here.
+"""
+
+_base_ = ['./vittiny_scenes.py', '../_base_/datasets/tiny_imagenet.py']
+
+teachers = '{{ fileDirname }}/../teachers'
+model = dict(
+    target_generator=dict(
+        model_name=teachers + '/clip_vittiny_photographs.json',
+        pretrained=teachers + '/clip_vittiny_photographs.safetensors',
+    ),
+    neck=dict(out_channels=128),
+)
+
+mask = _base_.mask
+photographs = dict(type='ImageTextShards', data_root=_base_.tiny_imagenet, labels=_base_.seen)
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        **photographs,
+        pipeline=[
+            # not from 0.08 as on larger photographs: so small a crop of 64 pixels shows nothing
+            dict(type='FastCrop', size=64, scale=(0.4, 1.0)),
+            mask,
+            dict(type='PackMaskedInputs', meta_keys=('sample_idx',)),
+        ],
+    ),
+)
+val_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        **photographs,
+        split='val',
+        fixed_draws=True,
+        pipeline=[
+            dict(type='LoadRGBImage'),
+            dict(type='torchvision/Resize', size=64, interpolation='bicubic'),
+            dict(type='torchvision/CenterCrop', size=64),
+            mask,
+            dict(type='PackMaskedInputs', meta_keys=('sample_idx',)),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+evaluators = [
+    dict(_base_.zero_shot_seen, of='both'),
+    dict(_base_.zero_shot_held_out, of='both'),
+    _base_.knn_held_out,
+]
+train_cfg = dict(val_interval=4)
