@@ -35,6 +35,7 @@ MARKS = {
 }
 
 MASKS = ('mask_token', 'mask_colour')  # of pre-training
+HEAD = 'neck.'  # what names of a pre-training head begin with
 
 
 @runtime_checkable
@@ -58,6 +59,7 @@ class LoadReport:
     resized: list[str] = field(default_factory=list)  # 'name: from -> to' of tables and position embeddings
     missing: list[str] = field(default_factory=list)  # parameters that keep their initialisation
     unexpected: list[str] = field(default_factory=list)  # entries that the model has no place for
+    head: bool = False  # whether a pre-training that takes the student leaves out the head beside it
 
     def __str__(self) -> str:
         where = f' under {self.prefix}' if self.prefix else ''
@@ -72,6 +74,11 @@ class LoadReport:
         for what in ('expanded', 'resized', 'missing', 'unexpected'):
             names = getattr(self, what)
             text += f'\n  {what} ({len(names)}): {first_few(names)}' if names else ''
+        if self.head:
+            text += (
+                '\n  the head beside it is not taken, and a new one disturbs the student at first: to go on '
+                f'with the same teacher, give load_from={self.source} instead'
+            )
         return text
 
 
@@ -120,6 +127,8 @@ def fill(
 ) -> LoadReport:
     """Fill a module as :func:`load`, from weights by name that were read from ``source``."""
     given, refused = as_grid(grid), f'{source} does not fit: '
+    is_pretrained_further = any(getattr(module, name, None) is not None for name in MASKS)
+    leaves_head = is_pretrained_further and any(name.startswith(HEAD) for name in weights)
     if grid is not None and given is None:
         raise ValueError(f'init_cfg.grid={grid!r} is no patch grid: expected rows and columns, such as 8,12')
     if isinstance(module, Positioned):
@@ -154,6 +163,7 @@ def fill(
             )
         else:
             report.loaded.append(name)
+    report.head = leaves_head
     report.unexpected = [name for name in weights if name not in own and not name.endswith(INDEX)]
     # Without them, the rest of the transformer would be another network.
     lost = [n for n in report.unexpected if n.startswith('layers.') or n in (POSITIONS, SHARED_TABLE)]

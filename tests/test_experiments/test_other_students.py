@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from experiments.miniature import probe, work
 from experiments.miniature.plan import BUDGETS, PRETRAININGS, SHIPPED, Recipe, plan
+from mvp_mm.weights.read import read_tensors
 
 OPTIONS = {
     'default_hooks.logger.interval': 1,
@@ -39,5 +40,9 @@ def test_all_jobs(guidance, tmp_path, monkeypatch):
     if guidance == 'shipped':
         weights = load_file(SHIPPED)
         assert torch.equal(student['cls_token'], weights['backbone.cls_token'])
+    elif guidance == 'shipped-on':  # with its head
+        checkpoint = json.loads((tmp_path / f'{jobs[0].name}.json').read_text())['checkpoint']
+        trained = read_tensors(tmp_path / checkpoint)['neck.fc.weight']
+        assert (trained - load_file(SHIPPED)['neck.fc.weight']).abs().max() < 0.01
     elif guidance.startswith('conv'):
         assert student['network.stages.3.blocks.1.gamma'].shape == (128,)

@@ -116,6 +116,18 @@ def test_report(source, tmp_path, capsys):
     assert 'expanded (3)' in str(report) and 'missing (2): ln2.weight, ln2.bias' in str(report)
 
 
+def test_a_head_that_a_further_pretraining_leaves_out(source, tmp_path):
+    state = {f'backbone.{name}': value for name, value in source.state_dict().items()}
+    path = str(tmp_path / 'pretrained.pth')
+    torch.save(state | {'neck.fc.weight': torch.zeros(1)}, path)
+    downstream = load(student(64), path)
+    assert not downstream.head and 'load_from' not in str(downstream)
+    further = student(64, **PRETRAIN)
+    assert f'give load_from={path} instead' in str(load(further, path))
+    torch.save(state, path)
+    assert 'load_from' not in str(load(further, path))
+
+
 def test_timms_beit(tmp_path):
     beit = timm.models.beit.Beit(
         img_size=64,
