@@ -14,7 +14,7 @@ from typing import Any
 
 STUDENTS = ('vit-tiny', 'vit-base', 'vit-large')
 TARGETS = ('timm', 'transformers', 'mmpretrain', 'mmseg', 'microsoft', 'safetensors', 'onnx')
-TEACHER = 'ViT-B-16-quickgelu/openai'
+TEACHER, TINY_TEACHER = 'ViT-B-16-quickgelu/openai', 'teachers_clip_vittiny_photographs'
 
 
 def main() -> None:
@@ -183,7 +183,7 @@ def pretrain(parser: argparse.ArgumentParser) -> None:
         help='MODEL/TAG or MODEL/FILE of open_clip, a folder with open_clip_config.json, hf-hub:owner/name, '
         'timm:MODEL, timm:MODEL/FILE, a teacher of the zoo (`mvp-mm models '
         "'teachers_*'`), or MODEL/random for a test; given again, several teachers at once "
-        f'(default {TEACHER})',
+        f'(default {TEACHER}; for vit-tiny {TINY_TEACHER}, which ships)',
     )
 
 
@@ -361,8 +361,6 @@ def run_training(name: str, cfg_options: list[str] | None, **arguments: Any) -> 
     from mvp_mm.engine import OptionAction
 
     arguments.pop('from_scratch', None)
-    if name == 'pretrain':
-        arguments['teacher'] = arguments['teacher'] or TEACHER
     options = argparse.Namespace(options=None)
     if cfg_options is not None:
         OptionAction(['--cfg-options'], 'options')(None, options, cfg_options, '--cfg-options')

@@ -12,8 +12,9 @@ Sets up mvp_mm (in the active environment, or in .venv), then
                      student with the embedded CLIP for two minutes, fine-tunes UperNet with 300 labelled
                      scenes from the shipped student and from scratch, compares, and draws. Under 10
                      minutes on two idle CPU cores, once all is installed.
-  IMAGE_FOLDER       pre-trains the same student by the same teacher for two epochs on any folder of images,
-                     flat or nested, with or without classes: a minute for some hundreds.
+  IMAGE_FOLDER       pre-trains a student of that size by the package's small CLIP of photographs, for two
+                     epochs on any folder of images, flat or nested, with or without classes: a minute for
+                     some hundreds.
 
 Results lie in work_dirs/quickstart of the clone.
 TEXT
@@ -84,7 +85,7 @@ run_folder() {
     local out
     out="$work_dir/folder_$(date +%Y%m%d_%H%M%S)"
     mvp_say 'pre-training a tiny student on your images'
-    mvp-mm pretrain --data "$images" --student vit-tiny --teacher teachers_clip_vittiny_scenes --epochs 2 --out "$out"
+    mvp-mm pretrain --data "$images" --student vit-tiny --epochs 2 --out "$out"
 }
 
 if [[ -z "$images" ]]; then whole_chain; else run_folder; fi

@@ -44,8 +44,7 @@ source .venv/bin/activate
 step python tools/render_images.py --out my_images --count 64
 step bash tools/quickstart.sh my_images
 step mvp-mm doctor
-step mvp-mm pretrain --data my_images --student vit-tiny --teacher teachers_clip_vittiny_scenes --epochs 2 \
-    --out work_dirs/first
+step mvp-mm pretrain --data my_images --student vit-tiny --epochs 2 --out work_dirs/first
 step python tools/visualize_attention.py my_images/00000.png scenes:val:7 --out attention.png --show attention pca \
     --teacher --model work_dirs/first/pretrain.py work_dirs/first/epoch_2.pth MVP
 step mvp-mm export timm work_dirs/first/epoch_2.pth student.safetensors

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from ..datasets.prepare.survey import Survey
+from .teacher_names import TINY_TEACHER, teacher_config
 
 PAPER = "MVP's paper (arXiv:2203.05175)"
 SCALING = 'Xie et al. (arXiv:2206.04664)'
@@ -131,6 +132,10 @@ def _command(survey: Survey, side: int, epochs: int) -> str:
     else:
         config = 'vittiny_debug' if tiny else 'vitb16_in1k'
         words = [f'python tools/train.py configs/mvp/{config}.py', '--work-dir work_dirs/mine']
+        if tiny:
+            teacher, width = teacher_config(TINY_TEACHER)
+            values |= {f'model.target_generator.{key}': teacher[key] for key in ('model_name', 'pretrained')}
+            values['model.neck.out_channels'] = width
         values['train_dataloader.dataset.type'] = survey.kind
         values |= {f'train_dataloader.dataset.{key}': value for key, value in survey.options.items()}
         warmup = max(1, round(epochs / 30))  # the recipe's 10 of 300

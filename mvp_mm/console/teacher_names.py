@@ -17,6 +17,7 @@ from ..models.target_generators.transformers import transformers_width
 from ..zoo import download_weights, find_entry, list_models
 
 DEFAULT_TEACHER = 'ViT-B-16-quickgelu/openai'  # paper §3.3.1
+TINY_TEACHER = 'teachers_clip_vittiny_photographs'  # of 64 pixels, as the student; ships
 TIMM = 'timm:'
 TRANSFORMERS = 'transformers:'
 ZOO = 'teachers_'
@@ -63,6 +64,11 @@ def teacher_config(teacher: str) -> tuple[dict[str, Any], int]:
         print_log(f'{name} pools by attention: its targets are patch tokens before that', logger='current')
     generator = dict(type='CLIPTargetGenerator', model_name=name, pretrained=pretrained, space=space)
     return generator, width
+
+
+def default_teacher(student: str) -> str:
+    """Return who teaches if nobody is named: the paper's CLIP, or the package's for ``'vit-tiny'``."""
+    return TINY_TEACHER if student == 'vit-tiny' else DEFAULT_TEACHER
 
 
 def put_teachers(model: ConfigDict, names: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from ..engine.config_check import require_sound_values
 from ..hardware import automatic_precision, usable_cores
 from ..zoo.entries import CONFIGS
 from .batch_size import batch_size
-from .teacher_names import DEFAULT_TEACHER, put_teachers
+from .teacher_names import default_teacher, put_teachers
 from .timm_students import config_of, fit_teacher, is_timm, put_in
 from .training_display import TrainingDisplay, described
 
@@ -54,7 +54,7 @@ def pretrain(
     data: str | Path,
     out: str | Path,
     student: str = 'vit-base',
-    teacher: str | Sequence[str] = DEFAULT_TEACHER,
+    teacher: str | Sequence[str] | None = None,
     epochs: int | None = None,
     batch: int | None = None,
     options: dict[str, Any] | None = None,
@@ -70,8 +70,9 @@ def pretrain(
             ``timm:NAME``, which goes on from timm's public weights, ``timm:NAME/random`` from scratch.
         teacher: ``MODEL/TAG`` or ``MODEL/FILE`` of open_clip, a folder with ``open_clip_config.json``,
             ``hf-hub:owner/name``, ``timm:MODEL`` or ``timm:MODEL/FILE``, the name of a teacher of the zoo
-            such as ``teachers_clip_vittiny_scenes``, or ``MODEL/random`` for a test. A list: several teachers
-            (:class:`MultiTeacherMVP`), which speak through the first CLIP.
+            such as ``teachers_clip_vittiny_photographs``, or ``MODEL/random`` for a test. A list: several
+            teachers (:class:`MultiTeacherMVP`), which speak through the first CLIP. Default None: OpenAI's
+            CLIP ViT-B/16 (paper §3.3.1); for ``'vit-tiny'`` the package's small CLIP of photographs.
         epochs: Default None: the recipe's. The warm-up keeps its share of them.
         batch: Images an iteration. Default None: what the machine holds; the config's total batch is reached
             by accumulation.
@@ -90,7 +91,8 @@ def pretrain(
     with job.display:
         images = UnlabelledImages(job.data, split='train')
         cfg = job.config('train', 'test')
-        teachers = [teacher] if isinstance(teacher, str) else list(teacher)
+        named = teacher or default_teacher(student)
+        teachers = [named] if isinstance(named, str) else list(named)
         put_teachers(cfg.model, teachers)
         if is_timm(student):
             fit_teacher(cfg)

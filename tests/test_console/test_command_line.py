@@ -10,7 +10,8 @@ import pytest
 
 import mvp_mm
 import mvp_mm_command
-from mvp_mm.console.training import DEFAULT_TEACHER, STUDENTS
+from mvp_mm.console.teacher_names import DEFAULT_TEACHER, TINY_TEACHER
+from mvp_mm.console.training import STUDENTS
 from mvp_mm.export import TARGETS
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +45,7 @@ def test_the_arguments_are_those_of_python():
     parser = mvp_mm_command.mvp_mm_parser()
     args = parser.parse_args(['pretrain', '--data', 'a', '--out', 'b'])
     assert tuple(STUDENTS) == mvp_mm_command.STUDENTS and args.teacher is None
-    assert mvp_mm_command.TEACHER == DEFAULT_TEACHER
+    assert (mvp_mm_command.TEACHER, mvp_mm_command.TINY_TEACHER) == (DEFAULT_TEACHER, TINY_TEACHER)
     assert tuple(TARGETS) == mvp_mm_command.TARGETS
     with pytest.raises(SystemExit):
         parser.parse_args(['finetune', '--data', 'a', '--out', 'b'])  # neither checkpoint nor scratch

@@ -10,7 +10,7 @@ from mmpretrain.registry import DATASETS
 from PIL import Image
 
 from experiments.jobs import CONFIGS, run_jobs
-from experiments.photographs import work
+from experiments.photographs import ship, work
 from experiments.photographs.plan import BUDGETS, CAPTIONED, MAIN, METHODS, METHODS_OF, Budget, Job, plan
 from experiments.photographs.prepare import write_tiny_imagenet
 from experiments.photographs.report import claims, collect, legend, table
@@ -244,3 +244,15 @@ def test_photographs_of_seen_classes_only(tmp_path):
         _, _, found, label = sources['train'].record(index)
         assert label in SPLIT.seen and found == [texts[label]] and found[0] not in words
     assert sources['held_out'].metainfo['classes'] == tuple(texts)
+
+
+def test_the_card_tells_every_figure(tmp_path):
+    (tmp_path / 'experiment.json').write_text('{"length": "evening"}')
+    for job in plan(MAIN, (0,), BUDGETS['evening']):
+        (tmp_path / f'{job.name}.json').write_text('{"top1": 12.345, "checkpoint": "x"}')
+    told = ship.card(tmp_path, dict(length='evening'), 'clip', 0, 'abc', {'a.safetensors': 'f' * 64})
+    assert f'| `a.safetensors` | `{"f" * 64}` |' in told and 'commit `abc`' in told
+    assert '| `teach-clip-s0` | top1 12.35 |' in told or '| `teach-clip-s0` | top1 12.34 |' in told
+    assert '`segment-clip-frozen-s0-n367`' in told and 'dino' not in told and 'checkpoint' not in told
+    with pytest.raises(ValueError, match='rils is not taught by the CLIP'):
+        ship.ship(tmp_path, 'rils', 0, 'abc')
