@@ -22,11 +22,10 @@ model = dict(
 )
 
 mask = _base_.mask
-photographs = dict(type='ImageTextShards', data_root=_base_.tiny_imagenet, labels=_base_.seen)
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
-        **photographs,
+        **_base_.seen_photographs,
         pipeline=[
             # not from 0.08 as on larger photographs: so small a crop of 64 pixels shows nothing
             dict(type='FastCrop', size=64, scale=(0.4, 1.0)),
@@ -38,7 +37,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
-        **photographs,
+        **_base_.seen_photographs,
         split='val',
         fixed_draws=True,
         pipeline=[

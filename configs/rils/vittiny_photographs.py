@@ -28,9 +28,7 @@ pipeline = [
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
-        type='ImageTextShards',
-        data_root=_base_.tiny_imagenet,
-        labels=_base_.seen,
+        **_base_.seen_photographs,
         templates='simple',
         pipeline=pipeline,
     )

@@ -16,9 +16,7 @@ _base_ = ['./dino_vittiny_scenes.py', '../_base_/datasets/tiny_imagenet.py']
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
-        type='ImageTextShards',
-        data_root=_base_.tiny_imagenet,
-        labels=_base_.seen,
+        **_base_.seen_photographs,
         pipeline=[
             dict(type='LoadRGBImage'),
             dict(type='MultiView', num_views=[2, 2], transforms=[_base_.large, _base_.small]),

@@ -16,6 +16,8 @@ from experiments.photographs.prepare import write_tiny_imagenet
 from experiments.photographs.report import claims, collect, legend, table
 from mvp_mm.datasets import ImageTextShards
 from mvp_mm.datasets.sources.captioned_source import read_classes
+from mvp_mm.text.templates import filled
+from mvp_mm.text.tokenize import words_of
 
 from ..conftest import SHARED
 
@@ -224,6 +226,19 @@ def test_a_job_as_a_process(tmp_path):
     job = Job('train-rils-s0', 'train', 'rils', 0)
     with pytest.raises(RuntimeError, match=r'train-rils-s0 ended with status 1(?s:.*)nowhere'):
         run_jobs([job], 'experiments.photographs.work', dict(length='2h'), tmp_path, 1, '/nowhere')
+
+
+@pytest.mark.skipif(not TINY.is_dir(), reason='Tiny-ImageNet is not beside the project')
+def test_the_vocabulary_is_that_of_the_names_and_sentences():
+    names = read_classes(str(TINY / 'classes.txt'))
+
+    def words(numbers):
+        texts = [filled('simple', one) for number in numbers for one in names[number].split(',')]
+        return {word for sentences in texts for sentence in sentences for word in words_of(sentence)}
+
+    options = VOCABULARY['tokenizer_kwargs']
+    assert options['words'] == sorted(words(range(200)))
+    assert options['unseen'] == sorted(words(range(200)) - words(SPLIT.seen))
 
 
 @pytest.mark.skipif(not TINY.is_dir(), reason='Tiny-ImageNet is not beside the project')

@@ -47,3 +47,20 @@ def test_refused_words():
         tokenizer('a blue')
     with pytest.raises(ValueError, match='takes 5 tokens but the context has 4'):
         tokenizer('a red a')
+
+
+def test_case_and_punctuation_do_not_count():
+    tokenizer = WordTokenizer(['a', 'st', 'bernard'], 6)
+    assert torch.equal(tokenizer('A St._Bernard!'), tokenizer('a st bernard'))
+    with pytest.raises(ValueError, match="'St. Bernard' of the vocabulary is not one word in lower case"):
+        WordTokenizer(['a', 'St. Bernard'], 6)
+
+
+def test_words_that_no_caption_held_are_warned_of_once(capsys):
+    tokenizer = WordTokenizer(['a', 'lemon', 'pole'], 6, unseen=['lemon'])
+    assert tokenizer('a lemon').tolist() == [[1, 2, 3, 5, 0, 0]]
+    assert 'no caption of the training held lemon: what these find is chance' in capsys.readouterr().out
+    tokenizer('a lemon'), tokenizer('a pole')
+    assert capsys.readouterr().out == ''
+    with pytest.raises(ValueError, match="'sky' is not in the vocabulary: a pole$"):
+        tokenizer('sky')

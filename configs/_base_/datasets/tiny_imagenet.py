@@ -6,6 +6,7 @@ held_out = [10, 18, 24, 25, 35, 37, 52, 55, 64, 66, 72, 77, 79, 80, 84, 90, 91, 
 held_out += [111, 113, 120, 122, 124, 129, 130, 133, 136, 141, 143, 149, 154, 156]
 held_out += [158, 163, 175, 185, 190, 194]
 seen = [number for number in range(200) if number not in held_out]
+seen_photographs = dict(type='ImageTextShards', data_root=tiny_imagenet, labels=seen)  # to train on
 
 _photographs_pipeline = [
     dict(type='LoadRGBImage'),
