@@ -83,7 +83,11 @@ class LoadReport:
 
 
 def load(
-    module: nn.Module, path_or_url: str | None, prefix: str | None = None, grid: Grid | None = None
+    module: nn.Module,
+    path_or_url: str | None,
+    prefix: str | None = None,
+    grid: Grid | None = None,
+    is_start: bool = False,
 ) -> LoadReport:
     """Fill a module from a weight file, log and return the report; refuse what does not fill a transformer.
 
@@ -99,6 +103,8 @@ def load(
             wherever the only transformer lies.
         grid: Patch grid (rows, columns) at which the file's positions were trained. Default None: as the
             file tells it, else a square.
+        is_start: Whether a training starts from it; of a student that is masked, the report then says that a
+            head beside it is left out. Default False.
 
     Raises:
         FileNotFoundError: If there is no such file, or none was named.
@@ -112,7 +118,9 @@ def load(
             'FILE_OR_URL, or train from scratch with model.backbone.init_cfg=None'
         )
     weights = read_tensors(local_path(path_or_url), prefix)
-    return fill(module, weights, path_or_url, prefix, grid)
+    is_masked = any(getattr(module, name, None) is not None for name in MASKS)
+    leaves_head = is_start and is_masked and any(name.startswith(HEAD) for name in weights)
+    return fill(module, weights, path_or_url, prefix, grid, leaves_head)
 
 
 load_pretrained = load  # its name in 0.1
@@ -124,11 +132,13 @@ def fill(
     source: str,
     prefix: str | None = None,
     grid: Grid | None = None,
+    leaves_head: bool = False,
 ) -> LoadReport:
-    """Fill a module as :func:`load`, from weights by name that were read from ``source``."""
+    """Fill a module as :func:`load`, from weights by name that were read from ``source``.
+
+    ``leaves_head`` is for the report.
+    """
     given, refused = as_grid(grid), f'{source} does not fit: '
-    is_pretrained_further = any(getattr(module, name, None) is not None for name in MASKS)
-    leaves_head = is_pretrained_further and any(name.startswith(HEAD) for name in weights)
     if grid is not None and given is None:
         raise ValueError(f'init_cfg.grid={grid!r} is no patch grid: expected rows and columns, such as 8,12')
     if isinstance(module, Positioned):

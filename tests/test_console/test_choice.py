@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,7 @@ def test_small_images():
 
 
 def test_small_images_of_shards_have_a_teacher_that_has_learnt():
-    survey = of(32_000, [64])
-    survey.kind = 'ImageTextShards'
+    survey = replace(of(32_000, [64]), kind='ImageTextShards')
     command = choose(survey).command
     assert 'configs/mvp/vittiny_debug.py' in command and 'model.neck.out_channels=128' in command
     (weights,) = (word.split('=')[1] for word in command.split() if 'pretrained=' in word)

@@ -120,12 +120,13 @@ def test_a_head_that_a_further_pretraining_leaves_out(source, tmp_path):
     state = {f'backbone.{name}': value for name, value in source.state_dict().items()}
     path = str(tmp_path / 'pretrained.pth')
     torch.save(state | {'neck.fc.weight': torch.zeros(1)}, path)
-    downstream = load(student(64), path)
+    downstream = load(student(64), path, is_start=True)
     assert not downstream.head and 'load_from' not in str(downstream)
     further = student(64, **PRETRAIN)
-    assert f'give load_from={path} instead' in str(load(further, path))
+    assert f'give load_from={path} instead' in str(load(further, path, is_start=True))
+    assert 'load_from' not in str(load(further, path))  # such as for pictures
     torch.save(state, path)
-    assert 'load_from' not in str(load(further, path))
+    assert 'load_from' not in str(load(further, path, is_start=True))
 
 
 def test_timms_beit(tmp_path):

@@ -218,7 +218,7 @@ class MVPViT(BaseBackbone):
         if source is None and init_cfg.get('optional', False):
             print_log('No pre-trained checkpoint is given: from scratch', 'current')
         else:
-            load(self, source, init_cfg.get('prefix'), init_cfg.get('grid'))
+            load(self, source, init_cfg.get('prefix'), init_cfg.get('grid'), is_start=True)
         self._is_init = True
 
     def _fit_positions(self, state_dict: dict, prefix: str, local_metadata: dict, *args) -> None:

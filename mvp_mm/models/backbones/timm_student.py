@@ -417,7 +417,7 @@ class TimmStudent(BaseModule):
         elif str(source).startswith(PUBLIC):
             self._load_public(str(source).removeprefix(PUBLIC))
         else:
-            load(self, source, init_cfg.get('prefix'))
+            load(self, source, init_cfg.get('prefix'), is_start=True)
         self._is_init = True
 
     def _load_public(self, name: str) -> None:
