@@ -2,9 +2,13 @@
 
 Command:  python tools/train.py configs/mvp/vittiny_photographs.py --amp
           (leave out --amp on a CPU without native bf16)
-Cost:     2,000 steps of 64 photographs.
+Cost:     2,000 steps of 64 photographs: 6.5 minutes, one of several processes on two cores of an Intel Xeon with AMX and
+          avx512_bf16.
 Expected: `excess`, the cosine above the best constant prediction, well above 0.
-Measured: nothing yet; see docs/photographs.md for the comparison's command.
+Measured: excess 0.328; by name 8.8 % of the seen classes and 5.1 % of those held out; of these 27.4 % by k-NN, 37.0 % by a linear
+          probe. Seed 0, torch 2.14.1, 2026-11-27, the same Xeon.
+
+The weights of that run are beside this file; docs/photographs_card.md tells where they come from.
 
 Classes and recipe as configs/mvp/vittiny_scenes.py. Photographs of data/tiny_imagenet, of the 160 classes that no
 training holds out; their names are not used here.

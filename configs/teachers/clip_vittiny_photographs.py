@@ -2,9 +2,13 @@
 
 Command:  python tools/train_teacher.py configs/teachers/clip_vittiny_photographs.py --amp
           (leave out --amp on a CPU without native bf16)
-Cost:     4,000 steps of 128 photographs.
+Cost:     4,000 steps of 128 photographs: 20 minutes, one of several processes on two cores of an Intel Xeon with AMX and
+          avx512_bf16.
 Expected: by names far above chance, 0.6 % on the 160 classes that are seen; above 2.5 % on the 40 held out.
-Measured: nothing yet; see docs/photographs.md for the comparison's command.
+Measured: 22.6 % of the seen classes by name, 6.3 % of those held out; of these 37.0 % by k-NN, 41.7 % by a linear probe. Seed 0,
+          torch 2.14.1, 2026-11-27, the same Xeon.
+
+The weights of that run are beside this file; docs/photographs_card.md tells where they come from.
 
 A caption is one of CLIP's 7 short templates around one of a class's names, drawn for each sample. The classes
 that are held out, and data/tiny_imagenet: configs/_base_/datasets/tiny_imagenet.py. The text encoder reads words,
