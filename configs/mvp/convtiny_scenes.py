@@ -6,7 +6,8 @@ Command:  python tools/train.py configs/mvp/convtiny_scenes.py --amp
               train_dataloader.dataset.pipeline.3.num_masking_patches=0
 Cost:     2,000 steps of 64 scenes: 17 core-minutes and the loading, on an Intel Xeon with AMX and avx512_bf16.
 Expected: `excess`, the cosine above the best constant prediction, above 0.
-Measured: nothing yet but the cost; see docs/students.md for the comparison's command.
+Measured: linear probe of shape 36.1 ± 0.6 %, colour 83.9 ± 0.4 % (three seeds, torch 2.14.1, 2026-11-27, the same Xeon); beside
+          itself from scratch in docs/students.md. Feature distillation was not run.
 
 The student that is deployed: convolutions, maps at strides 2, 4, 8 and 8. Masked patches are painted with a
 learnt colour; the target of CLS is predicted from the pooled features. Otherwise configs/mvp/vittiny_scenes.py.

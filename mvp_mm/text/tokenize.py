@@ -58,19 +58,23 @@ def find_tokenizer(model_name: str | Mapping[str, Any]) -> Any:
     return tokenizer
 
 
+PIECES = re.compile(r'[^\W_]+|[^\w\s]|_')  # words, and single marks
+
+
 def words_of(text: str) -> list[str]:
     """Return the words of a text in lower case: its runs of letters and digits."""
-    return re.findall(r'[^\W_]+', text.lower())
+    return [piece for piece in PIECES.findall(text.lower()) if piece[0].isalnum()]
 
 
 class WordTokenizer:
     """Turns sentences of known words into int64 token ids ``(N, context_length)``, start and end included.
 
     Id 0 is padding, 1 the start; the words follow in the given order. The end of text has the highest id,
-    where open_clip's ``argmax`` pooling finds it. Case and punctuation do not count.
+    where open_clip's ``argmax`` pooling finds it. Case does not count, nor does punctuation that is not in
+    the vocabulary.
 
     Args:
-        words: The vocabulary, in lower case.
+        words: The vocabulary, in lower case; a mark such as ``'.'`` is a word, too.
         context_length: Tokens of a text.
         templates: Sentences of these words around a name. Default: the name alone.
         unseen: Those of the words that no caption of the training held; they are warned of, once.
@@ -88,7 +92,7 @@ class WordTokenizer:
     ) -> None:
         if len(set(words)) != len(words):
             raise ValueError('a word of the vocabulary occurs twice')
-        if odd := next((word for word in words if words_of(word) != [word]), None):
+        if odd := next((word for word in words if PIECES.findall(word.lower()) != [word]), None):
             raise ValueError(f'{odd!r} of the vocabulary is not one word in lower case')
         self.ids = {word: number for number, word in enumerate(words, start=2)}
         self.vocab_size = len(words) + 3
@@ -102,7 +106,7 @@ class WordTokenizer:
         tokens = torch.zeros(len(texts), self.context_length, dtype=torch.long)
         found = set[str]()
         for row, text in zip(tokens, texts, strict=True):
-            words = words_of(text)
+            words = [p for p in PIECES.findall(text.lower()) if p[0].isalnum() or p in self.ids]
             found.update(words)
             unknown = next((word for word in words if word not in self.ids), None)
             if unknown is not None:

@@ -101,6 +101,7 @@ def pipelines(cfg: Config) -> dict[str, list]:
     found = {}
     for phase in ('train', 'val', 'test'):
         dataset = (cfg.get(f'{phase}_dataloader') or {}).get('dataset', {})
+        dataset = dataset.get('dataset', dataset)  # of FewShot
         if 'Scene' not in dataset.get('type', ''):
             found[f'{phase}_dataloader'] = dataset.get('pipeline', [])
     for key, value in cfg.items():
