@@ -1,4 +1,4 @@
-"""A linear classifier of frozen features.
+"""A linear classifier and k-NN of frozen features.
 
 Shape legend: N samples, D feature width.
 """
@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mvp_mm.evaluation.knn import knn_accuracy
+
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
+NEIGHBOURS = 20
+MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
 
 Split = tuple[Tensor, Tensor]  # features (N, D) and int64 labels (N,)
 
@@ -52,6 +57,18 @@ def accuracy(probe: nn.Module, split: Split) -> float:
 def best_penalty(train: Split, val: Split, num_classes: int) -> float:
     """The penalty on the weights by which validation samples are classified best."""
     return max(PENALTIES, key=lambda penalty: accuracy(fit_probe(train, num_classes, penalty), val))
+
+
+def nearest_accuracy(train: Split, test: Split) -> float:
+    """Percent of the test samples that 20 neighbours classify rightly, without anything to choose."""
+    unit_train, unit_test = (F.normalize(features, dim=1) for features, _ in (train, test))
+    (nearest,) = knn_accuracy(unit_train, train[1], unit_test, test[1], ks=(NEIGHBOURS,))
+    return nearest.top1
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Normalise images ``(B, 3, H, W)``, 0-255, by ImageNet's statistics: float32."""
+    return (images - MEAN) / STD
 
 
 def class_and_mean(tokens: Tensor) -> Tensor:

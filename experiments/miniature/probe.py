@@ -7,18 +7,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mvp_mm.datasets.scenes import COLOURS, SHAPES, SceneCollection
-from mvp_mm.evaluation.knn import knn_accuracy
 
-from ..linear_probe import accuracy, best_penalty, fit_probe
+from ..linear_probe import accuracy, best_penalty, fit_probe, nearest_accuracy, normalised
 
 PROBE_SEED = 7  # scenes of their own: seen neither by a student nor by a teacher
 COUNTS = {'train': 3000, 'val': 1000, 'test': 2000}
-NEIGHBOURS = 20
-MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
-STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
 
 Encoder = Callable[[Tensor], Tensor]
 
@@ -45,10 +40,7 @@ def probe_scores(encode: Encoder, counts: dict[str, int] = COUNTS) -> dict[str, 
         num_classes = len(SHAPES) if attribute == 'shape' else len(COLOURS)
         penalty = best_penalty(train, val, num_classes)
         scores[attribute] = accuracy(fit_probe(train, num_classes, penalty), test)
-        (nearest,) = knn_accuracy(
-            F.normalize(train[0], dim=1), train[1], F.normalize(test[0], dim=1), test[1], ks=(NEIGHBOURS,)
-        )
-        scores[f'knn_{attribute}'] = nearest.top1
+        scores[f'knn_{attribute}'] = nearest_accuracy(train, test)
     return scores
 
 
@@ -59,7 +51,7 @@ def _features(encode: Encoder, split: str, count: int) -> tuple[Tensor, dict[str
     for begin in range(0, count, 250):
         images = [torch.from_numpy(scenes[i][0]) for i in range(begin, min(begin + 250, count))]
         images = torch.stack(images).permute(0, 3, 1, 2)
-        features.append(encode((images - MEAN) / STD).float())
+        features.append(encode(normalised(images)).float())
     described = [scenes.describe(i) for i in range(count)]
     labels = {
         key: torch.tensor([getattr(description, key) for description in described])

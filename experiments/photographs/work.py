@@ -13,24 +13,27 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from mvp_mm import engine
 from mvp_mm.engine.checkpoint.teacher_file import save_teacher
-from mvp_mm.evaluation.knn import knn_accuracy
 
 from ..jobs import CONFIGS, do_job, figures_of, last_checkpoint, runner_of
-from ..linear_probe import Split, accuracy, best_penalty, class_and_mean, fit_probe
+from ..linear_probe import (
+    Split,
+    accuracy,
+    best_penalty,
+    class_and_mean,
+    fit_probe,
+    nearest_accuracy,
+    normalised,
+)
 from ..recipes import TUNING, Recipe, recipe_of, recipe_options, segmentation_length
 from .plan import BUDGETS, METHODS, MVP, PHOTOGRAPHS, TEACHERS, TUNING_SEED, Budget, Job
 
 SPLIT = '_base_/datasets/tiny_imagenet.py'
 FINETUNE = 'finetune/vittiny_photographs.py'
 STREETS = 'upernet/vittiny_photographs_camvid.py'
-NEIGHBOURS = 20
-MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
-STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
 PROBE_SHOTS = 50  # photographs a seen class on which the penalty of the linear probe is chosen
 TUNING_SCENES = 300  # of CamVid's training pictures; recipes are compared on the others
 
@@ -139,7 +142,8 @@ class _Work:
         backbone = {**cfg.model.backbone, **alone, **METHODS[self.job.method].backbone, 'init_cfg': init}
         student: Any = MODELS.build(backbone)
         student.init_weights()
-        return self.features_figures(student.eval(), lambda images: class_and_mean(student(images)[-1]))
+        student.eval()
+        return self.features_figures(lambda images: class_and_mean(student(images)[-1]))
 
     def measure_teacher(self) -> dict:
         """k-NN and a linear probe of a teacher's targets on the classes held out."""
@@ -148,9 +152,10 @@ class _Work:
         init_default_scope('mmpretrain')
         settings = dict(cfg.model.target_generator, pretrained=str(self.teacher_file(self.job.method)))
         teacher: Any = MODELS.build(settings)
-        return self.features_figures(teacher.eval(), lambda images: class_and_mean(teacher(images)))
+        teacher.eval()
+        return self.features_figures(lambda images: class_and_mean(teacher(images)))
 
-    def features_figures(self, model: nn.Module, encode: Any) -> dict:
+    def features_figures(self, encode: Any) -> dict:
         """Accuracies in percent of frozen features; the probe's penalty is chosen on seen classes."""
         split = Config.fromfile(CONFIGS / SPLIT)
 
@@ -165,11 +170,8 @@ class _Work:
         chosen_on = features(seen, 'train', PROBE_SHOTS), features(seen, 'val')
         penalty = best_penalty(*chosen_on, len(seen))
         train, test = features(held_out, 'train'), features(held_out, 'val')
-        (nearest,) = knn_accuracy(
-            F.normalize(train[0], dim=1), train[1], F.normalize(test[0], dim=1), test[1], ks=(NEIGHBOURS,)
-        )
         linear = accuracy(fit_probe(train, len(held_out), penalty), test)
-        return dict(knn=nearest.top1, linear=linear, penalty=penalty)
+        return dict(knn=nearest_accuracy(train, test), linear=linear, penalty=penalty)
 
     def finetune(self) -> dict:
         """Fine-tune by a few labels a class: held-out classes, or seen ones for a tuning."""
@@ -246,8 +248,7 @@ def features_of(encode: Any, loader: Any, numbers: Sequence[int]) -> Split:
     found: list[Tensor] = []
     labels: list[int] = []
     for batch in loader:
-        images = batch['inputs'].float()
-        found.append(encode((images - MEAN) / STD).float())
+        found.append(encode(normalised(batch['inputs'])).float())
         labels += [places[number] for number in batch['gt_label'].tolist()]
     return torch.cat(found), torch.tensor(labels)
 

@@ -11,6 +11,7 @@ from mmpretrain.registry import DATASETS, MODELS
 from PIL import Image
 
 import mvp_mm
+from experiments import linear_probe
 from experiments.jobs import CONFIGS, run_jobs
 from experiments.photographs import ship, work
 from experiments.photographs.plan import BUDGETS, CAPTIONED, MAIN, METHODS, METHODS_OF, Budget, Job, plan
@@ -187,7 +188,7 @@ def streets(tmp_path):
 @pytest.mark.slow
 def test_a_whole_table(shards, streets, tmp_path, monkeypatch):
     monkeypatch.setattr(work, 'PROBE_SHOTS', 2)
-    monkeypatch.setattr(work, 'NEIGHBOURS', 5)
+    monkeypatch.setattr(linear_probe, 'NEIGHBOURS', 5)
     budget = Budget((0,), 1, 1, (2,), 1, (3,), 2)
     everywhere = {'default_hooks.logger.interval': 1, 'train_dataloader.num_workers': 0}
     everywhere |= {'train_dataloader.persistent_workers': False}
