@@ -1,6 +1,7 @@
 """Build networks of timm, and find where they have their tokens."""
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from ...weights.bias_tables import Grid
 from ...weights.read import first_line
+from .attention import learns_faster_explicitly
 
 EMBEDDINGS = tuple(  # where timm's networks keep the first projection, before positions are added
     f'{inside}{name}'
@@ -46,6 +48,18 @@ def create_network(
             'file to this machine and give its path as model.backbone.init_cfg.checkpoint'
         ) from error
     raise ValueError(f'timm cannot build {name}: {first_line(error)}') from error
+
+
+def attentions_of(network: Any) -> list[Any]:
+    """Return a network's attention modules that use torch's fused kernel."""
+    return [module for module in network.modules() if getattr(module, 'fused_attn', False)]
+
+
+def choose_kernel(attentions: Sequence[Any], images: Tensor, training: bool) -> None:
+    """Let attention modules attend to these images by torch's fused kernel, unless it learns slower by it."""
+    fused = not (training and learns_faster_explicitly(images))
+    for attention in attentions:
+        attention.fused_attn = fused
 
 
 def layout_of(raw: Any, network: Any, last: Grid | None) -> tuple[str, Grid, int, int] | None:

@@ -21,8 +21,16 @@ from ...weights.bias_tables import Grid
 from ...weights.fit_positions import times
 from ...weights.load import load
 from ...weights.read import first_few, first_line
-from .attention import learns_faster_explicitly
-from .timm_network import EMBEDDINGS, create_network, depths_of, layout_of, shown, width_on_grid
+from .timm_network import (
+    EMBEDDINGS,
+    attentions_of,
+    choose_kernel,
+    create_network,
+    depths_of,
+    layout_of,
+    shown,
+    width_on_grid,
+)
 
 PUBLIC = 'timm:'  # before a name of timm, as a checkpoint: its public weights
 NETWORK = 'network.'  # before timm's names in a state dict of a TimmStudent
@@ -105,7 +113,7 @@ class TimmStudent(BaseModule):
         self.model_args = dict(model_args or {})
         self.network, self._size_args = create_network(model_name, size, self.model_args)
         self.img_size: Grid = tuple(size or self.network.pretrained_cfg['input_size'][-2:])
-        self._fused = [child for child in self.network.modules() if getattr(child, 'fused_attn', False)]
+        self._attentions = attentions_of(self.network)
         self._look(patch_size)
         indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
         if any(not -self.num_layers <= index < self.num_layers for index in indices):
@@ -261,8 +269,7 @@ class TimmStudent(BaseModule):
         Raises:
             ValueError: If a mask is given to a student without mask token or colour, or has another shape.
         """
-        for attention in self._fused:
-            attention.fused_attn = not (self.training and learns_faster_explicitly(images))
+        choose_kernel(self._attentions, images, self.training)
         if self.out_type == 'pooled' and mask is None:
             return (self.encode_pooled(images)[2],)
         if self.out_type == 'cls_token' and mask is None:

@@ -1,7 +1,6 @@
 """Train a vision-only teacher by DINO or iBOT, with lightly's losses and head."""
 
 import warnings
-from collections.abc import Iterable
 from typing import Any, cast
 
 import timm
@@ -12,6 +11,8 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..backbones.timm_network import attentions_of, choose_kernel
 
 GLOBAL_VIEWS = 2  # that the teacher sees, the first ones
 
@@ -78,9 +79,7 @@ class DINO(BaseModel):
         self.student, self.teacher = (
             cast(timm.models.VisionTransformer, timm.create_model(**vit)) for _ in range(2)
         )
-        if not torch.cuda.is_available():
-            for block in cast(Iterable[Any], [*self.student.blocks, *self.teacher.blocks]):
-                block.attn.fused_attn = False  # which takes half of the step's time on a CPU
+        self._attentions = attentions_of(self.student)
         width = self.student.num_features
         self.head, self.teacher_head = (
             DINOProjectionHead(width, head_width, bottleneck_width, num_prototypes) for _ in range(2)
@@ -138,6 +137,7 @@ class DINO(BaseModel):
         epoch = hub.get_info('epoch', 0)
         large, small = torch.cat(views[:GLOBAL_VIEWS]), views[GLOBAL_VIEWS:]
         mask = self._draw_mask(large)
+        choose_kernel(self._attentions, large, self.training)
         with torch.no_grad():
             self._update_teacher(hub.get_info('iter', 0) / max(1, hub.get_info('max_iters', 1)))
             targets = self._encode(self.teacher, large)

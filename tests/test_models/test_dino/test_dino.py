@@ -95,3 +95,18 @@ def test_what_it_is():
     (images,) = model.example_inputs(batch=2)
     assert model(images).shape == (2, 16)
     assert model.teacher_state().keys() == model.teacher.state_dict().keys()
+
+
+def test_the_student_attends_as_it_learns_fastest():
+    """Written out in bf16 on a CPU, where the backward pass of torch's fused kernel is slow; else fused."""
+    model = built()
+    seen = []
+    for name in ('student', 'teacher'):
+        attention = getattr(model, name).blocks[0].attn
+        attention.register_forward_hook(lambda module, *_, name=name: seen.append((name, module.fused_attn)))
+    with torch.autocast('cpu', torch.bfloat16):
+        model(views(), mode='loss')
+    assert set(seen) == {('student', False), ('teacher', True)}
+    seen.clear()
+    model(views(), mode='loss')
+    assert set(seen) == {('student', True), ('teacher', True)}
