@@ -22,11 +22,12 @@ with quiet_stack_noise():
     register_old_modules()
     from . import datasets, engine, evaluation, models, registry
     from .console import finetune, pretrain, probe, segment
-    from .weights.locate import DOWNLOADERS
-    from .zoo import add_zoo, fetch_address, get_model, list_models, register_in_mmpretrain
+    from .weights.locate import DOWNLOADERS, PUBLISHED
+    from .zoo import add_zoo, fetch_address, find_weights, get_model, list_models, register_in_mmpretrain
 
     engine.register_safe_loading()
     DOWNLOADERS.update(http=fetch_address, https=fetch_address)
+    PUBLISHED.append(find_weights)
     register_in_mmpretrain()
 
 __all__ = [

@@ -20,7 +20,7 @@ from mvp_mm.models.from_config import build_from_config
 
 def main() -> None:
     parser = engine.argument_parser(__doc__)
-    parser.add_argument('checkpoint', help='checkpoint file or address')
+    parser.add_argument('checkpoint', help="checkpoint file or address, or a model's name")
     parser.add_argument('--k', type=int, nargs='+', default=knn.KS, help='numbers of neighbours')
     parser.add_argument(
         '--temperature', type=engine.positive_float, default=knn.TEMPERATURE, help='of the votes'

@@ -8,7 +8,7 @@ import mvp_mm.engine as engine
 
 def main() -> None:
     parser = engine.argument_parser(__doc__)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help="checkpoint file or address, or a model's name")
     parser.add_argument('--out', help='write the metrics to this JSON file')
     parser.add_argument('--tta', action='store_true', help='multi-scale and flip')
     args = parser.parse_args()

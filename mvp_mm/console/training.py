@@ -20,6 +20,7 @@ from ..engine import apply_options, build_runner, load_config, plan_total_batch
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..engine.config_check import require_sound_values
 from ..hardware import automatic_precision, usable_cores
+from ..weights.locate import local_path
 from ..zoo.entries import CONFIGS
 from .batch_size import batch_size
 from .teacher_names import default_teacher, put_teachers
@@ -200,8 +201,8 @@ def _segment(job: 'Job', checkpoint: str | None, classes: list[str], image_suffi
 def _start(checkpoint: str | None) -> dict[str, Any]:
     if checkpoint is None:
         return {'model.backbone.init_cfg': None}
-    if '://' not in checkpoint and not is_timm(checkpoint) and not Path(checkpoint).exists():
-        raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
+    if '://' not in checkpoint and not is_timm(checkpoint):
+        local_path(checkpoint)  # which says what is wrong with it
     return {'model.backbone.init_cfg.checkpoint': checkpoint}
 
 

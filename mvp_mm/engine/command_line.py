@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import DictAction
 
+from ..weights.locate import published_weights
 from .checkpoint.safe_checkpoint import saved_checkpoints
 
 CERTAIN = (OSError, ValueError, FloatingPointError)  # what a user gets wrong
@@ -57,7 +58,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 
 
 def existing_checkpoint(path: str) -> str:
-    """Return a checkpoint's path or URL; raise FileNotFoundError before a model is built for none."""
+    """Return a checkpoint's path, URL or model's name; FileNotFoundError before a model is built for none."""
     if '://' in path:
         if not path.startswith(('http://', 'https://')):
             raise FileNotFoundError(f'{path} cannot be read: give a file, or an http(s) address')
@@ -65,7 +66,7 @@ def existing_checkpoint(path: str) -> str:
         saved = [found.name for found in saved_checkpoints(path) if found.is_file()]
         such_as = f', such as {saved[0]}' if saved else ''
         raise FileNotFoundError(f'{path} is a folder: give the checkpoint file in it{such_as}')
-    elif not Path(path).is_file():
+    elif not Path(path).is_file() and published_weights(path) is None:
         names = sorted(found.name for found in Path(path).parent.glob('*.pth'))
         beside = f'; beside it there is: {", ".join(names[:5])}' if names else ''
         raise FileNotFoundError(f'there is no checkpoint file {path}{beside}')

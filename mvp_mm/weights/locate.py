@@ -1,4 +1,4 @@
-"""Find a weight file: a path, a folder, an http(s) address or a file of the Hugging Face hub."""
+"""Find a weight file: a path, a folder, an http(s) address, a file of the Hugging Face hub, or a name."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from .read import first_line
 
 # transformers' names of the weight file in a folder that it saves.
 FOLDER_FILES = ('model.safetensors', 'pytorch_model.bin')
+SUFFIXES = ('.safetensors', '.bin', '.pt', '.pth')  # of weight files
 OFFLINE = ('MVP_MM_OFFLINE', 'HF_HUB_OFFLINE')
 
 
@@ -45,10 +46,20 @@ def hub_file(address: str) -> Path:
 
 # From an address to its file here, by scheme; `import mvp_mm` adds the zoo's for http(s).
 DOWNLOADERS: dict[str, Callable[[str], Path]] = {'hf': hub_file}
+# From a model's name to its published weights, or None; `import mvp_mm` adds the zoo's.
+PUBLISHED: list[Callable[[str], Path | None]] = []
 
 
 def local_path(checkpoint: str | Path) -> Path:
-    """Return where a file, folder of transformers, http(s) or ``hf://`` address lies; download it first."""
+    """Return where weights lie, and download them first if they lie elsewhere.
+
+    Args:
+        checkpoint: A file, a folder of transformers, an http(s) or ``hf://`` address, or the name of a model
+            with published weights, such as ``mvp_vittiny_photographs``. A file counts before a name.
+
+    Raises:
+        FileNotFoundError: If there is none of these.
+    """
     address = str(checkpoint)
     scheme = urlparse(address).scheme
     if scheme in DOWNLOADERS:
@@ -62,14 +73,23 @@ def local_path(checkpoint: str | Path) -> Path:
     if path.is_dir():
         expected = ' or '.join(FOLDER_FILES)
         raise FileNotFoundError(f'{checkpoint} is a folder without {expected}: give the weight file')
-    raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
+    published = published_weights(address)
+    if published is None:
+        raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
+    return published
+
+
+def published_weights(name: str) -> Path | None:
+    """Return where the published weights of a model lie; None if there is no model of that name."""
+    if Path(name).name != name or Path(name).suffix in SUFFIXES:  # a file's: spare the zoos' indices
+        return None
+    return next(filter(None, (find(name) for find in PUBLISHED)), None)
 
 
 def weights_in(folder: Path, names: Sequence[str]) -> Path:
     """Return the first file of these names in a folder, else its only weight file."""
     found = [folder / name for name in names if (folder / name).is_file()][:1]
-    suffixes = ('.safetensors', '.bin', '.pt', '.pth')
-    found = found or sorted(path for path in folder.iterdir() if path.suffix in suffixes)
+    found = found or sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     if not found:
         raise FileNotFoundError(f'there are no weights in {folder}: expected {" or ".join(names)}')
     if len(found) > 1:

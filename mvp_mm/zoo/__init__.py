@@ -5,6 +5,7 @@ from .downloads import cache_dir as cache_dir
 from .downloads import fetch_address as fetch_address
 from .hub import download_weights as download_weights
 from .hub import find_entry as find_entry
+from .hub import find_weights as find_weights
 from .hub import get_model as get_model
 from .hub import list_models as list_models
 from .hub import model_config as model_config

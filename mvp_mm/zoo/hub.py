@@ -90,6 +90,11 @@ def download_weights(name: str) -> Path:
     return fetch([entry.weights, *entry.mirrors], entry.sha256)
 
 
+def find_weights(name: str) -> Path | None:
+    """:func:`download_weights` of a model of that name; None if there is no such model."""
+    return download_weights(name) if name in all_entries() else None
+
+
 def get_model(name: str, pretrained: bool | str = False, **overrides) -> nn.Module:
     """Build a model by its name, or a student by its checkpoint.
 

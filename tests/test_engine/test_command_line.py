@@ -27,6 +27,7 @@ def test_existing_checkpoint(tmp_path):
     path = str(tmp_path / 'epoch_3.pth')
     assert existing_checkpoint(path) == path
     assert existing_checkpoint('https://host/a.pth') == 'https://host/a.pth'
+    assert existing_checkpoint('mvp_vittiny_scenes') == 'mvp_vittiny_scenes'
     for wrong, message in [
         (str(tmp_path), 'is a folder: give the checkpoint file in it, such as epoch_3.pth'),
         (

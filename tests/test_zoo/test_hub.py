@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 import mvp_mm
+from mvp_mm.weights.locate import local_path
+from mvp_mm.zoo import download_weights
 
 TINY = 'upernet_vittiny_camvid'
 ROOT = Path(__file__).parents[2]
@@ -48,6 +50,21 @@ def test_the_shipped_teacher_by_name():
         assert torch.equal(value, weights[name].to(value.dtype)), name
     fresh = mvp_mm.get_model('teachers_clip_vittiny_scenes')
     assert not torch.equal(fresh.clip.visual.proj, teacher.clip.visual.proj)
+
+
+def test_a_name_stands_for_published_weights(tmp_path, monkeypatch):
+    shipped = download_weights('mvp_vittiny_photographs')
+    assert local_path('mvp_vittiny_photographs') == shipped
+    model = mvp_mm.get_model('finetune_vittiny_debug', pretrained='mvp_vittiny_photographs')
+    first = model.backbone.layers[0].attn.qkv.weight
+    assert torch.equal(first, load_file(shipped)['backbone.layers.0.attn.qkv.weight'].float())
+    monkeypatch.chdir(tmp_path)
+    Path('mvp_vittiny_photographs').touch()
+    assert local_path('mvp_vittiny_photographs') == Path('mvp_vittiny_photographs')  # a file counts first
+    with pytest.raises(ValueError, match='no published weights of mvp_vitb16_in1k'):
+        local_path('mvp_vitb16_in1k')
+    with pytest.raises(FileNotFoundError, match='no checkpoint mvp_vittiny_photograph$'):
+        local_path('mvp_vittiny_photograph')
 
 
 def test_learnt_prompts_by_name():
