@@ -188,6 +188,7 @@ def streets(tmp_path):
 @pytest.mark.slow
 def test_a_whole_table(shards, streets, tmp_path, monkeypatch):
     monkeypatch.setattr(work, 'PROBE_SHOTS', 2)
+    monkeypatch.setattr(work, 'TUNING_SCENES', 364)  # which leaves three to compare recipes on
     monkeypatch.setattr(linear_probe, 'NEIGHBOURS', 5)
     budget = Budget((0,), 1, 1, (2,), 1, (3,), 2)
     everywhere = {'default_hooks.logger.interval': 1, 'train_dataloader.num_workers': 0}
