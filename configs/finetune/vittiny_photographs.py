@@ -4,9 +4,11 @@ Command:  python tools/train.py configs/finetune/vittiny_photographs.py --cfg-op
               model.backbone.init_cfg.checkpoint=FILE train_dataloader.dataset.shots=10
           FILE: a checkpoint of configs/mvp/vittiny_photographs*.py as it is. From scratch:
           model.backbone.init_cfg=None
-Cost:     620 steps of 64 photographs.
+Cost:     620 steps of 64 photographs: 1.5 minutes, one of two processes on two cores of the Xeon below.
 Expected: more accuracy from a pre-trained student than from scratch; chance is 2.5 %.
-Measured: nothing yet; see docs/photographs.md for the comparison's command.
+Measured: 30.3 % from the student of CLIP, 15.9 % from scratch; with 10 labels a class 20.4 and 16.2 %.
+          Seed 0, torch 2.14.1,
+          2026-11-27, an Intel Xeon with AMX and avx512_bf16.
 
 40 classes, 50 labels of each unless told otherwise, drawn by the seed of train_dataloader.dataset.
 """

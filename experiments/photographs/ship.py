@@ -11,11 +11,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
 from mvp_mm.version import __version__
 from mvp_mm.weights.read import BACKBONE, read_tensors
+from mvp_mm.weights.write import safetensors_bytes
 
 from ..jobs import CONFIGS, figures_of, result_file
 from ..tables import markdown
@@ -51,7 +51,7 @@ def ship(out: Path, method: str, seed: int, commit: str) -> dict[str, str]:
     shutil.copyfile(out / f'teachers/{stem}_s{seed}.safetensors', teacher)
     trained = figures_of(out, f'train-{method}-s{seed}')
     weights = {
-        name: value.contiguous()
+        name: value
         for name, value in read_tensors(out / trained['checkpoint']).items()
         if name.startswith((BACKBONE, NECK))
     }
@@ -59,7 +59,7 @@ def ship(out: Path, method: str, seed: int, commit: str) -> dict[str, str]:
     name = f'mvp_{student.stem}'
     told = dict(name=name, method=method, seed=seed, iter=trained['steps'], commit=commit, mvp_mm=__version__)
     metadata = {'format': 'pt', 'torch': torch.__version__} | {key: str(value) for key, value in told.items()}
-    student.write_bytes(safetensors.torch.save(weights, metadata))
+    student.write_bytes(safetensors_bytes(weights, metadata))
     digests = {str(p.relative_to(CONFIGS.parent)): sha256(p) for p in (teacher, student)}
     CARD.write_text(card(out, about, method, seed, commit, digests))
     return digests

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from ..models.backbones.gelu import GELU
 from ..models.speaking.speech import KEY as SPEECH
 from ..weights.fit_positions import times
+from ..weights.write import safetensors_bytes
 from .student import ExportedStudent
 
 # From a batch of images to some of the student's outputs, by the same names.
@@ -89,11 +89,10 @@ def fresh_norm(student: ExportedStudent, name: str) -> dict[str, Tensor]:
 
 def write_safetensors(weights: Mapping[str, Tensor], path: Path, student: ExportedStudent) -> None:
     """Write weights and the patch grid; unlike ``save_file``'s, the file is readable by others."""
-    whole = {name: value.contiguous() for name, value in weights.items()}
     about = dict(format='pt', grid=times(student.grid))
     if student.neck is not None and student.speech is not None:
         about[SPEECH] = replace(student.speech, backbone=student.config).as_json()
-    path.write_bytes(safetensors.save(whole, metadata=about))
+    path.write_bytes(safetensors_bytes(weights, about))
 
 
 def unlike_beit(student: ExportedStudent, own: dict[str, Any], or_vit: bool = False) -> list[str]:

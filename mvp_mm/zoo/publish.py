@@ -13,7 +13,6 @@ import yaml
 from filelock import FileLock
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from safetensors import torch as safetensors
 from torch import Tensor
 
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
@@ -24,6 +23,7 @@ from ..version import __version__
 from ..weights.bias_tables import INDEX, TABLE
 from ..weights.fit_positions import grid_of_positions, indices_of, times
 from ..weights.read import BACKBONE, read_checkpoint, recorded_grid, tensors_by_name
+from ..weights.write import safetensors_bytes
 from .complexity import complexity, is_pretraining
 from .custom_zoos import INDEX as INDEX_FILE
 from .custom_zoos import config_of
@@ -99,7 +99,7 @@ def publish(
     weights = _plain_weights(tensors_by_name(content, checkpoint), about)
     speech = Speech.of_file(checkpoint, content)
     metadata = {'format': 'pt', **{key: str(value) for key, value in about.items()}}
-    blob = safetensors.save(weights, metadata | ({SPEECH: speech.as_json()} if speech else {}))
+    blob = safetensors_bytes(weights, metadata | ({SPEECH: speech.as_json()} if speech else {}))
     digest = hashlib.sha256(blob).hexdigest()
     own_text = speech and speech.teacher.get('text_encoder')
     if own_text and 'text_encoder' in cfg.model:

@@ -4,9 +4,9 @@ from pathlib import Path
 import torch
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from safetensors.torch import save
 
 from ...version import __version__
+from ...weights.write import safetensors_bytes
 from .safe_checkpoint import atomic_write
 
 
@@ -19,7 +19,7 @@ def save_teacher(runner: Runner, path: Path) -> str:
     if not hasattr(model, 'teacher_state'):
         raise ValueError(f'{type(model).__name__} is no teacher to save: use a config of configs/teachers')
     state = {
-        name: value.detach().to('cpu', torch.float16 if value.is_floating_point() else None).contiguous()
+        name: value.detach().to('cpu', torch.float16 if value.is_floating_point() else None)
         for name, value in model.teacher_state().items()
     }
     about = dict(
@@ -37,7 +37,7 @@ def save_teacher(runner: Runner, path: Path) -> str:
         mvp_mm=__version__,
     )
     # not save_file, which makes a file that only its owner can read
-    content = save(state, metadata={key: str(value) for key, value in about.items()})
+    content = safetensors_bytes(state, {key: str(value) for key, value in about.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, verify=False) as temporary:
         temporary.write_bytes(content)

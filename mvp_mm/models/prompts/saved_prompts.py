@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...version import __version__
 from ...weights.read import read_metadata, read_tensors
+from ...weights.write import safetensors_bytes
 from ..speaking.class_embeddings import ClassEmbeddings
 from ..speaking.text_tower import TextTower, require_classes
 from .coop import CoOp
@@ -91,9 +91,9 @@ def save_prompts(learner: CoOp, path: str | Path) -> Words:
         words=words,
         mvp_mm=__version__,
     )
-    tensors = {name: value.detach().cpu().contiguous() for name, value in learner.state_dict().items()}
+    tensors = {name: value.detach().cpu() for name, value in learner.state_dict().items()}
     metadata = {key: json.dumps(value) for key, value in about.items()}
-    Path(path).write_bytes(save(tensors, metadata=metadata))
+    Path(path).write_bytes(safetensors_bytes(tensors, metadata))
     return words
 
 
