@@ -95,7 +95,8 @@ Written by `python -m experiments.photographs.ship`.
 * **Command**: `python tools/reproduce_photographs.py --length {about['length']}`, seed {seed}; the
   student is its `{method}`, of `configs/{METHODS[method].config}`.
 * **Code**: commit `{commit}`, torch {torch.__version__}.
-* **Figures** of this seed, in percent where they are shares; a job that is not listed was not run.
+* **Figures** of this seed, in percent where they are shares, seconds on the processor that [the
+  comparison](photographs.md#results) names; a job that is not listed was not run.
 
 {figures}
 """

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,10 @@ def find_tokenizer(model_name: str | Mapping[str, Any]) -> Any:
 PIECES = re.compile(r'[^\W_]+|[^\w\s]|_')  # words, and single marks
 
 
-def words_of(text: str) -> list[str]:
-    """Return the words of a text in lower case: its runs of letters and digits."""
-    return [piece for piece in PIECES.findall(text.lower()) if piece[0].isalnum()]
+def words_of(text: str, marks: Container[str] = ()) -> list[str]:
+    """Return the words of a text in lower case: its runs of letters and digits, and these single marks."""
+    pieces = PIECES.findall(text.lower())
+    return [piece for piece in pieces if piece[0].isalnum() or piece in marks]
 
 
 class WordTokenizer:
@@ -92,7 +93,7 @@ class WordTokenizer:
     ) -> None:
         if len(set(words)) != len(words):
             raise ValueError('a word of the vocabulary occurs twice')
-        if odd := next((word for word in words if PIECES.findall(word.lower()) != [word]), None):
+        if odd := next((word for word in words if words_of(word, [word]) != [word]), None):
             raise ValueError(f'{odd!r} of the vocabulary is not one word in lower case')
         self.ids = {word: number for number, word in enumerate(words, start=2)}
         self.vocab_size = len(words) + 3
@@ -106,7 +107,7 @@ class WordTokenizer:
         tokens = torch.zeros(len(texts), self.context_length, dtype=torch.long)
         found = set[str]()
         for row, text in zip(tokens, texts, strict=True):
-            words = [p for p in PIECES.findall(text.lower()) if p[0].isalnum() or p in self.ids]
+            words = words_of(text, self.ids)
             found.update(words)
             unknown = next((word for word in words if word not in self.ids), None)
             if unknown is not None:

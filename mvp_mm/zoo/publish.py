@@ -163,7 +163,7 @@ def _plain_weights(weights: dict[str, Tensor], about: dict[str, Any]) -> dict[st
         about['grid'] = times(grid)
         weights = {name: value for name, value in weights.items() if not name.endswith(INDEX)}
     # Cloned, because safetensors refuses two names for one memory.
-    return {name: value.detach().clone().contiguous() for name, value in weights.items()}
+    return {name: value.detach().clone() for name, value in weights.items()}
 
 
 def _figures(work_dir: Path, iteration: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
