@@ -140,14 +140,14 @@ def test_a_folder_with_checkpoints_names_the_last(error_of, tmp_path):
     (tmp_path / 'epoch_3.pth').touch()
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))
     line = error_of('test.py', PRETRAINING, tmp_path)
-    assert 'is a folder: give the checkpoint file in it, such as epoch_3.pth' in line
+    assert 'pytorch_model.bin: give the weight file, such as epoch_3.pth' in line
     line = error_of('test.py', PRETRAINING, tmp_path / 'epoch_9.pth')
     assert 'epoch_9.pth; beside it there is: epoch_3.pth' in line
 
 
 def test_another_scheme(error_of):
     line = error_of('test.py', PRETRAINING, 's3://bucket/a.pth')
-    assert 's3://bucket/a.pth cannot be read: give a file, or an http(s) address' in line
+    assert 's3://bucket/a.pth cannot be read: give a file, or an http(s) or hf:// address' in line
 
 
 def test_weights_alone_are_not_gone_on_from(pretrained, labelled, error_of):

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from ..weights.locate import published_weights
+from ..weights.locate import is_address, local_path
 from .checkpoint.safe_checkpoint import saved_checkpoints
 
 CERTAIN = (OSError, ValueError, FloatingPointError)  # what a user gets wrong
@@ -58,18 +58,20 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 
 
 def existing_checkpoint(path: str) -> str:
-    """Return a checkpoint's path, URL or model's name; FileNotFoundError before a model is built for none."""
-    if '://' in path:
-        if not path.startswith(('http://', 'https://')):
-            raise FileNotFoundError(f'{path} cannot be read: give a file, or an http(s) address')
-    elif Path(path).is_dir():
-        saved = [found.name for found in saved_checkpoints(path) if found.is_file()]
-        such_as = f', such as {saved[0]}' if saved else ''
-        raise FileNotFoundError(f'{path} is a folder: give the checkpoint file in it{such_as}')
-    elif not Path(path).is_file() and published_weights(path) is None:
-        names = sorted(found.name for found in Path(path).parent.glob('*.pth'))
-        beside = f'; beside it there is: {", ".join(names[:5])}' if names else ''
-        raise FileNotFoundError(f'there is no checkpoint file {path}{beside}')
+    """Return a checkpoint's path, address or name; FileNotFoundError before a model is built for none."""
+    if is_address(path):
+        return path
+    try:
+        local_path(path)
+    except FileNotFoundError as error:
+        folder = Path(path)
+        if folder.is_dir():
+            saved = [found.name for found in saved_checkpoints(folder) if found.is_file()]
+            advice = f', such as {saved[0]}' if saved else ''
+        else:
+            beside = sorted(found.name for found in folder.parent.glob('*.pth'))
+            advice = f'; beside it there is: {", ".join(beside[:5])}' if beside else ''
+        raise FileNotFoundError(f'{error}{advice}') from None
     return path
 
 

@@ -50,6 +50,15 @@ DOWNLOADERS: dict[str, Callable[[str], Path]] = {'hf': hub_file}
 PUBLISHED: list[Callable[[str], Path | None]] = []
 
 
+def is_address(checkpoint: str) -> bool:
+    """Return whether a checkpoint is an address; FileNotFoundError for one from which nothing can be read."""
+    if urlparse(checkpoint).scheme in DOWNLOADERS:
+        return True
+    if '://' in checkpoint:
+        raise FileNotFoundError(f'{checkpoint} cannot be read: give a file, or an http(s) or hf:// address')
+    return False
+
+
 def local_path(checkpoint: str | Path) -> Path:
     """Return where weights lie, and download them first if they lie elsewhere.
 
@@ -61,11 +70,8 @@ def local_path(checkpoint: str | Path) -> Path:
         FileNotFoundError: If there is none of these.
     """
     address = str(checkpoint)
-    scheme = urlparse(address).scheme
-    if scheme in DOWNLOADERS:
-        return DOWNLOADERS[scheme](address)
-    if '://' in address:
-        raise FileNotFoundError(f'{address} cannot be read: give a file, or an http(s) address')
+    if is_address(address):
+        return DOWNLOADERS[urlparse(address).scheme](address)
     path = Path(checkpoint).expanduser()
     for file in [path / name for name in FOLDER_FILES] if path.is_dir() else [path]:
         if file.is_file():

@@ -26,15 +26,16 @@ def test_existing_checkpoint(tmp_path):
     (tmp_path / 'epoch_3.pth').touch()
     path = str(tmp_path / 'epoch_3.pth')
     assert existing_checkpoint(path) == path
-    assert existing_checkpoint('https://host/a.pth') == 'https://host/a.pth'
+    for address in ('https://host/a.pth', 'hf://owner/name/a.pth'):
+        assert existing_checkpoint(address) == address
     assert existing_checkpoint('mvp_vittiny_scenes') == 'mvp_vittiny_scenes'
     for wrong, message in [
-        (str(tmp_path), 'is a folder: give the checkpoint file in it, such as epoch_3.pth'),
+        (str(tmp_path), 'is a folder without .*: give the weight file, such as epoch_3.pth'),
         (
             str(tmp_path / 'gone.pth'),
-            'no checkpoint file .*gone.pth; beside it there is: epoch_3.pth',
+            'no checkpoint .*gone.pth; beside it there is: epoch_3.pth',
         ),
-        ('s3://bucket/a.pth', r'give a file, or an http\(s\) address'),
+        ('s3://bucket/a.pth', r'give a file, or an http\(s\) or hf:// address'),
     ]:
         with pytest.raises(FileNotFoundError, match=message):
             existing_checkpoint(wrong)

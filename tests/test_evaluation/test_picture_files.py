@@ -80,7 +80,7 @@ def test_pictures_of_a_folder(images, monkeypatch, capsys):
         (['a', '--opacity', 'nan'], '--opacity nan: expected'),
         (['a', '--out', 'b/notes.md'], 'b/notes.md is a file: expected a folder'),
         (['a', '--device', 'cuda:99'], 'there is no device cuda:99'),
-        (['a', '--checkpoint', 'gone.pth'], 'there is no checkpoint file gone.pth'),
+        (['a', '--checkpoint', 'gone.pth'], 'there is no checkpoint gone.pth'),
         (['a', '--config', 'gone.py'], 'there is no config file gone.py'),
         (['a', '--config', str(ROOT / 'configs/mvp/vittiny_debug.py')], 'is no segmentation config'),
     ],
