@@ -18,7 +18,6 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mvp_mm import engine
-from mvp_mm.engine.checkpoint.safe_checkpoint import saved_checkpoints
 from mvp_mm.hardware import has_native_bf16
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -154,9 +153,8 @@ def runner_of(config: str, work_dir: Path, options: dict, resume: bool = False) 
     cfg = engine.load_config(str(CONFIGS / config), work_dir=str(work_dir), cfg_options=options)
     if has_native_bf16():
         engine.use_bf16(cfg)
-    cfg.resume = resume and bool(saved_checkpoints(work_dir))
-    if cfg.resume:
-        cfg.load_from = None  # what the run began from
+    if resume:
+        engine.resume_last(cfg)
     return engine.build_runner(cfg)
 
 

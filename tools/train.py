@@ -32,13 +32,19 @@ def main() -> None:
     engine.require_training(cfg)
     if args.amp:
         engine.use_bf16(cfg)
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else engine.existing_checkpoint(args.resume)
+    if args.resume == 'auto':
+        engine.resume_last(cfg)
+    elif args.resume is not None:
+        cfg.resume, cfg.load_from = True, engine.existing_checkpoint(args.resume)
     if args.auto_scale_lr:
+        if not cfg.get('auto_scale_lr'):
+            raise ValueError(
+                f'--auto-scale-lr: {args.config} does not tell the batch of its learning rate; add '
+                '--cfg-options auto_scale_lr.base_batch_size=N'
+            )
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
-        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        engine.train_only(cfg)
     for switch in ('pin_memory', 'persistent_workers'):
         if getattr(args, f'no_{switch}'):
             engine.set_loader_option(cfg, switch, False)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from mmengine.dist import is_main_process
+
 import mvp_mm.engine as engine
 
 
@@ -17,9 +19,12 @@ def main() -> None:
     cfg = engine.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
     if args.amp:
         engine.use_bf16(cfg)
-    cfg.resume = args.resume
+    if args.resume:
+        engine.resume_last(cfg)
     runner = engine.build_runner(cfg)
     runner.train()
+    if not is_main_process():
+        return
     path = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}.safetensors'
     digest = engine.save_teacher(runner, path)
     runner.logger.info(f'Teacher written to {path} ({path.stat().st_size / 1e6:.1f} MB, sha256 {digest})')

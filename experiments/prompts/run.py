@@ -183,7 +183,7 @@ def table(out: Path) -> str:
     lines = ['| model | prompts | base | new | H | runs |', '|---' * 6 + '|']
     for speaker in SPEAKERS:
         for method, label in LABELS.items():
-            paths = [path for end in ('', '-s?') for path in out.glob(f'{speaker}-{method}{end}.json')]
+            paths = [path for end in ('', '-s*') for path in out.glob(f'{speaker}-{method}{end}.json')]
             found = [json.loads(path.read_text()) for path in paths]
             if found:
                 cells = [mean_and_spread([one[key] for one in found]) for key in ('base', 'new', 'H')]

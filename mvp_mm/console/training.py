@@ -16,7 +16,7 @@ from mmengine.device import get_device
 from ..datasets.sources.image_files import find_images
 from ..datasets.sources.image_folder import UnlabelledImages
 from ..datasets.sources.labelled_images import LabelledImages
-from ..engine import apply_options, build_runner, load_config, plan_total_batch
+from ..engine import apply_options, build_runner, load_config, plan_total_batch, resume_last
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..engine.config_check import require_sound_values
 from ..hardware import automatic_precision, usable_cores
@@ -305,9 +305,7 @@ class Job:
             self.display.say(f'This runs on one GPU. On all {gpus}: {command}')
 
     def _train(self, cfg: Config, path: Path) -> None:
-        cfg.resume = bool(saved_checkpoints(self.out))
-        if cfg.resume:
-            cfg.load_from = None  # what the run began from; it goes on from its own last checkpoint
+        resume_last(cfg)
         runner = build_runner(cfg)
         self.display.say(f'  log      {runner.log_dir}')
         if not self.verbose:

@@ -1,6 +1,7 @@
 """Run models with MMEngine: configs, the runner, loops, optimisers, hooks and checkpoints."""
 
 from .build_runner import build_runner as build_runner
+from .build_runner import resume_last as resume_last
 from .checkpoint.safe_checkpoint import register_safe_loading as register_safe_loading
 from .checkpoint.safe_checkpoint_hook import SafeCheckpointHook as SafeCheckpointHook
 from .checkpoint.teacher_file import save_teacher as save_teacher
@@ -14,6 +15,7 @@ from .config import apply_options as apply_options
 from .config import load_config as load_config
 from .config import require_training as require_training
 from .config import set_loader_option as set_loader_option
+from .config import train_only as train_only
 from .config import use_bf16 as use_bf16
 from .config import use_test_time_augmentation as use_test_time_augmentation
 from .hooks.broadcast_statistics_hook import BroadcastStatisticsHook as BroadcastStatisticsHook

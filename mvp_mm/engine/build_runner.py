@@ -62,6 +62,17 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
     return runner
 
 
+def resume_last(cfg: Config) -> None:
+    """Go on from the last checkpoint of the work dir; without one start as the config says (``--resume``).
+
+    ``load_from``, what a run begins from, counts in its first start only.
+    """
+    found = saved_checkpoints(cfg.work_dir)
+    if found:
+        cfg.load_from = None
+    cfg.resume = bool(found) or not cfg.get('load_from')  # MMEngine would go on from load_from
+
+
 def follow_num_classes(cfg: Config) -> None:
     """Give batch mixing the classes of ``model.head``; leave out a top-k that every answer would reach."""
     classes = (cfg.model.get('head') or {}).get('num_classes')

@@ -94,11 +94,21 @@ def require_training(cfg: Config) -> None:
         raise ValueError(f'{cfg.filename} is no config to train: it has no {", no ".join(missing)}')
 
 
+def train_only(cfg: Config) -> None:
+    """Leave out the validation, with its evaluators (``--no-validate``)."""
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.pop('evaluators', None)
+
+
 def set_loader_option(cfg: Config, key: str, value: bool) -> None:
-    """Set an option of all loaders, such as ``pin_memory``."""
-    for loader in map(cfg.get, LOADERS):
-        if loader is not None:
-            loader[key] = value
+    """Set an option of all loaders, such as ``pin_memory``; those of evaluators are among them."""
+    evaluators = [*(cfg.get('evaluators') or []), cfg.get('val_evaluator'), cfg.get('test_evaluator')]
+    loaders = [*map(cfg.get, LOADERS)]
+    for evaluator in evaluators:
+        if isinstance(evaluator, dict):
+            loaders += [entry for name, entry in evaluator.items() if name.endswith('dataloader')]
+    for loader in filter(None, loaders):
+        loader[key] = value
 
 
 def use_bf16(cfg: Config) -> None:

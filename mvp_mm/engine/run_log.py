@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 LOG = 'scalars.json'
@@ -34,9 +35,9 @@ def read_runs(paths: Sequence[str | Path], titles: Sequence[str] = ()) -> list[R
 def read_run(path: str | Path) -> Run:
     """Read one run from its work dir, the folder of one start, or a log file.
 
-    All logs of a work dir are joined; where a restart repeats iterations, the later log counts. A
-    validation's own step may be an epoch, an iteration or 0, so it is put at the last training iteration
-    before it. Validations alone, as tools/test.py logs them, are ignored beside a training.
+    All logs of a work dir are joined; where a restart repeats iterations, or a validation, the later log
+    counts. A validation's own step may be an epoch, an iteration or 0, so it is put at the last training
+    iteration before it. Validations alone, as tools/test.py logs them, are ignored beside a training.
 
     Raises:
         FileNotFoundError: If there is no log.
@@ -51,11 +52,15 @@ def read_run(path: str | Path) -> Run:
     run.validation_keys = validated - trained - {*COUNTERS}
     trainings = [rows for rows in logs if any('iter' in row for row in rows)]
     for rows in trainings or logs:
+        now = 0
         if trainings:
             start = next(row['iter'] for row in rows if 'iter' in row)
             for points in run.curves.values():
                 points[:] = [point for point in points if point[0] < start]
-        now = 0
+            now = max((points[-1][0] for points in run.curves.values() if points), default=0)
+            made_up = {key for row in takewhile(lambda row: 'iter' not in row, rows) for key in row}
+            for key in made_up & run.validation_keys & run.curves.keys():
+                run.curves[key] = [point for point in run.curves[key] if point[0] < now]
         for row in rows:
             now = row['iter'] if 'iter' in row else max(now, row['step'])
             skipped = COUNTERS if 'iter' in row or not trainings else COUNTERS + TIMES

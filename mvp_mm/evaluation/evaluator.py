@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from ..datasets.samplers.sample_index import SampleIndex
 from ..engine.checkpoint.exact_resume import random_state, set_random_state
-from ..engine.loops.evaluation_loop import evaluation_arithmetic
+from ..engine.loops.evaluation_loop import batch_done, evaluation_arithmetic
 
 
 class Evaluator(ABC):
@@ -82,6 +82,8 @@ class Evaluator(ABC):
                 batch = prepared(model, batch)
                 is_empty = lacks_one and number == len(own)
                 yield {name: _none_of(value) for name, value in batch.items()} if is_empty else batch
+                if number <= len(starts) // world:  # which every process has
+                    batch_done()
         finally:
             sampler.sampler, sampler.drop_last = kept
 

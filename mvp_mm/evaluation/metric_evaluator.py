@@ -6,6 +6,8 @@ from mmengine.evaluator import Evaluator as MetricList
 from mmpretrain.registry import EVALUATORS
 from torch.utils.data import DataLoader
 
+from ..engine.distributed.collectives import all_reduce
+from ..engine.loops.evaluation_loop import batch_done
 from .evaluator import Evaluator
 
 
@@ -30,6 +32,9 @@ class MetricEvaluator(Evaluator):
 
     def evaluate(self, model: Any) -> dict[str, float]:
         """Compute the metrics of the model's predictions."""
-        for batch in self.dataloader:
+        common = all_reduce(len(self.dataloader), 'min')
+        for number, batch in enumerate(self.dataloader, start=1):
             self.metrics.process(data_samples=model.val_step(batch), data_batch=batch)
+            if number <= common:
+                batch_done()
         return self.metrics.evaluate(len(self.dataset))

@@ -3,11 +3,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 
-from mvp_mm.engine import build_runner, load_config
+from mvp_mm.engine import build_runner, load_config, resume_last
 from mvp_mm.engine.build_runner import follow_num_classes
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -27,6 +28,20 @@ def test_nothing_to_resume(image_folder, tmp_path, monkeypatch):
     message = f'There is no checkpoint to resume in {runner.work_dir}: training starts at the beginning'
     assert (logging.WARNING, message) in lines
     assert not any('Auto resumed' in line for _, line in lines)
+
+
+def test_resume_last(tmp_path):
+    """A first start takes load_from, every restart the last checkpoint of the work dir."""
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='student.pth'))
+    resume_last(cfg)
+    assert (cfg.resume, cfg.load_from) == (False, 'student.pth')
+    torch.save(dict(meta={}), tmp_path / 'epoch_1.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    resume_last(cfg)
+    assert (cfg.resume, cfg.load_from) == (True, None)
+    nothing = Config(dict(work_dir=str(tmp_path / 'new')))
+    resume_last(nothing)
+    assert nothing.resume  # so that build_runner tells of it
 
 
 def test_classes_follow_the_head():

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mvp_mm.engine import argument_parser, load_config
+from mvp_mm.engine import argument_parser, load_config, set_loader_option, train_only
+from mvp_mm.engine.loops.evaluator_loop import use_evaluators
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 DEBUG = str(CONFIGS / 'mvp/vittiny_debug.py')
@@ -25,6 +26,16 @@ DEBUG = str(CONFIGS / 'mvp/vittiny_debug.py')
 def test_options_that_nothing_reads(options, message):
     with pytest.raises(ValueError, match=message):
         load_config(DEBUG, cfg_options=options)
+
+
+def test_evaluators_are_part_of_the_validation():
+    cfg = load_config(str(CONFIGS / 'mvp/vittiny_photographs.py'))
+    set_loader_option(cfg, 'pin_memory', False)
+    loaders = [value for one in cfg.evaluators for key, value in one.items() if key.endswith('dataloader')]
+    assert len(loaders) > len(cfg.evaluators) and not any(loader.pin_memory for loader in loaders)
+    train_only(cfg)
+    use_evaluators(cfg)
+    assert cfg.val_cfg is None and 'evaluators' not in cfg
 
 
 def test_options_that_something_reads():

@@ -36,6 +36,16 @@ def test_validations_stand_at_their_place(tmp_path):
         assert 'epoch' not in curves and 'iter' not in curves and 'step' not in curves
 
 
+def test_a_validation_that_a_restart_makes_up(tmp_path):
+    """It stands where the training was, not at the epoch that it is logged with."""
+    first = [row(100, loss=3.0), dict(mIoU=10.0, step=1), row(200, loss=2.0), dict(mIoU=20.0, step=2)]
+    write(tmp_path, '1', *first, row(250, loss=1.5))
+    write(tmp_path, '2', dict(mIoU=21.0, step=2), row(210, loss=1.8), dict(mIoU=30.0, step=3))
+    curves = read_run(tmp_path).curves
+    assert curves['mIoU'] == [(100, 10.0), (200, 21.0), (210, 30.0)]
+    assert curves['loss'] == [(100, 3.0), (200, 2.0), (210, 1.8)]
+
+
 def test_restarts_are_joined(tmp_path):
     run = tmp_path / 'a run'
     # The second began at iteration 21, from a checkpoint of 20; 30 of the first was thrown away.

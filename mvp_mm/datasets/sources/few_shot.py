@@ -17,7 +17,8 @@ from ..samplers.sample_index import SampleIndex
 class FewShot(Dataset):
     """K samples a class, drawn by the seed alone: the same on any number of processes and workers.
 
-    Labels stay those of the whole dataset. A class that has fewer samples gives all of them.
+    Labels stay those of the whole dataset. A class that has fewer samples gives all of them. A sample that
+    cannot be read is an error, as its replacement would be of another class or beyond the K.
 
     Args:
         dataset: Config of a classification dataset, such as ``LabelledImages`` or ``SceneImages``.
@@ -36,6 +37,7 @@ class FewShot(Dataset):
             raise ValueError(f'shots={shots}: expected 1 or more, or None for all')
         self.dataset: Any = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.dataset.full_init()
+        self.dataset.replaces_unreadable = False
         names = self.metainfo.get('classes')
         if not names:
             raise ValueError(

@@ -75,6 +75,11 @@ class StopOnSignalHook(Hook):
         if in_training and (number := self._agreement.exchange(self._received)):
             self._stop(runner, number, runner.iter)
 
+    def after_evaluation_batch(self, runner: Runner) -> None:
+        """Stop in an evaluator's work that is part of training."""
+        if self._previous and (number := self._agreement.exchange(self._received)):
+            self._stop(runner, number, runner.iter)
+
     def after_train(self, runner: Runner) -> None:
         """Restore the signals' handlers."""
         self._agreement.settle()

@@ -1,10 +1,28 @@
-"""Precision and determinism of validation and test, which have no gradients."""
+"""Precision and determinism of validation and test, which have no gradients, and a look between batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from mmengine.runner import BaseLoop
+
+_look: list[Callable[[], None]] = []
+
+
+@contextmanager
+def between_batches(look: Callable[[], None]) -> Iterator[None]:
+    """Within, let :func:`batch_done` call a function."""
+    _look.append(look)
+    try:
+        yield
+    finally:
+        _look.remove(look)
+
+
+def batch_done() -> None:
+    """Say that an evaluator is done with a batch; every process must say so equally often."""
+    for look in _look:
+        look()
 
 
 @contextmanager

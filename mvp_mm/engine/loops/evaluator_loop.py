@@ -1,4 +1,5 @@
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from ..distributed.data_parallel import parameters_gathered, without_ddp
 from ..hooks.evaluator_state_hook import EvaluatorStateHook
+from .evaluation_loop import between_batches
 
 
 class Metrics(dict[str, float]):
@@ -28,7 +30,8 @@ class Metrics(dict[str, float]):
 class EvaluatorLoop(BaseLoop):
     """Run evaluators (configs or objects): those that are due while training, all of them in a test.
 
-    MMEngine's ``dataloader`` and ``evaluator`` are not used, and the hooks of a ``phase`` are called.
+    MMEngine's ``dataloader`` and ``evaluator`` are not used. The hooks of a ``phase`` are called, and hooks'
+    ``after_evaluation_batch(runner)`` after each batch that every process has.
     """
 
     def __init__(
@@ -77,7 +80,8 @@ class EvaluatorLoop(BaseLoop):
                 with parameters_gathered(model):
                     if is_model_wrapper(model):
                         evaluator.require(model)
-                    found = evaluator.evaluate(model)
+                    with between_batches(partial(runner.call_hook, 'after_evaluation_batch')):
+                        found = evaluator.evaluate(model)
                 metrics.update({start + name: value for name, value in found.items()})
             else:
                 metrics.waiting += (start,)
@@ -115,5 +119,6 @@ def use_evaluators(cfg: Config) -> None:
         # MMEngine builds a loop only where these two are given, too.
         cfg[f'{phase}_dataloader'] = cfg[f'{phase}_evaluator'] = dict()
         if phase == 'val' and cfg.get('train_cfg'):
-            interval = cfg.train_cfg.get('val_interval', 1)
+            # MMEngine's defaults
+            interval = cfg.train_cfg.get('val_interval', 1000 if 'max_iters' in cfg.train_cfg else 1)
             cfg.train_cfg.val_interval = math.gcd(*(one.get('interval') or interval for one in given))

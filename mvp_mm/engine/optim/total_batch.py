@@ -8,6 +8,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+# Arguments of MMEngine's schedules that count iterations, if they are not by epoch.
+COUNTS = ('begin', 'end', 'milestones', 'periods', 'step_size', 'T_max', 'total_steps')
+
 
 class TotalBatchPlan(NamedTuple):
     """How a run reaches the recipe's total batch: iterations a step, rate factor, line for the log."""
@@ -64,7 +67,8 @@ def keep_total_batch(runner: Runner, optim_wrapper: OptimWrapper, total: int) ->
     loader = runner.train_dataloader
     length = None if counts_iterations else len(loader)
     coupled = getattr(model, 'batch_coupled', False)
-    plan = plan_total_batch(total, runner.world_size, loader.batch_size, length, coupled)
+    batch = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
+    plan = plan_total_batch(total, runner.world_size, batch, length, coupled)
     runner.logger.log(logging.INFO if plan.keeps_recipe else logging.WARNING, plan.message)
     if plan.accumulation > 1:
         optim_wrapper._accumulative_counts = plan.accumulation  # MMEngine has no setter
@@ -80,20 +84,38 @@ def counted_processes(number: int) -> str:
     return f'{number} process{"es" * (number > 1)}'
 
 
+def _stretched(scheduler: dict, factor: int) -> dict:
+    """Return the arguments of a schedule by iterations that change where a step takes several."""
+    counts = {key: scheduler[key] for key in COUNTS if scheduler.get(key) is not None}
+    changed: dict = {
+        key: [count * factor for count in value] if isinstance(value, list | tuple) else value * factor
+        for key, value in counts.items()
+    }
+    if 'gamma' in scheduler and not counts.keys() & {'milestones', 'step_size'}:  # is for each iteration
+        changed['gamma'] = scheduler['gamma'] ** (1 / factor)
+    return changed
+
+
 def _stretch_iterations(runner: Runner, factor: int) -> None:
     """Multiply length, schedule and intervals of a recipe that counts optimiser steps, for accumulation."""
     loop = runner._train_loop
     loop._max_iters *= factor
     loop.val_interval *= factor
+    loop.val_begin *= factor
     # MMEngine takes the interval from these again after each iteration
     loop.dynamic_intervals = [interval * factor for interval in loop.dynamic_intervals]
     loop.dynamic_milestones = [milestone * factor for milestone in loop.dynamic_milestones]
-    for scheduler in runner.param_schedulers or ():
+    schedulers = runner.param_schedulers or []
+    for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
         if not scheduler.get('by_epoch', True):
-            scheduler.update({key: scheduler[key] * factor for key in ('begin', 'end') if key in scheduler})
-            if 'milestones' in scheduler:
-                scheduler['milestones'] = [milestone * factor for milestone in scheduler['milestones']]
+            scheduler.update(_stretched(scheduler, factor))
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and not hook.by_epoch:
             hook.interval *= factor
+            hook.save_begin *= factor
+    evaluation = runner._val_loop
+    evaluators = evaluation.get('evaluators', []) if isinstance(evaluation, dict) else []
+    for evaluator in evaluators:
+        if evaluator.get('interval') is not None:
+            evaluator['interval'] *= factor
     runner.logger.info(f'The recipe counts optimiser steps: lengths and intervals are times {factor}')

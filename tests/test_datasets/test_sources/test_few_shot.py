@@ -5,6 +5,7 @@ from torch.utils.data import DataLoader
 
 from mvp_mm.datasets import EpochSampler, FewShot, LabelledImages, SampleIndex, SampleSource, SceneImages
 from mvp_mm.datasets.sources import few_shot
+from mvp_mm.datasets.transforms.decode_image import UnreadableImageError
 
 from ...conftest import write_images
 
@@ -72,6 +73,18 @@ def test_folders_of_images(tmp_path):
     few = FewShot(dataset, 3)
     assert isinstance(few.dataset, LabelledImages)
     assert [few.get_data_info(number)['gt_label'] for number in range(8)] == [0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_a_sample_that_cannot_be_read(tmp_path):
+    """Its replacement would be one beyond the K, or of a class that is not among the chosen."""
+    for name in 'ab':
+        write_images(tmp_path / name, 3)
+    for file in (tmp_path / 'a').iterdir():
+        file.write_text('no image')
+    options = dict(class_folders=True, pipeline=[dict(type='mvp_mm.LoadImageFromFile')])
+    dataset = dict(type='ImageTextList', data_root=str(tmp_path), **options)
+    with pytest.raises(UnreadableImageError):
+        FewShot(dataset, 1, classes='base')[0]
 
 
 def test_scenes_are_labelled_without_rendering(monkeypatch):

@@ -7,14 +7,17 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
-from exact_runs import Signal, Watch, build, finish
+from exact_runs import Numbers, Signal, Watch, build, finish
 from mmengine.hooks import Hook
+from torch.utils.data import DataLoader
 
 from mvp_mm.engine import StopOnSignalHook, load_config
 from mvp_mm.engine.hooks import stop_on_signal_hook
+from mvp_mm.evaluation import Evaluator
 
 ROOT = Path(__file__).parents[3]
 
@@ -82,6 +85,28 @@ def test_in_a_validation(stopped, tmp_path):
     watch = Watch()
     rest, _ = finish(build(tmp_path / 'cut', watch, validate=True, resume=True), watch)
     assert rest == losses[6:] and watch.validated == [6, 12]
+
+
+def test_among_the_batches_of_an_evaluator(stopped, tmp_path):
+    class Interrupted(Evaluator):
+        default_prefix = 'interrupted'
+        seen: ClassVar[list] = []
+
+        def evaluate(self, model):
+            for batch in self.batches(model, self.dataloader):
+                self.seen.append(batch)
+                if len(self.seen) == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+            return {}
+
+    loader = DataLoader(Numbers(24), batch_size=4)
+    evaluator = Interrupted(loader)
+    more = dict(
+        val_dataloader={}, val_evaluator={}, val_cfg=dict(type='EvaluatorLoop', evaluators=[evaluator])
+    )
+    assert stopped(None, hook=Hook(), interval=5, **more) == 143
+    assert len(evaluator.seen) == 2 and saved(tmp_path / 'cut') == {'iter_6.pth': (1, 6)}
+    assert len([*loader]) == 6  # the loader is as before
 
 
 def test_a_checkpoint_that_cannot_be_written(stopped, tmp_path, monkeypatch):

@@ -115,6 +115,13 @@ def test_a_metric_beside_evaluators():
     assert cfg.to_dict() == before
 
 
+@pytest.mark.parametrize(('length', 'interval'), [(dict(max_epochs=3), 1), (dict(max_iters=9000), 1000)])
+def test_intervals_that_nobody_gives_are_mmengines(length, interval):
+    cfg = Config(dict(train_cfg=length, evaluators=[dict(type='CountsImages', dataloader={})]))
+    use_evaluators(cfg)
+    assert cfg.train_cfg.val_interval == interval
+
+
 def test_what_is_refused(cfg):
     twice = dict(type='CountsImages', dataloader=cfg.test_dataloader)
     cfg.evaluators = [twice, twice]

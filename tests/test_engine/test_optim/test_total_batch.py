@@ -6,9 +6,10 @@ import torch
 from exact_runs import Watch, build
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
+from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
-from mvp_mm.engine import plan_total_batch
+from mvp_mm.engine import SafeCheckpointHook, plan_total_batch
 from mvp_mm.engine.optim.total_batch import _stretch_iterations, keep_total_batch
 
 
@@ -197,21 +198,73 @@ def test_a_recipe_of_optimiser_steps_is_stretched(train):
     assert [hook.interval for hook in runner.hooks if type(hook).__name__ == 'SafeCheckpointHook'] == [4]
 
 
+def stretched(schedules, hooks=(), evaluators=()):
+    """The loop of a run of ten optimiser steps, each of which takes four iterations."""
+    loop = SimpleNamespace(
+        _max_iters=10, val_interval=5, val_begin=3, dynamic_intervals=[5], dynamic_milestones=[0]
+    )
+    runner = SimpleNamespace(
+        _train_loop=loop,
+        _val_loop=dict(type='EvaluatorLoop', evaluators=evaluators),
+        param_schedulers=schedules,
+        hooks=hooks,
+        logger=logging.getLogger('schedules'),
+    )
+    _stretch_iterations(runner, 4)
+    return loop
+
+
 def test_schedules_are_stretched():
     """Those that count iterations, milestones included."""
-    loop = SimpleNamespace(_max_iters=10, val_interval=5, dynamic_intervals=[5], dynamic_milestones=[0])
     schedules = [
         dict(type='LinearLR', by_epoch=False, begin=0, end=2),
         dict(type='MultiStepLR', by_epoch=False, milestones=[6, 8]),
         dict(type='MultiStepLR', by_epoch=True, milestones=[6, 8]),
     ]
-    runner = SimpleNamespace(
-        _train_loop=loop, param_schedulers=schedules, hooks=[], logger=logging.getLogger('schedules')
-    )
-    _stretch_iterations(runner, 4)
-    assert (loop._max_iters, loop.val_interval, loop.dynamic_intervals) == (40, 20, [20])
+    hook = SafeCheckpointHook(interval=2, by_epoch=False, save_begin=4)
+    evaluators = [dict(interval=5), dict(interval=None)]
+    loop = stretched(schedules, [hook], evaluators)
+    assert (loop._max_iters, loop.val_interval, loop.val_begin, loop.dynamic_intervals) == (40, 20, 12, [20])
     assert schedules[0]['end'] == 8
     assert [one['milestones'] for one in schedules[1:]] == [[24, 32], [6, 8]]
+    assert (hook.interval, hook.save_begin) == (8, 16)
+    assert [one['interval'] for one in evaluators] == [20, None]
+
+
+@pytest.mark.parametrize(
+    'schedule',
+    [
+        dict(type='CosineAnnealingLR', T_max=10, begin=0, end=10),
+        dict(type='CosineRestartLR', periods=[4, 6], restart_weights=[1, 0.5], eta_min=0.0),
+        dict(type='ExponentialLR', gamma=0.8),
+        dict(type='LinearLR', begin=0, end=5, start_factor=0.1),
+        dict(type='MultiStepLR', milestones=[3, 7], gamma=0.5),
+        dict(type='OneCycleLR', total_steps=10, eta_max=1.0),
+        dict(type='PolyLR', begin=0, end=10),
+        dict(type='StepLR', step_size=4, gamma=0.5),
+    ],
+    ids=lambda schedule: schedule['type'],
+)
+def test_every_schedule_reaches_the_same_rates_at_the_same_steps(schedule):
+    def rates(schedule, iterations):
+        optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+        schedule = PARAM_SCHEDULERS.build(dict(schedule, optimizer=optimizer))
+        found = []
+        for _ in range(iterations):
+            found.append(optimizer.param_groups[0]['lr'])
+            optimizer.step()
+            schedule.step()
+        return found
+
+    schedule['by_epoch'] = False
+    before = rates(schedule, 10)
+    stretched(schedule)  # a single one, as MMEngine allows
+    after = rates(schedule, 40)
+    assert after[0] == pytest.approx(before[0])
+    if schedule['type'] in ('LinearLR', 'OneCycleLR', 'PolyLR'):  # these reach their end with the last one
+        assert after[-1] == pytest.approx(before[-1])
+    else:
+        assert after[::4] == pytest.approx(before)
 
 
 def test_config_as_it_stands(train):
