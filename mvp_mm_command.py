@@ -262,7 +262,11 @@ def training(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument('--batch', type=int, help='images an iteration (default: what the machine holds)')
     parser.add_argument('--dry-run', action='store_true', help='write the config, and do not run it')
     parser.add_argument(
-        '--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config values, as in tools/train.py'
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        metavar='KEY=VALUE',
+        help='override config values, as in tools/train.py',
     )
     parser.add_argument('--verbose', action='store_true', help="show MMEngine's log, not a progress bar")
     parser.set_defaults(run=run_training, name=name)

@@ -17,8 +17,8 @@ NOT_SHIPPED = (
     'quickstart.sh',
     'release_check.sh',
     'reproduce_miniature.py',
+    'reproduce_photographs.py',
     'run_tests.sh',
-    'setup_env.sh',
 )
 
 

@@ -124,12 +124,29 @@ def test_wheel_carries_the_configs(tmp_path):
     developers = {
         'analysis_tools',
         'reproduce_miniature.py',
+        'reproduce_photographs.py',
         'demonstrate.py',
         'quickstart.sh',
         'run_tests.sh',
     }
     assert not {name.split('/')[1] for name in shipped if name.startswith('tools/')} & developers
     assert 'mvp_mm/py.typed' in names
+    # A launcher finds all that it needs beside it.
+    (tmp_path / 'bin').mkdir()
+    (tmp_path / 'bin/python').write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / 'bin/python').chmod(0o755)
+    launched = subprocess.run(
+        [
+            'bash',
+            site / 'mvp_mm/.mim/tools/dist_train.sh',
+            site / 'mvp_mm/.mim/configs/mvp/vitb16_in1k.py',
+            '2',
+        ],
+        env=dict(PATH=f'{tmp_path}/bin:{os.environ["PATH"]}', OMP_NUM_THREADS='1'),
+        capture_output=True,
+        text=True,
+    )
+    assert launched.returncode == 0 and '--nproc_per_node 2' in launched.stdout, launched.stderr
     mine = tmp_path / 'mine.py'
     mine.write_text("_base_ = 'mvp_mm::mvp/vittiny_debug.py'\n")
     output = run(

@@ -28,7 +28,9 @@ mvp_run_distributed() {
     shift "${#file_names[@]}"
     local file
     for file in "${files[@]}"; do
-        if [[ ! -f "$file" ]]; then
+        # A checkpoint may also be an address, or a model's name, which has neither a dot nor a slash.
+        if [[ "$file" == "${files[0]}" && ! -f "$file" ]] ||
+            [[ "$file" == *[./]* && "$file" != *://* && ! -e "$file" ]]; then
             printf '%s: no such file: %s\n' "$name" "$file" >&2
             exit 2
         fi

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -35,17 +36,25 @@ def batch_size(cfg: Config, images: int, step: Callable[[Config, int], None] | N
         most = min(most, int(CPU_STEP_FLOPS // complexity(cfg).flops))
     elif step is None and 'target_generator' in cfg.model:
         step = pretraining_step
-    while batch > max(most, 1):
-        batch //= 2
+    least = 2 if _has_batch_norm(cfg.model) else 1  # of one map of one value it has no statistics
+    while batch > max(most, least):
+        batch = max(batch // 2, least)
     while step is not None:
         try:
             step(cfg, batch)
             break
         except torch.OutOfMemoryError:
-            if batch == 1:
-                raise ValueError('the GPU cannot hold one image: take a smaller student') from None
+            if batch <= least:
+                raise ValueError(f'the GPU cannot hold a batch of {batch}: take a smaller student') from None
             batch //= 2
     return batch
+
+
+def _has_batch_norm(model: Any) -> bool:
+    """Return whether a part of a model's config is a batch normalisation, on one GPU or several."""
+    if isinstance(model, dict):
+        return model.get('type') in ('BN', 'SyncBN') or any(map(_has_batch_norm, model.values()))
+    return isinstance(model, list | tuple) and any(map(_has_batch_norm, model))
 
 
 def pretraining_step(cfg: Config, batch: int) -> None:

@@ -1,5 +1,6 @@
 """What to train on a collection of photographs, and the source of each rule; docs/choosing.md."""
 
+import shlex
 from typing import NamedTuple
 
 from ..datasets.prepare.survey import Survey
@@ -127,11 +128,11 @@ def _command(survey: Survey, side: int, epochs: int) -> str:
             'test_dataloader.dataset.pipeline.2.size': HALF,
         }
     if survey.kind == 'UnlabelledImages' and 'ann_file' not in survey.options:
-        words = ['mvp-mm pretrain', f'--data {data}', '--out work_dirs/mine']
-        words += [f'--student {"vit-tiny" if tiny else "vit-base"}', f'--epochs {epochs}']
+        words = ['mvp-mm', 'pretrain', '--data', str(data), '--out', 'work_dirs/mine']
+        words += ['--student', 'vit-tiny' if tiny else 'vit-base', '--epochs', str(epochs)]
     else:
         config = 'vittiny_debug' if tiny else 'vitb16_in1k'
-        words = [f'python tools/train.py configs/mvp/{config}.py', '--work-dir work_dirs/mine']
+        words = ['python', 'tools/train.py', f'configs/mvp/{config}.py', '--work-dir', 'work_dirs/mine']
         if tiny:
             teacher, width = teacher_config(TINY_TEACHER)
             values |= {f'model.target_generator.{key}': teacher[key] for key in ('model_name', 'pretrained')}
@@ -142,4 +143,4 @@ def _command(survey: Survey, side: int, epochs: int) -> str:
         values |= {'train_cfg.max_epochs': epochs, 'param_scheduler.0.end': warmup}
         values |= {'param_scheduler.1.begin': warmup, 'param_scheduler.1.end': epochs}
     options = [f'{key}={value}' for key, value in values.items()]
-    return ' '.join([*words, *(['--cfg-options', *options] if options else [])])
+    return shlex.join([*words, *(['--cfg-options', *options] if options else [])])

@@ -16,7 +16,8 @@ from ..evaluation.segment import load_segmentor, segment_image
 from ..models.speaking.text_tower import require_classes
 from ..text.class_names import DATASETS, names_in
 from ..visualization import class_colours, draw_overlay, save_overlay
-from ..zoo import get_model
+from ..weights.locate import local_path
+from ..zoo import get_model, list_models
 
 # From a file to its image, RGB uint8 (H, W, 3), and the class of every pixel, int64 (H, W).
 Segmenter = Callable[[Path], tuple[np.ndarray, np.ndarray]]
@@ -99,17 +100,21 @@ def _by_names(
     dataset = prompts if isinstance(prompts, str) and prompts in DATASETS else None
     names = require_classes(names_in(prompts) if isinstance(prompts, str) else prompts)
     colours = class_colours(len(names), dataset)
-    if ['background'] in names:  # of a dataset: what has no look of its own is not asked for
+    if dataset and ['background'] in names:  # what has no look of its own is not asked for
         colours.pop(names.index(['background']))
         names.remove(['background'])
     options = dict(teacher=teacher) if teacher else {}
+    if checkpoint is not None and not Path(checkpoint).is_file() and checkpoint in list_models():
+        model = checkpoint
     if model is not None:
         speaking: Any = get_model(model, pretrained=True, **options)
     else:
         assert checkpoint is not None
-        speaking = get_model(existing_checkpoint(checkpoint), **options)
+        speaking = get_model(str(local_path(existing_checkpoint(checkpoint))), **options)
     if not hasattr(speaking, 'segment_by_text'):
-        raise ValueError(f'{model} cannot speak: it is no student of a CLIP; mvp-mm models lists the models')
+        raise ValueError(
+            f'{model or checkpoint} cannot speak: it is no student of a CLIP; mvp-mm models lists the models'
+        )
     segmenter = partial(_segment_by_names, speaking.to(device), names)
     return segmenter, [group[0] for group in names], colours
 

@@ -14,13 +14,13 @@ from ..models.target_generators.clip_weights import CONFIG_NAME, HUB, LOCAL
 from ..models.target_generators.timm import HUB as TIMM_HUB
 from ..models.target_generators.timm import timm_width
 from ..models.target_generators.transformers import transformers_width
-from ..zoo import download_weights, find_entry, list_models
+from ..zoo import download_weights, list_models, model_config
 
 DEFAULT_TEACHER = 'ViT-B-16-quickgelu/openai'  # paper §3.3.1
 TINY_TEACHER = 'teachers_clip_vittiny_photographs'  # of 64 pixels, as the student; ships
 TIMM = 'timm:'
 TRANSFORMERS = 'transformers:'
-ZOO = 'teachers_'
+ZOO = 'teachers_'  # before the names of the package's own
 RANDOM = 'random'
 EXPECTED = (
     f'expected MODEL/TAG, such as {DEFAULT_TEACHER}, MODEL/FILE, FOLDER, {HUB}owner/name, timm:MODEL, '
@@ -58,7 +58,8 @@ def teacher_config(teacher: str) -> tuple[dict[str, Any], int]:
         place = place.removesuffix(f'/{RANDOM}') if is_random else place
         given = dict(model_name=place, pretrained=None if is_random else True)
         return dict(type='TransformersTargetGenerator', **given), transformers_width(place)
-    name, pretrained = _of_zoo(teacher) if teacher.startswith(ZOO) else _of_open_clip(teacher)
+    of_zoo = teacher.startswith(ZOO) or teacher in list_models(task='Teacher')
+    name, pretrained = _of_zoo(teacher) if of_zoo else _of_open_clip(teacher)
     space, width = clip_space(name, pretrained)
     if space != 'joint':
         print_log(f'{name} pools by attention: its targets are patch tokens before that', logger='current')
@@ -92,10 +93,10 @@ def _of_zoo(teacher: str) -> Named:
     known = list_models(task='Teacher')
     if teacher not in known:
         raise ValueError(f'the zoo has no teacher {teacher!r}; it has: {", ".join(known)}')
-    config = Path(find_entry(teacher).config).with_suffix('.json')
-    if not config.is_file():
+    model = model_config(teacher).model
+    if 'model_name' not in model:
         raise ValueError(f'{teacher} is no CLIP: give it as a config of its own')
-    return str(config), str(download_weights(teacher))
+    return model.model_name, str(download_weights(teacher))
 
 
 def _of_timm(name: str) -> Named:

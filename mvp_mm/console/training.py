@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from ..engine import apply_options, build_runner, load_config, plan_total_batch,
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..engine.config_check import require_sound_values
 from ..hardware import automatic_precision, usable_cores
-from ..weights.locate import local_path
+from ..weights.locate import is_address, local_path
 from ..zoo.entries import CONFIGS
 from .batch_size import batch_size
 from .teacher_names import default_teacher, put_teachers
@@ -201,7 +202,7 @@ def _segment(job: 'Job', checkpoint: str | None, classes: list[str], image_suffi
 def _start(checkpoint: str | None) -> dict[str, Any]:
     if checkpoint is None:
         return {'model.backbone.init_cfg': None}
-    if '://' not in checkpoint and not is_timm(checkpoint):
+    if not is_timm(checkpoint) and not is_address(checkpoint):
         local_path(checkpoint)  # which says what is wrong with it
     return {'model.backbone.init_cfg.checkpoint': checkpoint}
 
@@ -301,7 +302,8 @@ class Job:
         workers = f'{loader.num_workers} loader worker{"s" * (loader.num_workers != 1)}'
         self.display.say(f'  machine  {device}, {precision}, {workers}')
         if (gpus := torch.cuda.device_count()) > 1:
-            command = f'bash tools/dist_train.sh {path} {gpus} --work-dir {self.out} --resume'
+            words = ['bash', 'tools/dist_train.sh', path, gpus, '--work-dir', self.out, '--resume']
+            command = shlex.join(map(str, words))
             self.display.say(f'This runs on one GPU. On all {gpus}: {command}')
 
     def _train(self, cfg: Config, path: Path) -> None:
@@ -314,11 +316,21 @@ class Job:
         checkpoint, results = saved_checkpoints(self.out)[0], described(self.display.results)
         self.display.say(f'Done: {checkpoint}' + f' ({results})' * bool(results))
         following = {
-            'pretrain': f'mvp-mm export timm {checkpoint} {self.out / "student.safetensors"}',
-            'segment': f'mvp-mm segment IMAGE --config {path} --checkpoint {checkpoint} --out pictures',
+            'pretrain': ['export', 'timm', checkpoint, self.out / 'student.safetensors'],
+            'segment': [
+                'segment',
+                'IMAGE',
+                '--config',
+                path,
+                '--checkpoint',
+                checkpoint,
+                '--out',
+                'pictures',
+            ],
         }
         if self.kind in following:
-            self.display.say(f'Next, for example: {following[self.kind]}')
+            command = shlex.join(map(str, ['mvp-mm', *following[self.kind]]))
+            self.display.say(f'Next, for example: {command}')
 
 
 def set_length(cfg: Config, length: int) -> None:

@@ -18,6 +18,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from ..models.backbones.attention import qkv_bias
+from ..models.follow_checkpoint import follow_checkpoint
 from ..models.speaking.speaking_student import NECK
 from ..models.speaking.speaks import projected
 from ..models.speaking.speech import WEIGHTS, Speech, heads_told
@@ -224,6 +225,8 @@ def load_student(
             raise FileNotFoundError(f'there is no config file {config}')
         with quiet_stack_noise():  # a config may import mmseg
             cfg = Config.fromfile(config)
+        if followed := follow_checkpoint(cfg.model.backbone, weights, prefix):
+            notes.append(followed)
         try:
             backbone = cfg.model.backbone.to_dict()
             student = ExportedStudent({key: value for key, value in backbone.items() if key not in WEIGHTS})
@@ -251,7 +254,13 @@ def load_student(
     else:
         student.classes = _class_names(content, cfg, student.head.out_features)
     student = student.with_key_bias()
-    return (student if img_size is None else student.rebuilt(img_size=img_size)), notes
+    if img_size is not None:
+        student = student.rebuilt(img_size=img_size)
+        if student.img_size != tuple(img_size):
+            raise ValueError(
+                f'img_size={img_size}: expected multiples of the patch size, {student.encoder.patch_size}'
+            )
+    return student, notes
 
 
 def _class_names(content: Any, cfg: Config, count: int) -> tuple[str, ...] | None:

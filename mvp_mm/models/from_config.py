@@ -97,7 +97,7 @@ def build_prompt_classifier(cfg: Config, checkpoint: str | None = None) -> nn.Mo
     cfg = _prepared(cfg)
     model = MODELS.build(cfg.model)
     if checkpoint is not None:
-        model.prompts = load_prompts(local_path(checkpoint)).learner(model.text_tower)
+        model.prompts = load_prompts(checkpoint).learner(model.text_tower)
     return _finished(model, cfg)
 
 

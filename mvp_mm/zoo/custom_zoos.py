@@ -59,7 +59,7 @@ def all_entries() -> dict[str, Entry]:
     for place in reversed(zoo_places()):
         try:
             found |= {entry.name: entry for entry in reversed(entries_at(place))}
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:
             print_log(f'Left out the zoo {place}: {error}', logger='current', level=logging.WARNING)
     return dict(sorted(found.items()))
 
@@ -97,9 +97,14 @@ def _index_at(url: str) -> Path:
         return kept
     fresh = kept.with_name(f'{kept.name}.{os.getpid()}')
     try:
-        download_file(url, fresh, progress=False).replace(kept)
-    except DownloadError as error:
+        download_file(url, fresh, progress=False)
+        rows_of(fresh.read_text(encoding='utf-8'), url)  # a server's page of excuses is none
+        fresh.replace(kept)
+    except (DownloadError, ValueError) as error:
+        fresh.unlink(missing_ok=True)
         if not kept.is_file():
+            if isinstance(error, ValueError):
+                raise
             raise FileNotFoundError(f'its index could not be had: {error}') from error
         print_log(f'{url} could not be had; using its last known state', 'current', logging.WARNING)
     return kept

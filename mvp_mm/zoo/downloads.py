@@ -39,7 +39,29 @@ def fetch(places: str | Sequence[str], sha256: str | None = None, progress: bool
         FileNotFoundError: If there is no such file, or it is not in the cache and the network is off.
         DownloadError: If no address gives the file.
     """
-    place, *mirrors = [places] if isinstance(places, str) else places
+    groups = _by_scheme([places] if isinstance(places, str) else places)
+    for number, group in enumerate(groups, start=1):
+        try:
+            return _fetch_from(group, sha256, progress)
+        except (FileNotFoundError, DownloadError):
+            if number == len(groups):
+                raise
+    raise FileNotFoundError('no place to fetch a file from: give at least one')
+
+
+def _by_scheme(places: Sequence[str]) -> list[list[str]]:
+    """Group neighbouring http(s) addresses, which continue one another's download."""
+    groups: list[list[str]] = []
+    for place in places:
+        if groups and all(one.startswith(('http://', 'https://')) for one in (place, *groups[-1])):
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
+
+
+def _fetch_from(places: Sequence[str], sha256: str | None, progress: bool) -> Path:
+    place, *mirrors = places
     if '://' not in place:
         path = Path(place)
         if not path.is_file():
@@ -47,13 +69,9 @@ def fetch(places: str | Sequence[str], sha256: str | None = None, progress: bool
         _require(path, sha256)
         return path
     if place.startswith('hf://'):
+        path = hub_file(place)
         try:
-            path = hub_file(place)
             _require(path, sha256)
-        except FileNotFoundError:
-            if not mirrors:
-                raise
-            return fetch(mirrors, sha256, progress)
         except ChecksumError as error:
             path.resolve().unlink()  # what the cache's link leads to
             path.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ def test_batches(monkeypatch):
     base, tiny = model_config('mvp_vitb16_in1k'), model_config('mvp_vittiny_debug')
     assert batch_size(base, 10**6) == 8 and batch_size(base, 5) == 4
     assert batch_size(tiny, 10**6) == 8 and batch_size(tiny, 3) == 2
+    assert batch_size(model_config('upernet_vitb16_custom_512x512'), 10**6) == 2  # has batch normalisation
     tried = []
 
     def step(cfg, batch):
@@ -19,7 +20,7 @@ def test_batches(monkeypatch):
 
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
     assert batch_size(base, 10**6, step) == 32 and tried == [256, 128, 64, 32]
-    with pytest.raises(ValueError, match='cannot hold one image'):
+    with pytest.raises(ValueError, match='cannot hold a batch of 1: take a smaller student'):
         batch_size(base, 10**6, lambda cfg, batch: step(cfg, 1000))
 
 

@@ -1,3 +1,4 @@
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,13 @@ def test_start_and_length(count, start, length):
     assert found['start'].what.startswith(start) and found['length'].what == length
     assert found['student'].what == 'vit-base'
     assert f'--epochs {length.split()[0]}' in choose(of(count, [500])).command
+
+
+def test_the_command_survives_a_shell():
+    command = choose(replace(of(10**6, [500]), options=dict(data_root='my photos'))).command
+    assert shlex.split(command)[2:4] == ['--data', 'my photos']
+    shards = replace(of(10**6, [500]), kind='ImageTextShards', options=dict(data_root='cc/{000..009}.tar'))
+    assert "'train_dataloader.dataset.data_root=cc/{000..009}.tar'" in choose(shards).command
 
 
 def test_small_images():

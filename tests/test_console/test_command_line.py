@@ -99,7 +99,7 @@ def test_options_reach_the_config(monkeypatch, tmp_path):
     seen = {}
     monkeypatch.setattr('mvp_mm.console.finetune', lambda **args: seen.update(args))
     command = ['finetune', '--data', 'd', '--out', 'o', '--from-scratch', '--epochs', '3']
-    assert call(monkeypatch, *command, '--cfg-options', 'a.b=1', 'c=[2,3]') is None
+    assert call(monkeypatch, *command, '--cfg-options', 'a.b=1', '--cfg-options', 'c=[2,3]') is None
     assert seen == dict(
         data='d',
         out='o',

@@ -44,11 +44,12 @@ def test_the_same_from_a_name_and_from_a_checkpoint(photo, drawn, tmp_path):
     checkpoint = str(tmp_path / 'a.pth')
     mvp_mm.segment([photo], prompts=names, checkpoint=checkpoint, out=tmp_path / 'by_file', device='cpu')
     expected = model.segment_by_text(photo, names)
+    mvp_mm.segment([photo], prompts=names, checkpoint=NAME, out=tmp_path / 'by_published', device='cpu')
     for image, labels, classes, palette, opacity in drawn:
         assert image.shape == (40, 70, 3) and np.array_equal(labels, expected.numpy())
         assert (classes, palette, opacity) == (['red circle', 'blue star'], class_colours(2), 0.55)
     pictures = [(tmp_path / folder / 'photo.png').read_bytes() for folder in ('by_name', 'by_file')]
-    assert len(drawn) == 2 and pictures[0] == pictures[1]
+    assert len(drawn) == 3 and pictures[0] == pictures[1]
 
 
 def test_the_classes_of_a_dataset(photo, drawn, tmp_path):
@@ -57,6 +58,7 @@ def test_the_classes_of_a_dataset(photo, drawn, tmp_path):
     ((_, labels, classes, palette, _),) = drawn
     assert classes[0] == 'circle' and len(classes) == 8 and palette == class_colours(9, 'scenes')[1:]
     assert labels.max() < 8
+    assert segmentation._by_names('circle,background', None, NAME, None, 'cpu')[1] == ['circle', 'background']
 
 
 def test_a_config_is_read_once(photo, tmp_path, monkeypatch):

@@ -31,6 +31,21 @@ def teachers(tiny_clip, tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_teacher_of_a_custom_zoo(teachers, monkeypatch):
+    weights = teachers / 'clip/open_clip_pytorch_model.bin'
+    row = dict(Name='lab_clip', Metadata=dict(Task='Teacher'), Config='lab.json', Weights=str(weights))
+    (teachers / 'metafile.yml').write_text(json.dumps(dict(Models=[row])))
+    model = dict(type='OpenCLIP', model_name=str(teachers / 'clip/open_clip_config.json'))
+    (teachers / 'lab.json').write_text(json.dumps(dict(model=model)))
+    monkeypatch.setenv('MVP_MM_ZOO', str(teachers))
+    generator, width = teacher_config('lab_clip')
+    assert (generator['model_name'], generator['pretrained'], width) == (
+        model['model_name'],
+        str(weights),
+        24,
+    )
+
+
 @pytest.mark.parametrize(
     'teacher,name,pretrained,width',
     [

@@ -120,6 +120,17 @@ def test_without_its_server(address, server, monkeypatch):
         mvp_mm.add_zoo(f'{address}/another')
 
 
+def test_a_server_that_answers_with_a_page(address, server, monkeypatch):
+    """A proxy's, say: the last known index stays, and no other zoo suffers."""
+    mvp_mm.add_zoo(address)
+    server.files['/zoo/metafile.yml'] = server.files['/other/metafile.yml'] = b'<html>log in: first</html>'
+    assert mvp_mm.add_zoo(address) == ['lab_classifier']
+    with pytest.raises(ValueError, match='metafile.yml'):
+        mvp_mm.add_zoo(f'{server.address}/other')
+    monkeypatch.setenv('MVP_MM_ZOO', f'{server.address}/other')
+    assert 'lab_classifier' in mvp_mm.list_models()
+
+
 def test_nothing_of_a_zoo_runs(folder, tmp_path):
     mvp_mm.add_zoo(folder)
     marked = tmp_path / 'ran'

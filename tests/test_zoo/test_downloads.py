@@ -217,6 +217,8 @@ def test_a_mirror_of_the_hub(hub, server, url, monkeypatch):
 
     monkeypatch.setattr('huggingface_hub.hf_hub_download', unreachable)
     assert fetch(['hf://lab/gone/a.safetensors', url], DIGEST, progress=False).read_bytes() == CONTENT
+    for places in ([f'{url}.gone', 'hf://lab/gone/a.safetensors', url], ['gone.safetensors', url]):
+        assert fetch(places, DIGEST, progress=False).read_bytes() == CONTENT
     with pytest.raises(FileNotFoundError, match='hf://lab/gone/a.pth could not .*network is unreachable'):
         fetch('hf://lab/gone/a.pth')
     with pytest.raises(FileNotFoundError, match='names no file: expected hf://owner/name/file'):

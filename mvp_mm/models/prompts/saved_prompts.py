@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...version import __version__
+from ...weights.locate import local_path
 from ...weights.read import read_metadata, read_tensors
 from ...weights.write import safetensors_bytes
 from ..speaking.class_embeddings import ClassEmbeddings
@@ -98,13 +99,13 @@ def save_prompts(learner: CoOp, path: str | Path) -> Words:
 
 
 def load_prompts(path: str | Path) -> SavedPrompts:
-    """Read a file of :func:`save_prompts`.
+    """Read a file of :func:`save_prompts`: its path, address, or the name of a model of the zoo.
 
     Raises:
         FileNotFoundError: If there is none.
         ValueError: If it is another file.
     """
-    path = Path(path)
+    path = local_path(path)
     tensors = dict(read_tensors(path))
     about = {key: value for key, value in read_metadata(path).items() if key in SavedPrompts._fields}
     if not {'kind', 'settings', 'identity', 'words'} <= set(about):
