@@ -401,7 +401,7 @@ class MVPViT(BaseBackbone):
         return self.ln2(patches.mean(dim=1))
 
     def _freeze_stages(self) -> None:
-        if self.frozen_stages <= 0:
+        if self.frozen_stages < 0:
             return
         parts: list[nn.Module | nn.Parameter | None] = [self.patch_embed, self.drop_after_pos]
         parts += [self.cls_token, self.mask_token, self.pos_embed, *self.layers[: self.frozen_stages]]

@@ -10,7 +10,8 @@ from ...weights.bias_tables import Grid, num_table_rows, relative_position_index
 
 @lru_cache(maxsize=32)
 def _index_on(window: Grid, device: torch.device) -> Tensor:
-    return relative_position_index(window).to(device)
+    with torch.inference_mode(False):  # a later step may learn with it
+        return relative_position_index(window).to(device)
 
 
 def relative_position_bias(table: Tensor, index: Tensor, window: Grid, grid: Grid) -> Tensor:
@@ -30,8 +31,8 @@ def relative_position_bias(table: Tensor, index: Tensor, window: Grid, grid: Gri
 class RelativePositionBias(nn.Module):
     """Base of modules with a bias table, under BEiT's names.
 
-    Without gradients the last bias ``(num_heads, L, L)`` is kept, because sliding windows and batches use it
-    again: 48 MiB per layer of a ViT-B at 512 pixels.
+    In eval mode without gradients the last bias ``(num_heads, L, L)`` is kept, because sliding windows and
+    batches use it again: 48 MiB per layer of a ViT-B at 512 pixels.
     """
 
     window: Grid | None = None  # of the table; None without one
@@ -49,11 +50,12 @@ class RelativePositionBias(nn.Module):
         return dict(super().__getstate__(), _kept=None)
 
     def position_bias(self, grid: Grid) -> Tensor:
-        """Bias ``(num_heads, L, L)`` of a patch grid; kept until the table changes, moves or learns."""
+        """Bias ``(num_heads, L, L)`` of a patch grid; in eval mode kept until the table changes or moves."""
         assert self.window is not None
         table, index = self.relative_position_bias_table, self.relative_position_index
         traced = torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()
-        if traced or torch.is_grad_enabled() or table.is_inference():  # which has no version
+        # An inference tensor has no version, and averages of weights are written past it.
+        if traced or self.training or torch.is_grad_enabled() or table.is_inference():
             self._kept = None
             return relative_position_bias(table, index, self.window, grid)
         key = (tuple(grid), table.device, table.dtype, table.data_ptr(), table._version)

@@ -32,7 +32,8 @@ class DINO(BaseModel):
         bottleneck_width: Default 128 (DINO: 256).
         momentum: Of the teacher, rising to 1 by a cosine. Default 0.996 (DINO).
         teacher_temperature: Default 0.04 (DINO; 0.07 after a warm-up in its longest runs).
-        frozen_epochs: Epochs in which the head's last layer is frozen. Default 1 (DINO).
+        frozen_epochs: Epochs in which the head's last layer is frozen; a run that counts iterations is one
+            epoch. Default 1 (DINO).
         patch_weight: Weight of iBOT's term. Default 0 (iBOT, DINOv2: 1).
         koleo_weight: Weight of the KoLeo term, which spreads a batch's CLS tokens. Default 0 (DINOv2: 0.1).
         data_preprocessor: Config. Default ``SelfSupDataPreprocessor`` with ImageNet's mean and std.
@@ -80,6 +81,7 @@ class DINO(BaseModel):
             cast(timm.models.VisionTransformer, timm.create_model(**vit)) for _ in range(2)
         )
         self._attentions = attentions_of(self.student)
+        self._is_frozen = False
         width = self.student.num_features
         self.head, self.teacher_head = (
             DINOProjectionHead(width, head_width, bottleneck_width, num_prototypes) for _ in range(2)
@@ -142,7 +144,7 @@ class DINO(BaseModel):
             self._update_teacher(hub.get_info('iter', 0) / max(1, hub.get_info('max_iters', 1)))
             targets = self._encode(self.teacher, large)
             teacher_views = self.teacher_head(targets[:, 0]).float().chunk(GLOBAL_VIEWS)
-        self.head.last_layer.weight_v.requires_grad_(epoch >= self.frozen_epochs)
+        self._freeze_last_layer(epoch < self.frozen_epochs)
         tokens = self._encode(self.student, large, mask)
         views = [*self.head(tokens[:, 0]).float().chunk(GLOBAL_VIEWS)]
         views += [self.head(self._encode(self.student, view)[:, 0]).float() for view in small]
@@ -157,6 +159,13 @@ class DINO(BaseModel):
             terms = [self.koleo_loss(view.float()) for view in tokens[:, 0].chunk(GLOBAL_VIEWS)]
             losses['loss_koleo'] = self.koleo_weight * sum(terms)
         return losses
+
+    def _freeze_last_layer(self, frozen: bool) -> None:
+        """Give the head's last layer gradients of zero: DDP waits for one of every parameter."""
+        self._is_frozen = frozen
+        weight = self.head.last_layer.weight_v
+        if not weight._backward_hooks:  # a copy of the model has none
+            weight.register_hook(lambda gradient: torch.zeros_like(gradient) if self._is_frozen else gradient)
 
     def _draw_mask(self, images: Tensor) -> Tensor | None:
         """Draw blocks in half of the images (DINOv2): ``(B, h, w)`` bool, or None for DINO."""
@@ -181,6 +190,13 @@ class DINO(BaseModel):
         momentum = cosine_schedule(round(progress * 10000), 10001, self.momentum, 1.0)
         for student, teacher in self._pairs():
             update_momentum(student, teacher, m=momentum)
+
+    def train(self, mode: bool = True) -> 'DINO':
+        """Set the mode of the student; targets are computed without stochastic depth."""
+        super().train(mode)
+        self.teacher.eval()
+        self.teacher_head.eval()
+        return self
 
     def teacher_state(self) -> dict[str, Tensor]:
         """Return the weights that a target generator loads: the teacher's, as DINO publishes."""

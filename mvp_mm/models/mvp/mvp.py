@@ -12,7 +12,7 @@ from ..compilation import compiled, compiles, require_choice
 from ..speaking.speaking_algorithm import SpeakingAlgorithm
 from ..speaking.speech import Speech
 from ..speaking.text_tower import TextTower
-from .mvp_loss import token_cosines
+from .mvp_loss import MVPLoss, token_cosines
 
 
 @MODELS.register_module()
@@ -27,9 +27,10 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
             ``forward(images, mask)`` returns tokens ``(B, 1+M, C)`` last.
         neck: Projection into the teacher's space, an :class:`MVPNeck`.
         target_generator: The teacher, for example :class:`CLIPTargetGenerator`.
-        loss: Config or module. Default :class:`MVPLoss`, Eq. 9.
+        loss: Config or module, called with F, G and the mask. Default :class:`MVPLoss`, Eq. 9.
         data_preprocessor: Config. Default :class:`MVPDataPreprocessor`.
-        pretrained: Checkpoint to start the student from. Default None.
+        pretrained: Any BEiT-family weight file to start the student from, as the backbone's ``init_cfg``.
+            Default None.
         compile_loss: Compile the comparison with the targets, as :class:`MVPViT`'s ``compile_blocks``.
         init_cfg: MMEngine initialisation. Default None.
 
@@ -55,7 +56,13 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
         require_choice(compile_loss, 'compile_loss')
         if not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = {'type': 'MVPDataPreprocessor', **(data_preprocessor or {})}
-        parts = dict(backbone=backbone, neck=neck, target_generator=target_generator, pretrained=pretrained)
+        if pretrained is not None:
+            init = dict(type='Pretrained', checkpoint=pretrained)
+            if isinstance(backbone, nn.Module):
+                backbone.init_cfg = init
+            else:
+                backbone = {**backbone, 'init_cfg': init}
+        parts = dict(backbone=backbone, neck=neck, target_generator=target_generator)
         super().__init__(**parts, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         loss = dict(type='MVPLoss') if loss is None else loss
         self.loss_module: Any = loss if isinstance(loss, nn.Module) else MODELS.build(loss)
@@ -90,6 +97,11 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
     def example_inputs(self, batch: int = 1) -> tuple[Tensor]:
         """Zero images ``(batch, 3, H, W)`` of the student's size, on its device."""
         return self.backbone.example_inputs(batch)
+
+    @property
+    def learns_cls(self) -> bool:
+        """Whether the teacher in whose space the student speaks has a target for CLS."""
+        return self.target_generator.teaches_cls
 
     @property
     def text_tower(self) -> TextTower:
@@ -173,7 +185,10 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
     def compare_tokens(self, predictions: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Eq. 9 and the cosines to log, as :meth:`loss` returns them, from F and G."""
         cosines = token_cosines(predictions, targets)
-        loss = self.loss_module.average(cosines, mask)  # Eq. 9
+        if type(self.loss_module).forward is MVPLoss.forward:
+            loss = self.loss_module.average(cosines, mask)  # Eq. 9, of the cosines that are logged
+        else:
+            loss = self.loss_module(predictions, targets, mask)
         cosines, masked = cosines.detach(), mask.flatten(1).to(cosines.dtype)
         extra = cosines.shape[1] - masked.shape[1]
         patches, num_masked = cosines[:, extra:], masked.sum()

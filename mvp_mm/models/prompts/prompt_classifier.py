@@ -80,6 +80,11 @@ class PromptClassifier(BaseModel):
         )
         self.prompts: CoOp = learner
         self.prompts.layout(tuple(trained))  # which raises where they do not fit
+        if getattr(learner, 'class_names', ()) and len(self.trained) < len(self.names):
+            raise ValueError(
+                f'class_specific=True with classes={classes!r}: such prompts know no other classes, and '
+                "predictions are of all: give classes='all', or shared prompts"
+            )
         self._embeddings: tuple[Any, ClassEmbeddings] | None = None
 
     @property
@@ -97,6 +102,12 @@ class PromptClassifier(BaseModel):
         device = self.prompts.context.device
         self.speaker.to(device)
         self.text_tower.to(device)
+        return self
+
+    def train(self, mode: bool = True) -> 'PromptClassifier':
+        """Set the mode, and forget the embeddings: fused optimisers do not tell that prompts have changed."""
+        self._embeddings = None
+        super().train(mode)
         return self
 
     def example_inputs(self, batch: int = 1) -> tuple[Tensor]:

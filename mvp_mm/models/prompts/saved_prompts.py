@@ -49,7 +49,7 @@ class SavedPrompts(NamedTuple):
             default_args=dict(text_tower=text_tower),
         )
         learner.load_state_dict(self.tensors)
-        return learner.eval().requires_grad_(False)
+        return learner.to(learner.context.device).eval().requires_grad_(False)  # the tower's
 
     @torch.no_grad()
     def class_embeddings(
@@ -70,7 +70,9 @@ class SavedPrompts(NamedTuple):
         """
         classes = require_classes(names)
         images = None if image_features is None else F.normalize(image_features.float(), dim=-1)[None]
-        vectors = self.learner(text_tower)([name for group in classes for name in group], images)
+        learner = self.learner(text_tower)
+        images = None if images is None else images.to(learner.context.device)
+        vectors = learner([name for group in classes for name in group], images)
         return ClassEmbeddings.of(vectors if vectors.ndim == 2 else vectors[0], classes)
 
 

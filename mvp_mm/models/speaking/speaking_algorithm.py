@@ -14,10 +14,12 @@ class SpeakingAlgorithm(Speaks):
     backbone: Any
     neck: Any
     data_preprocessor: Any
+    learns_cls: bool = True  # one that nothing has taught would answer as if it knew
 
     def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """Project the tokens of whole images: CLS or its stand-in ``(B, D)``, patches ``(B, M, D)``."""
-        return projected(self.neck, *head_tokens(self.backbone, images))
+        cls, patches = projected(self.neck, *head_tokens(self.backbone, images))
+        return cls if self.learns_cls else None, patches
 
     @property
     def image_size(self) -> tuple[int, int]:  # type: ignore[override]

@@ -117,7 +117,8 @@ class SpeakingStudent(Speaks, nn.Module):
         """See :meth:`.Speaks.embed_image`."""
         if self.neck is None:
             raise ValueError(f'{self.source} cannot speak: {self._why_no_head()}')
-        return projected(self.neck, *head_tokens(self.backbone, images))
+        cls, patches = projected(self.neck, *head_tokens(self.backbone, images))
+        return cls if self._speech is None or self._speech.learns_cls else None, patches
 
     @property
     def text_tower(self) -> TextTower:

@@ -35,6 +35,13 @@ class Speech:
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
 
+    @property
+    def learns_cls(self) -> bool:
+        """Whether the teacher whose text it is has a target for CLS."""
+        speaks = self.teacher.get('speaks')
+        teacher = self.teacher['teachers'][speaks] if speaks else self.teacher
+        return teacher.get('cls') != 'none'
+
     def plain(self) -> dict[str, Any]:
         """Return it as plain data, for files."""
         return asdict(self)

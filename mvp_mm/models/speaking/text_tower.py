@@ -27,8 +27,8 @@ BATCH = 256  # texts encoded at a time
 class TextTower:
     """Embed texts in the joint space, and names of classes by prompt templates.
 
-    Embeddings of classes are kept on disk, below torch.hub's folder, under a hash of the weights, the names
-    and the templates.
+    Embeddings of classes are kept on disk, below torch.hub's folder, under a hash of the weights, the
+    settings, the names and the templates.
 
     Args:
         encoder: The text tower.
@@ -37,6 +37,8 @@ class TextTower:
         identity: Tells towers apart: the sha256 of the weight file; None for random weights, which are not
             cached.
         name: Of the model, for messages.
+        settings: What the tower was built with, plain data: the same weights make another tower by others.
+            Default None.
         learns: The encoder belongs to a model in training, and is left as it is. Default False: it is frozen.
     """
 
@@ -48,10 +50,12 @@ class TextTower:
         identity: str | None,
         name: str,
         learns: bool = False,
+        settings: Any = None,
     ) -> None:
         self.encoder = encoder if learns else encoder.eval().requires_grad_(False)
         self.tokenizer: Any = tokenizer
         self.logit_scale, self.identity, self.name = logit_scale, identity, name
+        self.settings = settings
         #: Templates for names that come without: those of the model's own vocabulary, or OpenAI's 80.
         self.templates: Templates = getattr(tokenizer, 'templates', None) or 'openai'
 
@@ -122,7 +126,7 @@ class TextTower:
     def _cache_file(self, prompts: list[list[str]]) -> Path | None:
         if self.identity is None:
             return None
-        key = hashlib.sha256(json.dumps([self.identity, prompts]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([self.identity, self.settings, prompts]).encode()).hexdigest()
         return cache_dir() / 'text' / f'{key}.safetensors'
 
 

@@ -139,7 +139,12 @@ class TargetGenerator(Speaks, BaseModule):
 
     def identity(self) -> dict[str, Any]:
         """Tell this teacher from others, as plain data: what a checkpoint records of it."""
-        return dict(type=type(self).__name__)
+        return dict(type=type(self).__name__, cls=self.cls)
+
+    @property
+    def teaches_cls(self) -> bool:
+        """Whether there is a target for CLS."""
+        return bool(self.num_extra_tokens)
 
     @property
     def text_tower(self) -> TextTower:

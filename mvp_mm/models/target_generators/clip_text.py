@@ -48,7 +48,7 @@ def load_clip_text(source: CLIPSource, pretrained: str | bool | None, cache_dir:
     except ValueError as error:
         raise ValueError(f'{cannot}{error}') from None
     identity = None if path is None else file_sha256(path)
-    return TextTower(encoder, _tokenizer(source), scale, identity, source.name)
+    return TextTower(encoder, _tokenizer(source), scale, identity, source.name, settings=source.config)
 
 
 def _tokenizer(source: CLIPSource) -> Callable:

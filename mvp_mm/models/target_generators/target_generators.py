@@ -121,6 +121,11 @@ class TargetGenerators(Speaks, BaseModule):
         return dict(type=type(self).__name__, teachers=known, speaks=self.speaks, sha256=sha256)
 
     @property
+    def teaches_cls(self) -> bool:
+        """Whether the teacher that ``speaks``, or one of them if none does, has a target for CLS."""
+        return bool(self.extra_tokens[self.speaks] if self.speaks else self.num_extra_tokens)
+
+    @property
     def text_tower(self) -> TextTower:
         """The text tower of the teacher that ``speaks``: ValueError if none has text."""
         return self._speaking.text_tower

@@ -193,6 +193,9 @@ def test_frozen_stages():
     assert trainable == {'2'}
     assert not model.layers[1].training and model.layers[2].training
     assert not any(p.requires_grad for p in model.patch_embed.parameters())
+    embedded = MVPViT(ARCH, img_size=32, patch_size=8, frozen_stages=0)
+    assert not any(p.requires_grad for p in embedded.patch_embed.parameters())
+    assert all(p.requires_grad for p in embedded.layers.parameters())
     frozen = MVPViT(ARCH, img_size=32, patch_size=8, frozen_stages=3, **PRETRAIN)
     assert not any(p.requires_grad for p in frozen.parameters())
 

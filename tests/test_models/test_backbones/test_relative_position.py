@@ -75,3 +75,20 @@ def test_bias_and_its_gradient_are_sums_over_the_index(grid):
             assert torch.equal(bias[:, i, j], table[index[i, j]])
             expected[index[i, j]] += incoming[:, i, j]
     assert torch.allclose(gradient, expected, atol=1e-12)
+
+
+def test_weights_that_are_written_past_torch_are_seen():
+    """As averages of weights are, while the model they follow trains."""
+    bias = SharedRelativePositionBias((4, 4), 2).train()
+    with torch.no_grad():
+        assert not bias((4, 4)).any()
+        bias.relative_position_bias_table.data.fill_(1.0)
+        assert bias((4, 4)).all()
+
+
+def test_an_index_of_inference_mode_can_be_learnt_with():
+    bias = SharedRelativePositionBias((4, 4), 2)
+    with torch.inference_mode():
+        bias((7, 3))
+    bias((7, 3)).sum().backward()
+    assert bias.relative_position_bias_table.grad.any()

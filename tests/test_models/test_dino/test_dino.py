@@ -3,7 +3,9 @@ import math
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.model import MMDistributedDataParallel
 from mmpretrain.registry import MODELS
+from torch import distributed
 
 from mvp_mm.models import DINO
 from mvp_mm.models.student import task_of
@@ -110,3 +112,29 @@ def test_the_student_attends_as_it_learns_fastest():
     seen.clear()
     model(views(), mode='loss')
     assert set(seen) == {('student', True), ('teacher', True)}
+
+
+def test_a_frozen_last_layer_keeps_up_with_ddp(monkeypatch):
+    """DDP waits for a gradient of every parameter, and calls a second step without one an error."""
+    for name, value in dict(MASTER_ADDR='127.0.0.1', MASTER_PORT='0', RANK='0', WORLD_SIZE='1').items():
+        monkeypatch.setenv(name, value)
+    MessageHub.get_instance('test_a_frozen_last_layer').update_info('epoch', 0)
+    distributed.init_process_group('gloo', store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = built(frozen_epochs=1)
+        wrapped = MMDistributedDataParallel(model)
+        for _ in range(2):
+            wrapped(views(), mode='loss')['loss_view'].backward()
+    finally:
+        distributed.destroy_process_group()
+    assert not model.head.last_layer.weight_v.grad.any()
+    assert model.student.blocks[0].mlp.fc1.weight.grad.any()
+    model._freeze_last_layer(False)
+    model.head(torch.ones(2, 16)).square().sum().backward()
+    assert model.head.last_layer.weight_v.grad.any()
+
+
+def test_targets_are_computed_without_stochastic_depth():
+    model = DINO(**(SETTINGS | dict(vit=dict(SETTINGS['vit'], drop_path_rate=0.5)))).train()
+    images = views()[0]
+    assert model.student.training and torch.equal(model.teacher(images), model.teacher(images))

@@ -5,10 +5,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
+from torch import nn
 from torch.nn import functional as F
 
 from mvp_mm.datasets import UnlabelledImages
 from mvp_mm.evaluation import target_cosine
+from mvp_mm.models import MVPLoss
+from mvp_mm.models.speaking.speaking_student import SpeakingStudent
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,6 +56,41 @@ def test_loss_is_equations_7_to_9(model):
     assert [key for key, value in out.items() if value.requires_grad] == ['loss']
 
 
+def test_a_loss_of_ones_own_is_called(tiny_clip):
+    class Squared(nn.Module):
+        def forward(self, pred, target, mask):
+            return (pred - target).square()[:, 1:][mask.flatten(1)].mean()
+
+    class Doubled(MVPLoss):
+        def forward(self, pred, target, mask=None):
+            return 2 * super().forward(pred, target, mask)
+
+    torch.manual_seed(0)
+    model = MODELS.build(tiny_config(tiny_clip).model).eval()
+    data = batch(model)
+    plain = model.loss(**data)['loss']
+    predictions, targets = model.predict(data['inputs'], data['mask'])
+    for loss, expected in (
+        (Squared(), Squared()(predictions, targets, data['mask'])),
+        (Doubled(), 2 * plain),
+    ):
+        model.loss_module = loss
+        assert model.loss(**data)['loss'].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_student_starts_from_any_weight_file(tiny_clip, tmp_path):
+    cfg = tiny_config(tiny_clip).model
+    trained = MODELS.build(cfg).backbone
+    for parameter in trained.parameters():
+        nn.init.normal_(parameter)
+    torch.save(trained.state_dict(), tmp_path / 'student.pth')  # a bare backbone
+    model = MODELS.build(dict(cfg, pretrained=str(tmp_path / 'student.pth')))
+    model.init_weights()
+    assert all(
+        torch.equal(value, trained.state_dict()[key]) for key, value in model.backbone.state_dict().items()
+    )
+
+
 def test_teacher_without_a_target_for_cls(tiny_clip):
     """The loss is that of the patches, which CLS still helps to predict."""
     torch.manual_seed(0)
@@ -69,6 +107,12 @@ def test_teacher_without_a_target_for_cls(tiny_clip):
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
     predictions, targets = model.predict(data['inputs'], data['mask'])
     assert predictions.shape == targets.shape
+    # nothing has taught CLS to answer, in training and from a file
+    assert model.embed_image(data['inputs'])[0] is None
+    student = SpeakingStudent(speech=model.speech())
+    assert student.embed_image(data['inputs'])[0] is None
+    taught = MODELS.build(tiny_config(tiny_clip).model)
+    assert SpeakingStudent(speech=taught.speech()).embed_image(data['inputs'])[0].shape == (4, 24)
 
 
 def test_teacher_sees_what_the_student_does_not(model):

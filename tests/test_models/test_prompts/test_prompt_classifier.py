@@ -155,3 +155,20 @@ def test_bad_input(tower):
     with pytest.raises(ValueError, match="expected 'tensor', 'predict', or 'loss'"):
         model(tower)(torch.randn(1, 3, 4, 4), mode='loss')
     assert MODELS.get('PromptClassifier') is PromptClassifier
+
+
+def test_a_validation_asks_the_prompts_of_now(tower):
+    """A fused optimiser changes parameters without telling torch."""
+    classifier, images = model(tower, classes='all'), torch.randn(2, 3, 4, 4)
+    classifier.eval()
+    before = classifier.predict(images)[0].pred_score
+    classifier.train()
+    classifier.prompts.context.data.add_(torch.randn_like(classifier.prompts.context))
+    classifier.eval()
+    after = classifier.predict(images)[0].pred_score
+    assert (after - before).abs().max() > 1e-4
+
+
+def test_class_specific_prompts_of_some_classes_are_refused(tower):
+    with pytest.raises(ValueError, match="class_specific=True with classes='base': .* give classes='all'"):
+        model(tower, init=None, num_context=2, class_specific=True)

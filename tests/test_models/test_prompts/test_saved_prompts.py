@@ -67,3 +67,10 @@ def test_other_files(tmp_path):
     save_file(dict(context=torch.zeros(2, 3)), tmp_path / 'other.safetensors')
     with pytest.raises(ValueError, match='holds no learnt prompts'):
         load_prompts(tmp_path / 'other.safetensors')
+
+
+def test_a_learner_is_where_its_tower_is(tower, tmp_path):
+    save_prompts(CoCoOp(tower, init='a photo', closing=''), tmp_path / 'prompts.safetensors')
+    tower.to('meta')  # which stands for a GPU
+    learner = load_prompts(tmp_path / 'prompts.safetensors').learner(tower)
+    assert {parameter.device.type for parameter in learner.parameters()} == {'meta'}

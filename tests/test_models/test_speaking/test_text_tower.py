@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -93,6 +94,11 @@ def test_embeddings_are_cached_by_weights_names_and_templates(teacher, monkeypat
     tower.identity = 'of other weights'
     tower.class_embeddings(['cat', 'dog'], 'plain')
     assert len(list(path.parent.iterdir())) == 4
+    config = json.loads(Path(files[0]).read_text())  # the same weights, of another network
+    Path(files[0]).write_text(json.dumps(config | dict(quick_gelu=True)))
+    quick = CLIPTargetGenerator(*files, quick_gelu=True, patch_size=8).text_tower
+    vectors = quick.class_embeddings(['cat', 'dog'], 'plain').vectors
+    assert len(list(path.parent.iterdir())) == 5 and not torch.equal(vectors, first.vectors)
 
 
 def test_random_weights_and_disks_that_refuse_cost_nothing_but_the_cache(teacher, tmp_path, monkeypatch):
