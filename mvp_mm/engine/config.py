@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from ..stack import quiet_stack_noise
+from .checkpoint.safe_checkpoint import saved_checkpoints
+from .checkpoint.work_dir_lock import config_name, trained_config
 from .config_check import LOADERS, TOP_LEVEL, merge_options, require_sound_values, unread_keys
 
 # Launcher -> the variable that it sets for each process, and how it is used.
@@ -27,7 +29,8 @@ def load_config(
 
     Args:
         path: Config file.
-        work_dir: Folder for logs and checkpoints; else the config's own, or ``work_dirs/<config name>``.
+        work_dir: Folder for logs and checkpoints; else the config's own, or ``work_dirs/<config name>``;
+            where that holds a run of another config of this name, ``work_dirs/<its folder>_<config name>``.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
         cfg_options: Values to override, by dotted key.
 
@@ -58,8 +61,20 @@ def load_config(
         raise ValueError('model=None: there is nothing to run')
     require_sound_values(cfg)
     cfg.launcher = launcher
-    cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
+    cfg.work_dir = work_dir or cfg.get('work_dir') or _default_work_dir(path)
     return cfg
+
+
+def _default_work_dir(path: str) -> str:
+    """Return ``work_dirs/<config name>``, or another one if a config of the same name has trained there."""
+    folder, stem = f'work_dirs/{Path(path).stem}', Path(path).stem
+    wanted, other = config_name(path), trained_config(folder)
+    if other in ('', wanted) or not saved_checkpoints(folder):
+        return folder
+    own = f'work_dirs/{wanted.partition("/")[0]}_{stem}'
+    if is_main_process():
+        print(f'{folder} holds a run of {other}, so this one has the work dir {own}', file=sys.stderr)
+    return own
 
 
 def apply_options(cfg: Config, options: dict) -> None:

@@ -22,7 +22,7 @@ from ..hardware import core_share
 from ..stack import is_no_stack_noise
 from .cached_config_text import CachedConfigText
 from .checkpoint.resumable_runner import ResumableRunner
-from .checkpoint.work_dir_lock import lock_work_dir
+from .checkpoint.work_dir_lock import config_name, lock_work_dir
 from .clamp_workers import clamp_workers
 from .deferred_message_hub import DeferredMessageHub
 from .disk_full_logging import survive_full_disk
@@ -164,7 +164,8 @@ class MVPRunner(ResumableRunner):
         if not torch.cuda.is_available():
             keep_freed_memory()
         try:
-            with lock_work_dir(self.work_dir), in_step_with_peers():
+            config = config_name(self.cfg.filename) if self.cfg.filename else ''
+            with lock_work_dir(self.work_dir, config), in_step_with_peers():
                 return super().train()
         except ValueError as error:
             if TORCH_MESSAGE not in str(error):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvp_mm.engine import argument_parser, load_config, set_loader_option, train_only
+from mvp_mm.engine.checkpoint.work_dir_lock import config_name, lock_work_dir
 from mvp_mm.engine.loops.evaluator_loop import use_evaluators
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -43,6 +44,22 @@ def test_options_that_something_reads():
     arguments = argument_parser('').parse_args(['c.py', '--cfg-options', *options])
     cfg = load_config(DEBUG, cfg_options=arguments.cfg_options)
     assert (cfg.load_from, cfg.resume, cfg.tta_model.type) == ('x', True, 'X')
+
+
+def test_configs_of_one_name_do_not_share_a_work_dir(tmp_path, monkeypatch, capsys):
+    """Fine-tuning by its default would replace the checkpoints that it starts from."""
+    monkeypatch.chdir(tmp_path)
+    finetune = str(CONFIGS / 'finetune/vittiny_debug.py')
+    folder = Path(load_config(DEBUG).work_dir)
+    assert str(folder) == load_config(finetune).work_dir == 'work_dirs/vittiny_debug'
+    folder.mkdir(parents=True)
+    with lock_work_dir(folder, config_name(DEBUG)):
+        assert load_config(finetune).work_dir == str(folder)  # there is nothing to lose yet
+        (folder / 'epoch_1.pth').touch()
+        assert load_config(finetune).work_dir == 'work_dirs/finetune_vittiny_debug'
+    assert 'holds a run of mvp/vittiny_debug.py, so this one has the work dir' in capsys.readouterr().err
+    assert load_config(DEBUG).work_dir == str(folder)
+    assert load_config(finetune, str(folder)).work_dir == str(folder)  # as the user says
 
 
 @pytest.mark.parametrize(

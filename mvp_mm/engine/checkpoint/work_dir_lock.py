@@ -13,18 +13,35 @@ if sys.platform != 'win32':
     import fcntl
 
 NAME = '.training.lock'
+CONFIG = 'config '  # begins the line that names the config
 HEAD_START = 3  # seconds in which the first process reports the error; a launcher ends all when one ends
 
 
+def config_name(path: str | Path) -> str:
+    """Return a config's folder and file, such as ``mvp/vitb16_in1k.py``."""
+    path = Path(path).absolute()
+    return f'{path.parent.name}/{path.name}'
+
+
+def trained_config(work_dir: str | Path) -> str:
+    """Return the :func:`config_name` of what was last trained in a work dir; empty if that is not known."""
+    try:
+        lines = (Path(work_dir) / NAME).read_text(encoding='utf-8').splitlines()
+    except (OSError, ValueError):
+        return ''
+    return next((line.removeprefix(CONFIG) for line in lines if line.startswith(CONFIG)), '')
+
+
 @contextmanager
-def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
+def lock_work_dir(work_dir: str | Path, config: str = '') -> Iterator[None]:
     """Lock a work dir for the training of this job; all of its processes call this.
 
     The system frees POSIX's lock when the process ends, loader workers do not inherit it, and NFS usually
     shares it between machines. Where none can be had, as on a read-only disk, training goes on without. If
-    another training holds it, the first process raises ValueError, and the others exit with status 1.
+    another training holds it, the first process raises ValueError, and the others exit with status 1. The
+    lock's file keeps ``config``, for :func:`trained_config`.
     """
-    opened, holder = _try_to_lock(Path(work_dir) / NAME) if is_main_process() else (None, None)
+    opened, holder = _try_to_lock(Path(work_dir) / NAME, config) if is_main_process() else (None, None)
     told = [holder]
     broadcast_object_list(told)
     if told[0] is not None and not is_main_process():
@@ -42,7 +59,7 @@ def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
             os.close(opened)
 
 
-def _try_to_lock(path: Path) -> tuple[int | None, str | None]:
+def _try_to_lock(path: Path, config: str) -> tuple[int | None, str | None]:
     """Return the descriptor of the locked file, or who holds it; neither where files cannot be locked."""
     if sys.platform == 'win32':
         return None, None
@@ -53,10 +70,11 @@ def _try_to_lock(path: Path) -> tuple[int | None, str | None]:
     except OSError as error:
         if opened is None:
             return None, None
-        holder = os.read(opened, 200).decode(errors='replace').strip() or 'another process'
+        holder = os.read(opened, 200).decode(errors='replace').partition('\n')[0] or 'another process'
         os.close(opened)
         return None, holder if error.errno in (errno.EACCES, errno.EAGAIN) else None
     with suppress(OSError):  # a full disk
         os.ftruncate(opened, 0)
-        os.write(opened, f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
+        of_config = f'{CONFIG}{config}\n' if config else ''
+        os.write(opened, f'process {os.getpid()} on {socket.gethostname()}\n{of_config}'.encode())
     return opened, None
