@@ -89,8 +89,8 @@ Written by `python -m experiments.photographs.ship`.
 
 {markdown(['sha256'], files)}
 
-* **Data**: Tiny-ImageNet, 32,000 training photographs of 160 of its 200 classes, 64×64; names of classes as
-  captions (`configs/_base_/datasets/tiny_imagenet.py`).
+* **Data**: Tiny-ImageNet, 32,000 training photographs, 200 of each of 160 of its 200 classes, 64×64; names of
+  classes as captions (`configs/_base_/datasets/tiny_imagenet.py`).
 * **Terms of the data**: {TERMS}
 * **Command**: `python tools/reproduce_photographs.py --length {about['length']}`, seed {seed}; the
   student is its `{method}`, of `configs/{METHODS[method].config}`.

@@ -15,7 +15,7 @@ from experiments import linear_probe
 from experiments.jobs import CONFIGS, run_jobs
 from experiments.photographs import ship, work
 from experiments.photographs.plan import BUDGETS, CAPTIONED, MAIN, METHODS, METHODS_OF, Budget, Job, plan
-from experiments.photographs.prepare import write_tiny_imagenet
+from experiments.photographs.prepare import PER_CLASS, write_tiny_imagenet
 from experiments.photographs.report import claims, collect, legend, table
 from mvp_mm.datasets import ImageTextShards
 from mvp_mm.datasets.sources.captioned_source import read_classes
@@ -130,7 +130,7 @@ def shards(tmp_path):
     return tmp_path / 'data'
 
 
-def test_the_archive_as_shards(shards, tmp_path):
+def test_the_archive_as_shards(shards, tmp_path, monkeypatch):
     source = ImageTextShards(str(shards))
     assert len(source) == 9 * 6 and sorted(path.name for path in shards.glob('*.tar')) == [
         'train-0000.tar',
@@ -142,6 +142,9 @@ def test_the_archive_as_shards(shards, tmp_path):
     assert read_classes(str(shards / 'classes.txt'))[7] == NAMES[7]
     with pytest.raises(FileNotFoundError, match=r'wnids.txt: unpack tiny-imagenet-200.zip'):
         write_tiny_imagenet(shards, tmp_path / 'more')
+    monkeypatch.setitem(PER_CLASS, 'train', 4)
+    write_tiny_imagenet(tmp_path / 'archive', tmp_path / 'fewer', progress=False)
+    assert len(ImageTextShards(str(tmp_path / 'fewer'))) == 9 * 4
 
 
 @pytest.mark.slow
