@@ -181,7 +181,7 @@ def pretrain(parser: argparse.ArgumentParser) -> None:
         '--teacher',
         action='append',
         help='MODEL/TAG or MODEL/FILE of open_clip, a folder with open_clip_config.json, hf-hub:owner/name, '
-        'timm:MODEL, timm:MODEL/FILE, a teacher of the zoo (`mvp-mm models '
+        'timm:MODEL, timm:MODEL/FILE, transformers:FOLDER, a teacher of the zoo (`mvp-mm models '
         "'teachers_*'`), or MODEL/random for a test; given again, several teachers at once "
         f'(default {TEACHER}; for vit-tiny {TINY_TEACHER}, which ships)',
     )
