@@ -57,7 +57,7 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
         if not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = {'type': 'MVPDataPreprocessor', **(data_preprocessor or {})}
         if pretrained is not None:
-            init = dict(type='Pretrained', checkpoint=pretrained)
+            init: Any = dict(type='Pretrained', checkpoint=pretrained)
             if isinstance(backbone, nn.Module):
                 backbone.init_cfg = init
             else:

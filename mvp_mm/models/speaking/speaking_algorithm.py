@@ -14,7 +14,11 @@ class SpeakingAlgorithm(Speaks):
     backbone: Any
     neck: Any
     data_preprocessor: Any
-    learns_cls: bool = True  # one that nothing has taught would answer as if it knew
+
+    @property
+    def learns_cls(self) -> bool:
+        """Whether CLS is taught: one that is not would answer as if it knew."""
+        return True
 
     def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """Project the tokens of whole images: CLS or its stand-in ``(B, D)``, patches ``(B, M, D)``."""
