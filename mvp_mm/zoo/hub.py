@@ -20,6 +20,7 @@ from ..models.speaking.speaking_student import SpeakingStudent
 from ..models.speaking.speaks import Speaks
 from ..models.speaking.speech import Speech
 from ..stack import quiet_stack_noise
+from ..weights.locate import FOLDER_FILES
 from .complexity import kind_of
 from .custom_zoos import all_entries, config_of
 from .downloads import fetch
@@ -102,7 +103,8 @@ def get_model(name: str, pretrained: bool | str = False, **overrides) -> nn.Modu
 
     Args:
         name: One of :func:`list_models`, the path of a config file, or the path or address of a pre-training
-            checkpoint or another BEiT-family weight file, which :class:`.SpeakingStudent` is built from.
+            checkpoint or another BEiT-family weight file (or transformers' folder of one), which
+            :class:`.SpeakingStudent` is built from.
         pretrained: False for the initialisation, True for the published weights, or a weight file or
             address: of the whole model, or a pre-training checkpoint for its backbone.
         **overrides: Values of the config's ``model`` to override, by key; for a checkpoint and a custom
@@ -144,7 +146,10 @@ def build_published(cfg: Config, weights: str | None, whole: bool = False) -> nn
 
 
 def _is_checkpoint(name: str) -> bool:
-    return '://' in name or (not name.endswith('.py') and Path(name).expanduser().is_file())
+    path = Path(name).expanduser()
+    if '://' in name or any((path / file).is_file() for file in FOLDER_FILES):
+        return True
+    return path.is_file() and path.suffix != '.py'
 
 
 def _speaking(

@@ -1,4 +1,5 @@
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,9 @@ def test_every_checkpoint_of_pretraining_answers_by_names(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)
     labels = student.segment_by_text(picture, names)
     assert labels.shape == (40, 70) and torch.equal(labels, model.segment_by_text(picture, names))
+    (tmp_path / 'folder').mkdir()
+    shutil.copy(ROOT / 'configs/mvp/vittiny_photographs.safetensors', tmp_path / 'folder/model.safetensors')
+    assert mvp_mm.get_model(str(tmp_path / 'folder')).img_size == (64, 64)  # as transformers keeps one
     with pytest.raises(ValueError, match='a.pth is a checkpoint: leave pretrained=True out'):
         mvp_mm.get_model(str(tmp_path / 'a.pth'), pretrained=True)
     with pytest.raises(ValueError, match="another teacher's|vision tower only"):

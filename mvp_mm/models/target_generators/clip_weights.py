@@ -213,7 +213,7 @@ def _digest(path: Path, *state: int) -> str:
 
 
 def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | Config | None:
-    """Find weights without a download: a local file, open_clip's entry of a tag or repository, or None."""
+    """Find weights: a local file, a downloaded address, open_clip's entry of a tag or repository, or None."""
     origin = source.origin
     if origin is not None and pretrained in (None, True, OPENAI):
         return weights_in(origin, WEIGHT_NAMES) if isinstance(origin, Path) else dict(hf_hub=f'{origin}/')

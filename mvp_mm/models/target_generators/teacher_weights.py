@@ -13,7 +13,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ...weights.locate import weights_in
+from ...weights.locate import is_address, local_path, weights_in
 from ...weights.read import first_line, require_finite
 
 LOCAL_DIRECTORY = 'local-dir:'
@@ -67,7 +67,9 @@ def warn_of_random_weights(model_name: str, real: str) -> None:
 
 
 def local_weights(pretrained: str, names: Sequence[str], folder: Path | None = None) -> Path | None:
-    """Find a weight file by its path, or a folder by :func:`weights_in`, relative to ``folder`` too."""
+    """Find a weight file by path or address, or a folder by :func:`weights_in`; paths in ``folder`` too."""
+    if is_address(pretrained):
+        return local_path(pretrained)
     given = Path(pretrained).expanduser()
     for path in (given,) if folder is None else (given, folder / given):
         if path.is_file():

@@ -16,6 +16,7 @@ from mvp_mm.models import CLIPTargetGenerator
 from mvp_mm.models.target_generators import clip_weights
 from mvp_mm.models.target_generators.clip import clip_width
 from mvp_mm.models.target_generators.clip_weights import find_clip
+from mvp_mm.weights.locate import DOWNLOADERS
 
 IMAGENET = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 OPENAI = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
@@ -267,6 +268,15 @@ def test_folder(clip_folder, weights, pretrained, warnings):
         assert_embeds_as(generator, model, IMAGENET)
     assert warnings == []
     assert clip_width(str(folder), pretrained) == generator.out_channels == 24
+
+
+def test_an_address(clip_folder, monkeypatch):
+    folder, model = clip_folder(weights='a.pt')
+    monkeypatch.setitem(DOWNLOADERS, 'hf', {'hf://lab/clip/a.pt': folder / 'a.pt'}.__getitem__)
+    given = dict(pretrained='hf://lab/clip/a.pt', quick_gelu=False, patch_size=8)
+    assert_embeds_as(CLIPTargetGenerator(str(folder), **given), model, OPENAI)
+    with pytest.raises(FileNotFoundError, match='s3://lab/a.pt cannot be read'):
+        CLIPTargetGenerator(str(folder), 's3://lab/a.pt', patch_size=8)
 
 
 def test_folder_of_several_teacher_weights(clip_folder):
