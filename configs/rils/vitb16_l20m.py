@@ -2,7 +2,7 @@
 
 Command:  bash tools/dist_train.sh configs/rils/vitb16_l20m.py 8
           On 16 GPUs: train_dataloader.batch_size=256. The batch is never made by accumulation.
-Cost:     122,070 steps of 4096 pairs. GPU-hours: not measured by this project.
+Cost:     122,050 steps of 4096 pairs. GPU-hours: not measured by this project.
 Expected: not known: the paper's figures are not public as text, and its authors released no weights.
 Measured: not trained by this project.
 
@@ -44,7 +44,7 @@ model = dict(
 )
 
 pipeline = [
-    # SLIP: no flip, no jitter
+    # SLIP: no flip, no jitter; this crop is bicubic, SLIP's bilinear
     dict(type='FastCrop', size=224, scale=(0.5, 1.0), flip=0, brightness=0, contrast=0, saturation=0),
     dict(type='RandomMask', input_size=14, mask_ratio=0.75),
     dict(type='TokenizeCaption', model_name=text_encoder),
