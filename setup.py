@@ -130,10 +130,14 @@ setup(
         'teachers': read_requirements('teachers'),
         'tests': [
             requirement
-            for name in ('tests', 'teachers', 'export', 'docs')
+            for name in ('tests', 'teachers', 'export', 'docs', 'parquet')
             for requirement in read_requirements(name)
         ],
-        'all': read_requirements('openmmlab') + read_requirements('export') + read_requirements('tests'),
+        'all': [
+            requirement
+            for name in ('openmmlab', 'export', 'parquet', 'teachers', 'tests', 'docs')
+            for requirement in read_requirements(name)
+        ],
     },
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,

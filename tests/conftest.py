@@ -24,6 +24,20 @@ os.environ['PYTHONPATH'] = os.pathsep.join([*map(str, SOURCES), os.environ.get('
 torch.set_num_threads(int(os.environ.get('MVP_MM_TEST_THREADS', 1)))
 
 
+@pytest.fixture(autouse=True, scope='session')
+def own_cache_of_the_session(tmp_path_factory):
+    """What fixtures cache is not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TORCH_HOME', str(tmp_path_factory.mktemp('cache')))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_cache(own_cache_of_the_session, monkeypatch, tmp_path):
+    """No test reads what another has cached, by other code perhaps."""
+    monkeypatch.setenv('TORCH_HOME', f'{tmp_path}_cache')
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_to_the_next():
     """MMEngine's default scope and what logging leaves out are of the whole process."""

@@ -30,7 +30,7 @@ trap 'rm -rf "$folder"' EXIT
 git clone --quiet "$root" "$folder/clone"
 cd "$folder/clone"
 # An active environment would be used instead of a new one.
-unset VIRTUAL_ENV PYTHONPATH
+unset VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV PYTHONPATH
 
 step() {
     local start=$SECONDS

@@ -26,8 +26,9 @@ source "$root/tools/setup_env.sh"
 mvp_setup_env tests
 cd "$root"
 
-# Without its requirements, which would hold numpy and OpenCV back in all other tests.
+# Without its requirements, which would hold numpy and OpenCV back in all other tests; never over the original.
 python tools/check_env.py present imgaug mmdet pycocotools ||
+    python -c 'import importlib.metadata; importlib.metadata.distribution("mmdet")' 2>/dev/null ||
     python -m pip install --quiet --no-deps -r requirements/detection.txt ||
     mvp_say 'mmdet could not be installed: the tests of detection are skipped'
 

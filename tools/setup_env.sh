@@ -190,7 +190,12 @@ mvp_install() {
     extras+=("$@")
 
     files=("$MVP_ROOT/requirements/runtime.txt")
-    for name in ${extras[@]+"${extras[@]}"}; do files+=("$MVP_ROOT/requirements/$name.txt"); done
+    for name in ${extras[@]+"${extras[@]}"}; do
+        files+=("$MVP_ROOT/requirements/$name.txt")
+        if [[ "$name" == tests ]]; then  # as setup.py has it
+            for name in teachers export docs parquet; do files+=("$MVP_ROOT/requirements/$name.txt"); done
+        fi
+    done
     if python "$check" unmet "${files[@]}" >"$state/unmet"; then
         # Only this package is left, which needs no network if setuptools is there.
         options=(--no-deps)

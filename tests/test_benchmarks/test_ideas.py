@@ -38,9 +38,8 @@ def test_the_report(small):
 
 def test_the_tool(small, monkeypatch, tmp_path):
     out = tmp_path / 'ideas.md'
-    monkeypatch.setattr(
-        sys, 'argv', ['benchmark_ideas.py', *f'--device cpu --batch 2 --rounds 1 --out {out}'.split()]
-    )
+    options = ['--device', 'cpu', '--batch', '2', '--rounds', '1', '--out', str(out)]
+    monkeypatch.setattr(sys, 'argv', ['benchmark_ideas.py', *options])
     runpy.run_path(str(TOOL), run_name='__main__')  # the fixture of all tests sees that logging goes on
     precision = fast_precision('cpu')
     assert out.read_text().startswith(f'## Single ideas at the sizes of ViT-B/16, {precision}, batch 2, cpu')

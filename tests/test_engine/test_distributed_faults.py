@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shlex
 import socket
 import sys
 from pathlib import Path
@@ -70,7 +71,7 @@ def launch(tmp_path):
     """dist_train.sh in an environment whose torchrun prints its arguments: status and output."""
     python = tmp_path / 'env/bin/python'
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\n[ "$1" = - ] && exec {sys.executable} "$@"\necho "$@"\n')
+    python.write_text(f'#!/bin/sh\n[ "$1" = - ] && exec {shlex.quote(sys.executable)} "$@"\necho "$@"\n')
     python.chmod(0o755)
     command = ['bash', ROOT / 'tools/dist_train.sh', ROOT / 'configs/mvp/vittiny_debug.py', 2]
     return lambda **environment: run(command, VIRTUAL_ENV=str(tmp_path / 'env'), **environment)[:2]
