@@ -1,5 +1,6 @@
 """The experiment on photographs: its plan and table, and all of it on shards of a few pictures."""
 
+import copy
 import json
 import random
 
@@ -14,9 +15,21 @@ import mvp_mm
 from experiments import linear_probe
 from experiments.jobs import CONFIGS, run_jobs
 from experiments.photographs import ship, work
-from experiments.photographs.plan import BUDGETS, CAPTIONED, MAIN, METHODS, METHODS_OF, Budget, Job, plan
+from experiments.photographs.plan import (
+    BUDGETS,
+    CAPTIONED,
+    FINETUNE,
+    MAIN,
+    METHODS,
+    METHODS_OF,
+    SEGMENT,
+    Budget,
+    Job,
+    plan,
+)
 from experiments.photographs.prepare import PER_CLASS, write_tiny_imagenet
 from experiments.photographs.report import claims, collect, legend, table
+from experiments.recipes import recipe_options, segmentation_length
 from mvp_mm.datasets import ImageTextShards
 from mvp_mm.datasets.sources.captioned_source import read_classes
 from mvp_mm.text.templates import filled
@@ -297,3 +310,17 @@ def test_the_card_tells_every_figure(tmp_path):
     assert '`segment-clip-frozen-s0-n367`' in told and 'dino' not in told and 'checkpoint' not in told
     with pytest.raises(ValueError, match='rils is not taught by the CLIP'):
         ship.ship(tmp_path, 'rils', 0, 'abc')
+
+
+def test_the_configs_are_the_recipes_that_their_figures_are_of():
+    budget = BUDGETS['evening']
+    streets = Config.fromfile(CONFIGS / 'upernet/vittiny_photographs_camvid.py')
+    chosen = recipe_options(SEGMENT[0]) | segmentation_length(budget.segment_steps)
+    del chosen['default_hooks.checkpoint.interval']
+    finetune = Config.fromfile(CONFIGS / 'finetune/vittiny_photographs.py')
+    epochs = round(budget.finetune_steps / (len(SPLIT.held_out) * budget.labels[1] // 64))
+    ends = {'train_cfg.max_epochs': epochs, 'param_scheduler.0.end': epochs // 10}
+    for cfg, options in ((streets, chosen), (finetune, recipe_options(FINETUNE[0]) | ends)):
+        merged = copy.deepcopy(cfg)
+        merged.merge_from_dict(options)
+        assert merged.to_dict() == cfg.to_dict()
