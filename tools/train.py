@@ -39,8 +39,8 @@ def main() -> None:
     if args.auto_scale_lr:
         if not cfg.get('auto_scale_lr'):
             raise ValueError(
-                f'--auto-scale-lr: {args.config} does not tell the batch of its learning rate; add '
-                '--cfg-options auto_scale_lr.base_batch_size=N'
+                f'--auto-scale-lr: {args.config} does not tell the batch of its learning rate: it has no '
+                'auto_scale_lr.base_batch_size'
             )
         cfg.auto_scale_lr.enable = True
     if args.no_validate:

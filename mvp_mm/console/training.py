@@ -307,7 +307,7 @@ class Job:
             self.display.say(f'This runs on one GPU. On all {gpus}: {command}')
 
     def _train(self, cfg: Config, path: Path) -> None:
-        resume_last(cfg)
+        cfg.resume = resume_last(cfg)  # here a first start is no surprise
         runner = build_runner(cfg)
         self.display.say(f'  log      {runner.log_dir}')
         if not self.verbose:

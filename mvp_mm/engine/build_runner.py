@@ -62,15 +62,16 @@ def build_runner(cfg: Config, auto_batch: bool = True) -> Runner:
     return runner
 
 
-def resume_last(cfg: Config) -> None:
+def resume_last(cfg: Config) -> bool:
     """Go on from the last checkpoint of the work dir; without one start as the config says (``--resume``).
 
-    ``load_from``, what a run begins from, counts in its first start only.
+    ``load_from``, what a run begins from, counts in its first start only. Returns whether there is one.
     """
     found = saved_checkpoints(cfg.work_dir)
     if found:
         cfg.load_from = None
     cfg.resume = bool(found) or not cfg.get('load_from')  # MMEngine would go on from load_from
+    return bool(found)
 
 
 def follow_num_classes(cfg: Config) -> None:

@@ -116,7 +116,7 @@ BAD_INPUTS = [
     BadInput('command line', f'test.py {PRETRAIN}', 'are required: checkpoint', 2),
     BadInput('command line', test(more='--tta'), '--tta needs a config with tta_pipeline'),
     BadInput('command line', test(checkpoint='gone.pth'), 'there is no checkpoint gone.pth'),
-    BadInput('command line', test(checkpoint='s3://bucket/a.pth'), 'give a file, or an http.s. address'),
+    BadInput('command line', test(checkpoint='s3://bucket/a.pth'), 'an http.s. or hf:// address'),
     BadInput('command line', f'knn.py {CLASSIFY} trained.pth --launcher pytorch', 'in one process', 2),
     BadInput('command line', f'knn.py {CLASSIFY} trained.pth --k 0', 'no number of neighbours', 2),
     BadInput('command line', KNN + ' --device tpu', 'there is no device tpu here'),
