@@ -193,7 +193,7 @@ mvp_install() {
     for name in ${extras[@]+"${extras[@]}"}; do
         files+=("$MVP_ROOT/requirements/$name.txt")
         if [[ "$name" == tests ]]; then  # as setup.py has it
-            for name in teachers export docs parquet; do files+=("$MVP_ROOT/requirements/$name.txt"); done
+            files+=("$MVP_ROOT/requirements/"{teachers,export,docs,parquet}.txt)
         fi
     done
     if python "$check" unmet "${files[@]}" >"$state/unmet"; then

@@ -16,7 +16,6 @@ from ..evaluation.segment import load_segmentor, segment_image
 from ..models.speaking.text_tower import require_classes
 from ..text.class_names import DATASETS, names_in
 from ..visualization import class_colours, draw_overlay, save_overlay
-from ..weights.locate import local_path
 from ..zoo import get_model, list_models
 
 # From a file to its image, RGB uint8 (H, W, 3), and the class of every pixel, int64 (H, W).
@@ -110,7 +109,7 @@ def _by_names(
         speaking: Any = get_model(model, pretrained=True, **options)
     else:
         assert checkpoint is not None
-        speaking = get_model(str(local_path(existing_checkpoint(checkpoint))), **options)
+        speaking = get_model(existing_checkpoint(checkpoint), **options)
     if not hasattr(speaking, 'segment_by_text'):
         raise ValueError(
             f'{model or checkpoint} cannot speak: it is no student of a CLIP; mvp-mm models lists the models'
