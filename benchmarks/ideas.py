@@ -137,20 +137,20 @@ def attention(setting: Setting) -> Variants:
     return {name: partial(run, function) for name, function in kinds.items()}
 
 
-def teachers_attention(setting: Setting) -> Variants:
-    """Attention of a layer of CLIP, with its linear layers, forward."""
-    tokens = setting.random(setting.batch, (SIDE // PATCH) ** 2 + 1, WIDTH)
-    theirs = nn.MultiheadAttention(
-        WIDTH, HEADS, batch_first=True, device=setting.device, dtype=setting.dtype
-    ).eval()
+def clips_attention(setting: Setting) -> Variants:
+    """Attention of a layer of a CLIP that learns, with its linear layers, forward and backward."""
+    shape = (setting.batch, (SIDE // PATCH) ** 2 + 1, WIDTH)
+    tokens = setting.random(*shape, grad=True)
+    upstream = setting.random(*shape)
+    theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True, device=setting.device, dtype=setting.dtype)
     ours = copy.deepcopy(theirs)
     use_faster_attention(ours)
 
-    @torch.no_grad()
-    def run(module: nn.Module) -> Tensor:
-        return module(tokens, tokens, tokens, need_weights=False)[0]
+    def run(module: nn.Module) -> tuple[Tensor, ...]:
+        out = module(tokens, tokens, tokens, need_weights=False)[0]
+        return torch.autograd.grad(out, (tokens, *module.parameters()), upstream)
 
-    return {"the student's way (on a CPU)": partial(run, ours), "torch's": partial(run, theirs)}
+    return {'without copies, or by two products': partial(run, ours), "torch's": partial(run, theirs)}
 
 
 def residual(setting: Setting) -> Variants:
@@ -241,7 +241,7 @@ IDEAS: dict[str, Callable[[Setting], Variants]] = {
     'bias, 224 pixels': partial(bias_of_attention, pixels=224),
     'bias, 512 pixels': partial(bias_of_attention, pixels=512),
     'attention with a bias': attention,
-    'attention of CLIP': teachers_attention,
+    'attention of a CLIP that learns': clips_attention,
     'residual sum': residual,
     'loss': loss,
     'QuickGELU': quick_gelu,

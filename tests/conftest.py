@@ -20,6 +20,9 @@ SHARED = ROOT.parent / 'shared'
 SOURCES = [ROOT, *(ROOT / 'tests' / name for name in ('', 'test_engine', 'test_engine/test_checkpoint'))]
 os.environ['PYTHONPATH'] = os.pathsep.join([*map(str, SOURCES), os.environ.get('PYTHONPATH', '')])
 
+# The same tests everywhere; a GPU has tools/analysis_tools/gpu_check.py.
+os.environ['CUDA_VISIBLE_DEVICES'] = ''
+
 # The tensors are tiny: a second thread waits longer than it computes.
 torch.set_num_threads(int(os.environ.get('MVP_MM_TEST_THREADS', 1)))
 

@@ -138,6 +138,7 @@ def test_two_steps(name, image_folder, tmp_path, tiny_clip):
     ]
     for key in (*cosines, 'images_per_second', 'grad_norm', 'lr'):
         assert key in lines[0], key
+    assert lines[0]['grad_norm'] > 0
     assert list(Path(runner.log_dir).rglob('events.out.tfevents*'))
     saved = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)['state_dict']
     parts = [model.backbone.state_dict(), model.neck.state_dict()]

@@ -9,6 +9,7 @@ Runs are shrunk: the reader has a few images, and a training ends after one epoc
 
 import argparse
 import ast
+import copy
 import importlib.util
 import json
 import os
@@ -362,9 +363,9 @@ def check_config(arguments):
         backbone['init_cfg'] = None
         if backbone in BUILT:
             return
-        BUILT.append(backbone)
         with torch.device('meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
-            ROOT_MODELS.build(backbone)
+            ROOT_MODELS.build(copy.deepcopy(backbone))
+        BUILT.append(backbone)
 
 
 def check_pip(words):
@@ -572,13 +573,14 @@ RESULTS = {
 def test_a_command_that_is_wrong_fails(reader, monkeypatch):
     """The tests above see a wrong option, a missing config, a key that nothing reads."""
     block = Block(ROOT / 'README.md', '', 'bash', '', 1)
-    for command in (
-        'bash tools/dist_train.sh configs/mvp/vitb16_in1k.py 8 --no-such-option',
-        'bash tools/dist_train.sh configs/mvp/no_such_config.py 8',
-        'bash tools/dist_train.sh configs/mvp/vitb16_in1k.py 8 --cfg-options no_such_key=1',
-        'bash tools/dist_train.sh configs/mvp/vitb16_in1k.py --cfg-options a=1',
+    train = 'bash tools/dist_train.sh configs/mvp'
+    for command, error, says in (
+        (f'{train}/vitb16_in1k.py 8 --no-such-option', AssertionError, 'no-such-option'),
+        (f'{train}/no_such_config.py 8', FileNotFoundError, 'no config file .*no_such_config'),
+        (f'{train}/vitb16_in1k.py 8 --cfg-options no_such_key=1', ValueError, 'no_such_key'),
+        (f'{train}/vitb16_in1k.py --cfg-options a=1', AssertionError, '--cfg-options'),
     ):
-        with pytest.raises((AssertionError, ValueError, FileNotFoundError)):
+        with pytest.raises(error, match=says):
             run_launcher(command.split(), block, monkeypatch)
     assert kind_of(block, ['curl', 'http://host']) is None
 

@@ -117,7 +117,8 @@ def test_exports(method, target, trained, images, tmp_path):
         with pytest.raises(ValueError, match='its attention has a bias on query, key and value'):
             export(target, checkpoint, out)
         return
-    pytest.importorskip('transformers')
+    for package in TARGETS[target].packages:
+        pytest.importorskip(package)
     report = export(target, checkpoint, out)  # which compares with the student
     assert report.passed and report.largest <= 1e-5 and out.exists()
     if target == 'safetensors':

@@ -43,7 +43,8 @@ def whole(config):
     cfg.model.backbone.init_cfg = None
     if 'head' in cfg.model:
         cfg.model.head.num_classes = 2
-    with warnings.catch_warnings(action='ignore'):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
         state = MODELS.build(cfg.model).state_dict()
     return dict(meta={}, message_hub=dict(log_scalars={}), state_dict=state)
 

@@ -104,7 +104,8 @@ def test_wheel_carries_the_configs(tmp_path):
     command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-q']
     clone = tmp_path / 'clone'  # a build leaves files behind
     left_out = shutil.ignore_patterns(
-        '.*[!m]', 'build', 'work_dirs', 'tests', 'docs', '*.egg-info', '__pycache__'
+        *('.*[!m]', 'build', 'work_dirs', 'tests', 'docs', '*.egg-info', '__pycache__'),
+        *('data', 'pretrained', 'venv', 'env'),
     )
     shutil.copytree(ROOT, clone, symlinks=True, ignore=left_out)
     done = subprocess.run(

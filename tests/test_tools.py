@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torchrun_jobs import free_port
 
 from mvp_mm.datasets.scenes import SceneCollection
 
@@ -145,7 +146,7 @@ def test_two_processes(images, tmp_path):
         command = [sys.executable, ROOT / 'tools/train.py', CONFIG]
         if processes > 1:
             command = ['bash', ROOT / 'tools/dist_train.sh', CONFIG, processes]
-        env = dict(PORT=str(29600 + os.getpid() % 1000), CUDA_VISIBLE_DEVICES='')
+        env = dict(PORT=str(free_port()), CUDA_VISIBLE_DEVICES='')
         output = call(*command, *arguments, cwd=tmp_path, **env)
         assert f'{16 // processes} images = 16, as the recipe says' in output
         finals.append(torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict'])

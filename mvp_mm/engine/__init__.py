@@ -12,7 +12,9 @@ from .command_line import positive_float as positive_float
 from .command_line import positive_int as positive_int
 from .command_line import run_command_line as run_command_line
 from .config import apply_options as apply_options
+from .config import is_config_file as is_config_file
 from .config import load_config as load_config
+from .config import read_config as read_config
 from .config import require_training as require_training
 from .config import set_loader_option as set_loader_option
 from .config import train_only as train_only

@@ -22,6 +22,33 @@ LAUNCHERS = {
 }
 
 
+def is_config_file(path: str | Path) -> bool:
+    """Tell whether a config can be read from this path, by its suffix and by there being a file."""
+    return Path(path).suffix in ('.py', '.json', '.yaml', '.yml') and Path(path).is_file()
+
+
+def read_config(path: str | Path) -> Config:
+    """Read the config file of a model, a Python file or one that MMEngine dumped.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or has no ``model``.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no config file {path}')
+    try:
+        with quiet_stack_noise():  # a config may import mmseg
+            cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program: anything may go wrong in it
+        failed: Any = error
+        while str(failed).startswith('Failed to import') and failed.__context__ is not None:
+            failed = failed.__context__  # MMEngine says what it could not import, and not why
+        raise ValueError(f'{path} cannot be read as a config: {type(failed).__name__}: {failed}') from error
+    if 'model' not in cfg:
+        raise ValueError(f'{path} is no config of a model: it has no `model`')
+    return cfg
+
+
 def load_config(
     path: str, work_dir: str | None = None, launcher: str = 'none', cfg_options: dict | None = None
 ) -> Config:
@@ -38,24 +65,13 @@ def load_config(
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read, has no sound values, or the launcher did not start this process.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no config file {path}')
     variable, started_by = LAUNCHERS.get(launcher, (None, ''))
     if variable and variable not in os.environ:
         raise ValueError(
             f'--launcher {launcher} is for processes started by {started_by}, and this one is not (the '
             f'environment has no {variable}). For one process leave --launcher out'
         )
-    try:
-        with quiet_stack_noise():  # a config may import mmseg
-            cfg = Config.fromfile(path)
-    except Exception as error:  # a config is a program: anything may go wrong in it
-        failed: Any = error
-        while str(failed).startswith('Failed to import') and failed.__context__ is not None:
-            failed = failed.__context__  # MMEngine says what it could not import, and not why
-        raise ValueError(f'{path} cannot be read as a config: {type(failed).__name__}: {failed}') from error
-    if 'model' not in cfg:
-        raise ValueError(f'{path} is no config to run: it has no `model`')
+    cfg = read_config(path)
     apply_options(cfg, cfg_options or {})
     if cfg.model is None:
         raise ValueError('model=None: there is nothing to run')

@@ -17,13 +17,13 @@ from mmpretrain.registry import DATASETS, MODELS
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from ..engine.config import read_config
 from ..models.backbones.attention import qkv_bias
 from ..models.follow_checkpoint import follow_checkpoint
 from ..models.speaking.speaking_student import NECK
 from ..models.speaking.speaks import projected
 from ..models.speaking.speech import WEIGHTS, Speech, heads_told
 from ..models.student import student_of
-from ..stack import quiet_stack_noise
 from ..weights.bias_tables import INDEX
 from ..weights.fill_model import fill_whole
 from ..weights.fit_positions import Positioned
@@ -221,10 +221,7 @@ def load_student(
         student = ExportedStudent(infer_arch(weights, checkpoint, prefix, heads_told(content)))
         notes.append('The architecture was read off the weights; eps 1e-6 and GELU are assumed, as in BEiT.')
     else:
-        if not Path(config).is_file():
-            raise FileNotFoundError(f'there is no config file {config}')
-        with quiet_stack_noise():  # a config may import mmseg
-            cfg = Config.fromfile(config)
+        cfg = read_config(config)
         if followed := follow_checkpoint(cfg.model.backbone, weights, prefix):
             notes.append(followed)
         try:

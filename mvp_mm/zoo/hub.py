@@ -10,6 +10,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.apis.model import ModelHub
 from torch import nn
 
+from ..engine.config import is_config_file, read_config
 from ..models.from_config import (
     build_from_config,
     build_prompt_classifier,
@@ -19,7 +20,6 @@ from ..models.from_config import (
 from ..models.speaking.speaking_student import SpeakingStudent
 from ..models.speaking.speaks import Speaks
 from ..models.speaking.speech import Speech
-from ..stack import quiet_stack_noise
 from ..weights.locate import FOLDER_FILES
 from .complexity import kind_of
 from .custom_zoos import all_entries, config_of
@@ -65,15 +65,13 @@ def model_config(name: str) -> Config:
     """Return the config of a model by its name, one of :func:`list_models`, or of a config file by its path.
 
     Raises:
-        ValueError: If the name is unknown, or the config of a custom zoo is not plain data.
+        ValueError: If the name is unknown, the file is no config of a model, or the config of a custom zoo is
+            not plain data.
     """
-    if not (name.endswith('.py') and Path(name).is_file()):
-        entry = find_entry(name)
-        if shipped_entries().get(entry.name) is not entry:
-            return config_of(entry)
-        name = entry.config
-    with quiet_stack_noise():
-        return Config.fromfile(name)
+    if is_config_file(name):
+        return read_config(name)
+    entry = find_entry(name)
+    return read_config(entry.config) if shipped_entries().get(entry.name) is entry else config_of(entry)
 
 
 def download_weights(name: str) -> Path:
@@ -149,7 +147,7 @@ def _is_checkpoint(name: str) -> bool:
     path = Path(name).expanduser()
     if '://' in name or any((path / file).is_file() for file in FOLDER_FILES):
         return True
-    return path.is_file() and path.suffix != '.py'
+    return path.is_file() and not is_config_file(path)
 
 
 def _speaking(

@@ -16,6 +16,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
+from ..engine.config import read_config
 from ..engine.run_log import read_run
 from ..models.speaking.speech import KEY as SPEECH
 from ..models.speaking.speech import Speech
@@ -75,8 +76,8 @@ def publish(
 
     Raises:
         FileNotFoundError: If there is no checkpoint, or no config.
-        ValueError: If the checkpoint does not fill the model, the config has parts that no config of this
-            package has, or the name is not a file name.
+        ValueError: If the config cannot be read or has parts that no config of this package has, the
+            checkpoint does not fill the model, or the name is not a file name.
     """
     checkpoint = _checkpoint(Path(source).expanduser())
     work_dir = checkpoint.parent
@@ -84,7 +85,7 @@ def publish(
     name = name or work_dir.absolute().name
     if not NAME.fullmatch(name):
         raise ValueError(f'{name!r} is no name for a model: letters, digits, and - _ . within')
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     content = read_checkpoint(checkpoint)
     meta = content.get('meta') if isinstance(content, dict) else None
     meta = meta if isinstance(meta, dict) else {}

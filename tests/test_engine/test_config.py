@@ -69,7 +69,7 @@ def test_configs_of_one_name_do_not_share_a_work_dir(tmp_path, monkeypatch, caps
         ('a.py', 'model = dict(', 'cannot be read as a config: SyntaxError'),
         ('a.py', "_base_ = 'mvpmm::mvp/vitb16_in1k.py'", 'cannot be read as a config: .*mvpmm'),
         ('a.py', "custom_imports = dict(imports=['missing'], allow_failed_imports=False)", "'missing'$"),
-        ('a.py', 'x = 1', 'no config to run: it has no `model`'),
+        ('a.py', 'x = 1', 'no config of a model: it has no `model`'),
         ('a.json', '[1]', 'a.json'),
     ],
 )

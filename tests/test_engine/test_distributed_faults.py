@@ -58,9 +58,9 @@ def test_one_that_fails_ends_the_job_with_its_error(tmp_path):
     command = ['bash', ROOT / 'tools/dist_train.sh', ROOT / 'configs/finetune/vittiny_debug.py', 2]
     command += ['--work-dir', tmp_path / 'run', '--cfg-options']
     command += [f'{key}={value}' for key, value in options.items()]
-    status, output, seconds = run(command, PORT=str(free_port()))
+    status, output, _ = run(command, PORT=str(free_port()))
     (process,) = re.findall(r'ERROR \(process (\d) of 2\): \S+/train/a/3.png cannot be read', output)
-    assert status == 1 and seconds < 60 + 60  # of which the libraries' import may take most
+    assert status == 1
     # torchrun's summary says which one it was
     assert re.search(rf'Root Cause \(first observed failure\):\s+\[0\]:.*?rank\s+: {process} ', output, re.S)
     assert 'Traceback' not in output, output

@@ -136,7 +136,7 @@ def test_scenes_by_the_shipped_student(tmp_path):
 
 
 def test_evaluators_beside_a_training(clip, tmp_path, monkeypatch):
-    """As entries of a user's own config: due at their interval, the teacher only once."""
+    """As entries of a user's own config."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     path = tmp_path / 'mine.py'
     path.write_text(

@@ -100,6 +100,7 @@ def test_a_piece_that_fails_is_named_with_its_log(tmp_path):
     job = Job('segment-clip-s0-n4', 'segment', 'clip', 0, labels=4, recipe=RECIPES[0])
     with pytest.raises(RuntimeError, match='segment-clip-s0-n4 ended with status 1.*'):
         run_miniature([job], '10min', tmp_path)
+    assert 'train-clip-s0' in (tmp_path / f'logs/{job.name}.log').read_text()
 
 
 def run_in_process(guidance, out, chosen=(), length=TINY):

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 import mvp_mm
 from mvp_mm.weights.locate import local_path
 from mvp_mm.zoo import download_weights
+from mvp_mm.zoo.hub import model_config
 
 TINY = 'upernet_vittiny_camvid'
 ROOT = Path(__file__).parents[2]
@@ -201,6 +202,13 @@ def test_a_config_of_ones_own_without_colours(tmp_path):
     assert meta['classes'] == ('a', 'b') and len(meta['palette']) == 2
 
 
+def test_a_config_that_mmengine_dumped(tmp_path):
+    cfg = model_config('mvp_vittiny_debug')
+    for name in ('dumped.json', 'dumped.yml'):
+        cfg.dump(tmp_path / name)
+        assert isinstance(mvp_mm.get_model(str(tmp_path / name)), type(mvp_mm.get_model('mvp_vittiny_debug')))
+
+
 def test_errors(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where a path of the clone is none
     with pytest.raises(ValueError, match='no model .*mvp_vitb16_in1k'):
@@ -218,3 +226,9 @@ def test_errors(tmp_path, monkeypatch):
         mvp_mm.get_model('mvp_vitb16_in1k', pretrained=True)
     with pytest.raises(FileNotFoundError, match='gone.pth'):
         mvp_mm.get_model(TINY, pretrained='gone.pth')
+    (tmp_path / 'broken.py').write_text('model = dict(')
+    with pytest.raises(ValueError, match=r'broken.py cannot be read as a config: SyntaxError'):
+        mvp_mm.get_model('broken.py')
+    (tmp_path / 'other.json').write_text('{}')
+    with pytest.raises(ValueError, match='other.json is no config of a model'):
+        mvp_mm.get_model('other.json')

@@ -136,6 +136,8 @@ def test_what_would_not_load_is_not_published(run, classifier, tmp_path):
     (run / 'other.py').write_text('')
     with pytest.raises(FileNotFoundError, match='found config.py, other.py: name it with --config'):
         publish(run, zoo)
+    with pytest.raises(ValueError, match='other.py is no config of a model'):
+        publish(run, zoo, config=run / 'other.py')
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='no checkpoint in'):
         publish(tmp_path / 'empty', zoo)

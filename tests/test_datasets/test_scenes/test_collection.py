@@ -49,9 +49,14 @@ def test_splits_and_seeds_share_no_scene():
 
 def test_cache_holds_the_same_and_is_used(tmp_path, monkeypatch):
     plain = SceneCollection('val', 12, 32)
-    cached = SceneCollection('val', 12, 32, cache_dir=str(tmp_path))
-    for index in range(12):
-        for a, b in zip(plain[index], cached[index], strict=True):
+    scenes = [plain[index] for index in range(12)]
+    SceneCollection('val', 12, 32, cache_dir=str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(SceneCollection, '_render', lambda *_: pytest.fail('rendered again'))
+        cached = SceneCollection('val', 12, 32, cache_dir=str(tmp_path))
+        found = [cached[index] for index in range(12)]
+    for rendered, read in zip(scenes, found, strict=True):
+        for a, b in zip(rendered, read, strict=True):
             assert a.dtype == b.dtype and (a == b).all()
     (file,) = tmp_path.iterdir()
     stamp = file.stat().st_mtime_ns

@@ -354,7 +354,11 @@ def test_indexed_by_several_processes_at_once(tmp_path):
     children = []
     for _ in range(3):
         if not (child := os.fork()):
-            os._exit(len(ImageTextShards(str(tmp_path))))
+            length = 0
+            try:
+                length = len(ImageTextShards(str(tmp_path)))
+            finally:
+                os._exit(length)
         children.append(child)
     lengths = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert lengths == [18] * 3

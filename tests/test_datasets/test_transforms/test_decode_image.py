@@ -10,7 +10,9 @@ from mvp_mm.datasets import LoadImageFromFile, LoadRGBImage, UnlabelledImages, U
 from mvp_mm.datasets.transforms import decode_image as reading
 from mvp_mm.datasets.transforms.decode_image import decode_image
 
-simplejpeg = pytest.importorskip('simplejpeg', reason='simplejpeg has no wheel for this platform')
+needs_simplejpeg = pytest.mark.skipif(
+    reading.simplejpeg is None, reason='simplejpeg has no wheel for this platform'
+)
 rng = np.random.default_rng(0)
 PIXELS = np.asarray(
     Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(
@@ -47,6 +49,7 @@ def is_fast(path):
     return reading._by_simplejpeg(str(path)) is not None
 
 
+@needs_simplejpeg
 def test_photographs_have_the_same_pixels(photographs):
     dataset = UnlabelledImages(str(photographs))
     paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
@@ -56,6 +59,7 @@ def test_photographs_have_the_same_pixels(photographs):
     assert sum(map(is_fast, paths)) == 400
 
 
+@needs_simplejpeg
 @pytest.mark.parametrize(
     'options',
     [
@@ -75,6 +79,7 @@ def test_jpeg_options(tmp_path, options):
     assert_same(tmp_path / 'a.jpg')
 
 
+@needs_simplejpeg
 def test_grey_jpeg(tmp_path):
     Image.fromarray(PIXELS[..., 0]).save(tmp_path / 'a.jpg')
     assert is_fast(tmp_path / 'a.jpg')
@@ -82,6 +87,7 @@ def test_grey_jpeg(tmp_path):
     assert (pixels == pixels[..., :1]).all()
 
 
+@needs_simplejpeg
 @pytest.mark.parametrize('orientation', range(10))
 def test_exif_orientation(tmp_path, orientation):
     exif = Image.Exif()
@@ -117,6 +123,7 @@ def test_other_files_are_pillows(tmp_path, name, mode):
     assert assert_same(tmp_path / name).shape == (70, 90, 3)
 
 
+@needs_simplejpeg
 def test_the_name_does_not_decide(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / 'a.jpg', format='PNG')
     Image.fromarray(PIXELS).save(tmp_path / 'a.png', format='JPEG')
@@ -125,6 +132,7 @@ def test_the_name_does_not_decide(tmp_path):
     assert is_fast(tmp_path / 'a.png')
 
 
+@needs_simplejpeg
 def test_bad_files_have_pillows_words(tmp_path, monkeypatch):
     Image.fromarray(PIXELS).save(tmp_path / 'a.jpg')
     content = (tmp_path / 'a.jpg').read_bytes()
@@ -146,6 +154,7 @@ def test_bad_files_have_pillows_words(tmp_path, monkeypatch):
     assert is_fast(tmp_path / 'a.jpg')
 
 
+@needs_simplejpeg
 def test_damaged_files(tmp_path):
     """What simplejpeg accepts has Pillow's pixels, whatever is wrong with the file."""
     path = tmp_path / 'b.jpg'

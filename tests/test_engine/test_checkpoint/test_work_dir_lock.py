@@ -14,7 +14,7 @@ from mvp_mm.engine.checkpoint.work_dir_lock import NAME, lock_work_dir
 
 # Another training, with a worker that outlives it.
 HOLD = """
-import importlib.util, os, sys, time, types
+import importlib.util, os, sys, types
 for name in ('mmengine', 'mmengine.dist'):
     sys.modules[name] = types.ModuleType(name)
 sys.modules['mmengine.dist'].is_main_process = lambda: True
@@ -23,24 +23,25 @@ spec = importlib.util.spec_from_file_location('lock', sys.argv[1])
 lock = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(lock)
 with lock.lock_work_dir(sys.argv[2]):
-    if os.fork() == 0:
+    worker = os.fork()
+    if worker == 0:
         os.close(1)
-        time.sleep(5)
+        os.read(0, 1)  # until the test is over
         os._exit(0)
-    print(os.getpid(), flush=True)
-    time.sleep(60)
+    print(os.getpid(), worker, flush=True)
+    os.read(0, 1)
 """
 
 
 @pytest.fixture
 def other(tmp_path):
-    """A process that trains in ``tmp_path``."""
+    """A process that trains in ``tmp_path``, with the number of its worker."""
     command = [sys.executable, '-c', HOLD, work_dir_lock.__file__, tmp_path]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert int(process.stdout.readline()) == process.pid
-    yield process
-    process.kill()
-    process.wait()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        pid, process.worker = map(int, process.stdout.readline().split())
+        assert pid == process.pid
+        yield process
+        process.kill()
 
 
 def test_a_second_training_is_refused(other, tmp_path):
@@ -53,6 +54,7 @@ def test_a_second_training_is_refused(other, tmp_path):
     other.wait()
     watch = Watch()  # at once, though a worker of the killed process is still there
     assert len(finish(build(tmp_path, watch), watch)[0]) == 12
+    os.kill(other.worker, 0)  # it was
     with lock_work_dir(tmp_path):
         assert (tmp_path / NAME).read_text() == f'process {os.getpid()} on {socket.gethostname()}\n'
 

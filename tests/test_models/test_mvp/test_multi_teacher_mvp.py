@@ -275,7 +275,8 @@ def test_a_training_that_is_resumed_equals_one_that_was_not(image_folder, tmp_pa
 
 
 @pytest.mark.slow
-def test_published_it_speaks(tmp_path):
+def test_published_it_speaks(tmp_path, monkeypatch):
+    monkeypatch.setattr('mvp_mm.zoo.custom_zoos._added', [])
     model = mvp_mm.get_model('mvp_vittiny_scenes_clip_dino')
     run = tmp_path / 'my_students'
     run.mkdir()
