@@ -1,6 +1,9 @@
 """The command lines, as a user calls them."""
 
+import csv
+import hashlib
 import json
+import logging
 import os
 import re
 import runpy
@@ -14,6 +17,7 @@ from PIL import Image
 from torchrun_jobs import free_port
 
 from mvp_mm.datasets.scenes import SceneCollection
+from mvp_mm.models import CLIPTargetGenerator
 
 pytestmark = pytest.mark.slow
 
@@ -152,3 +156,67 @@ def test_two_processes(images, tmp_path):
         finals.append(torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict'])
     for key, value in finals[0].items():
         assert torch.allclose(value, finals[1][key], atol=2e-5), key
+
+
+def test_a_teachers_file(tool, tmp_path):
+    config = ROOT / 'configs/teachers/clip_vittiny_scenes.py'
+    few = {
+        'train_dataloader.batch_size': 8,
+        'train_dataloader.sampler.total_batch': 8,
+        'train_dataloader.dataset.count': 16,
+        'train_dataloader.num_workers': 0,
+        'train_dataloader.persistent_workers': False,
+        'val_dataloader.dataset.count': 8,
+        'val_dataloader.num_workers': 0,
+        'train_cfg.max_epochs': 1,
+    }
+    out = tmp_path / 'teacher.safetensors'
+    chosen = [f'{key}={value}' for key, value in few.items()]
+    output = tool('train_teacher.py', config, '--work-dir', tmp_path, '--out', out, '--cfg-options', *chosen)
+    digest = hashlib.sha256(out.read_bytes()).hexdigest()
+    assert f'Teacher written to {out} ' in output and f'sha256 {digest}' in output
+    teacher = CLIPTargetGenerator(config.with_suffix('.json'), out, patch_size=8)
+    assert teacher(torch.zeros(1, 3, 64, 64)).shape == (1, 65, teacher.out_channels)
+
+
+def test_teachers_are_tabulated(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(logging, 'disable', lambda level: None)  # which the tool leaves so
+    names, out, page = tmp_path / 'names.txt', tmp_path / 'teachers.csv', tmp_path / 'page.md'
+    names.write_text('vit_tiny_patch16_224\nvit_small_patch16_224\nresnet18\n')
+    page.write_text('before\n<!-- begin: list_teachers -->\nold\n<!-- end: list_teachers -->\nafter\n')
+    chosen = ['--libraries', 'timm', '--names', names, '--out', out, '--docs', page]
+    tool('analysis_tools/list_teachers.py', *chosen)
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ('before', 'after') and 'old' not in lines
+    assert '| timm | vision_transformer | 2 | `vit_tiny_patch16_224` | hidden | 14x14 |' in page.read_text()
+    with out.open(newline='') as file:
+        assert [row['model'] for row in csv.DictReader(file)] == names.read_text().split()
+
+
+def test_benchmarks_write_what_they_find(tool, tmp_path, monkeypatch):
+    """Their measuring is tested in tests/test_benchmarks."""
+    given = {}
+
+    def measured(**options):
+        given.update(options)
+        return '## as measured'
+
+    monkeypatch.setattr('benchmarks.evaluators_cost.train_seconds', lambda *_: 2.0)
+    monkeypatch.setattr('benchmarks.pretrain_report.benchmark_pretrain', measured)
+    monkeypatch.setattr('benchmarks.segmentation_report.benchmark_segmentation', measured)
+    for name, chosen in (
+        ('evaluators', ['--rounds', '2', '--steps', '10']),
+        ('pretrain', ['--device', 'cpu', '--arch', 'large', '--peers', 'plain']),
+        ('segmentation', ['--device', 'cpu', '--one-heap']),
+    ):
+        out = tmp_path / f'{name}.md'
+        tool(f'analysis_tools/benchmark_{name}.py', *chosen, '--out', out)
+        assert ('| 320 | 1.000 |' if name == 'evaluators' else '## as measured') in out.read_text()
+    assert given['batch'] == 2 and given['rounds'] == 3 and given['one_heap']
+    assert given['arch'] == 'large' and given['peers'] == ['plain']
+
+
+def test_memory_is_counted(tool):
+    config = ROOT / 'configs/rils/vittiny_scenes.py'
+    table = tool('analysis_tools/count_memory.py', config, '--total', 8, '--gpus', 2)
+    assert table.splitlines()[-1].startswith('| vittiny_scenes | 2 x 4 |')
