@@ -180,6 +180,7 @@ def run_tool(name: str, arguments: Sequence[str]) -> None:
 
 
 def importable_in_children() -> None:
-    """Let Python processes that are begun anew find this package too, where it is not installed."""
-    paths = [str(ROOT), *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]
+    """Let Python processes that are begun anew find this package, where it is not installed, and faults."""
+    own, given = [str(ROOT), str(ROOT / 'tests')], os.environ.get('PYTHONPATH', '').split(os.pathsep)
+    paths = [*own, *filter(None, given)]
     os.environ['PYTHONPATH'] = os.pathsep.join(dict.fromkeys(paths))

@@ -97,9 +97,8 @@ class OnlineProbe(Evaluator):
             if self._images is None:
                 self._images = iter(self._loader())
             batch = prepared(model, next(self._images))
-            features, labels = (
-                self._of_all(own) for own in (self._features(model, batch), self.labels(batch))
-            )
+            own = self._features(model, batch)
+            features, labels = map(self._of_all, (own, self.labels(batch).to(own.device)))
             classifier = self._ready(features)
             with torch.enable_grad():
                 F.cross_entropy(classifier(features), labels).backward()
@@ -118,7 +117,8 @@ class OnlineProbe(Evaluator):
         return {name: figures[name] for name in ('top1', 'top5', 'cross_entropy') if name in figures}
 
     def _sums(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        features, labels = self._features(model, batch), self.labels(batch)
+        features = self._features(model, batch)
+        labels = self.labels(batch).to(features.device)
         scores = self._ready(features)(features)
         right = 100 * (scores.topk(min(5, self.num_classes), dim=1).indices == labels[:, None]).double()
         sums = dict(images=torch.tensor(len(labels)), top1=right[:, 0].sum())

@@ -50,5 +50,11 @@ def can_compile() -> bool:
 
 @cache
 def compiled(function: Callable) -> Callable:
-    """Return ``function`` compiled, the same one for all callers."""
-    return torch.compile(function)
+    """Return ``function`` compiled, the same one for all callers, anew for each shape.
+
+    The second shape would otherwise make all later calls, those of the first shape too, use slower kernels
+    for any shape: RILS encodes whole images and visible patches in turns.
+    """
+    # DDP's buckets would cut a function in two; blocks are small enough already.
+    torch._dynamo.config.optimize_ddp = False
+    return torch.compile(function, dynamic=False)

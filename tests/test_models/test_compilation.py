@@ -90,3 +90,18 @@ def test_a_compiled_teacher_is_the_same():
     torch._dynamo.utils.counters.clear()
     assert torch.allclose(plain(images), compiled(images), atol=1e-5)
     assert torch._dynamo.utils.counters['stats']['unique_graphs'] >= 1
+
+
+def test_a_function_is_compiled_for_each_shape():
+    """Not for any shape from the second on; and DDP's buckets do not cut it."""
+
+    def doubled(tensor):
+        return tensor * 2
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    function = compilation.compiled(doubled)
+    for length in (5, 7, 9, 5, 7):
+        assert torch.equal(function(torch.ones(length)), torch.full((length,), 2.0))
+    assert torch._dynamo.utils.counters['stats']['unique_graphs'] == 3
+    assert torch._dynamo.utils.get_optimize_ddp_mode() == 'no_optimization'

@@ -183,7 +183,9 @@ class ImageTextShards(CaptionedSource):
             rank, world_size = get_dist_info()
             first = len(missing) * rank // world_size  # each begins elsewhere, and finds the rest made
             missing = missing[first:] + missing[:first]
-            workers = min(usable_cores(), len(missing) // 4)
+            # torchrun's processes all see all cores of their machine
+            cores = usable_cores() // int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+            workers = min(max(1, cores), len(missing) // 4)
             own = torch.Generator()  # else workers' seeds are drawn from the training's
             loader = DataLoader(indexer, None, sampler=missing, num_workers=workers, generator=own)
             for number, index in zip(missing, loader, strict=True):

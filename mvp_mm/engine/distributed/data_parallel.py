@@ -18,7 +18,7 @@ def ddp_config(find_unused_parameters: bool = False) -> dict:
     """Return the config of MMEngine's DDP wrapper, for a CPU too."""
     return dict(
         type='MMDistributedDataParallel',
-        # the current GPU, which every launcher sets; mpirun sets no LOCAL_RANK
+        # the current GPU, which every launcher sets
         device_ids=[torch.cuda.current_device()] if torch.cuda.is_available() else None,
         broadcast_buffers=False,
         find_unused_parameters=find_unused_parameters,

@@ -11,6 +11,7 @@ from mmpretrain.registry import EVALUATORS
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..distributed.collectives import all_gather
 from ..distributed.data_parallel import parameters_gathered, without_ddp
 from ..hooks.evaluator_state_hook import EvaluatorStateHook
 from .evaluation_loop import between_batches
@@ -81,7 +82,9 @@ class EvaluatorLoop(BaseLoop):
                     if is_model_wrapper(model):
                         evaluator.require(model)
                     with between_batches(partial(runner.call_hook, 'after_evaluation_batch')):
-                        found = evaluator.evaluate(model)
+                        own = evaluator.evaluate(model)
+                # All processes act on the same numbers; on GPUs, sums may differ in the last bit.
+                found = all_gather(own)[0]
                 metrics.update({start + name: value for name, value in found.items()})
             else:
                 metrics.waiting += (start,)

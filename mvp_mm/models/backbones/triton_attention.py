@@ -9,6 +9,7 @@ dimension contiguous.
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -57,10 +58,12 @@ def _attention(qkv: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     out, log_sum = _empty_results(qkv)
     padded = _padded_bias(bias, qkv.dtype)
     tile = TILES['forward']
-    _forward_kernel[(triton.cdiv(length, tile['ROWS']), batch * heads)](
-        qkv, padded, out, log_sum, LOG2_E / math.sqrt(width), length, heads, padded.shape[-1],
-        *qkv.stride()[:4], WIDTH=width, BLOCKS=triton.cdiv(length, tile['COLUMNS']), **tile,
-    )  # fmt: skip
+    # Triton launches on the current device, and only autograd makes that the tensors' own.
+    with torch.cuda.device(qkv.device) if qkv.is_cuda else nullcontext():
+        _forward_kernel[(triton.cdiv(length, tile['ROWS']), batch * heads)](
+            qkv, padded, out, log_sum, LOG2_E / math.sqrt(width), length, heads, padded.shape[-1],
+            *qkv.stride()[:4], WIDTH=width, BLOCKS=triton.cdiv(length, tile['COLUMNS']), **tile,
+        )  # fmt: skip
     return out, log_sum
 
 

@@ -174,7 +174,11 @@ class DINO(BaseModel):
         from lightly.models.utils import random_block_mask
 
         height, width = self.student.patch_embed.dynamic_feat_size(images.shape[-2:])
-        return random_block_mask((len(images), height, width), device=images.device)
+        # DINOv2's blocks have 4 patches at least; of a small grid as little as a tenth is masked.
+        smallest = min(4, height * width // 10)
+        size = len(images), height, width
+        mask = random_block_mask(size, min_num_masks_per_block=smallest)  # each try reads it: not on a GPU
+        return mask.to(images.device, non_blocking=True)
 
     def _encode(self, vit: Any, images: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode ``(B, 3, H, W)`` to normed tokens ``(B, 1 + h * w, C)``, CLS first."""

@@ -143,9 +143,10 @@ class PromptClassifier(BaseModel):
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Compute the cross-entropy among the classes that training tells apart, and its accuracy."""
         labels = torch.cat([sample.gt_label for sample in data_samples])
-        if min(labels) < self.trained.start or max(labels) >= self.trained.stop:
+        least, most = torch.stack(labels.aminmax()).tolist()  # in one copy from the device
+        if least < self.trained.start or most >= self.trained.stop:
             raise ValueError(
-                f'labels {int(min(labels))} to {int(max(labels))}, but training tells the classes '
+                f'labels {least} to {most}, but training tells the classes '
                 f'{self.trained.start} to {self.trained.stop - 1} apart: give the dataset and the model the '
                 "same `classes` ('base', 'all')"
             )

@@ -1,5 +1,7 @@
 """The process group is ended with Python, whoever began it, where the others can be counted on."""
 
+import os
+
 import pytest
 from torch import distributed
 
@@ -63,3 +65,11 @@ def test_nobody_is_waited_for_after_a_failure(group, backend, expected):
 def test_nothing_without_a_group(monkeypatch):
     monkeypatch.setattr(process_group.atexit, 'register', lambda call: pytest.fail('registered'))
     process_group.end_process_group_at_exit()
+
+
+def test_mpirun_gets_the_variable_that_mmengines_wrappers_read(monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '0')  # so that it is undone
+    monkeypatch.delenv('LOCAL_RANK')
+    monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', '3')
+    process_group.begin_process_group('mpi')
+    assert os.environ['LOCAL_RANK'] == '3'

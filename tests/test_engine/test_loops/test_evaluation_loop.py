@@ -4,6 +4,7 @@ import pytest
 import torch
 from exact_runs import Killed, Watch, build
 from mmengine.hooks import Hook
+from torchrun_jobs import forked
 
 from mvp_mm.engine.loops import evaluation_loop
 from mvp_mm.engine.loops.evaluation_loop import evaluation_arithmetic
@@ -96,3 +97,19 @@ def test_metrics_are_warned_of_where_training_refuses():
         torch.use_deterministic_algorithms(False)
     with evaluation_arithmetic():
         assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_precision_set_by_torchs_newer_names_stays():
+    """``torch.get_float32_matmul_precision`` raises after it."""
+    if not hasattr(torch.backends, 'fp32_precision'):
+        pytest.skip('this torch has no torch.backends.fp32_precision')
+    assert forked(precision_around_an_evaluation, processes=1) == [('tf32', 'tf32')]
+
+
+def precision_around_an_evaluation():
+    torch.backends.cuda.matmul.fp32_precision = 'tf32'
+    with pytest.raises(RuntimeError):
+        torch.get_float32_matmul_precision()
+    with evaluation_arithmetic():
+        within = torch.backends.cuda.matmul.fp32_precision
+    return within, torch.backends.cuda.matmul.fp32_precision

@@ -1,13 +1,15 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmpretrain.registry import EVALUATORS
+from torchrun_jobs import forked
 
 from mvp_mm.engine import build_runner, load_config
-from mvp_mm.engine.loops.evaluator_loop import use_evaluators
+from mvp_mm.engine.loops.evaluator_loop import EvaluatorLoop, use_evaluators
 from mvp_mm.evaluation import Evaluator
 
 ROOT = Path(__file__).parents[3]
@@ -130,3 +132,19 @@ def test_what_is_refused(cfg):
         build_runner(cfg).test()
     with pytest.raises(ValueError, match='interval=0: expected 1 or more'):
         CountsImages(None, interval=0)
+
+
+def numbers_of_a_process():
+    torch.distributed.init_process_group('gloo')
+    rank = float(torch.distributed.get_rank())
+    loop = object.__new__(EvaluatorLoop)
+    model = torch.nn.Identity()
+    loop._runner = SimpleNamespace(call_hook=lambda *_, **__: None, model=model, _train_loop=None)
+    loop.phase = 'test'
+    loop.evaluators = [SimpleNamespace(prefix='own', interval=None, evaluate=lambda model: dict(rank=rank))]
+    return dict(loop.run())
+
+
+def test_all_processes_have_the_numbers_of_the_first():
+    """Else one may save a best checkpoint, which all do together, and another not."""
+    assert forked(numbers_of_a_process) == [{'own/rank': 0.0}] * 2

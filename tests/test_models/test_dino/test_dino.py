@@ -138,3 +138,20 @@ def test_targets_are_computed_without_stochastic_depth():
     model = DINO(**(SETTINGS | dict(vit=dict(SETTINGS['vit'], drop_path_rate=0.5)))).train()
     images = views()[0]
     assert model.student.training and torch.equal(model.teacher(images), model.teacher(images))
+
+
+def test_masks_are_drawn_on_the_cpu():
+    """Each try of a block reads the mask, so that a GPU would be waited for hundreds of times."""
+    images = torch.zeros(4, 3, 32, 32, device='meta')  # which cannot be read
+    mask = built(patch_weight=1.0)._draw_mask(images)
+    assert mask.device.type == 'meta' and mask.dtype == torch.bool
+
+
+@pytest.mark.parametrize('side', [16, 24, 32, 48])
+def test_masks_of_small_grids(side):
+    model = built(patch_weight=1.0)
+    size = model.student.patch_embed.dynamic_feat_size((side, side))
+    for _ in range(20):
+        mask = model._draw_mask(torch.zeros(4, 3, side, side))
+        assert mask.shape == (4, *size) and mask.flatten(1).float().mean(1).max() <= 0.5
+        assert (mask.flatten(1).sum(1) == 0).sum() >= 2
