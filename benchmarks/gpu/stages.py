@@ -39,16 +39,16 @@ PLAN: tuple[tuple[Stage, ...], ...] = (
     (_own(10, 'peers', 65, 130),),
     (_own(7, 'compiled_step', 35, 100),),
     (_own(17, 'loss_curves', 25, 60),),
+    (
+        _own(12, 'scenes_run', 60, 150),
+        _own(11, 'exact_restart', 60, 130),
+        _own(14, 'one_process', 60, 130),
+    ),
     (_own(8, 'attention_speed', 20, 60),),
     (_own(9, 'single_ideas', 12, 40),),
     (_own(6, 'profiled_step', 15, 45),),
     (_own(13, 'jpeg_loop', 45, 80),),
     (_own(16, 'segmentation', 30, 60),),
-    (
-        _own(12, 'scenes_run', 60, 150),
-        _own(11, 'exact_restart', 60, 130),
-        _own(14, 'one_process', 40, 100),
-    ),
 )
 DEBUG_FACTOR = 5  # of the limits: on a shared CPU everything takes longer
 

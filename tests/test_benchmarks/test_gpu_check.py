@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmpretrain.registry import MODELS
 
 from benchmarks.gpu import stages
 from benchmarks.gpu.check import check_gpu
-from benchmarks.gpu.one_process import debug_config
+from benchmarks.gpu.one_process import debug_config, use_kernels_of_bf16
 from benchmarks.gpu.report import Report, read_lines, shown, table
 from benchmarks.gpu.stages import Stage
 from mvp_mm.engine.config_check import require_sound_values
@@ -184,3 +185,8 @@ def test_configs_of_one_process_are_sound(name, image_folder):
     cfg = debug_config(name, image_folder)
     require_sound_values(cfg)
     assert cfg.train_dataloader.dataset.data_root == str(image_folder)
+    use_kernels_of_bf16(cfg)
+    require_sound_values(cfg)
+    model = MODELS.build(cfg.model)
+    assert next(model.backbone.layers.parameters()).dtype == torch.float32
+    assert sum(value.nbytes for value in model.backbone.layers[0].parameters()) > 2**20
