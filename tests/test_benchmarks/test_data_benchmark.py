@@ -165,4 +165,4 @@ def test_reading(image_folder, monkeypatch, capsys):
     printed = capsys.readouterr().out
     shards = rows(printed, 'shards of the same (ImageTextShards)')
     assert len(shards) == 2 and all(float(row[1]) > 0 and float(row[3]) > 0 for row in shards)
-    assert len(rows(printed, 'folder')) == 2
+    assert len(rows(printed, 'folder')) == 4

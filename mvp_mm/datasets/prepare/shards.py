@@ -82,8 +82,10 @@ def write_shards(
     try:
         with FileLock(out / f'.{prefix}.lock', timeout=PATIENCE):
             _require_plan(out / f'{prefix}.plan.json', source, per_shard, shuffle, seed)
-            for stale in out.glob(f'.{prefix}-*.partial'):
-                stale.unlink()
+            beside = ('plan.json', 'classes.txt', 'sha256', 'left_out.txt')
+            for name in (f'{prefix}-*', *(f'{prefix}.{end}.*' for end in beside)):
+                for stale in out.glob(f'.{name}.partial'):
+                    stale.unlink()
             if source.classes is not None:
                 with whole_file(out / f'{prefix}.classes.txt', ADVICE) as temporary:
                     temporary.write_text(''.join(f'{name}\n' for name in source.classes))
