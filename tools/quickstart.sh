@@ -43,7 +43,7 @@ if [[ -n "${1:-}" ]]; then
         printf 'quickstart.sh: no such folder: %s\n' "$1" >&2
         exit 2
     fi
-    images="$(cd "$1" && pwd)"
+    images="$(CDPATH='' cd -- "$1" && pwd)"
 fi
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

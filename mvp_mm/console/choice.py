@@ -86,7 +86,7 @@ def _start(count: int) -> Choice:
 
 def _length(count: int, side: int) -> tuple[int, Choice]:
     if side == TINY:
-        epochs = max(4, round(2000 * 64 / count))
+        epochs = max(4, round(2000 / max(1, count / 64)))
         return epochs, Choice('length', f'{epochs:,} epochs', '4, or 2,000 steps, as on the scenes', HERE)
     steps = LONG if count > IMAGENET else SHORT
     if count < STUDIED:

@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.device import get_device
 from rich.progress import track
 
-from ..datasets.transforms.decode_image import decode_image
+from ..datasets.transforms.decode_image import UnreadableImageError, decode_image
 from ..engine import existing_checkpoint
 from ..evaluation.picture_files import image_files, picture_files, usable_device
 from ..evaluation.segment import load_segmentor, segment_image
@@ -59,6 +59,7 @@ def segment(
 
     Raises:
         FileNotFoundError: If there is no such image, config or checkpoint.
+        UnreadableImageError: If an image is damaged, after all others are drawn.
         ValueError: If a value makes no sense, the config is of no segmentation, or the model cannot speak.
         TypeError: If called with the arguments of 0.1, where this function trained.
     """
@@ -87,9 +88,17 @@ def segment(
         segmentor: Any = load_segmentor(config, existing_checkpoint(checkpoint), device)
         segmenter = partial(segment_image, segmentor)
         classes, palette = segmentor.dataset_meta['classes'], segmentor.dataset_meta['palette']
+    unreadable = []
     for path, picture in track(list(zip(files, pictures, strict=True)), description='Segmenting'):
-        image, labels = segmenter(path)
+        try:
+            image, labels = segmenter(path)
+        except UnreadableImageError as error:
+            unreadable.append(str(error))
+            continue
         save_overlay(draw_overlay(image, labels, classes, palette, opacity), picture)
+    if unreadable:
+        done = f'{len(files) - len(unreadable)} of {len(files)} images are segmented, in {out}'
+        raise UnreadableImageError(f'{done}; {"; ".join(unreadable)}')
     return pictures
 
 

@@ -17,7 +17,7 @@ from mmengine.device import get_device
 from ..datasets.sources.image_files import find_images
 from ..datasets.sources.image_folder import UnlabelledImages
 from ..datasets.sources.labelled_images import LabelledImages
-from ..engine import apply_options, build_runner, load_config, plan_total_batch, resume_last
+from ..engine import apply_options, build_runner, load_config, plan_total_batch, read_config, resume_last
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..engine.config_check import require_sound_values
 from ..hardware import automatic_precision, usable_cores
@@ -267,6 +267,7 @@ class Job:
         cfg.train_dataloader.batch_size = self.batch or batch_size(cfg, images)
         self.out.mkdir(parents=True, exist_ok=True)
         path = self.out / f'{self.kind}.py'
+        self._require_same_start(cfg, path)
         temporary = self.out / f'.{self.kind}.{os.getpid()}.py'
         cfg.dump(temporary)
         os.replace(temporary, path)
@@ -283,6 +284,17 @@ class Job:
         if not self.dry_run:
             self._train(cfg, path)
         return path
+
+    def _require_same_start(self, cfg: Config, path: Path) -> None:
+        """Raise ValueError if the run in the folder, which would go on, started from other weights."""
+        if not (path.is_file() and saved_checkpoints(self.out)):
+            return
+        told = [start_of(config) for config in (read_config(path), cfg)]
+        if told[0] != told[1]:
+            raise ValueError(
+                f'{self.out} holds a run from {told[0]}, which would go on, and this one starts from '
+                f'{told[1]}: choose another --out'
+            )
 
     def _summarise(self, cfg: Config, path: Path, images: int) -> None:
         loader, source = cfg.train_dataloader, self._source()
@@ -331,6 +343,11 @@ class Job:
         if self.kind in following:
             command = shlex.join(map(str, ['mvp-mm', *following[self.kind]]))
             self.display.say(f'Next, for example: {command}')
+
+
+def start_of(cfg: Config) -> str:
+    """Return what weights a config's backbone starts from, in words."""
+    return (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint') or 'random weights'
 
 
 def set_length(cfg: Config, length: int) -> None:

@@ -16,14 +16,23 @@ CERTAIN = (OSError, ValueError, FloatingPointError)  # what a user gets wrong
 UNCERTAIN = (RuntimeError, TypeError, KeyError, AssertionError)  # or a mistake in the code
 
 
+PATHS = ('.data_root', '.ann_file')  # ends of keys
+
+
 class OptionAction(DictAction):
-    """MMEngine's ``key=value`` options, with an error for one of another form."""
+    """MMEngine's ``key=value`` options, with an error for one of another form; paths of data as they are.
+
+    MMEngine splits a value at commas and removes its spaces.
+    """
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         for value in values:
             if '=' not in value:
                 raise ValueError(f'{option_string} takes KEY=VALUE, without spaces around =; got {value!r}')
         super().__call__(parser, namespace, values, option_string)
+        for key, _, text in (value.partition('=') for value in values):
+            if key.endswith(PATHS) and not text.startswith(('[', '(')) and text != 'None':
+                getattr(namespace, self.dest)[key] = text.strip('\'"')
 
 
 def positive_int(text: str) -> int:

@@ -2,6 +2,7 @@ import copy
 import logging
 import os
 from collections import Counter
+from io import TextIOWrapper
 from typing import Any, ClassVar
 
 import torch
@@ -98,6 +99,8 @@ class MVPRunner(ResumableRunner):
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(is_no_stack_noise)
+            if isinstance(stream := getattr(handler, 'stream', None), TextIOWrapper):
+                stream.reconfigure(errors='backslashreplace')  # names of files need be no text
         return logger
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from ..datasets.same_classes import require_same_classes
 from ..models.student import student_of
 from .evaluator import Evaluator
 
@@ -24,7 +25,7 @@ TEMPERATURE = 0.07  # DINO eval_knn.py
 
 
 class KnnAccuracy(NamedTuple):
-    """Percent of images whose class has the most votes of k neighbours, or is among the five that have."""
+    """Percent of images whose class has the most votes of k neighbours, or is among the five with most."""
 
     k: int
     top1: float
@@ -84,11 +85,12 @@ def knn_accuracy(
         for chunk, expected in zip(*(part.split(query_chunk) for part in share), strict=True):
             chunk, expected = chunk.to(device, torch.float32), expected.to(device)
             cosines, neighbours = _nearest(chunk, train, train_labels, usable[-1], train_chunk)
-            weights = (cosines / temperature).exp()
+            weights = ((cosines - cosines[:, :1]) / temperature).exp()  # the nearest's is 1: none overflows
             for row, k in enumerate(usable):
                 votes = weights.new_zeros(len(chunk), num_classes)
                 votes.scatter_add_(1, neighbours[:, :k], weights[:, :k])
-                right = votes.topk(min(5, num_classes), dim=1).indices == expected[:, None]
+                ranked = votes.topk(min(5, num_classes), dim=1)
+                right = (ranked.indices == expected[:, None]) & (ranked.values > 0)
                 hits[row] += torch.stack([right[:, 0].sum(), right.sum()]).cpu()
     shares = (100 * hits.double() / num_queries).tolist()
     return [
@@ -165,6 +167,7 @@ class KNN(Evaluator):
         **kwargs: Any,
     ) -> None:
         super().__init__(dataloader, **kwargs)
+        require_same_classes(train_dataloader.dataset, dataloader.dataset)
         if pool not in ('avg', 'cls', 'head'):
             raise ValueError(f"pool={pool!r} is none of 'avg', 'cls', 'head'")
         self.train_dataloader, self.pool, self.dtype = train_dataloader, pool, getattr(torch, dtype)
@@ -223,11 +226,19 @@ class KNN(Evaluator):
 def feature_datasets(cfg: Config) -> tuple[dict, dict]:
     """Return configs of the training and the validation images, both with the evaluation transforms."""
     loaders = [cfg.get(f'{phase}_dataloader') or {} for phase in ('train', 'val')]
-    if 'head' not in cfg.model or not all('pipeline' in loader.get('dataset', {}) for loader in loaders):
+    parts = [loader.get('dataset', {}) for loader in loaders]
+    if 'head' not in cfg.model or not all('pipeline' in innermost(part) for part in parts):
         raise ValueError(
             'k-NN needs the images and labels of a classification config, such as configs/finetune/'
             f'vitb16_in1k.py, not {cfg.filename}; a checkpoint of pre-training is given beside it'
         )
-    train, validation = copy.deepcopy((cfg.train_dataloader.dataset, cfg.val_dataloader.dataset))
-    train.pipeline = copy.deepcopy(validation.pipeline)
+    train, validation = copy.deepcopy(parts)
+    innermost(train)['pipeline'] = copy.deepcopy(innermost(validation)['pipeline'])
     return train, validation
+
+
+def innermost(dataset: dict) -> dict:
+    """Return the config of the dataset that reads images, within a draw of few of them for example."""
+    while 'pipeline' not in dataset and 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset

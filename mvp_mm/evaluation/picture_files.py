@@ -58,14 +58,23 @@ def picture_files(images: Sequence[Path], out: Path) -> list[Path]:
 
     They are ``out/<name>.png``, or, where two images would share one, all
     ``out/<folders below their common one>/<name with its ending>.png``.
+
+    Raises:
+        NotADirectoryError: If ``out`` is a file.
+        ValueError: If a picture would replace one of the images.
     """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f'{out} is a file: expected a folder for the pictures')
     if len({image.stem.lower() for image in images}) == len(images):
-        return [out / f'{image.stem}.png' for image in images]
-    common = Path(os.path.commonpath([image.resolve().parent for image in images]))
-    relative = [image.resolve().relative_to(common) for image in images]
-    return [out / path.parent / f'{path.name}.png' for path in relative]
+        pictures = [out / f'{image.stem}.png' for image in images]
+    else:
+        common = Path(os.path.commonpath([image.resolve().parent for image in images]))
+        relative = [image.resolve().relative_to(common) for image in images]
+        pictures = [out / path.parent / f'{path.name}.png' for path in relative]
+    replaced = {image.resolve() for image in images} & {picture.resolve() for picture in pictures}
+    if replaced:
+        raise ValueError(f'a picture would replace the image {min(replaced)}: choose another folder (--out)')
+    return pictures
 
 
 def usable_device(name: str) -> str:

@@ -91,3 +91,7 @@ def test_every_rule_has_a_source_that_the_docs_name():
         assert any(source in used for used in sources), name
         assert source.partition('arXiv:')[2].rstrip(')') in text, name
     assert all('arXiv' in source or 'docs/miniature.md' in source for source in sources)
+
+
+def test_fewer_images_than_a_batch_are_a_step_an_epoch():
+    assert '--epochs 2000 ' in choose(of(10, [64])).command

@@ -9,6 +9,7 @@ from PIL import Image
 
 import mvp_mm
 from mvp_mm.console import segmentation
+from mvp_mm.datasets import UnreadableImageError
 from mvp_mm.visualization import class_colours
 from mvp_mm_command import mvp_mm_parser
 
@@ -94,3 +95,15 @@ def test_mistakes(photo, tmp_path):
         with pytest.raises(ValueError, match=told):
             mvp_mm.segment([photo], out=tmp_path / 'out', **options)
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_damaged_image_does_not_end_the_others(photo, tmp_path):
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    for name in 'ac':
+        Image.open(photo).save(folder / f'{name}.jpg')
+    (folder / 'b.jpg').write_bytes((folder / 'a.jpg').read_bytes()[:300])
+    says = r'^2 of 3 images are segmented, in .*out; .*b.jpg cannot be read .*truncated'
+    with pytest.raises(UnreadableImageError, match=says):
+        mvp_mm.segment([folder], prompts='circle,star', model=NAME, out=tmp_path / 'out', device='cpu')
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.png', 'c.png']

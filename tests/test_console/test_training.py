@@ -180,3 +180,17 @@ def test_requests_are_refused_before_anything_is_made(request_, said, image_fold
 def test_classes_have_names_of_their_own(classes, tmp_path):
     with pytest.raises(ValueError, match='every class needs a name of its own'):
         mvp_mm.finetune(tmp_path, tmp_path / 'out', None, 'vit-tiny', task='segmentation', classes=classes)
+
+
+def test_a_run_from_other_weights_is_not_gone_on_with(labelled, tmp_path):
+    student = tmp_path / 'student.pth'
+    student.write_bytes(b'')
+    path = mvp_mm.probe(labelled, tmp_path / 'a', str(student), 'vit-tiny', dry_run=True)
+    mvp_mm.probe(labelled, tmp_path / 'a', None, 'vit-tiny', dry_run=True)  # nothing was trained
+    mvp_mm.probe(labelled, tmp_path / 'a', str(student), 'vit-tiny', dry_run=True)
+    (tmp_path / 'a/epoch_1.pth').write_bytes(b'')
+    written = path.read_text()
+    with pytest.raises(ValueError, match=r'a run from .*student.pth, .* from random weights: choose another'):
+        mvp_mm.probe(labelled, tmp_path / 'a', None, 'vit-tiny', dry_run=True)
+    assert path.read_text() == written
+    mvp_mm.probe(labelled, tmp_path / 'a', str(student), 'vit-tiny', epochs=2, dry_run=True)

@@ -86,3 +86,17 @@ def test_the_process_is_named(monkeypatch):
     monkeypatch.setenv('RANK', '1')
     with pytest.raises(SystemExit, match=r'ERROR \(process 1 of 2\): no'):
         run_command_line(fail(OSError('no')))
+
+
+@pytest.mark.parametrize('folder', ['my photos', 'a,b', '2024', "it's", '~/p'])
+def test_paths_of_data_are_taken_as_they_are(folder):
+    options = [f'train_dataloader.dataset.data_root={folder}', 'a.ann_file=l,1.txt', 'train_cfg.max_epochs=2']
+    found = argument_parser('').parse_args(['c.py', '--cfg-options', *options]).cfg_options
+    assert found == {
+        'train_dataloader.dataset.data_root': folder,
+        'a.ann_file': 'l,1.txt',
+        'train_cfg.max_epochs': 2,
+    }
+    words = ['c.py', '--cfg-options', 'd.data_root=[a,b]', 'e.data_root=None']
+    several = argument_parser('').parse_args(words)
+    assert several.cfg_options == {'d.data_root': ['a', 'b'], 'e.data_root': None}

@@ -1,18 +1,21 @@
 """k-NN against brute force, one image at a time in plain Python, and against scikit-learn."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmpretrain.structures import DataSample
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchrun_jobs import forked
 
 from mvp_mm.evaluation import KNN, knn
-from mvp_mm.evaluation.knn import KS, TEMPERATURE, knn_accuracy
+from mvp_mm.evaluation.knn import KS, TEMPERATURE, feature_datasets, innermost, knn_accuracy
 
+ROOT = Path(__file__).parents[2]
 CLASSES = 7
 
 
@@ -40,7 +43,7 @@ def brute_force(train, train_labels, queries, query_labels, k):
             votes[int(train_labels[i])] += math.exp(cosines[i] / 0.07)
         ranked = sorted(range(CLASSES), key=lambda c: -votes[c])
         top1 += ranked[0] == label
-        top5 += label in ranked[:5]
+        top5 += label in ranked[:5] and votes[label] > 0
     return 100 * top1 / len(queries), 100 * top5 / len(queries)
 
 
@@ -185,3 +188,33 @@ def knn_of_a_share(data):
     torch.distributed.init_process_group('gloo')
     rank = torch.distributed.get_rank()
     return knn_accuracy(*(values[rank::2] for values in data))
+
+
+def test_votes_of_a_low_temperature_do_not_overflow(data):
+    nearest = knn_accuracy(*data, ks=[1])[0].top1
+    for temperature in (0.01, 1e-3):
+        assert knn_accuracy(*data, ks=[200], temperature=temperature)[0].top1 == pytest.approx(nearest, abs=5)
+
+
+def test_a_class_without_a_vote_is_not_among_five(data):
+    train, train_labels, queries, query_labels = data
+    for label in (0, CLASSES - 1):
+        (found,) = knn_accuracy(train, train_labels, queries, torch.full_like(query_labels, label), ks=[1])
+        assert found.top1 == found.top5
+
+
+def test_both_folders_have_the_same_classes():
+    loaders = []
+    for classes in ('abc', 'bc'):
+        named = type('Named', (list,), {'metainfo': dict(classes=tuple(classes))})
+        loaders.append(DataLoader(named(loader_of(torch.zeros(3, 3, 8, 8), torch.zeros(3)).dataset), 3))
+    with pytest.raises(ValueError, match="different classes .the first difference: 'a' and 'b'."):
+        KNN(loaders[1], loaders[0])
+    KNN(loaders[0], loaders[0])
+
+
+def test_images_of_a_draw_of_few():
+    cfg = Config.fromfile(ROOT / 'configs/finetune/vittiny_photographs.py')
+    train, val = feature_datasets(cfg)
+    assert train['type'] == 'FewShot' and train['dataset']['pipeline'] == innermost(val)['pipeline']
+    assert cfg.train_dataloader.dataset.dataset.pipeline != innermost(val)['pipeline']  # which stays

@@ -95,3 +95,9 @@ def test_errors_come_before_the_model(arguments, message, images, monkeypatch):
     common = ['--config', CONFIG, '--checkpoint', 'model.pth', '--out', 'out']
     with pytest.raises(SystemExit, match=rf'^\nERROR: [^\n]*{message}[^\n]*\n[^\n]*$'):
         tool(monkeypatch, *common, *arguments)
+
+
+def test_no_picture_replaces_an_image(images):
+    with pytest.raises(ValueError, match='replace the image .*x.png: choose another folder'):
+        picture_files([images / 'b/x.png'], images / 'a/../b')
+    assert picture_files([images / 'a/x.jpg'], images / 'a') == [images / 'a/x.png']

@@ -5,7 +5,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,11 +66,17 @@ def write_shards(
 
     Raises:
         OSError: If the disk is full, or another process writes there.
-        ValueError: If ``out`` holds shards of another source or division.
+        ValueError: If ``out`` holds shards of another source or division, or of other classes.
     """
     if per_shard < 1:
         raise ValueError(f'per_shard={per_shard}: expected 1 sample or more')
     if not isinstance(source, CaptionedSource):
+        splits = [name for name in ('train', 'val') if (Path(source).expanduser() / name).is_dir()]
+        if options.get('class_folders') and len(splits) == 2:  # and no classes of these names
+            raise ValueError(
+                f'{source} holds the splits {", ".join(splits)}: give one of them, such as '
+                f'{Path(source) / splits[0]}, and the other with --prefix {splits[1]}'
+            )
         source = ImageTextList(str(source), split='', **options)
     out = Path(out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
@@ -81,6 +87,8 @@ def write_shards(
     writer = _Writer(source, paths, [order[at : at + per_shard] for at in range(0, len(order), per_shard)])
     try:
         with FileLock(out / f'.{prefix}.lock', timeout=PATIENCE):
+            if source.classes is not None:
+                _require_same_classes(out, prefix, source.classes)
             _require_plan(out / f'{prefix}.plan.json', source, per_shard, shuffle, seed)
             beside = ('plan.json', 'classes.txt', 'sha256', 'left_out.txt')
             for name in (f'{prefix}-*', *(f'{prefix}.{end}.*' for end in beside)):
@@ -160,6 +168,17 @@ def _require_plan(path: Path, source: CaptionedSource, per_shard: int, shuffle: 
         )
 
 
+def _require_same_classes(out: Path, prefix: str, classes: Sequence[str]) -> None:
+    """Raise ValueError if shards of another prefix number other classes."""
+    for path in out.glob('*.classes.txt'):
+        if path.name != f'{prefix}.classes.txt' and path.read_text().splitlines() != list(classes):
+            raise ValueError(
+                f'{path} has other classes than {prefix}: {", ".join(classes[:3])}, ... Both need the same '
+                'ones, so that one number means one class; give every split a folder for each class, or '
+                'choose another --out'
+            )
+
+
 def _write(writer: '_Writer', sums: Path, left_out: Path, workers: int | None, progress: bool) -> None:
     done = read_checksums(sums)
     todo = [n for n, path in enumerate(writer.paths) if path.name not in done or not path.is_file()]
@@ -167,7 +186,7 @@ def _write(writer: '_Writer', sums: Path, left_out: Path, workers: int | None, p
     for name, sha256, lost in track(loader, 'Writing', len(todo), disable=not progress):
         done[name] = sha256
         if lost:
-            with left_out.open('a') as file:
+            with left_out.open('a', errors='surrogateescape') as file:  # names need be no text
                 file.writelines(f'{name}\t{line}\n' for line in lost)
         with whole_file(sums, ADVICE) as temporary:
             temporary.write_text(''.join(f'{sha}  {name}\n' for name, sha in sorted(done.items())))

@@ -1,5 +1,6 @@
 """Images without labels: any folder of photographs."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from mmpretrain.registry import DATASETS
 from .image_files import ENDINGS, find_images
 from .name_list import read_lines, require_listed
 from .sample_source import SeededSamples
+
+SPLITS = ('train', 'val', 'test', 'annotations')  # names of folders that need no word
 
 
 @DATASETS.register_module()
@@ -61,10 +64,14 @@ class UnlabelledImages(SeededSamples, BaseDataset):
             raise FileNotFoundError(
                 f'there is no image folder {root}. Give one with --data (mvp-mm) or --cfg-options '
                 f'{loader}_dataloader.dataset.data_root=DIR: ImageNet (DIR/{self.split}/<class>/*.JPEG) or '
-                'any folder of images, flat or nested (a name with spaces only in a config: the command '
-                'line removes them)'
+                'any folder of images, flat or nested'
             )
         folder, note = root / self.split if (root / self.split).is_dir() else root, ''
+        if folder != root and not self.ann_file:
+            beside = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in SPLITS)
+            if beside:
+                told = f'{folder} is read, and none of what lies beside it: {", ".join(beside[:5])}'
+                print_log(f'{told}. Where {self.split!r} is a class, rename it', 'current', logging.WARNING)
         if self.ann_file:
             paths = [str(folder / re.sub(r'(\s+\d+)+$', '', line)) for line in read_lines(self.ann_file)]
             require_listed(self.ann_file, paths, folder)

@@ -1,5 +1,6 @@
 """Which shards an address stands for, here or elsewhere."""
 
+import glob
 import os
 import re
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import TypeVar
 
 from fsspec.core import url_to_fs
@@ -22,6 +24,7 @@ VERSION_KEYS = (
     *('LastModified', 'last_modified', 'Last-Modified', 'mtime', 'created'),
 )
 COMPRESSED = ('gz', 'zst', 'bz2', 'xz')  # found where there is no plain one, for the error that tells
+SPLITS = ('train', 'val', 'test')  # names that a folder's shards may begin with
 THREADS = 16  # that ask for the states of remote files
 TRIES = 3  # of what a network may fail in
 
@@ -54,7 +57,7 @@ def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
     Args:
         data_root: File, folder, pattern with ``*``, ``?``, ``[...]``, ``{0000..0039}`` or ``{a,b}``, or
             several of them. Of a folder: ``<split>/*.tar`` if there is such a folder, else
-            ``<split>-*.tar`` if there are such files, else ``*.tar``.
+            ``<split>-*.tar`` if there are such files, else ``*.tar`` unless they are of other splits.
         split: See ``data_root``.
 
     Returns:
@@ -65,7 +68,7 @@ def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
         ValueError: If no package is installed that reads such an address.
     """
     patterns = [data_root] if isinstance(data_root, str | os.PathLike) else data_root
-    names = [name for pattern in patterns for name in expand_braces(os.fspath(pattern))]
+    names = [name for pattern in patterns for name in _expanded(os.fspath(pattern))]
     missing, found = list[str](), dict[str, None]()
     for name in names:
         shards = patiently(name, partial(_matching, os.path.expanduser(name), split))
@@ -73,6 +76,7 @@ def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
         missing += [] if shards else [name]
     if missing:
         more = f', nor {len(missing) - 1} more' if len(missing) > 1 else ''
+        more += f' of the split {split!r}' if split else ''
         raise FileNotFoundError(
             f'there are no shards {missing[0]}{more}. Expected tar files: a folder of them, a pattern such '
             "as 'DIR/train-*.tar' or 'DIR/train-{0000..0039}.tar' (quoted on a command line), or an "
@@ -81,17 +85,25 @@ def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
     return list(found)
 
 
+def _expanded(pattern: str) -> list[str]:
+    return [pattern] if Path(pattern).expanduser().exists() else expand_braces(pattern)
+
+
 def _matching(name: str, split: str) -> list[str]:
     fs, path = url_to_fs(name)
     local = isinstance(fs, LocalFileSystem)
-    if any(character in path for character in ('*[' if '://' in path else '*?[')):  # http's ? asks
+    has_wildcard = any(character in path for character in ('*[' if '://' in path else '*?['))  # http's ? asks
+    if has_wildcard and not (local and os.path.exists(path)):
         paths = fs.glob(path)
     elif not local and path.endswith('.tar'):
         paths = [path]  # whether it is there is asked later, of many at a time
     elif fs.isdir(path):
-        path = path.rstrip('/')
-        patterns = [f'{path}/{split}/*.tar', f'{path}/{split}-*.tar'] if split else []
-        patterns += [f'{path}/*.tar', *(f'{path}/*.tar.{ending}' for ending in COMPRESSED), f'{path}/*.tgz']
+        inside = glob.escape(path.rstrip('/'))
+        patterns = [f'{inside}/{split}/*.tar', f'{inside}/{split}-*.tar'] if split else []
+        others = [f'{inside}/{other}-*.tar' for other in SPLITS if split and other != split]
+        if not any(fs.glob(pattern) for pattern in others):  # whose shards are of no split
+            patterns += [f'{inside}/*.tar', *(f'{inside}/*.tar.{ending}' for ending in COMPRESSED)]
+            patterns += [f'{inside}/*.tgz']
         paths = next((some for pattern in patterns if (some := fs.glob(pattern))), [])
     else:
         paths = [path] if fs.exists(path) else []

@@ -34,6 +34,8 @@ class CheckLabelMap(BaseTransform):
         if labels is None:
             return results
         path = results['seg_map_path']
+        if labels.ndim == 0:  # of one pixel
+            labels = labels.reshape(1, 1)
         if labels.ndim != 2:
             raise LabelMapError(
                 f'{path} holds colours ({labels.shape[-1]} channels): expected a PNG of one channel whose '
@@ -41,9 +43,12 @@ class CheckLabelMap(BaseTransform):
             )
         height, width = results['ori_shape']
         if labels.shape != (height, width):
+            turned = labels.shape == (width, height)
+            advice = 'make both of one size (resize label maps without interpolation)'
+            if turned:
+                advice = 'photographs are turned by their EXIF tag: turn the label map as well'
             raise LabelMapError(
-                f'{path} has {labels.shape[1]}x{labels.shape[0]} pixels, its image {width}x{height}: make '
-                'both of one size (resize label maps without interpolation)'
+                f'{path} has {labels.shape[1]}x{labels.shape[0]} pixels, its image {width}x{height}: {advice}'
             )
         num_classes = results['num_classes']
         wrong = labels[(labels >= num_classes) & (labels != self.ignore_index)]

@@ -93,7 +93,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     Alpha is composited over ImageNet's mean colour, and values beyond 8 bits are scaled, not clipped.
     """
     image = _upright(image)
-    if image.mode == 'RGB':
+    if image.mode == 'RGB' and 'transparency' not in image.info:
         return image
     if image.mode.startswith('I') or image.mode == 'F':
         return _scaled_grey(image)

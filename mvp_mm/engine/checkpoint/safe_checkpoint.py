@@ -178,7 +178,7 @@ def _flush(path: Path) -> None:
 def atomic_write_text(path: Path, text: str) -> None:
     """Write a small text file such as ``last_checkpoint``, whole or not at all."""
     with atomic_write(path, verify=False) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, errors='surrogateescape')  # names of files need be no text
 
 
 def saved_checkpoints(work_dir: str | Path) -> list[Path]:

@@ -6,6 +6,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ...datasets.same_classes import classes_of, require_same_classes
+
 # mmpretrain's, mmseg's two, and mmdet's of one stage and of two
 HEADS = ('head', 'decode_head', 'auxiliary_head', 'bbox_head', 'roi_head.bbox_head', 'roi_head.mask_head')
 
@@ -18,34 +20,47 @@ class ClassCountHook(Hook):
     a smaller classifier. So are different classes in training and validation.
     """
 
+    _trained: tuple[str, ...] = ()
+
     def before_train(self, runner: Runner) -> None:
         """Check the images of training and of validation, which would be read an epoch later only."""
-        train = self._check(runner, runner.train_dataloader.dataset)
+        self._check(runner, runner.train_dataloader.dataset)
         if runner.val_loop is None:
             return
-        val = self._check(runner, runner.val_dataloader.dataset)
-        differing = next((pair for pair in zip(train, val, strict=True) if pair[0] != pair[1]), None)
-        if differing:
-            raise ValueError(
-                'training and validation images have different classes (the first difference: '
-                f'{differing[0]!r} and {differing[1]!r}): both need the same ones in the same order'
-            )
+        self._check(runner, runner.val_dataloader.dataset)
+        require_same_classes(runner.train_dataloader.dataset, runner.val_dataloader.dataset)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember what the checkpoint was trained to tell apart."""
+        meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+        meta = (meta.get('dataset_meta') if isinstance(meta, dict) else None) or {}
+        self._trained = tuple(meta.get('classes') or ())
 
     def before_test(self, runner: Runner) -> None:
-        """Check the test images."""
-        self._check(runner, runner.test_dataloader.dataset)
+        """Check the test images; warn where the checkpoint was trained on other classes."""
+        dataset = runner.test_dataloader.dataset
+        self._check(runner, dataset)
+        differing = [
+            pair for pair in zip(self._trained, classes_of(dataset), strict=False) if pair[0] != pair[1]
+        ]
+        if differing:
+            first, here = differing[0]
+            runner.logger.warning(
+                f'The checkpoint was trained on other classes than the images have: {len(differing)} have '
+                f'another name, the first {first!r} there and {here!r} here'
+            )
 
     @staticmethod
-    def _check(runner: Runner, dataset: BaseDataset) -> tuple:
-        """Return the classes of a dataset, if they are as many as the heads'."""
+    def _check(runner: Runner, dataset: BaseDataset) -> None:
+        """Raise ValueError if the classes of a dataset are not as many as the heads'."""
         model = runner.model
         while hasattr(model, 'module'):  # of DDP, of test-time augmentation
             model = model.module
         heads = {name: _attribute(model, f'{name}.num_classes') for name in HEADS}
-        classes = tuple(dataset.metainfo.get('classes') or ())
+        classes = classes_of(dataset)
         wrong = {name: number for name, number in heads.items() if number not in (None, len(classes))}
         if not wrong:
-            return classes
+            return
         names = ', '.join(map(str, classes[:3])) + (', ...' if len(classes) > 3 else '')
         options = ' '.join(f'model.{name}.num_classes={len(classes)}' for name in wrong)
         outputs = next(iter(wrong.values()))

@@ -36,7 +36,7 @@ class UnreadableImagesHook(Hook):
         self._path = Path(runner.work_dir) / 'bad_images.txt'
         # Only the process that writes it reads it. Without --resume it is another run's.
         if is_main_process() and runner._resume and self._path.is_file():
-            lines = self._path.read_text().splitlines()
+            lines = self._path.read_text(errors='surrogateescape').splitlines()
             self.reasons = dict(line.split('\t', 1) for line in lines if '\t' in line)
         found = [self.reasons]
         broadcast_object_list(found)

@@ -92,8 +92,13 @@ class Speaks:
         tower, device = self.text_tower, self.image_mean.device
         embeddings = tower.to(device).class_embeddings(prompts, templates).to(device)
         if not isinstance(images, Tensor):
-            listed = images if isinstance(images, list | tuple) else [images]
+            one = isinstance(images, str | Path | Image.Image | np.ndarray)
+            listed: list[Any] = [images] if one else list(images)  # type: ignore[arg-type]
+            if not listed:
+                raise ValueError('there are no images: expected at least one')
             images = torch.stack([self._central(self._opened(image)) for image in listed])
+        if images.ndim != 4:
+            raise ValueError(f'expected normalised images (B, 3, H, W), got {tuple(images.shape)}')
         cls, _ = self.embed_image(images.to(device))
         if cls is None:
             raise ValueError('zero-shot classification compares CLS, and this model has none')
@@ -144,6 +149,8 @@ class Speaks:
     @staticmethod
     def _opened(image: Any) -> Image.Image:
         if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ValueError(f'expected uint8 (H, W, 3), got {image.dtype} {image.shape}')
             image = Image.fromarray(image)
         elif not isinstance(image, Image.Image):
             image = Image.open(image)

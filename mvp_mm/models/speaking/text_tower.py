@@ -137,6 +137,8 @@ def split_names(entry: str | Sequence[str]) -> list[str]:
 
 def require_classes(names: Sequence[str | Sequence[str]]) -> list[list[str]]:
     """Return the names of each class, or raise ValueError: none, an empty one, one that two classes have."""
+    if isinstance(names, str):
+        raise ValueError(f'{names!r} is one text: expected a list of names, such as [{names!r}]')
     classes = [split_names(entry) for entry in names]
     if not classes:
         raise ValueError('there are no classes: expected at least one name')

@@ -286,3 +286,46 @@ def test_remote_shards_are_not_checked():
             check_shards('memory://bucket/*.tar')
     finally:
         files.rm('/bucket', recursive=True)
+
+
+def test_splits_of_one_folder_have_the_same_classes(source, tmp_path):
+    for split, names in (('a', ('bus', 'cat')), ('b', ('cat',))):
+        for name in names:
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / '0.jpg').write_bytes(image(0))
+    options = dict(class_folders=True, progress=False)
+    write_shards(tmp_path / 'a', tmp_path / 'out', **options)
+    with pytest.raises(ValueError, match='train.classes.txt has other classes than val: cat'):
+        write_shards(tmp_path / 'b', tmp_path / 'out', prefix='val', **options)
+    write_shards(tmp_path / 'a', tmp_path / 'out', prefix='val', **options)
+    for split, name in (('a', 'train'), ('b', 'val')):
+        (tmp_path / 'both').mkdir(exist_ok=True)
+        (tmp_path / split).rename(tmp_path / 'both' / name)
+    with pytest.raises(ValueError, match='holds the splits train, val: give one of them'):
+        write_shards(tmp_path / 'both', tmp_path / 'others', **options)
+
+
+@pytest.mark.parametrize('name', ['out [1]', 'a {1,2}', 'b*'])
+def test_folders_with_the_signs_of_patterns(source, tmp_path, name):
+    write_shards(source, tmp_path / name, per_shard=12, progress=False)
+    assert check_shards(str(tmp_path / name), progress=False) == ({}, 23)
+    assert len(ImageTextShards(str(tmp_path / name / 'train-0000.tar'))) == 12
+
+
+def test_shards_of_another_split_are_not_taken(source, tmp_path):
+    write_shards(source, tmp_path / 'out', progress=False)
+    with pytest.raises(FileNotFoundError, match="no shards .*out of the split 'val'"):
+        ImageTextShards(str(tmp_path / 'out'), 'val')
+
+
+def test_names_that_are_no_text(tmp_path):
+    folder = os.fsencode(tmp_path / 'old')
+    os.mkdir(folder)
+    for name, content in ((b'caf\xe9.gif', b'no image'), (b'b.jpg', image(1))):
+        with open(os.path.join(folder, name), 'wb') as file:
+            file.write(content)
+        with open(os.path.join(folder, name[:-4] + b'.txt'), 'wb') as file:
+            file.write(b'words')
+    write_shards(tmp_path / 'old', tmp_path / 'out', progress=False)
+    left_out = (tmp_path / 'out/train.left_out.txt').read_bytes()
+    assert b'caf\xe9.gif cannot be read' in left_out and len(ImageTextShards(str(tmp_path / 'out'))) == 1

@@ -50,3 +50,16 @@ def test_heads_of_a_detector():
     wrapped.model.module.roi_head = SimpleNamespace(bbox_head=heads[0], mask_head=heads[1])
     with pytest.raises(ValueError, match=r'--cfg-options model.roi_head.mask_head.num_classes=2,'):
         ClassCountHook().before_test(wrapped)
+
+
+def test_a_checkpoint_of_other_classes_is_told():
+    told, hook = [], ClassCountHook()
+    run = runner('bc', head=2)
+    run.logger = SimpleNamespace(warning=told.append)
+    for meta, count in ((None, 0), (dict(dataset_meta=dict(classes=['b', 'c'])), 0)):
+        hook.after_load_checkpoint(run, dict(meta=meta))
+        hook.before_test(run)
+        assert len(told) == count
+    hook.after_load_checkpoint(run, dict(meta=dict(dataset_meta=dict(classes=['a', 'b']))))
+    hook.before_test(run)
+    assert "2 have another name, the first 'a' there and 'b' here" in told[0]

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,15 @@ def test_two_processes(places, tmp_path):
     log = next((tmp_path / 'work').glob('*/*.log')).read_text()
     assert log.count('Unreadable image replaced by another: ') == 2
     assert '2 unreadable images so far' in log
+
+
+def test_names_that_are_no_text(tmp_path, train):
+    write_images(tmp_path / 'images', 20)
+    bad = os.fsencode(tmp_path / 'images') + b'/caf\xe9.jpg'
+    with open(bad, 'wb') as file:
+        file.write(b'no image')
+    train()
+    assert (tmp_path / 'work/bad_images.txt').read_bytes().startswith(bad + b'\t')
+    assert 'caf\\udce9.jpg' in next((tmp_path / 'work').glob('*/*.log')).read_text()
+    train(resume=True, **{'train_cfg.max_epochs': 2})
+    assert (tmp_path / 'work/bad_images.txt').read_bytes().count(b'\n') == 1
