@@ -203,6 +203,9 @@ def test_knn(folder, pretrained, tmp_path, monkeypatch):
         knn_tool(monkeypatch, *common, '--cfg-options', 'model.backbone.out_type=raw')
     with pytest.raises(SystemExit, match='ERROR: .*nowhere.pth'):
         knn_tool(monkeypatch, common[0], tmp_path / 'nowhere.pth')
+    for name in ('first', 'second'):
+        knn_tool(monkeypatch, common[0], 'random', '--out', tmp_path / name, *common[4:])
+    assert (tmp_path / 'first').read_text() == (tmp_path / 'second').read_text()
 
 
 def test_knn_of_another_backbone(folder, tmp_path, monkeypatch):

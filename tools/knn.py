@@ -1,8 +1,9 @@
 """k-NN accuracy of a checkpoint on a labelled folder, without training (DINO's protocol).
 
 The config is any classification config, for example configs/finetune/vitb16_in1k.py; the checkpoint is a
-pre-training checkpoint as it is, or a fine-tuned one. The feature is what the config's head would see: there,
-the mean of the patch tokens. Any folder DIR/{train,val}/<class>/* will do, of whatever number of classes:
+pre-training checkpoint as it is, a fine-tuned one, or the word random, for an untrained network to compare
+with. The feature is what the config's head would see: there, the mean of the patch tokens.
+Any folder DIR/{train,val}/<class>/* will do, of whatever number of classes:
 --cfg-options train_dataloader.dataset.data_root=DIR val_dataloader.dataset.data_root=DIR
 For DINO's own choice, the normalised CLS token, add
 --cfg-options model.backbone.out_type=cls_token model.backbone.final_norm=True
@@ -11,16 +12,20 @@ For DINO's own choice, the normalised CLS token, add
 from mmengine.device import get_device
 from mmengine.fileio import dump
 from mmengine.logging import MMLogger, print_log
+from mmengine.runner import set_random_seed
 
 import mvp_mm.engine as engine
 from mvp_mm.evaluation import knn
 from mvp_mm.evaluation.picture_files import usable_device
 from mvp_mm.models.from_config import build_from_config
+from mvp_mm.visualization.viewed_model import RANDOM
 
 
 def main() -> None:
     parser = engine.argument_parser(__doc__)
-    parser.add_argument('checkpoint', help="checkpoint file or address, or a model's name")
+    parser.add_argument(
+        'checkpoint', help=f"checkpoint file or address, a model's name, or {RANDOM} for a network untrained"
+    )
     parser.add_argument('--k', type=int, nargs='+', default=knn.KS, help='numbers of neighbours')
     parser.add_argument(
         '--temperature', type=engine.positive_float, default=knn.TEMPERATURE, help='of the votes'
@@ -50,7 +55,9 @@ def main() -> None:
     datasets = knn.feature_datasets(cfg)
     MMLogger.get_instance('knn')
     device = usable_device(args.device or get_device())
-    model = build_from_config(cfg, args.checkpoint, head=False).to(device)
+    set_random_seed(cfg.get('randomness', {}).get('seed') or 0)
+    checkpoint = None if args.checkpoint == RANDOM else args.checkpoint
+    model = build_from_config(cfg, checkpoint, head=False).to(device)
     query, train = (
         engine.MVPRunner.build_dataloader(dict(cfg.val_dataloader, dataset=dataset))
         for dataset in datasets[::-1]

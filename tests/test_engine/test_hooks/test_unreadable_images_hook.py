@@ -160,7 +160,7 @@ def test_two_processes(places, tmp_path):
 
 
 def test_names_that_are_no_text(tmp_path, train):
-    write_images(tmp_path / 'images', 20)
+    write_images(tmp_path / 'images', 19)
     bad = os.fsencode(tmp_path / 'images') + b'/caf\xe9.jpg'
     with open(bad, 'wb') as file:
         file.write(b'no image')
