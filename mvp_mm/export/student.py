@@ -31,6 +31,7 @@ from ..weights.infer_arch import infer_arch
 from ..weights.load import fill
 from ..weights.locate import local_path
 from ..weights.read import dotted, read_checkpoint, record_grid, renamed, require_finite, tensors_by_name
+from ..zoo.hub import published_speech
 
 # Names of a linear classifier in files of this package and mmpretrain, Microsoft and timm, and transformers.
 CLASSIFIERS = ('head.fc', 'head', 'classifier')
@@ -213,7 +214,7 @@ def load_student(
     content = read_checkpoint(path)
     weights = tensors_by_name(content, checkpoint, prefix)
     notes, cfg = [], Config(dict(model=dict(backbone={})))
-    speech = Speech.of_file(path, content) if prefix is None else None
+    speech = (Speech.of_file(path, content) or published_speech(path)) if prefix is None else None
     if config is None and speech is not None:
         student = ExportedStudent(speech.backbone)
         notes.append('The architecture is the one that the checkpoint tells.')

@@ -126,6 +126,14 @@ def get_model(name: str, pretrained: bool | str = False, **overrides) -> nn.Modu
     return build_published(cfg, str(download_weights(name)) if pretrained is True else pretrained or None)
 
 
+def published_speech(weights: Path) -> Speech | None:
+    """Return the record of a student whose weights the package ships, where the file itself has none."""
+    shipped = {Path(entry.weights).resolve(): entry for entry in shipped_entries().values() if entry.weights}
+    entry = shipped.get(weights.resolve())
+    model: Any = get_model(entry.name, pretrained=True) if entry else None
+    return Speech(**model.speech()) if isinstance(model, Speaks) and hasattr(model, 'speech') else None
+
+
 def build_published(cfg: Config, weights: str | None, whole: bool = False) -> nn.Module:
     """Build the model of a config from :func:`model_config`; ``whole`` refuses weights of a backbone only."""
     if 'speaker' in cfg.model:

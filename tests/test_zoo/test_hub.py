@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 import mvp_mm
+from mvp_mm.export import export
 from mvp_mm.weights.locate import local_path
 from mvp_mm.zoo import download_weights
-from mvp_mm.zoo.hub import model_config
+from mvp_mm.zoo.hub import model_config, published_speech
 
 TINY = 'upernet_vittiny_camvid'
 ROOT = Path(__file__).parents[2]
@@ -67,6 +68,16 @@ def test_a_name_stands_for_published_weights(tmp_path, monkeypatch):
         local_path('mvp_vitb16_in1k')
     with pytest.raises(FileNotFoundError, match='no checkpoint mvp_vittiny_photograph$'):
         local_path('mvp_vittiny_photograph')
+
+
+def test_an_export_by_name_speaks(tmp_path):
+    """What the package ships has no record of its own: its config tells."""
+    name, words, images = 'mvp_vittiny_photographs', ['a bus', 'a goldfish'], torch.randn(2, 3, 64, 64)
+    export('safetensors', name, tmp_path / 'out.safetensors')
+    expected = mvp_mm.get_model(name, pretrained=True).zero_shot(images, words)
+    exported = mvp_mm.get_model(str(tmp_path / 'out.safetensors'))
+    assert torch.allclose(exported.zero_shot(images, words), expected, atol=1e-5)
+    assert published_speech(tmp_path / 'out.safetensors') is None
 
 
 def test_learnt_prompts_by_name():
