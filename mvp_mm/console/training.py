@@ -255,10 +255,12 @@ class Job:
 
     def run(self, cfg: Config, images: int, left_out: Counter[str], remark: str = '') -> Path:
         """Fit a config to the machine, write it, and run what was written as ``tools/train.py`` does."""
+        path = self.out / f'{self.kind}.py'
+        trial = copy.deepcopy(cfg)
         if self.options:  # checked before a model is tried for its batch, and merged below
-            trial = copy.deepcopy(cfg)
             apply_options(trial, self.options)
             require_sound_values(trial)
+        self._require_same_start(trial, path)
         if self.length is not None:
             set_length(cfg, self.length)
         for phase in ('train', 'val', 'test'):
@@ -266,8 +268,6 @@ class Job:
                 loader.num_workers = min(loader.num_workers, max(1, usable_cores() - 1))
         cfg.train_dataloader.batch_size = self.batch or batch_size(cfg, images)
         self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / f'{self.kind}.py'
-        self._require_same_start(cfg, path)
         temporary = self.out / f'.{self.kind}.{os.getpid()}.py'
         cfg.dump(temporary)
         os.replace(temporary, path)

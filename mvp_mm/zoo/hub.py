@@ -131,7 +131,8 @@ def published_speech(weights: Path) -> Speech | None:
     shipped = {Path(entry.weights).resolve(): entry for entry in shipped_entries().values() if entry.weights}
     entry = shipped.get(weights.resolve())
     model: Any = get_model(entry.name, pretrained=True) if entry else None
-    return Speech(**model.speech()) if isinstance(model, Speaks) and hasattr(model, 'speech') else None
+    record = model.speech() if isinstance(model, Speaks) and hasattr(model, 'speech') else None
+    return Speech(**record) if record else None
 
 
 def build_published(cfg: Config, weights: str | None, whole: bool = False) -> nn.Module:

@@ -194,3 +194,5 @@ def test_a_run_from_other_weights_is_not_gone_on_with(labelled, tmp_path):
         mvp_mm.probe(labelled, tmp_path / 'a', None, 'vit-tiny', dry_run=True)
     assert path.read_text() == written
     mvp_mm.probe(labelled, tmp_path / 'a', str(student), 'vit-tiny', epochs=2, dry_run=True)
+    options = {'model.backbone.init_cfg.checkpoint': str(student)}
+    mvp_mm.probe(labelled, tmp_path / 'a', None, 'vit-tiny', options=options, dry_run=True)

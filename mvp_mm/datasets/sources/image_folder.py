@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -15,6 +16,7 @@ from .name_list import read_lines, require_listed
 from .sample_source import SeededSamples
 
 SPLITS = ('train', 'val', 'test', 'annotations')  # names of folders that need no word
+LOOKED_AT = 100  # files of another folder, for an image
 
 
 @DATASETS.register_module()
@@ -68,7 +70,8 @@ class UnlabelledImages(SeededSamples, BaseDataset):
             )
         folder, note = root / self.split if (root / self.split).is_dir() else root, ''
         if folder != root and not self.ann_file:
-            beside = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in SPLITS)
+            others = [path for path in root.iterdir() if path.is_dir() and path.name not in SPLITS]
+            beside = sorted(path.name for path in others if self._begins_with_images(path))
             if beside:
                 told = f'{folder} is read, and none of what lies beside it: {", ".join(beside[:5])}'
                 print_log(f'{told}. Where {self.split!r} is a class, rename it', 'current', logging.WARNING)
@@ -90,3 +93,7 @@ class UnlabelledImages(SeededSamples, BaseDataset):
         used = '' if self._indices is None else f'; of these only indices={self._indices} are used'
         print_log(f'{type(self).__name__}: {len(paths)} images of {folder} ({source}){note}{used}', 'current')
         return [dict(img_path=path) for path in paths]
+
+    def _begins_with_images(self, folder: Path) -> bool:
+        files = (path.suffix.lower() for path in islice(folder.iterdir(), LOOKED_AT))
+        return any(ending in self.extensions for ending in files)

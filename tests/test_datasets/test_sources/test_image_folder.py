@@ -10,6 +10,7 @@ from mmpretrain.registry import DATASETS
 from PIL import Image
 
 from mvp_mm.datasets import SampleIndex, UnlabelledImages, UnreadableImageError
+from mvp_mm.datasets.sources import image_folder
 
 CROP = [
     dict(type='LoadRGBImage'),
@@ -213,3 +214,15 @@ def test_small_image_is_upsampled(tmp_path):
     assert inputs.shape == (3, 64, 64)
     assert (inputs[:, :, :24] == torch.tensor([200, 0, 0])[:, None, None]).all()
     assert (inputs[:, :, 40:] == torch.tensor([0, 0, 200])[:, None, None]).all()
+
+
+def test_a_class_named_like_a_split(tmp_path, monkeypatch):
+    """It hides the others, which is said."""
+    for name in ('bus', 'train', 'empty', 'val'):
+        (tmp_path / name).mkdir()
+        if name != 'empty':
+            Image.new('RGB', (8, 8)).save(tmp_path / name / '0.jpg')
+    said = []
+    monkeypatch.setattr(image_folder, 'print_log', lambda message, *args: said.append(message))
+    assert len(UnlabelledImages(str(tmp_path))) == 1
+    assert said[0].endswith("none of what lies beside it: bus. Where 'train' is a class, rename it")
