@@ -22,12 +22,15 @@ with quiet_stack_noise():
     register_old_modules()
     from . import datasets, engine, evaluation, models, registry
     from .console import finetune, pretrain, probe, segment
+    from .datasets.transforms.decode_image import open_rgb
+    from .models.speaking.speaks import OPENERS
     from .weights.locate import DOWNLOADERS, PUBLISHED
     from .zoo import add_zoo, fetch_address, find_weights, get_model, list_models, register_in_mmpretrain
 
     engine.register_safe_loading()
     DOWNLOADERS.update(http=fetch_address, https=fetch_address)
     PUBLISHED.append(find_weights)
+    OPENERS.append(open_rgb)
     register_in_mmpretrain()
 
 __all__ = [

@@ -79,6 +79,11 @@ def decode_image(
     return np.ascontiguousarray(pixels[..., ::-1]) if order == 'BGR' else pixels
 
 
+def open_rgb(image: str | PathLike | bytes | Image.Image) -> Image.Image:
+    """Decode an image file, or convert an opened one, to upright RGB."""
+    return as_rgb(image) if isinstance(image, Image.Image) else Image.fromarray(decode_image(image))
+
+
 def decode_sample(results: dict, fast: bool = True, order: str = 'RGB') -> np.ndarray:
     """Decode ``img_bytes`` or else ``img_path`` of a sample; add ``ori_shape`` and ``img_shape``."""
     source = results['img_bytes'] if 'img_bytes' in results else results['img_path']

@@ -1,12 +1,12 @@
 """A mixin for models whose image tokens lie in the space of a text tower."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
@@ -15,6 +15,8 @@ from .dense import SCALE, dense_cosines, label_map
 from .text_tower import TextTower
 
 ImageLike = str | Path | Image.Image | np.ndarray
+# From a file or a picture of any mode to upright RGB; `import mvp_mm` adds the decoder of all pipelines.
+OPENERS: list[Callable[[Any], Image.Image]] = []
 SHORT_SIDE = 1.5  # of an image in windows, in windows: 336 pixels for 224 (SCLIP)
 
 
@@ -87,7 +89,7 @@ class Speaks:
             Probabilities ``(B, K)``, float32: softmax of the logit scale times the cosine.
 
         Raises:
-            ValueError: If the model cannot speak, or the prompts do not do.
+            ValueError: If the model cannot speak, the prompts do not do, or an image cannot be read.
         """
         tower, device = self.text_tower, self.image_mean.device
         embeddings = tower.to(device).class_embeddings(prompts, templates).to(device)
@@ -132,7 +134,7 @@ class Speaks:
             Class of every pixel, int64 ``(H, W)``, on the CPU.
 
         Raises:
-            ValueError: If the model cannot speak, or the names do not do.
+            ValueError: If the model cannot speak, the names do not do, or the image cannot be read.
         """
         tower, device = self.text_tower, self.image_mean.device
         embeddings = tower.to(device).class_embeddings(names, templates).to(device)
@@ -151,10 +153,8 @@ class Speaks:
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise ValueError(f'expected uint8 (H, W, 3), got {image.dtype} {image.shape}')
-            image = Image.fromarray(image)
-        elif not isinstance(image, Image.Image):
-            image = Image.open(image)
-        return ImageOps.exif_transpose(image).convert('RGB')
+            return Image.fromarray(image)
+        return OPENERS[0](image)
 
     def _central(self, picture: Image.Image) -> Tensor:
         height, width = self.image_size

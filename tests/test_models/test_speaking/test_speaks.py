@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from mvp_mm.datasets.transforms.decode_image import decode_image
 from mvp_mm.models import CLIPTargetGenerator
 from mvp_mm.models.speaking.dense import dense_cosines, label_map
 
@@ -104,6 +105,36 @@ def test_files_pictures_and_arrays_are_resized_cut_and_normalised(files, tmp_pat
     for images in (array, picture, tmp_path / 'image.png', str(tmp_path / 'image.png'), [array]):
         assert torch.allclose(student.zero_shot(images, ['a ring', 'a star']), expected, atol=1e-6)
     assert student.zero_shot([array, picture], ['a ring', 'a star']).shape == (2, 2)
+
+
+def test_files_have_the_pixels_of_every_pipeline(files, tmp_path):
+    """Alpha, 16 bits: what Pillow's conversion alone would clip or show."""
+    student, names = student_of(files), ['a ring', 'a star']
+    rng = np.random.default_rng(0)
+    hidden = Image.fromarray(rng.integers(0, 256, (32, 32, 4), dtype=np.uint8))
+    deep = Image.fromarray(rng.integers(0, 65536, (32, 32), dtype=np.uint16))
+    for name, picture in (('alpha.png', hidden), ('deep.png', deep)):
+        picture.save(tmp_path / name)
+        expected = student.zero_shot(decode_image(tmp_path / name), names)
+        for image in (tmp_path / name, str(tmp_path / name), picture):
+            assert torch.allclose(student.zero_shot(image, names), expected, atol=1e-6), name
+    (tmp_path / 'cut.png').write_bytes((tmp_path / 'deep.png').read_bytes()[:500])
+    with pytest.raises(ValueError, match='cut.png cannot be read'):
+        student.zero_shot(tmp_path / 'cut.png', names)
+
+
+@pytest.mark.parametrize(
+    ('images', 'names', 'says'),
+    [
+        (torch.zeros(3, 32, 32), ['a ring'], r'\(B, 3, H, W\), got \(3, 32, 32\)'),
+        ([], ['a ring'], 'there are no images'),
+        (np.zeros((32, 32, 3)), ['a ring'], r'expected uint8 \(H, W, 3\), got float64'),
+        (torch.zeros(1, 3, 32, 32), 'a ring', "'a ring' is one text: expected a list of names"),
+    ],
+)
+def test_what_is_no_image_or_no_list(files, images, names, says):
+    with pytest.raises(ValueError, match=says):
+        student_of(files).zero_shot(images, names)
 
 
 def test_an_image_is_segmented_at_its_own_size(files):
