@@ -1,6 +1,7 @@
 """Find the images that training could not read: truncated, empty, no images, too large, not permitted, gone.
 
-A folder is read as pre-training reads it; a config's training and validation datasets as their pipelines do.
+A folder is read as pre-training reads it, and its sub-folder val too if it has train and val; a config's
+training and validation datasets as their pipelines do.
 """
 
 import argparse
@@ -55,7 +56,8 @@ def datasets(source: str, cfg_options: dict | None) -> list:
     if not Path(source).is_file():
         if cfg_options:
             raise ValueError('--cfg-options are for a config, and this is a folder')
-        return [UnlabelledImages(source)]
+        has_both = all((Path(source) / split).is_dir() for split in ('train', 'val'))
+        return [UnlabelledImages(source, split) for split in (('train', 'val') if has_both else ('train',))]
     cfg = engine.load_config(source, cfg_options=cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     loaders = [cfg.get(f'{phase}_dataloader') for phase in ('train', 'val')]

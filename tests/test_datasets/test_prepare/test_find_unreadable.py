@@ -133,3 +133,15 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
     lines = (tmp_path / 'bad_images.txt').read_text().splitlines()
     assert [Path(line.split('\t')[0]).name for line in lines] == sorted(bad)
     assert '1 images: CMYK (converted to RGB)' in printed.out and '1 *.txt' in printed.out
+
+
+def test_the_command_reads_both_splits(tmp_path, monkeypatch, capsys):
+    for split in ('train', 'val'):
+        (tmp_path / 'labelled' / split / 'a').mkdir(parents=True)
+        Image.new('RGB', (8, 8)).save(tmp_path / f'labelled/{split}/a/0.jpg')
+    (tmp_path / 'labelled/val/a/1.jpg').write_bytes(b'')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['check_dataset.py', 'labelled', '--workers', '1'])
+    with pytest.raises(SystemExit, match='1'):
+        runpy.run_path(str(TOOL), run_name='__main__')
+    assert '1 of 3 cannot be read' in capsys.readouterr().err
