@@ -144,7 +144,7 @@ def test_names_and_pictures(method, trained, images, tmp_path):
     assert torch.equal(*labels) and labels[0].shape == (64, 80)
     Image.fromarray(picture).save(tmp_path / 'a.png')
     (drawn,) = mvp_mm.segment(
-        [tmp_path / 'a.png'], checkpoint=checkpoint, prompts='circle,star', out=tmp_path
+        [tmp_path / 'a.png'], checkpoint=checkpoint, prompts='circle,star', out=tmp_path / 'out'
     )
     assert drawn.is_file()
     for name in (str(config), str(CONFIGS / DOWNSTREAM[0])):

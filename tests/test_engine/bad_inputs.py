@@ -350,8 +350,8 @@ BAD_INPUTS = [
     BadInput('checkpoint', 'export.py timm other.pth out.pth', 'other.pth holds no vision transformer'),
     BadInput('checkpoint', 'export.py timm truncated.pth out.pth', 'it is damaged, cut off'),
     BadInput('file', train(data='gone'), 'there is no image folder gone. Give one with'),
-    BadInput('file', train(data='gone', **SHARDS), 'there are no shards gone. Expected tar files'),
-    BadInput('file', train(data='images', **SHARDS), 'there are no shards images. Expected tar files'),
+    BadInput('file', train(data='gone', **SHARDS), "there are no shards gone of the split 'train'. Expected"),
+    BadInput('file', train(data='images', **SHARDS), "there are no shards images of the split 'train'"),
     BadInput(
         'file', train(data='page.tar', **SHARDS), "no sample to use .*page.tar is no plain tar .*b'<html>"
     ),
@@ -383,7 +383,9 @@ BAD_INPUTS = [
         'train_dataloader.batch_size=1, and batch',
     ),
     BadInput('file', TRAIN_SEGMENT.format('unlabelled'), 'unlabelled/annotations/train hold no class'),
-    BadInput('file', 'check_dataset.py some_bad', '2 of 8 cannot be read; they are listed in bad_images.txt'),
+    BadInput(
+        'file', 'check_dataset.py some_bad', '2 of 16 cannot be read; they are listed in bad_images.txt'
+    ),
     BadInput('file', 'prepare_ade20k.py --root ade --archive gone.zip', 'there is no archive gone.zip'),
     BadInput('file', 'prepare_ade20k.py --root ade --archive notes.txt', 'notes.txt is no archive'),
     BadInput('file', 'prepare_ade20k.py --root ade --archive outside.zip', 'outside.zip refused: its entry'),

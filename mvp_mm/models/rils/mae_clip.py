@@ -40,7 +40,5 @@ class MAECLIP(RILS):
         side = self.patch_size
         target = F.unfold(images.float(), side, stride=side).transpose(1, 2)
         variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
-        target = (target - mean) / (variance + VARIANCE_FLOOR).sqrt()
-        hidden = mask.flatten().nonzero().flatten()  # asked of the device once, for both
-        own, whole = (tokens.flatten(0, 1).index_select(0, hidden) for tokens in (prediction.float(), target))
-        return F.mse_loss(own, whole)
+        target, hidden = (target - mean) / (variance + VARIANCE_FLOOR).sqrt(), mask.bool()
+        return F.mse_loss(prediction.float()[hidden], target[hidden])

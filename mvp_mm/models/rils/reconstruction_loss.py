@@ -112,12 +112,10 @@ class LanguageReconstructionLoss(nn.Module):
         rows = mask.bool() & retrieved.bool()[:, None]
         with torch.autocast(prediction.device.type, enabled=False):
             texts = unit(text_embed if self.text_gradient else text_embed.detach())
-            chosen = rows.flatten().nonzero().flatten()  # asked of the device once, for both
-            own, whole = (
-                tokens.flatten(0, 1).index_select(0, chosen) for tokens in (prediction, target.detach())
+            total = _SummedDivergence.apply(
+                unit(prediction[rows]), unit(target.detach()[rows]), texts, self.temperatures, self.chunk
             )
-            total = _SummedDivergence.apply(unit(own), unit(whole), texts, self.temperatures, self.chunk)
-            count = total.new_full((), len(chosen))
+            count = rows.sum().to(total.dtype)
             if not self.joint_mean:
                 return total / (count + EPS)
             # A process divides by its share of the joined count, as DDP will average the quotients.

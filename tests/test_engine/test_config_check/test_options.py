@@ -41,7 +41,6 @@ def test_a_path_through_none_and_dicts_given_in_python():
         ('custom_hooks=ThroughputHook', 'expected a list of dicts'),
         ('custom_hooks=[ThroughputHook]', 'expected a list of dicts'),
         ('train_dataloader.drop_last=perhaps', 'expected True or False'),
-        ('train_dataloader.dataset.data_root=2026', 'expected text, .*a file of this name: ./2026'),
         ('model.neck=None', 'expected a value, not None'),
         ('model=None', 'nothing to run'),
         ('env_cfg=None', 'env_cfg=None: expected a dict'),
