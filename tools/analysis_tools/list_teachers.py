@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import open_clip
 import timm
@@ -74,8 +75,6 @@ def main() -> None:
     parser.add_argument('--table-only', action='store_true')
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
-    # which takes most of the time on the meta device, and has no effect there
-    timm.layers.weight_init._trunc_normal_ = lambda tensor, *_: tensor
     if not arguments.table_only:
         names = arguments.names.read_text().split() if arguments.names else timm.list_models()
         tried = dict(open_clip=of_open_clip, timm=lambda: of_timm(names), transformers=of_transformers)
@@ -83,9 +82,11 @@ def main() -> None:
             writer = csv.DictWriter(file, FIELDS, lineterminator='\n')
             writer.writeheader()
             for library in arguments.libraries:
-                for row in tried[library]():
-                    writer.writerow(dict(library=library) | row)
-                    file.flush()
+                # takes most of the time on the meta device, and has no effect there
+                with patch.object(timm.layers.weight_init, '_trunc_normal_', lambda tensor, *_: tensor):
+                    for row in tried[library]():
+                        writer.writerow(dict(library=library) | row)
+                        file.flush()
     with arguments.out.open(newline='') as file:
         rows = list(csv.DictReader(file))
     table = tabulated(rows)
