@@ -1,11 +1,11 @@
 """Stage 14: NCCL and FSDP with one process give the losses of a plain run."""
 
 import os
-import socket
 import sys
 import time
 from pathlib import Path
 
+from faults.kills import free_port
 from faults.tiny_run import write_photographs
 from faults.training_process import TOOLS, TrainingProcess
 from mmengine.config import Config
@@ -23,8 +23,9 @@ def run(report: Report, scale: str) -> None:
     """Train 16 iterations at debug size: plainly, by DDP, by FSDP, and the first two in bf16 as well."""
     write_photographs(report.scratch / 'images', IMAGES)
     ways = {'plain': 'vitb16_in1k', 'ddp': 'vitb16_in1k', 'fsdp': 'vith16_in1k_fsdp'}
+    ways |= {f'plain{BF16}': ways['plain'], f'ddp{BF16}': ways['ddp']}
     losses = {}
-    for way, name in [*ways.items(), *((f'{way}{BF16}', ways[way]) for way in ('plain', 'ddp'))]:
+    for way, name in ways.items():
         path, work_dir = report.scratch / f'{way}.py', report.scratch / way
         cfg = debug_config(name, report.scratch / 'images')
         if way.endswith(BF16):
@@ -58,13 +59,13 @@ def _train(report: Report, way: str, arguments: list[str]) -> None:
     distributed = [*arguments, '--launcher', 'pytorch']
     if way == 'ddp':
         command = [sys.executable, str(TOOLS / 'torchrun.py'), '--nproc-per-node=1']
-        command += [f'--master-port={_free_port()}', str(TOOLS / 'train.py'), *distributed]
+        command += [f'--master-port={free_port()}', str(TOOLS / 'train.py'), *distributed]
         # without the compiler's workers, for whose beginning Python would wait minutes at its end
         environment = dict(os.environ, TORCHINDUCTOR_COMPILE_THREADS='1')
         TrainingProcess(lambda: os.execve(command[0], command, environment), report.log).wait(600)
         return
     names = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', LOCAL_WORLD_SIZE='1', MASTER_ADDR='127.0.0.1')
-    begin_training(report, distributed, dict(names, MASTER_PORT=str(_free_port()))).wait(600)
+    begin_training(report, distributed, dict(names, MASTER_PORT=str(free_port()))).wait(600)
 
 
 def debug_config(name: str, images: Path) -> Config:
@@ -98,9 +99,3 @@ def use_kernels_of_bf16(cfg: Config) -> None:
     cfg.model.backbone.arch = dict(cfg.model.backbone.arch, **arch)
     cfg.model.neck = dict(cfg.model.neck, in_channels=arch['embed_dims'])
     cfg.optim_wrapper.precision = 'bfloat16'
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(('127.0.0.1', 0))
-        return found.getsockname()[1]

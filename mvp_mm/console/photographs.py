@@ -9,11 +9,11 @@ from rich.markup import escape
 
 from ..datasets.prepare.find_unreadable import ODDITIES
 from ..datasets.prepare.survey import Survey, survey
+from ..engine.hooks.unreadable_images_hook import MAX_SHARE
 from .choice import FULL, HALF, TINY, choose
 from .doctor import Finding, print_findings
 
 LISTED = 5
-MAX_UNREADABLE = 0.1  # UnreadableImagesHook's
 QUANTILES = {'smallest': 0.0, '5 %': 0.05, 'median': 0.5, '95 %': 0.95, 'largest': 1.0}
 EXTREME = 2.0  # long side over short side, beyond which no crop of the recipe (3:4 to 4:3) shows half
 
@@ -42,9 +42,9 @@ def photographs(found: Survey, place: str) -> Iterator[Finding]:
     part = f'; a sample of {looked:,} was looked at (--sample)' if looked < found.count else ''
     yield Finding('ok', f'{found.count:,} images of {place}, by {found.kind}{part}')
     if faults := [photograph for photograph in found.looked_at if photograph.fault is not None]:
-        too_many = len(faults) > MAX_UNREADABLE * looked
+        too_many = len(faults) > MAX_SHARE * looked
         state = 'fail' if too_many else 'note'
-        ends = f'training ends at more than {MAX_UNREADABLE:.0%}' if too_many else 'training replaces them'
+        ends = f'training ends at more than {MAX_SHARE:.0%}' if too_many else 'training replaces them'
         told = '; '.join(f'{photograph.path} ({photograph.fault})' for photograph in faults[:LISTED])
         what = f'{len(faults):,} of {looked:,} cannot be read: {told}' + ' ...' * (len(faults) > LISTED)
         yield Finding(state, what, f'list them all: python tools/check_dataset.py DIR --out FILE; {ends}')

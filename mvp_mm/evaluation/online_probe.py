@@ -97,8 +97,7 @@ class OnlineProbe(Evaluator):
             if self._images is None:
                 self._images = iter(self._loader())
             batch = prepared(model, next(self._images))
-            own = self._features(model, batch)
-            features, labels = map(self._of_all, (own, self.labels(batch).to(own.device)))
+            features, labels = map(self._of_all, self._labelled(model, batch))
             classifier = self._ready(features)
             with torch.enable_grad():
                 F.cross_entropy(classifier(features), labels).backward()
@@ -117,14 +116,17 @@ class OnlineProbe(Evaluator):
         return {name: figures[name] for name in ('top1', 'top5', 'cross_entropy') if name in figures}
 
     def _sums(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        features = self._features(model, batch)
-        labels = self.labels(batch).to(features.device)
+        features, labels = self._labelled(model, batch)
         scores = self._ready(features)(features)
         right = 100 * (scores.topk(min(5, self.num_classes), dim=1).indices == labels[:, None]).double()
         sums = dict(images=torch.tensor(len(labels)), top1=right[:, 0].sum())
         # not `loss`: MMEngine logs the mean of what is called so over several evaluations
         sums['cross_entropy'] = F.cross_entropy(scores, labels, reduction='sum')
         return dict(sums, top5=right.sum()) if self.num_classes > 5 else sums
+
+    def _labelled(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        features = self._features(model, batch)
+        return features, self.labels(batch).to(features.device)
 
     def _features(self, model: nn.Module, batch: Any) -> Tensor:
         student: Any = student_of(model)

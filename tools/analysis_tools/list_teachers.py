@@ -78,15 +78,15 @@ def main() -> None:
     if not arguments.table_only:
         names = arguments.names.read_text().split() if arguments.names else timm.list_models()
         tried = dict(open_clip=of_open_clip, timm=lambda: of_timm(names), transformers=of_transformers)
-        with arguments.out.open('w', newline='') as file:
+        # takes most of the time on the meta device, and has no effect there
+        without_values = patch.object(timm.layers.weight_init, '_trunc_normal_', lambda tensor, *_: tensor)
+        with arguments.out.open('w', newline='') as file, without_values:
             writer = csv.DictWriter(file, FIELDS, lineterminator='\n')
             writer.writeheader()
             for library in arguments.libraries:
-                # takes most of the time on the meta device, and has no effect there
-                with patch.object(timm.layers.weight_init, '_trunc_normal_', lambda tensor, *_: tensor):
-                    for row in tried[library]():
-                        writer.writerow(dict(library=library) | row)
-                        file.flush()
+                for row in tried[library]():
+                    writer.writerow(dict(library=library) | row)
+                    file.flush()
     with arguments.out.open(newline='') as file:
         rows = list(csv.DictReader(file))
     table = tabulated(rows)

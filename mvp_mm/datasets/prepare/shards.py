@@ -88,12 +88,12 @@ def write_shards(
     try:
         with FileLock(out / f'.{prefix}.lock', timeout=PATIENCE):
             if source.classes is not None:
-                _require_same_classes(out, prefix, source.classes)
+                _require_one_numbering(out, prefix, source.classes)
             _require_plan(out / f'{prefix}.plan.json', source, per_shard, shuffle, seed)
             beside = ('plan.json', 'classes.txt', 'sha256', 'left_out.txt')
             for name in (f'{prefix}-*', *(f'{prefix}.{end}.*' for end in beside)):
                 for stale in out.glob(f'.{name}.partial'):
-                    stale.unlink()
+                    stale.unlink(missing_ok=True)  # its writer may be about to end
             if source.classes is not None:
                 with whole_file(out / f'{prefix}.classes.txt', ADVICE) as temporary:
                     temporary.write_text(''.join(f'{name}\n' for name in source.classes))
@@ -168,7 +168,7 @@ def _require_plan(path: Path, source: CaptionedSource, per_shard: int, shuffle: 
         )
 
 
-def _require_same_classes(out: Path, prefix: str, classes: Sequence[str]) -> None:
+def _require_one_numbering(out: Path, prefix: str, classes: Sequence[str]) -> None:
     """Raise ValueError if shards of another prefix number other classes."""
     for path in out.glob('*.classes.txt'):
         if path.name != f'{prefix}.classes.txt' and path.read_text().splitlines() != list(classes):

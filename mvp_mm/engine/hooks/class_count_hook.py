@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...datasets.same_classes import classes_of, require_same_classes
+from ...datasets.same_classes import classes_of, differing, require_same_classes
 
 # mmpretrain's, mmseg's two, and mmdet's of one stage and of two
 HEADS = ('head', 'decode_head', 'auxiliary_head', 'bbox_head', 'roi_head.bbox_head', 'roi_head.mask_head')
@@ -40,13 +40,11 @@ class ClassCountHook(Hook):
         """Check the test images; warn where the checkpoint was trained on other classes."""
         dataset = runner.test_dataloader.dataset
         self._check(runner, dataset)
-        differing = [
-            pair for pair in zip(self._trained, classes_of(dataset), strict=False) if pair[0] != pair[1]
-        ]
-        if differing:
-            first, here = differing[0]
+        pairs = differing(self._trained, classes_of(dataset))
+        if pairs:
+            first, here = pairs[0]
             runner.logger.warning(
-                f'The checkpoint was trained on other classes than the images have: {len(differing)} have '
+                f'The checkpoint was trained on other classes than the images have: {len(pairs)} have '
                 f'another name, the first {first!r} there and {here!r} here'
             )
 

@@ -10,6 +10,8 @@ from ...datasets.transforms.decode_image import UnreadableImageError
 from ..checkpoint.safe_checkpoint import atomic_write_text
 from ..distributed.collectives import DelayedAllReduce, all_gather
 
+MAX_SHARE = 0.1  # of all images, beyond which a run stops
+
 
 @HOOKS.register_module()
 class UnreadableImagesHook(Hook):
@@ -22,7 +24,7 @@ class UnreadableImagesHook(Hook):
         max_share: Above this share training ends with :class:`UnreadableImageError`. Default 0.1.
     """
 
-    def __init__(self, max_share: float = 0.1) -> None:
+    def __init__(self, max_share: float = MAX_SHARE) -> None:
         if not 0 <= max_share <= 1:
             raise ValueError(f'max_share={max_share} is no share between 0 and 1')
         self.max_share = max_share
