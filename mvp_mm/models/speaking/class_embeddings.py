@@ -42,5 +42,7 @@ class ClassEmbeddings(NamedTuple):
         """Take the largest value over the names of each class: N becomes K in a dimension."""
         if len(self.owner) == len(self.names):
             return values
-        groups = values.split(torch.bincount(self.owner).tolist(), dim)
-        return torch.cat([group.amax(dim, keepdim=True) for group in groups], dim)
+        names = values.movedim(dim, -1)
+        least = names.new_full((*names.shape[:-1], len(self.names)), -torch.inf)
+        # No split: the sizes of its parts would have to come from the device.
+        return least.scatter_reduce(-1, self.owner.expand_as(names), names, 'amax').movedim(-1, dim)

@@ -20,3 +20,9 @@ def test_a_class_has_the_largest_value_of_its_names():
     assert torch.equal(embeddings().of_classes(values.T, dim=0), embeddings().of_classes(values).T)
     one_each = ClassEmbeddings(torch.eye(4), torch.arange(4), tuple('abcd'))
     assert torch.equal(one_each.of_classes(values), values)
+
+
+def test_the_gradient_goes_to_the_name_that_counts():
+    values = torch.tensor([[0.1, -0.5, 0.4, 0.3]], requires_grad=True)
+    embeddings().of_classes(values).sum().backward()
+    assert values.grad.tolist() == [[1, 0, 1, 1]]
