@@ -92,6 +92,7 @@ BUDGETS = {
     '2h': Budget((0,), 4000),
     'short': Budget((0,), 250, 500, (10,), 60, (50,), 60),
     'evening': Budget((0, 1, 2), 2000, 4000, (10, 50), 600, (50, 367), 400),
+    'night': Budget((0, 1, 2), 2000, 4000, (10, 50), 600, (50, 367), 1600),
     'gpu': Budget((0, 1, 2), 4000, 8000, (10, 50), 600, (50, 367), 800, workers=4),
 }
 METHODS_OF = dict.fromkeys(BUDGETS, MAIN) | {'2h': CAPTIONED}  # unless others are given
