@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from PIL import Image
+from yapf.yapflib import yapf_api
 
 import mvp_mm  # noqa: F401  (registers the components)
 
@@ -39,6 +40,21 @@ def own_cache_of_the_session(tmp_path_factory):
 def own_cache(own_cache_of_the_session, monkeypatch, tmp_path):
     """No test reads what another has cached, by other code perhaps."""
     monkeypatch.setenv('TORCH_HOME', f'{tmp_path}_cache')
+
+
+FORMAT_CODE = yapf_api.FormatCode
+
+
+@pytest.fixture(autouse=True)
+def unformatted_configs(monkeypatch):
+    """Leave the text of configs as MMEngine writes it: yapf takes up to two seconds for each run."""
+    monkeypatch.setattr(yapf_api, 'FormatCode', lambda text, **options: (text, True))
+
+
+@pytest.fixture
+def formatted_configs(unformatted_configs, monkeypatch):
+    """Lay out a config's text by yapf, as outside of the tests."""
+    monkeypatch.setattr(yapf_api, 'FormatCode', FORMAT_CODE)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ from .disk_full_logging import survive_full_disk
 from .distributed.collectives import control_group
 from .distributed.data_parallel import compress_gradients, ddp_config
 from .distributed.process_group import begin_process_group, end_process_group_at_exit, in_step_with_peers
+from .end_workers import end_workers
 from .hooks.broadcast_statistics_hook import BroadcastStatisticsHook
 from .hooks.single_image_hook import TORCH_MESSAGE, SingleImageHook, single_value_message
 from .hooks.stop_on_signal_hook import StopOnSignalHook
@@ -175,16 +176,23 @@ class MVPRunner(ResumableRunner):
                 raise
             raise ValueError(single_value_message(self.train_dataloader)) from error
         finally:
+            end_workers(self)
             for hook in self.hooks:
                 if isinstance(hook, StopOnSignalHook):
                     hook.restore_signals()
 
     def val(self) -> dict:
         self._needs_whole_model = True
-        with in_step_with_peers():
-            return super().val()
+        try:
+            with in_step_with_peers():
+                return super().val()
+        finally:
+            end_workers(self)
 
     def test(self) -> dict:
         self._needs_whole_model = True
-        with in_step_with_peers():
-            return super().test()
+        try:
+            with in_step_with_peers():
+                return super().test()
+        finally:
+            end_workers(self)

@@ -16,7 +16,7 @@ CONFIG = Path(__file__).parents[2] / 'configs/mvp/vittiny_debug.py'
 
 
 @pytest.fixture
-def formatted(monkeypatch):
+def formatted(formatted_configs, monkeypatch):
     """The texts that yapf was asked to format."""
     texts, format_code = [], yapf_api.FormatCode
 

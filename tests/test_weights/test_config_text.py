@@ -4,7 +4,7 @@ from mmengine.config import Config
 from mvp_mm.weights.config_text import value_in_config
 
 
-def test_the_text_of_a_checkpoint():
+def test_the_text_of_a_checkpoint(formatted_configs):
     model = dict(type='A', size=(8, 12), scale=-1.5, parts=[dict(on=None, name='it\'s "b"'), {'a.b': True}])
     text = Config(dict(model=model, other=1)).pretty_text
     expected = dict(model, size=[8, 12])

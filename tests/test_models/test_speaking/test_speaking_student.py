@@ -72,7 +72,7 @@ def test_is_built_in_a_program_that_uses_mmseg(mvp, file):
     assert student.img_size == mvp.backbone.img_size
 
 
-def test_older_checkpoints_speak(mvp, images, tmp_path):
+def test_older_checkpoints_speak(mvp, images, tmp_path, formatted_configs):
     """They hold the text of their config only."""
     text = model_config('mvp_vittiny_scenes').pretty_text
     torch.save(dict(meta=dict(cfg=text), state_dict=mvp.state_dict()), tmp_path / 'old.pth')

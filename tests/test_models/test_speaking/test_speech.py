@@ -36,7 +36,7 @@ def test_in_files(tmp_path):
     assert of_file(tmp_path / 'a.safetensors').plain() == json.loads(speech.as_json())
 
 
-def test_of_a_checkpoint_that_has_its_config_only(tmp_path):
+def test_of_a_checkpoint_that_has_its_config_only(tmp_path, formatted_configs):
     cfg = mvp_mm.zoo.model_config('mvp_vittiny_scenes')
     torch.save(dict(meta=dict(cfg=cfg.pretty_text)), tmp_path / 'old.pth')
     found = of_file(tmp_path / 'old.pth')
