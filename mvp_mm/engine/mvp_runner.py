@@ -164,7 +164,7 @@ class MVPRunner(ResumableRunner):
             keep_total_batch(self, optim_wrapper, asked['base_batch_size'])
 
     def train(self) -> nn.Module:
-        """Train, alone in the work dir; afterwards signals do what they did before, however it ends."""
+        """Train, alone in the work dir; however it ends, signals do what they did before and workers end."""
         if not torch.cuda.is_available():
             keep_freed_memory()
         try:
@@ -176,10 +176,10 @@ class MVPRunner(ResumableRunner):
                 raise
             raise ValueError(single_value_message(self.train_dataloader)) from error
         finally:
-            end_workers(self)
             for hook in self.hooks:
                 if isinstance(hook, StopOnSignalHook):
                     hook.restore_signals()
+            end_workers(self)
 
     def val(self) -> dict:
         self._needs_whole_model = True
