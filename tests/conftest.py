@@ -1,9 +1,11 @@
 """Inputs that several tests share; each is made here, none is downloaded."""
 
+import getpass
 import json
 import logging
 import math
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,10 @@ os.environ['PYTHONPATH'] = os.pathsep.join([*map(str, SOURCES), os.environ.get('
 
 # The same tests everywhere; a GPU has tools/analysis_tools/gpu_check.py.
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
+
+# torch keeps compiled code without regard to ATEN_CPU_CAPABILITY, and would run it where it does not fit.
+compiled = f'mvp_mm_tests_{getpass.getuser()}_{torch.backends.cpu.get_cpu_capability()}'
+os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(Path(tempfile.gettempdir(), compiled)))
 
 # The tensors are tiny: a second thread waits longer than it computes.
 torch.set_num_threads(int(os.environ.get('MVP_MM_TEST_THREADS', 1)))

@@ -77,6 +77,7 @@ def test_downstream_builds_whole(name):
     assert sum(p.numel() for p in model.backbone.parameters()) > 1e5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', PRETRAINING)
 def test_builds_whole(name):
     cfg = load(name)
@@ -226,6 +227,7 @@ def own_folder(ade20k_folder):
     return ade20k_folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', SEGMENTATION)
 def test_two_segmentation_steps(name, request, tmp_path):
     """The real pipeline and depth; narrow layers and a quarter of the crop."""

@@ -46,6 +46,7 @@ def test_nothing_to_train_on_is_a_failure(tmp_path, capsys):
     assert failures == 1 and not any('What to train' in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(300, 200), (600, 500), (64, 70)])
 def test_its_command_runs(size, tmp_path, capsys, monkeypatch):
     """To a config whose crops and masks fit the student."""

@@ -31,6 +31,7 @@ def teachers(tiny_clip, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_teacher_of_a_custom_zoo(teachers, monkeypatch):
     weights = teachers / 'clip/open_clip_pytorch_model.bin'
     row = dict(Name='lab_clip', Metadata=dict(Task='Teacher'), Config='lab.json', Weights=str(weights))

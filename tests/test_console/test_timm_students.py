@@ -56,6 +56,7 @@ def test_a_config_of_pre_training(name, grid, masked, image_folder, tmp_path):
     assert fresh.model.backbone.init_cfg is None and fresh.train_cfg.max_epochs == 300
 
 
+@pytest.mark.slow
 def test_configs_downstream(image_folder, tmp_path):
     for split in ('train', 'val'):
         for label in ('a', 'b'):

@@ -182,6 +182,7 @@ def test_classes_have_names_of_their_own(classes, tmp_path):
         mvp_mm.finetune(tmp_path, tmp_path / 'out', None, 'vit-tiny', task='segmentation', classes=classes)
 
 
+@pytest.mark.slow
 def test_a_run_from_other_weights_is_not_gone_on_with(labelled, tmp_path):
     student = tmp_path / 'student.pth'
     student.write_bytes(b'')

@@ -284,8 +284,12 @@ def test_a_shard_that_vanishes_or_changes(tmp_path, workers):
     source = ImageTextShards(str(tmp_path), pipeline=CROP)
 
     def read():
-        loader = DataLoader(source, 2, num_workers=workers, collate_fn=default_collate)
-        return [sample.key for batch in loader for sample in batch['data_samples']]
+        batches = iter(DataLoader(source, 2, num_workers=workers, collate_fn=default_collate))
+        try:
+            return [sample.key for batch in batches for sample in batch['data_samples']]
+        finally:
+            if workers:
+                batches._shutdown_workers()  # an error keeps them; the garbage collector waits for each
 
     assert len(read()) == 8
     content, times = path.read_bytes(), path.stat()
