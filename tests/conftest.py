@@ -1,6 +1,5 @@
 """Inputs that several tests share; each is made here, none is downloaded."""
 
-import getpass
 import json
 import logging
 import math
@@ -27,7 +26,7 @@ os.environ['PYTHONPATH'] = os.pathsep.join([*map(str, SOURCES), os.environ.get('
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 # torch keeps compiled code without regard to ATEN_CPU_CAPABILITY, and would run it where it does not fit.
-compiled = f'mvp_mm_tests_{getpass.getuser()}_{torch.backends.cpu.get_cpu_capability()}'
+compiled = f'mvp_mm_tests_{os.getuid()}_{torch.backends.cpu.get_cpu_capability()}'
 os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(Path(tempfile.gettempdir(), compiled)))
 
 # The tensors are tiny: a second thread waits longer than it computes.
