@@ -27,7 +27,7 @@ os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 # torch keeps compiled code without regard to ATEN_CPU_CAPABILITY, and would run it where it does not fit.
 compiled = f'mvp_mm_tests_{os.getuid()}_{torch.backends.cpu.get_cpu_capability()}'
-os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(Path(tempfile.gettempdir(), compiled)))
+os.environ['TORCHINDUCTOR_CACHE_DIR'] = str(Path(tempfile.gettempdir(), compiled))
 
 # The tensors are tiny: a second thread waits longer than it computes.
 torch.set_num_threads(int(os.environ.get('MVP_MM_TEST_THREADS', 1)))
