@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from ..checkpoint.exact_resume import at_step_boundary
 from ..checkpoint.safe_checkpoint_hook import SafeCheckpointHook
 from ..distributed.collectives import DelayedAllReduce, all_reduce
+from ..end_workers import loaders_of
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MERGE_SECONDS = 2  # a later signal is a second one: clusters and torchrun pass one on in several ways
@@ -54,7 +55,7 @@ class StopOnSignalHook(Hook):
         self._speaks = is_main_process()
         self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
         for loop in filter(None, (runner.train_loop, runner.val_loop)):
-            for loader in getattr(loop, 'dataloaders', [loop.dataloader]):  # of an EvaluatorLoop several
+            for loader in loaders_of(loop):
                 loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn, _leaving)
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
