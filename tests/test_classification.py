@@ -282,7 +282,8 @@ def test_a_folder_of_three_classes(pets, debug_student, tmp_path, monkeypatch):
     saved = torch.load(work_dir / 'epoch_1.pth', weights_only=False)
     assert saved['meta']['dataset_meta']['classes'] == ('cat', 'dog', 'fish')
     assert saved['state_dict']['head.fc.weight'].shape == (3, 96)
-    tool('test.py', monkeypatch, DEBUG, work_dir / 'epoch_1.pth', '--out', out, *common, head)
+    tested = ('--out', out, '--work-dir', tmp_path / 'tested')
+    tool('test.py', monkeypatch, DEBUG, work_dir / 'epoch_1.pth', *tested, *common, head)
     assert set(json.loads(out.read_text())) == {'accuracy/top1'}  # no top-5 of three classes
 
 
