@@ -19,7 +19,7 @@ FUNCTIONS = type | types.FunctionType | types.BuiltinFunctionType
 
 
 class _StandIn:
-    """Keeps the arguments and the state that it is given, and does nothing."""
+    """Any object that is neither tensor nor plain value: keeps its arguments and its state, does nothing."""
 
     args: tuple = ()
     state: Any = None
@@ -33,17 +33,10 @@ class _StandIn:
     def __call__(self, *args: Any, **kwargs: Any) -> '_StandIn':
         return self
 
-    def _ignore(self, *args: Any) -> None:
-        return
-
-    __setitem__ = append = extend = _ignore
+    __setitem__ = append = extend = __call__
 
     def plain(self) -> Any:
         return None
-
-
-class _Ignored(_StandIn):
-    """Any object that is neither tensor nor plain value."""
 
 
 class _Dtype(_StandIn):
@@ -58,8 +51,7 @@ class _Array(_StandIn):
         _, shape, dtype, fortran, content = self.state if known else [None] * 5
         if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
             return None
-        array = _numbers(shape[::-1] if fortran else shape, dtype, content)
-        array = array.T if fortran and array is not None else array
+        array = _numbers(shape, dtype, content, 'F' if fortran else 'C')
         return None if array is None else torch.from_numpy(np.ascontiguousarray(array))
 
 
@@ -77,7 +69,7 @@ def history_as_plain(log: Any, count: Any, max_length: Any) -> dict[str, Any]:
     return dict(log_history=log, count_history=count, max_length=max_length)
 
 
-def _numbers(shape: tuple[int, ...], dtype: Any, content: Any) -> np.ndarray | None:
+def _numbers(shape: tuple[int, ...], dtype: Any, content: Any, order: Any = 'C') -> np.ndarray | None:
     """Return an array of plain numbers; None for any other."""
     code = dtype.args[0] if isinstance(dtype, _Dtype) and dtype.args else None
     known = isinstance(code, str) and re.fullmatch(r'[<>|=]?(b1|[iu][1248]|f[248])', code)
@@ -85,7 +77,7 @@ def _numbers(shape: tuple[int, ...], dtype: Any, content: Any) -> np.ndarray | N
         return None
     big = isinstance(dtype.state, tuple) and dtype.state[1:2] == ('>',)
     numeric = np.dtype(code).newbyteorder('>' if big else '=')
-    return np.frombuffer(content, numeric).reshape(shape).astype(numeric.newbyteorder('='))
+    return np.frombuffer(content, numeric).reshape(shape, order=order).astype(numeric.newbyteorder('='))
 
 
 def _scalar(dtype: Any = None, content: Any = None) -> Any:
@@ -99,11 +91,6 @@ def _latin1(text: Any, encoding: Any = None) -> bytes | None:
     return text.encode('latin1') if isinstance(text, str) and encoding == 'latin1' else None
 
 
-def _no_bytes(*args: Any) -> bytes:
-    """``bytes()``, by which a pickle holds empty bytes."""
-    return b''
-
-
 # Every other name is ignored; torch finds the storage classes of tensors by itself.
 STAND_INS = {
     ('collections', 'OrderedDict'): collections.OrderedDict,
@@ -111,7 +98,7 @@ STAND_INS = {
     ('torch._utils', '_rebuild_tensor_v2'): torch._utils._rebuild_tensor_v2,
     ('torch._utils', '_rebuild_parameter'): torch._utils._rebuild_parameter,
     ('_codecs', 'encode'): _latin1,
-    ('__builtin__', 'bytes'): _no_bytes,
+    ('__builtin__', 'bytes'): lambda *args: b'',  # how a pickle holds empty bytes
     ('numpy', 'dtype'): _Dtype,
     ('numpy.core.multiarray', 'scalar'): _scalar,
     ('numpy.core.multiarray', '_reconstruct'): _Array,
@@ -121,7 +108,7 @@ STAND_INS = {
 
 class _InertUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        return STAND_INS.get((module.replace('numpy._core', 'numpy.core'), name), _Ignored)
+        return STAND_INS.get((module.replace('numpy._core', 'numpy.core'), name), _StandIn)
 
 
 def load_inert(path: Path, **kwargs: Any) -> Any:
@@ -143,7 +130,9 @@ def _plain(value: Any) -> Any:
         items = {
             key: _plain(entry)
             for key, entry in value.items()
-            if not isinstance(key, _StandIn) and not isinstance(entry, _Ignored | FUNCTIONS)
+            if not isinstance(key, _StandIn)
+            and type(entry) is not _StandIn
+            and not isinstance(entry, FUNCTIONS)
         }
         if not isinstance(value, collections.OrderedDict):
             return items
