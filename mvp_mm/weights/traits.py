@@ -9,17 +9,10 @@ from typing import Any
 from .bias_tables import SHARED_TABLE, TABLE
 
 POSITIONS = 'pos_embed'
-TRAITS = (
-    'use_abs_pos_emb',
-    'layer_scale_init_value',
-    'bias',
-    'use_rel_pos_bias',
-    'use_shared_rel_pos_bias',
-)
 
 
 def traits(names: Iterable[str]) -> dict[str, Any]:
-    """Return :data:`TRAITS`, arguments of :class:`MVPViT` that say which parameters it has.
+    """Return the arguments of :class:`MVPViT` that say which parameters it has.
 
     The values of a layer scale come from the file: here it is 0.1 or 0.
     """
@@ -32,6 +25,9 @@ def traits(names: Iterable[str]) -> dict[str, Any]:
         use_rel_pos_bias=f'layers.0.attn.{TABLE}' in names,
         use_shared_rel_pos_bias=SHARED_TABLE in names,
     )
+
+
+TRAITS = tuple(traits([]))  # their names
 
 
 def changes(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
