@@ -1,6 +1,5 @@
 """Load weight files of BEiT and ViT from this package, OpenMMLab, timm, transformers and Microsoft."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -117,10 +116,7 @@ def load(
             'no pre-trained checkpoint was given: add --cfg-options model.backbone.init_cfg.checkpoint='
             'FILE_OR_URL, or train from scratch with model.backbone.init_cfg=None'
         )
-    weights = read_tensors(local_path(path_or_url), prefix)
-    is_masked = any(getattr(module, name, None) is not None for name in MASKS)
-    leaves_head = is_start and is_masked and any(name.startswith(HEAD) for name in weights)
-    return fill(module, weights, path_or_url, prefix, grid, leaves_head)
+    return fill(module, read_tensors(local_path(path_or_url), prefix), path_or_url, prefix, grid, is_start)
 
 
 load_pretrained = load  # its name in 0.1
@@ -132,13 +128,12 @@ def fill(
     source: str,
     prefix: str | None = None,
     grid: Grid | None = None,
-    leaves_head: bool = False,
+    is_start: bool = False,
 ) -> LoadReport:
-    """Fill a module as :func:`load`, from weights by name that were read from ``source``.
-
-    ``leaves_head`` is for the report.
-    """
+    """Fill a module as :func:`load`, from weights by name that were read from ``source``."""
     given, refused = as_grid(grid), f'{source} does not fit: '
+    is_masked = any(getattr(module, name, None) is not None for name in MASKS)
+    leaves_head = is_start and is_masked and any(name.startswith(HEAD) for name in weights)
     if grid is not None and given is None:
         raise ValueError(f'init_cfg.grid={grid!r} is no patch grid: expected rows and columns, such as 8,12')
     if isinstance(module, Positioned):
@@ -156,7 +151,8 @@ def fill(
         if isinstance(module, Adapting):
             weights = module.adapt_weights(weights, source)
     own = module.state_dict()
-    other_kind = _advice(own, weights) if isinstance(module, Positioned) else ''
+    options = as_options(changes(traits(own), traits(weights))) if isinstance(module, Positioned) else ''
+    other_kind = f': it is a transformer of another kind; add --cfg-options {options}' if options else ''
     for name in [name for name in own if not name.endswith(INDEX)]:
         shape = tuple(own[name].shape)
         if name not in weights:
@@ -186,11 +182,6 @@ def fill(
     module.load_state_dict(own)
     print_log(str(report), logger='current')
     return report
-
-
-def _advice(own: Iterable[str], weights: Iterable[str]) -> str:
-    options = as_options(changes(traits(own), traits(weights)))
-    return f': it is a transformer of another kind; add --cfg-options {options}' if options else ''
 
 
 def find_backbone(
