@@ -21,10 +21,10 @@ def infer_arch(
     is as for :func:`load`; ``num_heads`` is needed where no bias table tells it.
     """
     weights, _ = find_backbone(weights, source, prefix)
-    block = {n.removeprefix('layers.0.'): value for n, value in weights.items() if n.startswith('layers.0.')}
-    for name in ('attn.qkv.weight', 'ffn.layers.0.0.weight', 'ln1.weight'):
-        if name not in block:
-            raise ValueError(f'{source} is no whole BEiT-family transformer: it has no layers.0.{name}')
+    hidden = 'layers.0.ffn.layers.0.0.weight'
+    for name in ('layers.0.attn.qkv.weight', hidden, 'layers.0.ln1.weight'):
+        if name not in weights:
+            raise ValueError(f'{source} is no whole BEiT-family transformer: it has no {name}')
     unknown = f'the architecture of {source} cannot be read off its weights: '
     tables = [name for name in (SHARED_TABLE, f'layers.0.attn.{TABLE}') if name in weights]
     if len(tables) == 2 or (not tables and num_heads is None):
@@ -44,7 +44,7 @@ def infer_arch(
             embed_dims=width,
             num_layers=1 + max(int(name.split('.')[1]) for name in weights if name.startswith('layers.')),
             num_heads=weights[tables[0]].shape[1] if tables else num_heads,
-            feedforward_channels=len(block['ffn.layers.0.0.weight']),
+            feedforward_channels=len(weights[hidden]),
         ),
         img_size=(grid[0] * patch_size, grid[1] * patch_size),
         patch_size=patch_size,

@@ -79,17 +79,10 @@ def local_path(checkpoint: str | Path) -> Path:
     if path.is_dir():
         expected = ' or '.join(FOLDER_FILES)
         raise FileNotFoundError(f'{checkpoint} is a folder without {expected}: give the weight file')
-    published = published_weights(address)
-    if published is None:
-        raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
-    return published
-
-
-def published_weights(name: str) -> Path | None:
-    """Return where the published weights of a model lie; None if there is no model of that name."""
-    if Path(name).name != name or Path(name).suffix in SUFFIXES:  # a file's: spare the zoos' indices
-        return None
-    return next(filter(None, (find(name) for find in PUBLISHED)), None)
+    is_name = path.name == address and path.suffix not in SUFFIXES  # else a file's: spare the zoos' indices
+    for found in filter(None, (find(address) for find in PUBLISHED if is_name)):
+        return found
+    raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
 
 
 def weights_in(folder: Path, names: Sequence[str]) -> Path:
