@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mvp_mm.export.any_size import AnyGridBias, why_one_size
+from mvp_mm.export.onnx import AnyGridBias, why_one_size
 from mvp_mm.export.student import ExportedStudent
 from mvp_mm.models.backbones.relative_position import relative_position_bias
 from mvp_mm.weights.bias_tables import num_table_rows, relative_position_index
