@@ -38,9 +38,8 @@ class TimmTarget(ExportTarget):
 
     def write(self, student: ExportedStudent, path: Path) -> None:
         if hasattr(student.encoder, 'timm_model'):  # a TimmStudent: timm's own network and names
-            weights = student.encoder.network.state_dict() | student.head_weights(
-                f'{_classifier_name(student)}.'
-            )
+            weights = student.encoder.network.state_dict()
+            weights |= student.head_weights(f'{_classifier_name(student)}.')
         else:
             student = student.downstream()
             names = TIMM_VIT if student.is_plain else BEIT
@@ -52,12 +51,12 @@ class TimmTarget(ExportTarget):
             torch.save(student.with_grid(weights), path)
 
     def open(self, student: ExportedStudent, path: Path) -> Outputs:
-        name, arguments = _name_and_arguments(student)
+        name, arguments = name_and_arguments(student)
         model = timm.create_model(name, checkpoint_path=str(path), **arguments)
         return _outputs(model.eval(), student)
 
     def how_to_open(self, student: ExportedStudent, path: Path) -> str:
-        name, given = _name_and_arguments(student)
+        name, given = name_and_arguments(student)
         arguments = ''.join(f', {key}={value!r}' for key, value in given.items())
         code = f'  timm.create_model({name!r}, checkpoint_path={str(path)!r}{arguments})'
         own = student.pooling or hasattr(student.encoder, 'timm_model')
@@ -67,13 +66,6 @@ class TimmTarget(ExportTarget):
 def _classifier_name(student: ExportedStudent) -> Any:
     """Return where timm keeps the classifier of a TimmStudent's network."""
     return student.encoder.network.pretrained_cfg.get('classifier')
-
-
-def _name_and_arguments(student: ExportedStudent) -> tuple[str, dict[str, Any]]:
-    if not hasattr(student.encoder, 'timm_model'):
-        return name_and_arguments(student.downstream())
-    name, arguments = student.encoder.timm_model()
-    return name, arguments if student.head is None else dict(arguments, num_classes=student.head.out_features)
 
 
 class MicrosoftTarget(ExportTarget):
@@ -138,18 +130,23 @@ def _arguments(student: ExportedStudent) -> dict[str, Any]:
 
 def name_and_arguments(student: ExportedStudent) -> tuple[str, dict[str, Any]]:
     """Return timm's nearest model, and the arguments in which a student differs from it."""
+    if hasattr(student.encoder, 'timm_model'):
+        name, arguments = student.encoder.timm_model()
+        head = {} if student.head is None else dict(num_classes=student.head.out_features)
+        return name, arguments | head
+    student = student.downstream()
     plain, size = student.is_plain, 'large' if student.encoder.embed_dims == 1024 else 'base'
     # Entries whose images are normalised with ImageNet's mean, as MVP's are.
     name = f'vit_{size}_patch16_224.mae' if plain else f'beitv2_{size}_patch16_224'
     known: dict[str, Any] = dict(img_size=(224, 224), patch_size=16, in_chans=3, mlp_ratio=4.0, qkv_bias=True)
-    known |= dict(use_abs_pos_emb=False, use_rel_pos_bias=True, use_shared_rel_pos_bias=False)
-    known |= dict(
-        embed_dim=768, depth=12, num_heads=12, init_values=1e-5, num_classes=1000, global_pool='avg'
-    )
-    known |= dict(init_values=None, num_classes=0, global_pool='token') if plain else {}
-    known |= dict(embed_dim=1024, depth=24, num_heads=16) if size == 'large' else {}
-    arguments = _arguments(student)
-    return name, {key: value for key, value in arguments.items() if value != known[key]}
+    large = dict(embed_dim=1024, depth=24, num_heads=16)
+    known |= large if size == 'large' else dict(embed_dim=768, depth=12, num_heads=12)
+    if plain:
+        known |= dict(init_values=None, num_classes=0, global_pool='token')
+    else:
+        known |= dict(init_values=1e-5, num_classes=1000, global_pool='avg')
+        known |= dict(use_abs_pos_emb=False, use_rel_pos_bias=True, use_shared_rel_pos_bias=False)
+    return name, {key: value for key, value in _arguments(student).items() if value != known[key]}
 
 
 def _outputs(model: Any, student: ExportedStudent) -> Outputs:
