@@ -16,9 +16,8 @@ from mmengine.logging import MMLogger
 from ..weights.locate import local_path
 from ..zoo import get_model
 from .classes import classes_file, write_classes
-from .mmpretrain import MMPretrainTarget
-from .mmseg import MMSegTarget
 from .onnx import ONNXTarget
+from .openmmlab import MMPretrainTarget, MMSegTarget
 from .safetensors import SafetensorsTarget
 from .student import ExportedStudent, load_student
 from .target import ExportTarget, Outputs
