@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ..models.speaking.speaking_student import NECK, SpeakingStudent
-from ..weights.load import load
+from ..weights.load import fill
 from ..weights.read import BACKBONE, read_tensors
-from .student import ExportedStudent
+from .student import ExportedStudent, classifier_in
 from .target import ExportTarget, Outputs, write_safetensors
 
 
@@ -28,13 +28,11 @@ class SafetensorsTarget(ExportTarget):
         write_safetensors(weights, path, student)
 
     def open(self, student: ExportedStudent, path: Path) -> Outputs:
-        opened = ExportedStudent(student.config, student.head)
-        report = load(opened.encoder, str(path))
+        opened, weights = ExportedStudent(student.config), read_tensors(path)
+        report = fill(opened.encoder, weights, str(path))
         if report.missing:
             raise ValueError(f'{path} lacks {report.missing}')
-        if opened.head is not None:
-            weights = read_tensors(path)
-            opened.head.load_state_dict({name: weights[f'head.fc.{name}'] for name in ('weight', 'bias')})
+        opened.head = classifier_in(weights, opened, str(path))
         if student.neck is not None:
             opened.neck = SpeakingStudent(str(path)).neck
         return opened

@@ -74,8 +74,12 @@ class ExportedStudent(nn.Module):
     @property
     def is_plain(self) -> bool:
         """Whether it is a ViT and no BEiT: absolute positions, and a bias on query, key and value or none."""
+        return self._is_absolute and self.arch['bias'] != 'qv_bias'
+
+    @property
+    def _is_absolute(self) -> bool:
         tables = self.arch['use_rel_pos_bias'] or self.arch['use_shared_rel_pos_bias']
-        return self.arch['use_abs_pos_emb'] and not tables and self.arch['bias'] != 'qv_bias'
+        return self.arch['use_abs_pos_emb'] and not tables
 
     @property
     def img_size(self) -> tuple[int, int]:
@@ -130,7 +134,7 @@ class ExportedStudent(nn.Module):
             raise ValueError('this student has one size: leave the image size out')
         other = ExportedStudent({**self.config, **changes}, self.head)
         other.mean, other.std, other.classes = self.mean, self.std, self.classes
-        other.speech, other.neck = self.speech, self.neck
+        other.speech, other.neck = self.speech and replace(self.speech, backbone=other.config), self.neck
         keys = other.encoder.load_state_dict(state or self.encoder.state_dict(), strict=False)
         missing = [name for name in keys.missing_keys if not name.endswith(INDEX)]
         if missing:
@@ -142,17 +146,12 @@ class ExportedStudent(nn.Module):
 
         It is the same network, and in all libraries a plain ViT.
         """
-        arch, state = self.arch, OrderedDict(self.encoder.state_dict())
-        if not (self.can_resize and arch and arch['use_abs_pos_emb'] and arch['bias'] == 'qv_bias'):
+        if not (self.can_resize and self.arch and self.arch['bias'] == 'qv_bias' and self._is_absolute):
             return self
-        if arch['use_rel_pos_bias'] or arch['use_shared_rel_pos_bias']:
-            return self
+        state = OrderedDict(self.encoder.state_dict())
         for start in [name.removesuffix('q_bias') for name in state if name.endswith('attn.q_bias')]:
             state[f'{start}qkv.bias'] = qkv_bias(state[f'{start}q_bias'], state[f'{start}v_bias'])
-        other = self.rebuilt(state, bias=True)
-        if self.speech is not None:
-            other.speech = replace(self.speech, backbone=dict(self.speech.backbone, bias=True))
-        return other
+        return self.rebuilt(state, bias=True)
 
     def downstream(self) -> 'ExportedStudent':
         """Return it with one bias table per block and no mask token, as libraries have BEiT downstream."""
@@ -179,12 +178,6 @@ class ExportedStudent(nn.Module):
             cls, patches = projected(self.neck, cls, patches)
             outs |= {'patch_embeddings': patches} | ({} if cls is None else {'cls_embedding': cls})
         return outs
-
-    def masked(self, images: Tensor) -> dict[str, Tensor]:
-        """Return ``'masked tokens'``, with every other patch masked; nothing without a mask token."""
-        if getattr(self.encoder, 'mask_token', None) is None:
-            return {}
-        return {'masked tokens': self(images, every_other_patch(images, self.encoder.patch_size))['tokens']}
 
     def feature_maps(self, images: Tensor) -> Tensor:
         """Return the patch tokens of every block, ``(B, blocks, C, h, w)``."""
@@ -230,19 +223,18 @@ def load_student(
             student = ExportedStudent({key: value for key, value in backbone.items() if key not in WEIGHTS})
         except ValueError as error:
             raise ValueError(f'the backbone of {cfg.filename} is not exported: {error}') from error
-        preprocessor = cfg.model.get('data_preprocessor') or {}
-        student.mean = [value / 255 for value in preprocessor.get('mean') or ()] or student.mean
-        student.std = [value / 255 for value in preprocessor.get('std') or ()] or student.std
-    if speech is not None:
-        student.mean, student.std = ([value / 255 for value in row] for row in (speech.mean, speech.std))
+    statistics = vars(speech) if speech is not None else cfg.model.get('data_preprocessor') or {}
+    for key in ('mean', 'std'):
+        if statistics.get(key):
+            setattr(student, key, [value / 255 for value in statistics[key]])
     inside = {name.removeprefix(dotted(prefix)): value for name, value in weights.items()}
-    student.head = _classifier(inside, student, checkpoint)
+    student.head = classifier_in(inside, student, checkpoint)
     grid = (cfg.model.backbone.get('init_cfg') or {}).get('grid')
     report = fill(student.encoder, weights, checkpoint, prefix, grid)
     notes += [line.strip() for line in str(report).splitlines()]
     head = {name.removeprefix(NECK): value for name, value in weights.items() if name.startswith(NECK)}
     if speech is not None and head:
-        student.speech, neck = speech, MODELS.build(speech.neck)
+        student.speech, neck = replace(speech, backbone=student.config), MODELS.build(speech.neck)
         fill_whole(neck, head, f'the head of {checkpoint}')
         student.neck = neck.eval().requires_grad_(False)
     if student.head is None:
@@ -277,7 +269,7 @@ def _class_names(content: Any, cfg: Config, count: int) -> tuple[str, ...] | Non
     return None
 
 
-def _classifier(weights: dict[str, Tensor], student: ExportedStudent, source: str) -> nn.Linear | None:
+def classifier_in(weights: dict[str, Tensor], student: ExportedStudent, source: str) -> nn.Linear | None:
     """Return the linear classifier in a file, if the student has the features that it classifies."""
     width = student.encoder.pooled_dims if student.pooling == 'own' else student.encoder.embed_dims
     for name in CLASSIFIERS if student.pooling else ():

@@ -3,7 +3,6 @@
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,7 +90,7 @@ def write_safetensors(weights: Mapping[str, Tensor], path: Path, student: Export
     """Write weights and the patch grid; unlike ``save_file``'s, the file is readable by others."""
     about = dict(format='pt', grid=times(student.grid))
     if student.neck is not None and student.speech is not None:
-        about[SPEECH] = replace(student.speech, backbone=student.config).as_json()
+        about[SPEECH] = student.speech.as_json()
     path.write_bytes(safetensors_bytes(weights, about))
 
 
