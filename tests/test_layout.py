@@ -26,7 +26,7 @@ OF_A_WHOLE_ROOM = {  # tests that are named after what they show
         'datasets/sources/shard_training',
     ),
     *('engine/bad_inputs', 'engine/distributed_faults', 'engine/sharded'),
-    *('evaluation/zero_shot_configs', 'export/timm_student', 'visualization/picture_tools'),
+    *('evaluation/zero_shot_configs', 'export/classes', 'export/timm_student', 'visualization/picture_tools'),
     *('console/command_line', 'export/command_line'),
 }
 NO_NAMES = {'utils.py', 'helpers.py', 'common.py', 'misc.py'}

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.logging import MMLogger
 
+from ..text.class_names import names_in
 from ..weights.locate import local_path
 from ..zoo import get_model
-from .classes import classes_file, write_classes
 from .onnx import ONNXTarget
 from .openmmlab import MMPretrainTarget, MMSegTarget
 from .safetensors import SafetensorsTarget
@@ -147,7 +148,8 @@ def export(
         raise ValueError(
             f'--prompts goes with safetensors and onnx: {exporter.library} has no place for names'
         )
-    for path in (out,) if prompts is None else (out, classes_file(out)):
+    classes = out.parent / f'{out.stem}.classes.npz'
+    for path in (out,) if prompts is None else (out, classes):
         if path.exists():
             raise ValueError(f'there is already a {path}: remove it or name another place')
     exporter.require_packages()
@@ -177,12 +179,9 @@ def export(
                 failure = f'{exporter.library} computes something else: nothing was written'
                 raise ParityError(f'{report}\n{failure}')
             if prompts is not None:
-                model: Any = get_model(
-                    str(local_path(checkpoint)), **(dict(teacher=teacher) if teacher else {})
-                )
-                write_classes(model, prompts, Path(scratch) / 'classes')
-                (Path(scratch) / 'classes').rename(classes_file(out))
-                report.notes.append(f'Written: {classes_file(out)}, the embeddings of the classes.')
+                model = get_model(str(local_path(checkpoint)), teacher=teacher or None)
+                _write_classes(model, prompts, Path(scratch) / classes.name).rename(classes)
+                report.notes.append(f'Written: {classes}, the embeddings of the classes.')
             path.rename(out)
     report.notes += [f'Written: {out}. To open it:', exporter.how_to_open(student, out)]
     return report
@@ -198,3 +197,20 @@ def _quiet_libraries() -> Iterator[None]:
             levels.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
         yield
+
+
+def _write_classes(model: Any, prompts: str, path: Path) -> Path:
+    """Write unit vectors ``vectors`` (N, D), their classes ``owner`` (N,), ``names`` (K,), ``logit_scale``.
+
+    Several of the N vectors may be names of one of the K classes, whose score is the largest of theirs.
+    """
+    tower = model.text_tower
+    found = tower.class_embeddings(names_in(prompts))
+    np.savez(
+        path,
+        vectors=found.vectors.numpy(),
+        owner=found.owner.numpy(),
+        names=np.array(found.names),
+        logit_scale=np.float32(tower.logit_scale),
+    )
+    return path
