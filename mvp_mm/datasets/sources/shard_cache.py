@@ -15,7 +15,7 @@ from fsspec.core import url_to_fs
 
 from ...weights.locate import cache_dir, offline
 from .shard_files import patiently, remote_stamp
-from .shard_index import SUFFIX
+from .shard_index import SUFFIX, ShardIndex, read_index
 from .whole_file import FULL, whole_file
 
 OWN = re.compile(r'[0-9a-f]{16}-.+')  # nobody else's files in the folder are counted, or removed
@@ -76,8 +76,8 @@ class ShardCache:
                 self._fetch(address, stamp, sha256, target)
         return target
 
-    def bring_index(self, address: str) -> Path | None:
-        """Bring the index that lies beside a remote shard, if there is one."""
+    def bring_index(self, address: str) -> ShardIndex | None:
+        """Bring and read the index that lies beside a remote shard; None if there is none."""
         target = self.index_path(address)
         self.folder.mkdir(parents=True, exist_ok=True)
         fs, path = url_to_fs(address + SUFFIX)
@@ -86,7 +86,7 @@ class ShardCache:
                 patiently(address + SUFFIX, lambda: fs.get_file(path, str(temporary)))
         except (FileNotFoundError, PermissionError):  # S3's answer to who may not list
             return None
-        return target
+        return read_index(target)
 
     def bring_ahead(self, shards: Sequence[tuple[str, str, str]]) -> None:
         """Begin to bring shards (see :meth:`bring`) in their order, in threads that end with the process.
