@@ -3,7 +3,7 @@
 import csv
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,12 +45,7 @@ def read_list(path: Path, keys: Keys, encoding: str | None = None) -> Iterator[E
     Raises:
         ValueError: At a line that is none, naming it.
     """
-    readers: dict[str, Callable[..., Iterable[tuple[str, dict]]]] = {
-        '.csv': _separated,
-        '.tsv': _separated,
-        '.json': _json,
-        '.parquet': _parquet,
-    }
+    readers = {'.csv': _separated, '.tsv': _separated, '.json': _json, '.parquet': _parquet}
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise ValueError(f'{path} is no list of captions: its name must end in {", ".join(ENDINGS)}')
@@ -77,21 +72,16 @@ def read_list(path: Path, keys: Keys, encoding: str | None = None) -> Iterator[E
 def _columns(path: Path, names: list[str], keys: Keys) -> Keys:
     def find(given: str | None, usual: tuple[str, ...], what: str) -> str | None:
         wanted = (given,) if given else usual
-        for name in wanted:
-            if name in names:
-                return name
-        if given or what == 'image':
+        found = next((name for name in wanted if name in names), None)
+        if found is None and (given or what == 'image'):
             raise ValueError(
                 f'{path} has the columns {", ".join(map(str, names))}, and none of {", ".join(wanted)}: give '
                 f"{what}_key='NAME' (without a first line of names, write one)"
             )
-        return None
+        return found
 
-    return Keys(
-        find(keys.image, IMAGE_KEYS, 'image'),
-        find(keys.caption, CAPTION_KEYS, 'caption'),
-        find(keys.label, (), 'label') if keys.label else None,
-    )
+    image, caption = find(keys.image, IMAGE_KEYS, 'image'), find(keys.caption, CAPTION_KEYS, 'caption')
+    return Keys(image, caption, find(keys.label, (), 'label'))
 
 
 def _entry(place: str, row: dict, columns: Keys) -> Entry:
@@ -154,10 +144,9 @@ def _row(place: str, text: str) -> dict:
 
 def _json(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
     """COCO's captions, or a list of rows."""
+    text = path.read_text(encoding)
     try:
-        content = json.loads(path.read_text(encoding))
-    except UnicodeDecodeError:
-        raise
+        content = json.loads(text)
     except ValueError as error:
         raise ValueError(
             f'{path} is no JSON: {error}. One row a line is JSON Lines: name it .jsonl'

@@ -1,6 +1,7 @@
 """Image files with captions, from a list or from texts beside them."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,36 +88,30 @@ class ImageTextList(CaptionedSource):
             note = f' ({self._without:,} without a caption)' if self._without else ''
             raise FileNotFoundError(f'no {wanted} found in {ann_file or folder}{note}')
         if ann_file:
-            paths = [os.path.join(folder, self._paths[number]) for number in _few(len(self))]
-            require_listed(ann_file, paths, folder)
+            places = dict.fromkeys(np.linspace(0, len(self) - 1, 8).astype(int).tolist())
+            require_listed(ann_file, [os.path.join(folder, self._paths[place]) for place in places], folder)
         self.folder = str(folder)
         note = self.captions_note(len(self), self._without, self._empty)
         print_log(f'{type(self).__name__}: {note}; {ann_file or folder}', 'current')
 
     def _fill(self, entries: Iterator[Entry], folder: Path) -> None:
         """Join the entries of each image; count captions that are missing."""
-        self._empty, found = 0, dict[str, tuple[list[str], list[int | None]]]()
+        self._empty, found, labels = 0, defaultdict[str, list[str]](list), dict[str, int]()
         for image, captions, label in entries:
-            texts, labels = found.setdefault(image, ([], []))
-            kept = [caption for caption in captions if caption]
-            self._empty += len(captions) - len(kept)
-            texts += kept
-            labels.append(label)
-        named = self.classes is not None
-        missing = [
-            image
-            for image, (texts, labels) in found.items()
-            if not texts and not (named and labels[-1] is not None)
-        ]
+            texts = [caption for caption in captions if caption]
+            self._empty += len(captions) - len(texts)
+            found[image] += texts
+            labels[image] = -1 if label is None else label
+        named = {image for image, label in labels.items() if label >= 0 and self.classes is not None}
+        missing = [image for image, texts in found.items() if not texts and image not in named]
         self._without = len(missing)
         if self.require_caption:
             for image in missing:
-                del found[image]
+                del found[image], labels[image]
         self._paths = PackedStrings(found)
-        self._texts = PackedStrings(text for texts, _ in found.values() for text in texts)
-        self._ends = np.cumsum([0, *(len(texts) for texts, _ in found.values())])
-        labels = [-1 if labels[-1] is None else labels[-1] for _, labels in found.values()]
-        self._labels = np.array(labels, np.int32)
+        self._texts = PackedStrings(text for texts in found.values() for text in texts)
+        self._ends = np.cumsum([0, *map(len, found.values())])
+        self._labels = np.array([*labels.values()], np.int32)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -134,8 +129,7 @@ class ImageTextList(CaptionedSource):
 
 def _beside(folder: Path, split_lines: bool, classes: list[str]) -> Iterator[Entry]:
     """Yield the images below a folder, with the texts beside them and the numbers of their classes."""
-    labels: dict[str, int] = {name: number for number, name in enumerate(classes)}
-    found = find_images(folder)
+    found, labels = find_images(folder), {name: number for number, name in enumerate(classes)}
     for path in found.paths:
         stem, name, captions = folder / os.path.splitext(path)[0], path.split(os.sep)[0], list[str]()
         if found.left_out['.txt'] and (text := Path(f'{stem}.txt')).is_file():
@@ -149,7 +143,3 @@ def _beside(folder: Path, split_lines: bool, classes: list[str]) -> Iterator[Ent
             except ValueError as error:
                 raise ValueError(f'{number}: {error}') from error
         yield Entry(path, captions, label)
-
-
-def _few(count: int, most: int = 8) -> list[int]:
-    return sorted({int(number) for number in np.linspace(0, count - 1, most)})

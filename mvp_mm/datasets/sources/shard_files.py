@@ -23,7 +23,7 @@ VERSION_KEYS = (
     *('ETag', 'etag', 'blob_id', 'md5Hash', 'checksum', 'Content-MD5'),
     *('LastModified', 'last_modified', 'Last-Modified', 'mtime', 'created'),
 )
-COMPRESSED = ('gz', 'zst', 'bz2', 'xz')  # found where there is no plain one, for the error that tells
+COMPRESSED = ('tar.gz', 'tar.zst', 'tar.bz2', 'tar.xz', 'tgz')  # found to tell that they are to be unpacked
 SPLITS = ('train', 'val', 'test')  # names that a folder's shards may begin with
 THREADS = 16  # that ask for the states of remote files
 TRIES = 3  # of what a network may fail in
@@ -69,12 +69,8 @@ def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
     """
     patterns = [data_root] if isinstance(data_root, str | os.PathLike) else data_root
     names = [name for pattern in patterns for name in _expanded(os.fspath(pattern))]
-    missing, found = list[str](), dict[str, None]()
-    for name in names:
-        shards = patiently(name, partial(_matching, os.path.expanduser(name), split))
-        found |= dict.fromkeys(shards)
-        missing += [] if shards else [name]
-    if missing:
+    found = {name: patiently(name, partial(_matching, os.path.expanduser(name), split)) for name in names}
+    if missing := [name for name, shards in found.items() if not shards]:
         more = f', nor {len(missing) - 1} more' if len(missing) > 1 else ''
         more += f' of the split {split!r}' if split else ''
         raise FileNotFoundError(
@@ -82,7 +78,7 @@ def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
             "as 'DIR/train-*.tar' or 'DIR/train-{0000..0039}.tar' (quoted on a command line), or an "
             'address of fsspec'
         )
-    return list(found)
+    return list(dict.fromkeys(shard for shards in found.values() for shard in shards))
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -102,8 +98,7 @@ def _matching(name: str, split: str) -> list[str]:
         patterns = [f'{inside}/{split}/*.tar', f'{inside}/{split}-*.tar'] if split else []
         others = [f'{inside}/{other}-*.tar' for other in SPLITS if split and other != split]
         if not any(fs.glob(pattern) for pattern in others):  # whose shards are of no split
-            patterns += [f'{inside}/*.tar', *(f'{inside}/*.tar.{ending}' for ending in COMPRESSED)]
-            patterns += [f'{inside}/*.tgz']
+            patterns += [f'{inside}/*.{ending}' for ending in ('tar', *COMPRESSED)]
         paths = next((some for pattern in patterns if (some := fs.glob(pattern))), [])
     else:
         paths = [path] if fs.exists(path) else []
@@ -138,10 +133,9 @@ def patiently(address: str, call: Callable[[], T]) -> T:
         try:
             with _plain_errors(address):
                 return call()
-        except (FileNotFoundError, PermissionError):
-            raise
         except OSError as error:
-            if attempt == TRIES or error.errno in FULL or not is_remote(address):
+            is_final = isinstance(error, FileNotFoundError | PermissionError) or error.errno in FULL
+            if is_final or attempt == TRIES or not is_remote(address):
                 raise
             time.sleep(2**attempt)
     raise AssertionError('unreachable')
