@@ -55,6 +55,9 @@ def read_list(path: Path, keys: Keys, encoding: str | None = None) -> Iterator[E
     columns: Keys | None = None
     try:
         for place, row in readers.get(ending, _json_lines)(path, encoding, keys):
+            if not isinstance(row, dict):
+                expected = '{"image": ..., "caption": ...}'
+                raise ValueError(f'{place.rstrip(",")} is {str(row)[:40]!r}: expected {expected}')
             if columns is None or columns.caption is None or columns.image not in row:
                 columns = _columns(path, list(row), keys)
             yield _entry(place, row, columns)
@@ -96,7 +99,7 @@ def _entry(place: str, row: dict, columns: Keys) -> Entry:
         raise ValueError(f'{place}: {error}') from error
 
 
-def _separated(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
+def _separated(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, Any]]:
     """CSV as spreadsheets write it; TSV without quotes, but those that pandas puts around a field."""
     is_tsv = path.suffix.lower() == '.tsv'
     # strict: an opening quote that nothing closes would make the rest of the list one caption
@@ -125,24 +128,19 @@ def _unquoted(value: str | None) -> str | None:
     return value[1:-1].replace('""', '"') if value is not None and quoted else value
 
 
-def _json_lines(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
+def _json_lines(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, Any]]:
     with path.open(encoding=encoding) as file:
         for number, line in enumerate(file, 1):
-            if line.strip():
-                yield f'{path}, line {number},', _row(f'{path}, line {number}', line)
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f'{path}, line {number} is no JSON: {error}') from error
+            yield f'{path}, line {number},', row
 
 
-def _row(place: str, text: str) -> dict:
-    try:
-        row = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f'{place} is no JSON: {error}') from error
-    if not isinstance(row, dict):
-        raise ValueError(f'{place} is {text.strip()[:40]!r}: expected {{"image": ..., "caption": ...}}')
-    return row
-
-
-def _json(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
+def _json(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, Any]]:
     """COCO's captions, or a list of rows."""
     text = path.read_text(encoding)
     try:
@@ -152,8 +150,7 @@ def _json(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
             f'{path} is no JSON: {error}. One row a line is JSON Lines: name it .jsonl'
         ) from error
     if isinstance(content, list):
-        for number, row in enumerate(content):
-            yield f'{path}, entry {number},', row if isinstance(row, dict) else _row(f'{path}', str(row))
+        yield from ((f'{path}, entry {number},', row) for number, row in enumerate(content))
         return
     images = content.get('images') if isinstance(content, dict) else None
     if not isinstance(images, list) or not isinstance(content.get('annotations'), list):
@@ -166,18 +163,14 @@ def _json(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
     except (AttributeError, TypeError) as error:
         raise ValueError(f"{path} is none of COCO's lists of captions: {error}") from error
     if unknown := captions.keys() - names.keys():
-        raise ValueError(
-            f'{path} has captions of an image {sorted(map(str, unknown))[0]} that it does not list'
-        )
+        raise ValueError(f'{path} has captions of an image {min(map(str, unknown))} that it does not list')
     for number, name in names.items():
         yield f'{path}, image {number},', dict(file_name=name, captions=captions.get(number, []))
 
 
-def _parquet(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
+def _parquet(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, Any]]:
     if importlib.util.find_spec('pyarrow') is None:
-        raise ValueError(
-            f"{path}: Parquet needs a package that is not installed: pip install 'mvp_mm[parquet]'"
-        )
+        raise ValueError(f"{path}: Parquet needs a package that is missing: pip install 'mvp_mm[parquet]'")
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 

@@ -23,9 +23,10 @@ class CaptionedSource(SampleSource):
         require_caption: Leave out samples without a text. Default None: if a step of ``pipeline`` needs
             ``caption``.
         pipeline: Transforms. ``caption`` is there if the sample has a text, ``gt_label`` if it has a label.
-        fixed_draws: Draw the same crop, mask and caption of a sample in every epoch. Default False.
-        max_refetch: Replacements to try for a sample that cannot be read. Default 10.
+        fixed_draws, max_refetch: As of :class:`.SampleSource`; captions are draws as well.
     """
+
+    _without = _empty = 0  # images without a caption, and empty captions, as subclasses count them
 
     def __init__(
         self,
@@ -65,13 +66,13 @@ class CaptionedSource(SampleSource):
             fields['caption'] = caption
         return key, content, fields
 
-    def captions_note(self, images: int, without: int, empty: int) -> str:
+    def captions_note(self) -> str:
         """Say how many images are used, and how many captions are missing."""
-        notes = [f'{images:,} images']
-        if empty:
-            notes.append(f'{empty:,} empty captions passed over')
-        if without:
-            notes.append(f'{without:,} without a caption{" left out" if self.require_caption else ""}')
+        notes = [f'{len(self):,} images']
+        if self._empty:
+            notes.append(f'{self._empty:,} empty captions passed over')
+        if self._without:
+            notes.append(f'{self._without:,} without a caption{" left out" if self.require_caption else ""}')
         return ', '.join(notes)
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,7 @@ from mmpretrain.registry import DATASETS
 from ...text.decode import decode_text
 from .caption_lists import ENDINGS, Entry, Keys, read_list
 from .captioned_source import CaptionedSource, lines_of
-from .image_files import find_images, sub_folders
-from .name_list import require_listed
-from .packed_strings import PackedStrings
+from .image_files import find_images, require_listed, sub_folders
 from .shard_index import label_of
 
 
@@ -63,9 +61,8 @@ class ImageTextList(CaptionedSource):
             ann_file, root = str(root), root.parent
         if not root.is_dir():
             raise FileNotFoundError(
-                f'there is no folder or list {root}. Give a folder of images, or a list '
-                f'({", ".join(ENDINGS)}) as data_root, or the list as ann_file and the folder of its '
-                'images as data_root'
+                f'there is no folder or list {root}. Give a folder of images or a list ({", ".join(ENDINGS)})'
+                ' as data_root, or the list as ann_file and the folder of its images as data_root'
             )
         folder = root / split if split and (root / split).is_dir() else root
         names = sub_folders(folder) if class_folders and not ann_file else []
@@ -91,12 +88,11 @@ class ImageTextList(CaptionedSource):
             places = dict.fromkeys(np.linspace(0, len(self) - 1, 8).astype(int).tolist())
             require_listed(ann_file, [os.path.join(folder, self._paths[place]) for place in places], folder)
         self.folder = str(folder)
-        note = self.captions_note(len(self), self._without, self._empty)
-        print_log(f'{type(self).__name__}: {note}; {ann_file or folder}', 'current')
+        print_log(f'{type(self).__name__}: {self.captions_note()}; {ann_file or folder}', 'current')
 
     def _fill(self, entries: Iterator[Entry], folder: Path) -> None:
         """Join the entries of each image; count captions that are missing."""
-        self._empty, found, labels = 0, defaultdict[str, list[str]](list), dict[str, int]()
+        found, labels = defaultdict[str, list[str]](list), dict[str, int]()
         for image, captions, label in entries:
             texts = [caption for caption in captions if caption]
             self._empty += len(captions) - len(texts)
@@ -143,3 +139,29 @@ def _beside(folder: Path, split_lines: bool, classes: list[str]) -> Iterator[Ent
             except ValueError as error:
                 raise ValueError(f'{number}: {error}') from error
         yield Entry(path, captions, label)
+
+
+class PackedStrings:
+    """Read-only strings as one array of bytes: a list of them would be copied into each loader worker.
+
+    Args:
+        strings: Any number of them.
+    """
+
+    def __init__(self, strings: Iterable[str]) -> None:
+        content, ends = bytearray(), [0]
+        for string in strings:
+            content += string.encode('utf-8', 'surrogateescape')  # file names may hold any bytes
+            ends.append(len(content))
+        self._content, self._ends = np.frombuffer(bytes(content), np.uint8), np.array(ends)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(f'there are {len(self)} strings')
+        start, end = self._ends[index : index + 2]
+        return self._content[start:end].tobytes().decode('utf-8', 'surrogateescape')

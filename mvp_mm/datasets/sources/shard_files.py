@@ -1,20 +1,19 @@
-"""Which shards an address stands for, here or elsewhere."""
+"""Shards as files: which an address stands for, here or elsewhere, and how one is written."""
 
+import errno
 import glob
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
-
-from .whole_file import FULL
 
 T = TypeVar('T')
 BRACES = re.compile(r'\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}')
@@ -25,8 +24,8 @@ VERSION_KEYS = (
 )
 COMPRESSED = ('tar.gz', 'tar.zst', 'tar.bz2', 'tar.xz', 'tgz')  # found to tell that they are to be unpacked
 SPLITS = ('train', 'val', 'test')  # names that a folder's shards may begin with
-THREADS = 16  # that ask for the states of remote files
 TRIES = 3  # of what a network may fail in
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_remote(address: str) -> bool:
@@ -121,12 +120,6 @@ def remote_stamp(address: str, fresh: bool = False) -> str:
     return f'{info["size"]} {version.replace(" ", "_")}'
 
 
-def remote_stamps(addresses: Sequence[str]) -> list[str]:
-    """Ask for many stamps at a time."""
-    with ThreadPool(THREADS) as pool:
-        return pool.map(remote_stamp, addresses)
-
-
 def patiently(address: str, call: Callable[[], T]) -> T:
     """Call what a network may fail in, up to ``TRIES`` times; name the address in errors."""
     for attempt in range(1, TRIES + 1):
@@ -157,3 +150,24 @@ def _plain_errors(address: str) -> Iterator[None]:
     except Exception as error:  # aiohttp's, botocore's, ... are of the network, as far as one can know
         told = f'{address} cannot be read: {type(error).__name__}: {error}'
         raise (ValueError if isinstance(error, ValueError) else OSError)(told) from error
+
+
+@contextmanager
+def whole_file(path: Path, advice: str) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; flush it and rename it on exit, or delete it after a failure.
+
+    Raises:
+        OSError: If the disk is full; ``advice`` says what to do.
+    """
+    temporary = path.with_name(f'.{path.name}.{socket.gethostname()}-{os.getpid()}.partial')
+    try:
+        yield temporary
+        with temporary.open('rb') as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in FULL:
+            raise OSError(error.errno, f'the disk is full while writing {path}: {advice}') from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from ...text.decode import decode_text
 from .captioned_source import captions_in, lines_of
 from .image_files import is_hidden
-from .whole_file import whole_file
+from .shard_files import whole_file
 
 IMAGES = ('jpg', 'jpeg', 'png', 'webp')
 KINDS = ('image', 'txt', 'json', 'cls')  # the columns of ShardIndex.places
@@ -33,8 +33,8 @@ PACKED = ((b'\x1f\x8b', 'gunzip'), (b'BZh', 'bunzip2'), (b'\xfd7z', 'unxz'), (b'
 BROKEN = (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError)
 
 
-class _Headers(io.FileIO):
-    """A shard for tarfile, which would take as much memory as the header of a long name asks for."""
+class _Shard(io.FileIO):
+    """A file for tarfile, which would take as much memory as the header of a long name asks for."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= MAX_TEXT:
@@ -44,32 +44,20 @@ class _Headers(io.FileIO):
 
 @dataclass
 class ShardIndex:
-    """The samples of a shard. The arrays of an index that was read are mapped, and shared by processes.
+    """The samples of a shard. The arrays of an index that was read are mapped, and shared by processes."""
 
-    Args:
-        stamp: What the shard was like: its size in bytes, and its time, or a remote one's version.
-        faults: What is wrong with it, a sentence each.
-        places: Offset and size in bytes of the members of each sample, int64 ``(N, 4, 2)``, in the order of
-            ``KINDS``; size -1: there is none.
-        names: Bytes of the images' names, one after another, uint8.
-        name_ends: Where each ends, int64 ``(N,)``.
-        labels: Of the samples, int32 ``(N,)``; -1: none.
-        captioned: Whether there is a text that is not empty, uint8 ``(N,)``; 2: there is an empty one.
-        sha256: Digest of the shard, if whoever wrote it noted it; else ``''``.
-        caption_key: See :func:`texts_of`; what ``captioned`` is about.
-        path: The file it was read from, if any.
-    """
-
-    stamp: str
-    faults: list[str]
+    stamp: str  # what the shard was like: its size in bytes, and its time, or a remote one's version
+    faults: list[str]  # what is wrong with it, a sentence each
+    # Offset and size in bytes of the members of each sample, int64 (N, 4, 2), in the order of KINDS; size -1:
+    # there is none.
     places: np.ndarray
-    names: np.ndarray
-    name_ends: np.ndarray
-    labels: np.ndarray
-    captioned: np.ndarray
-    sha256: str = ''
-    caption_key: str = ''
-    path: Path | None = None
+    names: np.ndarray  # bytes of the images' names, one after another, uint8
+    name_ends: np.ndarray  # where each ends, int64 (N,)
+    labels: np.ndarray  # int32 (N,); -1: none
+    captioned: np.ndarray  # whether there is a text that is not empty, uint8 (N,); 2: there is an empty one
+    sha256: str = ''  # of the shard, if whoever wrote it noted it
+    caption_key: str = ''  # see texts_of; what captioned is about
+    path: Path | None = None  # the file it was read from, if any
 
     def __len__(self) -> int:
         return len(self.places)
@@ -130,24 +118,24 @@ def scan_shard(path: Path, stamp: str | None = None, caption_key: str = '') -> S
     """
     scan = _Scan(caption_key)
     try:
-        with path.open('rb') as file:
+        with _Shard(path) as file:
             state = os.fstat(file.fileno())
             stamp = stamp or local_stamp(state)
-            for member in _members(path, file, state.st_size, scan.faults):
+            for member in _members(file, state.st_size, scan.faults):
                 scan.add(file, member)
     except OSError as error:
         scan.faults.append(f'{UNREAD}: {error.strerror or error}')
     return scan.index(stamp or '0 0')
 
 
-def _members(path: Path, file: BinaryIO, size: int, faults: list[str]) -> Iterator[tarfile.TarInfo]:
+def _members(file: io.FileIO, size: int, faults: list[str]) -> Iterator[tarfile.TarInfo]:
     """Yield the members whose bytes are all there; go on after a damaged place if there is a header."""
     if not size:
         faults.append('is empty')
         return
     position = 0
     try:
-        with _Headers(path) as headers, tarfile.open(fileobj=headers, mode='r:') as tar:
+        with tarfile.open(fileobj=file, mode='r:') as tar:
             tar.ignore_zeros = True  # what tarfile calls going on after damage, or a second archive
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # they would fill the memory
@@ -177,7 +165,7 @@ def _members(path: Path, file: BinaryIO, size: int, faults: list[str]) -> Iterat
         faults.append(cut if size - position < 512 else f'is damaged from byte {position:,} to its end')
 
 
-def _has_content(file: BinaryIO, start: int, stop: int) -> bool:
+def _has_content(file: io.FileIO, start: int, stop: int) -> bool:
     """Whether a part of a file has bytes other than zero."""
     pieces = ((at, min(1 << 20, stop - at)) for at in range(start, stop, 1 << 20))
     return any(os.pread(file.fileno(), size, at).strip(b'\0') for at, size in pieces)
@@ -202,7 +190,7 @@ class _Scan:
         self.refused = defaultdict[str, list[str]](list)  # names by reason
         self.others = Counter[str]()  # by suffix
 
-    def add(self, file: BinaryIO, member: tarfile.TarInfo) -> None:
+    def add(self, file: io.FileIO, member: tarfile.TarInfo) -> None:
         if member.isdir():
             return
         folder, base = posixpath.split(member.name)
@@ -227,7 +215,7 @@ class _Scan:
             return f'are larger than {limit >> 20} MiB'
         return 'are empty images' if kind == 'image' and not member.size else None
 
-    def _place(self, file: BinaryIO, member: tarfile.TarInfo, sample: _Sample, kind: str) -> str | None:
+    def _place(self, file: io.FileIO, member: tarfile.TarInfo, sample: _Sample, kind: str) -> str | None:
         """Add a member to its sample, or return why not."""
         column = KINDS.index(kind)
         if sample.places[column][1] >= 0:
