@@ -16,6 +16,7 @@ IMAGE_KEYS = ('image', 'img_path', 'image_path', 'filepath', 'file_path', 'file_
 CAPTION_KEYS = ('caption', 'captions', 'text', 'texts', 'title', 'sentence', 'sentences')
 # Of a list by the ending of its name.
 ENDINGS = ('.csv', '.tsv', '.jsonl', '.ndjson', '.json', '.parquet')
+Entry = tuple[str, list[str], int | None]  # an image, captions of it, its label
 
 
 class Keys(NamedTuple):
@@ -24,14 +25,6 @@ class Keys(NamedTuple):
     image: str | None = None
     caption: str | None = None
     label: str | None = None
-
-
-class Entry(NamedTuple):
-    """A line of a list."""
-
-    image: str
-    captions: list[str]
-    label: int | None = None
 
 
 def read_list(path: Path, keys: Keys, encoding: str | None = None) -> Iterator[Entry]:
@@ -57,7 +50,7 @@ def read_list(path: Path, keys: Keys, encoding: str | None = None) -> Iterator[E
         for place, row in readers.get(ending, _json_lines)(path, encoding, keys):
             if not isinstance(row, dict):
                 expected = '{"image": ..., "caption": ...}'
-                raise ValueError(f'{place.rstrip(",")} is {str(row)[:40]!r}: expected {expected}')
+                raise ValueError(f'{place.rstrip(",")} is {json.dumps(row)[:40]!r}: expected {expected}')
             if columns is None or columns.caption is None or columns.image not in row:
                 columns = _columns(path, list(row), keys)
             yield _entry(place, row, columns)
@@ -94,7 +87,7 @@ def _entry(place: str, row: dict, columns: Keys) -> Entry:
         raise ValueError(f'{place} has {found}: expected a path')
     try:
         captions = captions_in(row.get(columns.caption))
-        return Entry(image.strip(), captions, None if label in (None, '') else label_of(label))
+        return image.strip(), captions, None if label in (None, '') else label_of(label)
     except (TypeError, ValueError) as error:
         raise ValueError(f'{place}: {error}') from error
 

@@ -35,7 +35,6 @@ class UnlabelledImages(SeededSamples, BaseDataset):
         FileNotFoundError: If the folder does not exist or holds no image.
     """
 
-    METAINFO: dict = {}
     replaces_unreadable = True
 
     def __init__(

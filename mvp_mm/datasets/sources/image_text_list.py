@@ -76,10 +76,10 @@ class ImageTextList(CaptionedSource):
             listing = Path(ann_file).expanduser()
             if not listing.is_file():
                 raise FileNotFoundError(f'there is no list {listing}, which ann_file names')
-            entries: Iterator[Entry] = read_list(listing, Keys(image_key, caption_key, label_key), encoding)
+            entries = read_list(listing, Keys(image_key, caption_key, label_key), encoding)
         else:
             entries = _beside(folder, split_lines, names)
-        self._fill(entries, folder)
+        self._fill(entries)
         if not len(self):
             wanted = 'image with a caption' if self.require_caption else 'image'
             note = f' ({self._without:,} without a caption)' if self._without else ''
@@ -90,7 +90,7 @@ class ImageTextList(CaptionedSource):
         self.folder = str(folder)
         print_log(f'{type(self).__name__}: {self.captions_note()}; {ann_file or folder}', 'current')
 
-    def _fill(self, entries: Iterator[Entry], folder: Path) -> None:
+    def _fill(self, entries: Iterator[Entry]) -> None:
         """Join the entries of each image; count captions that are missing."""
         found, labels = defaultdict[str, list[str]](list), dict[str, int]()
         for image, captions, label in entries:
@@ -138,7 +138,7 @@ def _beside(folder: Path, split_lines: bool, classes: list[str]) -> Iterator[Ent
                 label = label_of(number.read_bytes())
             except ValueError as error:
                 raise ValueError(f'{number}: {error}') from error
-        yield Entry(path, captions, label)
+        yield path, captions, label
 
 
 class PackedStrings:

@@ -75,7 +75,6 @@ class SampleSource(SeededSamples, PretrainDataset):
         max_refetch: Replacements to try for a sample that cannot be read. Default 10.
     """
 
-    METAINFO: dict = {}
     replaces_unreadable = True
 
     def __init__(
