@@ -163,7 +163,9 @@ def _json(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, Any]]:
 
 def _parquet(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, Any]]:
     if importlib.util.find_spec('pyarrow') is None:
-        raise ValueError(f"{path}: Parquet needs a package that is missing: pip install 'mvp_mm[parquet]'")
+        raise ValueError(
+            f"{path}: Parquet needs a package that is not installed: pip install 'mvp_mm[parquet]'"
+        )
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 

@@ -40,7 +40,7 @@ class FewShot(Dataset):
         self.dataset.replaces_unreadable = False
         names = self.metainfo.get('classes')
         if not names:
-            raise ValueError(f'{type(self.dataset).__name__} has no classes, of which to draw samples')
+            raise ValueError(f'{type(self.dataset).__name__} has no classes to draw samples of')
         labels = np.array([self.dataset.get_cat_ids(index)[0] for index in range(len(self.dataset))])
         chosen, few = [], []
         for label in classes_of(classes, len(names)):

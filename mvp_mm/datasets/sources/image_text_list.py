@@ -61,8 +61,9 @@ class ImageTextList(CaptionedSource):
             ann_file, root = str(root), root.parent
         if not root.is_dir():
             raise FileNotFoundError(
-                f'there is no folder or list {root}. Give a folder of images or a list ({", ".join(ENDINGS)})'
-                ' as data_root, or the list as ann_file and the folder of its images as data_root'
+                f'there is no folder or list {root}. Give a folder of images, or a list '
+                f'({", ".join(ENDINGS)}) as data_root, or the list as ann_file and the folder of its '
+                'images as data_root'
             )
         folder = root / split if split and (root / split).is_dir() else root
         names = sub_folders(folder) if class_folders and not ann_file else []
