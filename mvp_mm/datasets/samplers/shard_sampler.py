@@ -19,10 +19,8 @@ class ShardSampler(EpochSampler):
 
     Args:
         dataset: Dataset with ``shard_sizes``, the number of samples of each shard.
-        total_batch: As of :class:`EpochSampler`.
         window: Shards to shuffle together. Default 16.
-        shuffle: Default True.
-        seed: Default None: drawn, and shared by all processes.
+        total_batch, shuffle, seed: As of :class:`EpochSampler`.
 
     Raises:
         ValueError: If the dataset has no shards, or too few images.

@@ -3,7 +3,7 @@
 import csv
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ IMAGE_KEYS = ('image', 'img_path', 'image_path', 'filepath', 'file_path', 'file_
 CAPTION_KEYS = ('caption', 'captions', 'text', 'texts', 'title', 'sentence', 'sentences')
 # Of a list by the ending of its name.
 ENDINGS = ('.csv', '.tsv', '.jsonl', '.ndjson', '.json', '.parquet')
+Entry = tuple[str, list[str], int | None]  # an image, captions of it, its label
 
 
 class Keys(NamedTuple):
@@ -24,14 +25,6 @@ class Keys(NamedTuple):
     image: str | None = None
     caption: str | None = None
     label: str | None = None
-
-
-class Entry(NamedTuple):
-    """A line of a list."""
-
-    image: str
-    captions: list[str]
-    label: int | None = None
 
 
 def read_list(path: Path, keys: Keys, encoding: str | None = None) -> Iterator[Entry]:
@@ -45,12 +38,7 @@ def read_list(path: Path, keys: Keys, encoding: str | None = None) -> Iterator[E
     Raises:
         ValueError: At a line that is none, naming it.
     """
-    readers: dict[str, Callable[..., Iterable[tuple[str, dict]]]] = {
-        '.csv': _separated,
-        '.tsv': _separated,
-        '.json': _json,
-        '.parquet': _parquet,
-    }
+    readers = {'.csv': _separated, '.tsv': _separated, '.json': _json, '.parquet': _parquet}
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise ValueError(f'{path} is no list of captions: its name must end in {", ".join(ENDINGS)}')
@@ -60,6 +48,9 @@ def read_list(path: Path, keys: Keys, encoding: str | None = None) -> Iterator[E
     columns: Keys | None = None
     try:
         for place, row in readers.get(ending, _json_lines)(path, encoding, keys):
+            if not isinstance(row, dict):
+                expected = '{"image": ..., "caption": ...}'
+                raise ValueError(f'{place.rstrip(",")} is {json.dumps(row)[:40]!r}: expected {expected}')
             if columns is None or columns.caption is None or columns.image not in row:
                 columns = _columns(path, list(row), keys)
             yield _entry(place, row, columns)
@@ -77,21 +68,16 @@ def read_list(path: Path, keys: Keys, encoding: str | None = None) -> Iterator[E
 def _columns(path: Path, names: list[str], keys: Keys) -> Keys:
     def find(given: str | None, usual: tuple[str, ...], what: str) -> str | None:
         wanted = (given,) if given else usual
-        for name in wanted:
-            if name in names:
-                return name
-        if given or what == 'image':
+        found = next((name for name in wanted if name in names), None)
+        if found is None and (given or what == 'image'):
             raise ValueError(
                 f'{path} has the columns {", ".join(map(str, names))}, and none of {", ".join(wanted)}: give '
                 f"{what}_key='NAME' (without a first line of names, write one)"
             )
-        return None
+        return found
 
-    return Keys(
-        find(keys.image, IMAGE_KEYS, 'image'),
-        find(keys.caption, CAPTION_KEYS, 'caption'),
-        find(keys.label, (), 'label') if keys.label else None,
-    )
+    image, caption = find(keys.image, IMAGE_KEYS, 'image'), find(keys.caption, CAPTION_KEYS, 'caption')
+    return Keys(image, caption, find(keys.label, (), 'label'))
 
 
 def _entry(place: str, row: dict, columns: Keys) -> Entry:
@@ -101,12 +87,12 @@ def _entry(place: str, row: dict, columns: Keys) -> Entry:
         raise ValueError(f'{place} has {found}: expected a path')
     try:
         captions = captions_in(row.get(columns.caption))
-        return Entry(image.strip(), captions, None if label in (None, '') else label_of(label))
+        return image.strip(), captions, None if label in (None, '') else label_of(label)
     except (TypeError, ValueError) as error:
         raise ValueError(f'{place}: {error}') from error
 
 
-def _separated(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
+def _separated(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, Any]]:
     """CSV as spreadsheets write it; TSV without quotes, but those that pandas puts around a field."""
     is_tsv = path.suffix.lower() == '.tsv'
     # strict: an opening quote that nothing closes would make the rest of the list one caption
@@ -135,36 +121,29 @@ def _unquoted(value: str | None) -> str | None:
     return value[1:-1].replace('""', '"') if value is not None and quoted else value
 
 
-def _json_lines(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
+def _json_lines(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, Any]]:
     with path.open(encoding=encoding) as file:
         for number, line in enumerate(file, 1):
-            if line.strip():
-                yield f'{path}, line {number},', _row(f'{path}, line {number}', line)
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f'{path}, line {number} is no JSON: {error}') from error
+            yield f'{path}, line {number},', row
 
 
-def _row(place: str, text: str) -> dict:
-    try:
-        row = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f'{place} is no JSON: {error}') from error
-    if not isinstance(row, dict):
-        raise ValueError(f'{place} is {text.strip()[:40]!r}: expected {{"image": ..., "caption": ...}}')
-    return row
-
-
-def _json(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
+def _json(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, Any]]:
     """COCO's captions, or a list of rows."""
+    text = path.read_text(encoding)
     try:
-        content = json.loads(path.read_text(encoding))
-    except UnicodeDecodeError:
-        raise
+        content = json.loads(text)
     except ValueError as error:
         raise ValueError(
             f'{path} is no JSON: {error}. One row a line is JSON Lines: name it .jsonl'
         ) from error
     if isinstance(content, list):
-        for number, row in enumerate(content):
-            yield f'{path}, entry {number},', row if isinstance(row, dict) else _row(f'{path}', str(row))
+        yield from ((f'{path}, entry {number},', row) for number, row in enumerate(content))
         return
     images = content.get('images') if isinstance(content, dict) else None
     if not isinstance(images, list) or not isinstance(content.get('annotations'), list):
@@ -177,14 +156,12 @@ def _json(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
     except (AttributeError, TypeError) as error:
         raise ValueError(f"{path} is none of COCO's lists of captions: {error}") from error
     if unknown := captions.keys() - names.keys():
-        raise ValueError(
-            f'{path} has captions of an image {sorted(map(str, unknown))[0]} that it does not list'
-        )
+        raise ValueError(f'{path} has captions of an image {min(map(str, unknown))} that it does not list')
     for number, name in names.items():
         yield f'{path}, image {number},', dict(file_name=name, captions=captions.get(number, []))
 
 
-def _parquet(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, dict]]:
+def _parquet(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, Any]]:
     if importlib.util.find_spec('pyarrow') is None:
         raise ValueError(
             f"{path}: Parquet needs a package that is not installed: pip install 'mvp_mm[parquet]'"

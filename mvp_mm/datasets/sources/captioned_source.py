@@ -23,9 +23,10 @@ class CaptionedSource(SampleSource):
         require_caption: Leave out samples without a text. Default None: if a step of ``pipeline`` needs
             ``caption``.
         pipeline: Transforms. ``caption`` is there if the sample has a text, ``gt_label`` if it has a label.
-        fixed_draws: Draw the same crop, mask and caption of a sample in every epoch. Default False.
-        max_refetch: Replacements to try for a sample that cannot be read. Default 10.
+        fixed_draws, max_refetch: As of :class:`.SampleSource`; captions are draws as well.
     """
+
+    _without = _empty = 0  # images without a caption, and empty captions, as subclasses count them
 
     def __init__(
         self,
@@ -53,30 +54,25 @@ class CaptionedSource(SampleSource):
     def sample(self, index: int) -> tuple[str, bytes | str, dict[str, Any]]:
         key, content, texts, label = self.record(index)
         fields: dict[str, Any] = {} if label is None else dict(gt_label=label)
-        if not texts and label is not None and self.classes is not None:
-            texts = [self.class_name(label)]
+        if not texts and label is not None and (names := self.classes) is not None:
+            if not 0 <= label < len(names):
+                raise ValueError(f'a sample has the label {label}, but `classes` has {len(names)} names')
+            texts = [names[label]]
         if texts:
             caption = _one_of(texts)
             if self.templates is not None:
-                names = [name.strip() for name in caption.split(',') if name.strip()]
-                caption = filled([_one_of(self.templates)], _one_of(names or [caption]))[0]
+                synonyms = [name.strip() for name in caption.split(',') if name.strip()]
+                caption = filled([_one_of(self.templates)], _one_of(synonyms or [caption]))[0]
             fields['caption'] = caption
         return key, content, fields
 
-    def class_name(self, label: int) -> str:
-        """Return the name of a class, or raise ValueError if ``classes`` has none."""
-        assert self.classes is not None
-        if not 0 <= label < len(self.classes):
-            raise ValueError(f'a sample has the label {label}, but `classes` has {len(self.classes)} names')
-        return self.classes[label]
-
-    def captions_note(self, images: int, without: int, empty: int) -> str:
+    def captions_note(self) -> str:
         """Say how many images are used, and how many captions are missing."""
-        notes = [f'{images:,} images']
-        if empty:
-            notes.append(f'{empty:,} empty captions passed over')
-        if without:
-            notes.append(f'{without:,} without a caption{" left out" if self.require_caption else ""}')
+        notes = [f'{len(self):,} images']
+        if self._empty:
+            notes.append(f'{self._empty:,} empty captions passed over')
+        if self._without:
+            notes.append(f'{self._without:,} without a caption{" left out" if self.require_caption else ""}')
         return ', '.join(notes)
 
 
@@ -112,9 +108,5 @@ def read_classes(path: str) -> list[str]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f'there is no file {path}, which `classes` names: give one, or a list')
-    return [line.rpartition('\t')[2].strip() for line in lines_with_tabs(file.read_bytes())]
-
-
-def lines_with_tabs(content: bytes) -> list[str]:
-    """Return the non-empty lines of a text of any encoding."""
-    return [line for line in re.split(r'[\r\n]+', decode_text(content)) if line.strip()]
+    lines = re.split(r'[\r\n]+', decode_text(file.read_bytes()))
+    return [line.rpartition('\t')[2].strip() for line in lines if line.strip()]

@@ -40,9 +40,7 @@ class FewShot(Dataset):
         self.dataset.replaces_unreadable = False
         names = self.metainfo.get('classes')
         if not names:
-            raise ValueError(
-                f'{type(self.dataset).__name__} has no classes: few shots are drawn of each class'
-            )
+            raise ValueError(f'{type(self.dataset).__name__} has no classes to draw samples of')
         labels = np.array([self.dataset.get_cat_ids(index)[0] for index in range(len(self.dataset))])
         chosen, few = [], []
         for label in classes_of(classes, len(names)):
@@ -71,12 +69,10 @@ class FewShot(Dataset):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Any:
-        return self.dataset[self._at(index)]
-
-    def _at(self, index: int) -> int:
-        """Index in the whole dataset, with the draws of the one given."""
         inner = self.indices[index]
-        return SampleIndex(inner, index.epoch, index.seed) if isinstance(index, SampleIndex) else inner
+        if isinstance(index, SampleIndex):  # the sample draws by it
+            inner = SampleIndex(inner, index.epoch, index.seed)
+        return self.dataset[inner]
 
     def get_data_info(self, index: int) -> dict:
         """Return a sample before the pipeline."""

@@ -1,11 +1,15 @@
-"""Which files below a folder are images: the one search of every dataset and command."""
+"""Which files are images: the one search below a folder of every dataset and command, and lists."""
 
 import logging
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 from mmengine.logging import print_log
 from PIL import features
 
@@ -18,6 +22,7 @@ ENDINGS: tuple[str, ...] = (
 # Folders that systems make beside images, with copies of them: macOS in archives, Synology for thumbnails,
 # Windows for deleted files.
 SKIPPED = ('__macosx', '@eadir', '$recycle.bin')
+LOOKED_AT = 8  # paths of a list, to see whether they lead anywhere
 
 
 @dataclass
@@ -55,14 +60,13 @@ def find_images(folder: str | os.PathLike, endings: Sequence[str] = ENDINGS) -> 
         OSError: If the folder itself cannot be listed; one below it is left out with a warning.
     """
     folder, endings = os.fspath(folder), tuple(ending.lower() for ending in endings)
-    found, root = FoundImages(), os.path.realpath(folder)
-    seen: set[str] = set()
+    found, root, seen = FoundImages(), Path(os.path.realpath(folder)), set[str]()
     folders, links = [''], list[str]()
     while folders or links:
         place = folders.pop() if folders else links.pop(0)
         path = os.path.join(folder, place)
         real = os.path.realpath(path)
-        if real in seen or (place and _is_above(real, root)):
+        if real in seen or (place and root.is_relative_to(real)):
             continue
         seen.add(real)
         try:
@@ -75,26 +79,24 @@ def find_images(folder: str | os.PathLike, endings: Sequence[str] = ENDINGS) -> 
             continue
         for entry in entries:
             name = os.path.join(place, entry.name)
+            is_broken = entry.is_symlink() and not os.path.exists(entry.path)
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(name)
-                continue
-            is_broken = entry.is_symlink() and not os.path.exists(entry.path)
-            if not entry.name.lower().endswith(endings) or not (is_broken or entry.is_file()):
+            elif entry.name.lower().endswith(endings) and (is_broken or entry.is_file()):
+                found.paths.append(name)
+                found.broken_links += [name] if is_broken else []
+            else:
                 found.left_out[os.path.splitext(entry.name)[1].lower()] += 1
-                continue
-            found.paths.append(name)
-            if is_broken:
-                found.broken_links.append(name)
     found.paths.sort()
     return found
 
 
 def sub_folders(folder: str | os.PathLike) -> list[str]:
     """Names of the folders directly below a folder, sorted, by the rules of :func:`find_images`."""
-    root, names = os.path.realpath(folder), dict[str, str]()
+    root, names = Path(os.path.realpath(folder)), dict[str, str]()
     for entry in sorted(filter(_is_folder, _visible(folder)), key=os.DirEntry.is_symlink):  # real ones first
         real = os.path.realpath(entry.path)
-        if not _is_above(real, root):
+        if not root.is_relative_to(real):
             names.setdefault(real, entry.name)
     return sorted(names.values())
 
@@ -104,18 +106,50 @@ def is_hidden(name: str) -> bool:
     return name.startswith('.') or name.lower() in SKIPPED
 
 
+def read_lines(path: str | os.PathLike) -> list[str]:
+    """Read the stripped, non-empty lines of a UTF-8 file with any line ends; a byte-order mark is dropped."""
+    content = Path(path).read_bytes()
+    reason = 'it looks like UTF-16, as PowerShell writes' if b'\0' in content else None
+    try:
+        text = content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        reason = reason or str(error)
+    if reason:
+        raise ValueError(f'{path} is no list in UTF-8 ({reason}): save it as UTF-8 text, one image a line')
+    return [line.strip() for line in re.split(r'[\r\n]+', text) if line.strip()]
+
+
+def require_listed(listing: str, paths: Sequence[str], folder: str | os.PathLike) -> None:
+    """Require that some of a few paths of a list, joined with its folder, exist, and all with a backslash."""
+    for path in paths:
+        if '\\' in path and not os.path.exists(path):
+            raise missing_image(path, listing)
+    places = np.unique(np.linspace(0, len(paths) - 1, LOOKED_AT).astype(int))
+    if paths and not any(os.path.lexists(paths[place]) for place in places):
+        raise FileNotFoundError(
+            f'{missing_image(paths[0], listing)}, nor any other that was looked at: expected paths relative '
+            f'to {folder}, or absolute ones'
+        )
+
+
+def listed(names: Iterable[str]) -> str:
+    """Name the first five, and how many there are if there are more."""
+    names = sorted(names)
+    return ', '.join(names[:5]) + (f', ... ({len(names)})' if len(names) > 5 else '')
+
+
+def missing_image(path: str, listing: str) -> FileNotFoundError:
+    """Return the error for a path of a list."""
+    hint = ': write paths with / in between, not backslashes' if '\\' in path else ''
+    return FileNotFoundError(f'there is no image {path}, which {listing} names{hint}')
+
+
 def _visible(folder: str | os.PathLike) -> list[os.DirEntry[str]]:
     with os.scandir(os.fspath(folder)) as entries:
-        visible = (entry for entry in entries if not is_hidden(entry.name))
-        return sorted(visible, key=lambda entry: entry.name)
+        return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
+    with suppress(OSError):  # a link to itself
         return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _is_above(real: str, root: str) -> bool:
-    return os.path.commonpath((real, root)) == real
+    return False

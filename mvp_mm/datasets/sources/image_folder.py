@@ -11,8 +11,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
-from .image_files import ENDINGS, find_images
-from .name_list import read_lines, require_listed
+from .image_files import ENDINGS, find_images, read_lines, require_listed
 from .sample_source import SeededSamples
 
 SPLITS = ('train', 'val', 'test', 'annotations')  # names of folders that need no word
@@ -28,17 +27,14 @@ class UnlabelledImages(SeededSamples, BaseDataset):
         split: Sub-folder to read if it exists. Default ``'train'``.
         ann_file: Text file (relative to the current folder) with one image path a line, absolute or relative
             to the folder read; a number after it is ignored. Default ``''``: search the folder, and sort.
-        pipeline: Transforms.
-        fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
+        pipeline, fixed_draws, max_refetch: As of :class:`.SampleSource`.
         extensions: File name endings of images, in capitals or not. Default: those of :mod:`.image_files`.
-        max_refetch: Replacements to try for one sample. Default 10.
         **kwargs: Arguments of mmpretrain's ``BaseDataset``, such as ``indices``: how many, or which, images.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no image.
     """
 
-    METAINFO: dict = {}
     replaces_unreadable = True
 
     def __init__(

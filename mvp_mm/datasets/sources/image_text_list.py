@@ -1,7 +1,8 @@
 """Image files with captions, from a list or from texts beside them."""
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,7 @@ from mmpretrain.registry import DATASETS
 from ...text.decode import decode_text
 from .caption_lists import ENDINGS, Entry, Keys, read_list
 from .captioned_source import CaptionedSource, lines_of
-from .image_files import find_images, sub_folders
-from .name_list import require_listed
-from .packed_strings import PackedStrings
+from .image_files import find_images, require_listed, sub_folders
 from .shard_index import label_of
 
 
@@ -78,45 +77,38 @@ class ImageTextList(CaptionedSource):
             listing = Path(ann_file).expanduser()
             if not listing.is_file():
                 raise FileNotFoundError(f'there is no list {listing}, which ann_file names')
-            entries: Iterator[Entry] = read_list(listing, Keys(image_key, caption_key, label_key), encoding)
+            entries = read_list(listing, Keys(image_key, caption_key, label_key), encoding)
         else:
             entries = _beside(folder, split_lines, names)
-        self._fill(entries, folder)
+        self._fill(entries)
         if not len(self):
             wanted = 'image with a caption' if self.require_caption else 'image'
             note = f' ({self._without:,} without a caption)' if self._without else ''
             raise FileNotFoundError(f'no {wanted} found in {ann_file or folder}{note}')
         if ann_file:
-            paths = [os.path.join(folder, self._paths[number]) for number in _few(len(self))]
-            require_listed(ann_file, paths, folder)
+            places = dict.fromkeys(np.linspace(0, len(self) - 1, 8).astype(int).tolist())
+            require_listed(ann_file, [os.path.join(folder, self._paths[place]) for place in places], folder)
         self.folder = str(folder)
-        note = self.captions_note(len(self), self._without, self._empty)
-        print_log(f'{type(self).__name__}: {note}; {ann_file or folder}', 'current')
+        print_log(f'{type(self).__name__}: {self.captions_note()}; {ann_file or folder}', 'current')
 
-    def _fill(self, entries: Iterator[Entry], folder: Path) -> None:
+    def _fill(self, entries: Iterator[Entry]) -> None:
         """Join the entries of each image; count captions that are missing."""
-        self._empty, found = 0, dict[str, tuple[list[str], list[int | None]]]()
+        found, labels = defaultdict[str, list[str]](list), dict[str, int]()
         for image, captions, label in entries:
-            texts, labels = found.setdefault(image, ([], []))
-            kept = [caption for caption in captions if caption]
-            self._empty += len(captions) - len(kept)
-            texts += kept
-            labels.append(label)
-        named = self.classes is not None
-        missing = [
-            image
-            for image, (texts, labels) in found.items()
-            if not texts and not (named and labels[-1] is not None)
-        ]
+            texts = [caption for caption in captions if caption]
+            self._empty += len(captions) - len(texts)
+            found[image] += texts
+            labels[image] = -1 if label is None else label
+        named = {image for image, label in labels.items() if label >= 0 and self.classes is not None}
+        missing = [image for image, texts in found.items() if not texts and image not in named]
         self._without = len(missing)
         if self.require_caption:
             for image in missing:
-                del found[image]
+                del found[image], labels[image]
         self._paths = PackedStrings(found)
-        self._texts = PackedStrings(text for texts, _ in found.values() for text in texts)
-        self._ends = np.cumsum([0, *(len(texts) for texts, _ in found.values())])
-        labels = [-1 if labels[-1] is None else labels[-1] for _, labels in found.values()]
-        self._labels = np.array(labels, np.int32)
+        self._texts = PackedStrings(text for texts in found.values() for text in texts)
+        self._ends = np.cumsum([0, *map(len, found.values())])
+        self._labels = np.array([*labels.values()], np.int32)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -134,8 +126,7 @@ class ImageTextList(CaptionedSource):
 
 def _beside(folder: Path, split_lines: bool, classes: list[str]) -> Iterator[Entry]:
     """Yield the images below a folder, with the texts beside them and the numbers of their classes."""
-    labels: dict[str, int] = {name: number for number, name in enumerate(classes)}
-    found = find_images(folder)
+    found, labels = find_images(folder), {name: number for number, name in enumerate(classes)}
     for path in found.paths:
         stem, name, captions = folder / os.path.splitext(path)[0], path.split(os.sep)[0], list[str]()
         if found.left_out['.txt'] and (text := Path(f'{stem}.txt')).is_file():
@@ -148,8 +139,30 @@ def _beside(folder: Path, split_lines: bool, classes: list[str]) -> Iterator[Ent
                 label = label_of(number.read_bytes())
             except ValueError as error:
                 raise ValueError(f'{number}: {error}') from error
-        yield Entry(path, captions, label)
+        yield path, captions, label
 
 
-def _few(count: int, most: int = 8) -> list[int]:
-    return sorted({int(number) for number in np.linspace(0, count - 1, most)})
+class PackedStrings:
+    """Read-only strings as one array of bytes: a list of them would be copied into each loader worker.
+
+    Args:
+        strings: Any number of them.
+    """
+
+    def __init__(self, strings: Iterable[str]) -> None:
+        content, ends = bytearray(), [0]
+        for string in strings:
+            content += string.encode('utf-8', 'surrogateescape')  # file names may hold any bytes
+            ends.append(len(content))
+        self._content, self._ends = np.frombuffer(bytes(content), np.uint8), np.array(ends)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(f'there are {len(self)} strings')
+        start, end = self._ends[index : index + 2]
+        return self._content[start:end].tobytes().decode('utf-8', 'surrogateescape')

@@ -4,6 +4,7 @@ import logging
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ import torch
 from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ...hardware import usable_cores
 from ...weights.locate import offline
 from .captioned_source import CaptionedSource
 from .shard_cache import ShardCache, touch
-from .shard_files import find_shards, is_remote, remote_stamps
+from .shard_files import find_shards, is_remote, remote_stamp
 from .shard_index import SUFFIX, UNREAD, ShardIndex, local_stamp, read_index, scan_shard, texts_of
 
 LISTED = 10  # broken shards named in the log
+THREADS = 16  # that ask for the states of remote shards
 WAITS = 100  # times to bring a shard again that other processes evict before it is read
 
 
@@ -73,13 +75,9 @@ class ImageTextShards(CaptionedSource):
         self._indices = self._load_indices()
         pairs = zip(self.shards, self._indices, strict=True)
         self.faults = {shard: index.faults for shard, index in pairs if index.faults}
-        self._without = self._empty = 0
         self._rows = [self._used(index, labels) for index in self._indices]
         self.shard_sizes = [len(rows) for rows in self._rows]
         self._ends = np.cumsum(self.shard_sizes).tolist()
-        stamps = [index.stamp.split() for index in self._indices]  # a remote shard's time here is its own
-        known = [1 if is_remote(shard) else 2 for shard in self.shards]
-        self._states = [tuple(map(int, s[:n])) for s, n in zip(stamps, known, strict=True)]
         self._told_of_small_cache = False
         self._tell(data_root)
 
@@ -90,10 +88,9 @@ class ImageTextShards(CaptionedSource):
         if not 0 <= index < self._ends[-1]:
             raise IndexError(f'sample {index} of {len(self)}')
         shard, row = self._find(index)
-        found, texts = self._indices[shard], list[str]()
+        found = self._indices[shard]
         image, txt, content = self._read(shard, found.places[row, :3].tolist())
-        if txt and not self.caption_key:
-            texts = texts_of('txt', txt, self.split_lines)
+        texts = texts_of('txt', txt, self.split_lines) if txt and not self.caption_key else []
         if content and not texts:
             texts = texts_of('json', content, caption_key=self.caption_key)
         label = int(found.labels[row])
@@ -118,11 +115,12 @@ class ImageTextShards(CaptionedSource):
         """Begin to bring remote shards: those in use, then as many of the following as fit beside them."""
         todo, total = [], 0
         for number in dict.fromkeys((*now, *following)):
-            if is_remote(self.shards[number]):
-                total += self._indices[number].size
+            shard, index = self.shards[number], self._indices[number]
+            if is_remote(shard):
+                total += index.size
                 if total > self.cache.max_bytes:
                     break
-                todo.append(number)
+                todo.append((shard, index.stamp, index.sha256))
         if total > self.cache.max_bytes and len(todo) < len(now) and not self._told_of_small_cache:
             self._told_of_small_cache = True
             print_log(
@@ -131,30 +129,26 @@ class ImageTextShards(CaptionedSource):
                 'current',
                 logging.WARNING,
             )
-        self.cache.bring_ahead(
-            [(self.shards[n], self._indices[n].stamp, self._indices[n].sha256) for n in todo]
-        )
+        self.cache.bring_ahead(todo)
 
     def _read(self, shard: int, places: list[list[int]]) -> list[bytes]:
         """Read members of a shard, b'' where there is none, if the shard is what it was."""
-        path, remote = self.shards[shard], is_remote(self.shards[shard])
-        file, handle = self._open(path, self._indices[shard])
-        contents, short = [], False
+        path, index = self.shards[shard], self._indices[shard]
+        file, handle = self._open(path, index)
         try:
             state = os.fstat(handle)
-            for at, size in places:
-                contents.append(os.pread(handle, size, at) if size > 0 else b'')
-                short |= len(contents[-1]) < size
+            contents = [os.pread(handle, size, at) if size > 0 else b'' for at, size in places]
         except OSError as error:
             raise OSError(error.errno, f'the shard {path} cannot be read: {error.strerror}') from error
         finally:
             os.close(handle)
-        now = (state.st_size,) if remote else (state.st_size, state.st_mtime_ns)
-        if short or now != self._states[shard]:
+        is_short = any(len(content) < size for content, (_, size) in zip(contents, places, strict=True))
+        remote = is_remote(path)  # its time here is its own
+        is_same = state.st_size == index.size if remote else local_stamp(state) == index.stamp
+        if is_short or not is_same:
             raise ValueError(
-                f'the shard {path} has changed while it was in use ({state.st_size:,} bytes, '
-                f'{self._states[shard][0]:,} before): its samples are others now. Bring the old one back, or '
-                'begin again'
+                f'the shard {path} has changed while it was in use ({state.st_size:,} bytes, {index.size:,} '
+                'before): its samples are others now. Bring the old one back, or begin again'
             )
         if remote:
             touch(Path(file), state)
@@ -174,9 +168,8 @@ class ImageTextShards(CaptionedSource):
 
     def _load_indices(self) -> list[ShardIndex]:
         """Read the index of each shard, and make those that are missing, in loader workers."""
-        stamps = self._remote_stamps([shard for shard in self.shards if is_remote(shard)])
-        indexer = _Indexer(self.shards, stamps, self.cache, self.index_dir, self.caption_key)
-        found = [indexer.read(number) for number in range(len(self.shards))]
+        self._stamps = self._remote_stamps([shard for shard in self.shards if is_remote(shard)])
+        found = [self._kept_index(shard) for shard in self.shards]
         missing = [number for number, index in enumerate(found) if index is None]
         if missing:
             print_log(f'{type(self).__name__}: indexing {len(missing)} shards, once', 'current')
@@ -187,21 +180,69 @@ class ImageTextShards(CaptionedSource):
             cores = usable_cores() // int(os.environ.get('LOCAL_WORLD_SIZE', 1))
             workers = min(max(1, cores), len(missing) // 4)
             own = torch.Generator()  # else workers' seeds are drawn from the training's
-            loader = DataLoader(indexer, None, sampler=missing, num_workers=workers, generator=own)
+            options: dict[str, Any] = dict(dataset=self.shards, sampler=missing, collate_fn=self._index)
+            loader = DataLoader[Any](batch_size=None, num_workers=workers, generator=own, **options)
             for number, index in zip(missing, loader, strict=True):
                 found[number] = index
         return [index for index in found if index is not None]
 
     def _remote_stamps(self, shards: list[str]) -> dict[str, str]:
         """Ask for size and version of each; without a network take those of the last time."""
-        if not offline():
-            return dict(zip(shards, remote_stamps(shards), strict=True)) if shards else {}
+        if shards and not offline():
+            with ThreadPool(THREADS) as pool:
+                return dict(zip(shards, pool.map(remote_stamp, shards), strict=True))
         kept = {shard: read_index(self.cache.index_path(shard)) for shard in shards}
         if gone := [shard for shard, index in kept.items() if index is None]:
             raise FileNotFoundError(
                 f'{gone[0]} was never in {self.cache.folder}, and the network is switched off'
             )
         return {shard: index.stamp for shard, index in kept.items() if index is not None}
+
+    def _places(self, shard: str) -> list[Path]:
+        """Return where an index may lie, the first choice first."""
+        cached = self.cache.index_path(shard)
+        if is_remote(shard):
+            return [cached]
+        return [Path(shard + SUFFIX), cached] if self.index_dir is None else [self.index_dir / cached.name]
+
+    def _kept_index(self, shard: str) -> ShardIndex | None:
+        """Return the index of a shard if there is one that fits it."""
+        try:
+            stamp = self._stamps.get(shard) or local_stamp(os.stat(shard))
+        except OSError:
+            return None
+        for index in map(read_index, self._places(shard)):
+            if index is not None and (index.stamp, index.caption_key) == (stamp, self.caption_key):
+                return index
+        return None
+
+    def _scan(self, shard: str) -> ShardIndex:
+        """Make the index of a shard, or take the one that was published with a remote shard."""
+        if not is_remote(shard):
+            return scan_shard(Path(shard), caption_key=self.caption_key)
+        stamp, index = self._stamps[shard], self.cache.bring_index(shard)
+        if index is None or (str(index.size), index.caption_key) != (stamp.split()[0], self.caption_key):
+            return scan_shard(self.cache.bring(shard, stamp), stamp, self.caption_key)
+        index.stamp = stamp
+        return index
+
+    def _index(self, shard: str) -> ShardIndex:
+        """Return the index of a shard, and keep it if it is new: beside the shard, or else in the cache."""
+        if (index := self._kept_index(shard)) is not None:
+            return index
+        index, reason = self._scan(shard), 'its folder is read-only'
+        if any(fault.startswith(UNREAD) for fault in index.faults):
+            return index
+        for place in self._places(shard):
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if place.parent.stat().st_mode & 0o222:  # root could write to any
+                    index.save(place)
+                    return index
+            except OSError as error:
+                reason = str(error)
+        print_log(f'The index of {shard} cannot be kept: {reason}', 'current', logging.WARNING)
+        return index
 
     def _used(self, index: ShardIndex, labels: Sequence[int] | None) -> np.ndarray:
         """Rows of the samples that are used; count captions that are missing."""
@@ -221,82 +262,8 @@ class ImageTextShards(CaptionedSource):
         if (more := len(self.faults) - LISTED) > 0:
             told = f'{more} more shards have faults: mvp-mm shards --check lists them'
             print_log(told, 'current', logging.WARNING)
+        place = f'{len(self.shards)} shards of {data_root}'
         if not len(self):
             fault = next((f': {shard} {faults[0]}' for shard, faults in self.faults.items()), '')
-            raise FileNotFoundError(
-                f'no sample to use in the {len(self.shards)} shards of {data_root}{fault}'
-            )
-        note = self.captions_note(len(self), self._without, self._empty)
-        print_log(f'{type(self).__name__}: {note}; {len(self.shards)} shards of {data_root}', 'current')
-
-
-class _Indexer(Dataset):
-    """Makes the index of the n-th shard and keeps it: beside the shard, or else in the cache."""
-
-    def __init__(
-        self,
-        shards: list[str],
-        stamps: dict[str, str],
-        cache: ShardCache,
-        index_dir: Path | None,
-        caption_key: str,
-    ) -> None:
-        self.shards, self.stamps, self.cache = shards, stamps, cache
-        self.index_dir, self.caption_key = index_dir, caption_key
-
-    def places(self, shard: str) -> list[Path]:
-        """Return where an index may lie, the first choice first."""
-        if self.index_dir is not None and not is_remote(shard):
-            return [self.index_dir / self.cache.index_path(shard).name]
-        beside = [] if is_remote(shard) else [Path(shard + SUFFIX)]
-        return [*beside, self.cache.index_path(shard)]
-
-    @staticmethod
-    def may_write(place: Path) -> bool:
-        """Whether a folder is not marked as read-only, which root could write all the same."""
-        place.parent.mkdir(parents=True, exist_ok=True)
-        return bool(place.parent.stat().st_mode & 0o222)
-
-    def read(self, number: int) -> ShardIndex | None:
-        """Return the index of a shard if there is one that fits it."""
-        shard = self.shards[number]
-        try:
-            stamp = self.stamps.get(shard) or local_stamp(os.stat(shard))
-        except OSError:
-            return None
-        for place in self.places(shard):
-            index = read_index(place)
-            if index is not None and (index.stamp, index.caption_key) == (stamp, self.caption_key):
-                return index
-        return None
-
-    def __getitem__(self, number: int) -> ShardIndex:
-        shard = self.shards[number]
-        index = self.read(number)
-        if index is not None:
-            return index
-        if is_remote(shard):
-            index = self._scan_remote(shard)
-        else:
-            index = scan_shard(Path(shard), caption_key=self.caption_key)
-        if any(fault.startswith(UNREAD) for fault in index.faults):
-            return index
-        reason = 'its folder is read-only'
-        for place in self.places(shard):
-            try:
-                if self.may_write(place):
-                    index.save(place)
-                    return index
-            except OSError as error:
-                reason = str(error)
-        print_log(f'The index of {shard} cannot be kept: {reason}', 'current', logging.WARNING)
-        return index
-
-    def _scan_remote(self, shard: str) -> ShardIndex:
-        stamp = self.stamps[shard]
-        published = self.cache.bring_index(shard)
-        index = None if published is None else read_index(published)
-        if index is not None and (index.size, index.caption_key) == (int(stamp.split()[0]), self.caption_key):
-            index.stamp = stamp
-            return index
-        return scan_shard(self.cache.bring(shard, stamp), stamp, self.caption_key)
+            raise FileNotFoundError(f'no sample to use in the {place}{fault}')
+        print_log(f'{type(self).__name__}: {self.captions_note()}; {place}', 'current')

@@ -9,8 +9,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet
 from mmpretrain.registry import DATASETS
 
-from .image_files import ENDINGS, find_images, sub_folders
-from .name_list import listed, read_lines, require_listed
+from .image_files import ENDINGS, find_images, listed, read_lines, require_listed, sub_folders
 from .sample_source import SeededSamples
 
 WORDNET_FOLDER = re.compile(r'n\d{8}')

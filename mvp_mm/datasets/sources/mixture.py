@@ -23,8 +23,7 @@ class SourceMixture(SampleSource):
         sources: Configs of sources. Those without a ``pipeline`` get ``pipeline``.
         weights: Of the sources, positive. Default None: by their sizes.
         length: Samples an epoch. Default None: as many as all sources have.
-        pipeline: Transforms.
-        fixed_draws: Draw the same crop and mask of a sample in every epoch. Default False.
+        pipeline, fixed_draws: As of :class:`.SampleSource`.
 
     Raises:
         ValueError: If the weights do not fit, or a source's share is less than one sample.

@@ -56,10 +56,9 @@ class SeededSamples(BaseDataset):
             if unreadable and 'data_samples' in sample:
                 sample['data_samples'].set_field(unreadable, 'unreadable', field_type='metainfo')
             return sample
-        listed = '\n'.join(f'  {key}: {reason}' for key, reason in unreadable)
-        raise UnreadableImageError(
-            f'{len(unreadable)} images in a row cannot be read. Is the storage mounted?\n{listed}'
-        )
+        lines = [f'{len(unreadable)} images in a row cannot be read. Is the storage mounted?']
+        lines += [f'  {key}: {reason}' for key, reason in unreadable]
+        raise UnreadableImageError('\n'.join(lines))
 
     def replacements(self, index: int) -> range:
         """Return the samples of which one replaces an unreadable one, at first; then it is one of all."""
@@ -76,7 +75,6 @@ class SampleSource(SeededSamples, PretrainDataset):
         max_refetch: Replacements to try for a sample that cannot be read. Default 10.
     """
 
-    METAINFO: dict = {}
     replaces_unreadable = True
 
     def __init__(

@@ -30,8 +30,7 @@ class SceneImages(SampleSource):
             (eight classes each), ``'shape_colour'`` (64, such as ``'red circle'``, by shape, then by colour),
             or None (default): no label.
         captions: Add the caption in words, and both labels. Default False.
-        pipeline: Transforms, without a step that loads.
-        fixed_draws: Draw the same crop and mask of an image in every epoch. Default False.
+        pipeline, fixed_draws: As of :class:`.SampleSource`; no step needs to load.
         size: As of :class:`SceneCollection`, like ``scene_seed``, ``difficulty`` and ``cache_dir``.
     """
 

@@ -13,12 +13,10 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 from ..transforms.check_label_map import CheckLabelMap, LabelMapError
-from .image_files import ENDINGS, find_images
-from .name_list import listed, missing_image, read_lines
+from .image_files import ENDINGS, find_images, listed, missing_image, read_lines
 from .sample_source import SeededSamples, unreadable_files_named
 
 LOADERS = ('train', 'val', 'test')
-LISTED = 5
 SAMPLE = 8  # label maps decoded before a run begins
 LARGE_SAMPLE = 1000  # if these leave doubts
 
@@ -117,10 +115,10 @@ class SegmentationFolder(SegmentationFiles):
     def _raise_no_images(self, folder: str) -> None:
         if self.ann_file:
             raise FileNotFoundError(f'{self.ann_file} names no image')
-        others = _suffixes(_files(folder)).most_common()
+        others = _suffixes(_files(folder)).most_common(5)
         if not others:
             raise FileNotFoundError(f'{folder} has no image in it')
-        found = ', '.join(f'{count} *{name}' for name, count in others[:LISTED])
+        found = ', '.join(f'{count} *{name}' for name, count in others)
         raise FileNotFoundError(
             f'{folder} has no image *{self.img_suffix}, but {found}: set img_suffix (--cfg-options '
             f'train_dataloader.dataset.img_suffix={others[0][0]}, and those of val_ and test_dataloader)'

@@ -14,12 +14,11 @@ from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 
 from ...weights.locate import cache_dir, offline
-from .shard_files import patiently, remote_stamp
-from .shard_index import SUFFIX
-from .whole_file import FULL, whole_file
+from .shard_files import FULL, patiently, remote_stamp, whole_file
+from .shard_index import SUFFIX, ShardIndex, read_index
 
 OWN = re.compile(r'[0-9a-f]{16}-.+')  # nobody else's files in the folder are counted, or removed
-PARTIAL = re.compile(r'.*\.(\d+)\.partial')  # with the size that it will have
+PARTIAL = re.compile(r'(.*)\.(\d+)\.partial')  # a shard's name, and the size that it will have
 LANES = 4  # shards to bring at a time, ahead of need
 _counting_lanes = threading.Lock()
 
@@ -51,12 +50,7 @@ class ShardCache:
         return path.with_name(path.name + SUFFIX)
 
     def bring(self, address: str, stamp: str, sha256: str = '') -> Path:
-        """Return the path of a shard, and bring it first if it is not here.
-
-        Args:
-            address: Of fsspec.
-            stamp: Its size and version.
-            sha256: Its digest. Default ``''``: not known.
+        """Return the path of a shard of this size, version and (unless ``''``) digest, brought if need be.
 
         Raises:
             FileNotFoundError: If it has vanished.
@@ -76,8 +70,8 @@ class ShardCache:
                 self._fetch(address, stamp, sha256, target)
         return target
 
-    def bring_index(self, address: str) -> Path | None:
-        """Bring the index that lies beside a remote shard, if there is one."""
+    def bring_index(self, address: str) -> ShardIndex | None:
+        """Bring and read the index that lies beside a remote shard; None if there is none."""
         target = self.index_path(address)
         self.folder.mkdir(parents=True, exist_ok=True)
         fs, path = url_to_fs(address + SUFFIX)
@@ -86,7 +80,7 @@ class ShardCache:
                 patiently(address + SUFFIX, lambda: fs.get_file(path, str(temporary)))
         except (FileNotFoundError, PermissionError):  # S3's answer to who may not list
             return None
-        return target
+        return read_index(target)
 
     def bring_ahead(self, shards: Sequence[tuple[str, str, str]]) -> None:
         """Begin to bring shards (see :meth:`bring`) in their order, in threads that end with the process.
@@ -165,20 +159,18 @@ class ShardCache:
                     continue
                 if unfinished is None:
                     whole.append((state.st_atime_ns, state.st_size, path))
-                elif _is_brought(path.with_name(path.name.removesuffix(f'.{unfinished[1]}.partial'))):
-                    held += int(unfinished[1])
+                elif _is_brought(path.with_name(unfinished[1])):
+                    held += int(unfinished[2])
                 else:  # a killed process left it
                     path.unlink(missing_ok=True)
-            total = held + sum(size for _, size, _ in whole)
+            room = self.max_bytes - size - held - sum(size for _, size, _ in whole)
             for _, freed, path in sorted(whole):
-                if total + size <= self.max_bytes:
-                    break
-                path.unlink(missing_ok=True)
-                total -= freed
-            if total + size > self.max_bytes:
-                return False
-            partial.touch()
-            return True
+                if room < 0:
+                    path.unlink(missing_ok=True)
+                    room += freed
+            if room >= 0:
+                partial.touch()
+            return room >= 0
 
 
 def touch(path: Path, state: os.stat_result) -> None:
@@ -191,15 +183,12 @@ def touch(path: Path, state: os.stat_result) -> None:
 
 def _is_brought(target: Path) -> bool:
     """Whether a process is at it: it holds the lock of :meth:`ShardCache.bring`."""
-    try:
-        with FileLock(f'{target}.lock', timeout=0):
-            return False
-    except Timeout:
-        return True
+    with suppress(Timeout), FileLock(f'{target}.lock', timeout=0):
+        return False
+    return True
 
 
 def _is_whole(path: Path, size: int) -> bool:
-    try:
+    with suppress(FileNotFoundError):
         return path.stat().st_size == size
-    except FileNotFoundError:
-        return False
+    return False

@@ -1,20 +1,19 @@
-"""Which shards an address stands for, here or elsewhere."""
+"""Shards as files: which an address stands for, here or elsewhere, and how one is written."""
 
+import errno
 import glob
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
-
-from .whole_file import FULL
 
 T = TypeVar('T')
 BRACES = re.compile(r'\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}')
@@ -23,10 +22,10 @@ VERSION_KEYS = (
     *('ETag', 'etag', 'blob_id', 'md5Hash', 'checksum', 'Content-MD5'),
     *('LastModified', 'last_modified', 'Last-Modified', 'mtime', 'created'),
 )
-COMPRESSED = ('gz', 'zst', 'bz2', 'xz')  # found where there is no plain one, for the error that tells
+COMPRESSED = ('tar.gz', 'tar.zst', 'tar.bz2', 'tar.xz', 'tgz')  # found to tell that they are to be unpacked
 SPLITS = ('train', 'val', 'test')  # names that a folder's shards may begin with
-THREADS = 16  # that ask for the states of remote files
 TRIES = 3  # of what a network may fail in
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_remote(address: str) -> bool:
@@ -69,12 +68,8 @@ def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
     """
     patterns = [data_root] if isinstance(data_root, str | os.PathLike) else data_root
     names = [name for pattern in patterns for name in _expanded(os.fspath(pattern))]
-    missing, found = list[str](), dict[str, None]()
-    for name in names:
-        shards = patiently(name, partial(_matching, os.path.expanduser(name), split))
-        found |= dict.fromkeys(shards)
-        missing += [] if shards else [name]
-    if missing:
+    found = {name: patiently(name, partial(_matching, os.path.expanduser(name), split)) for name in names}
+    if missing := [name for name, shards in found.items() if not shards]:
         more = f', nor {len(missing) - 1} more' if len(missing) > 1 else ''
         more += f' of the split {split!r}' if split else ''
         raise FileNotFoundError(
@@ -82,7 +77,7 @@ def find_shards(data_root: str | Sequence[str], split: str = '') -> list[str]:
             "as 'DIR/train-*.tar' or 'DIR/train-{0000..0039}.tar' (quoted on a command line), or an "
             'address of fsspec'
         )
-    return list(found)
+    return list(dict.fromkeys(shard for shards in found.values() for shard in shards))
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -102,8 +97,7 @@ def _matching(name: str, split: str) -> list[str]:
         patterns = [f'{inside}/{split}/*.tar', f'{inside}/{split}-*.tar'] if split else []
         others = [f'{inside}/{other}-*.tar' for other in SPLITS if split and other != split]
         if not any(fs.glob(pattern) for pattern in others):  # whose shards are of no split
-            patterns += [f'{inside}/*.tar', *(f'{inside}/*.tar.{ending}' for ending in COMPRESSED)]
-            patterns += [f'{inside}/*.tgz']
+            patterns += [f'{inside}/*.{ending}' for ending in ('tar', *COMPRESSED)]
         paths = next((some for pattern in patterns if (some := fs.glob(pattern))), [])
     else:
         paths = [path] if fs.exists(path) else []
@@ -126,22 +120,15 @@ def remote_stamp(address: str, fresh: bool = False) -> str:
     return f'{info["size"]} {version.replace(" ", "_")}'
 
 
-def remote_stamps(addresses: Sequence[str]) -> list[str]:
-    """Ask for many stamps at a time."""
-    with ThreadPool(THREADS) as pool:
-        return pool.map(remote_stamp, addresses)
-
-
 def patiently(address: str, call: Callable[[], T]) -> T:
     """Call what a network may fail in, up to ``TRIES`` times; name the address in errors."""
     for attempt in range(1, TRIES + 1):
         try:
             with _plain_errors(address):
                 return call()
-        except (FileNotFoundError, PermissionError):
-            raise
         except OSError as error:
-            if attempt == TRIES or error.errno in FULL or not is_remote(address):
+            is_final = isinstance(error, FileNotFoundError | PermissionError) or error.errno in FULL
+            if is_final or attempt == TRIES or not is_remote(address):
                 raise
             time.sleep(2**attempt)
     raise AssertionError('unreachable')
@@ -163,3 +150,24 @@ def _plain_errors(address: str) -> Iterator[None]:
     except Exception as error:  # aiohttp's, botocore's, ... are of the network, as far as one can know
         told = f'{address} cannot be read: {type(error).__name__}: {error}'
         raise (ValueError if isinstance(error, ValueError) else OSError)(told) from error
+
+
+@contextmanager
+def whole_file(path: Path, advice: str) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; flush it and rename it on exit, or delete it after a failure.
+
+    Raises:
+        OSError: If the disk is full; ``advice`` says what to do.
+    """
+    temporary = path.with_name(f'.{path.name}.{socket.gethostname()}-{os.getpid()}.partial')
+    try:
+        yield temporary
+        with temporary.open('rb') as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in FULL:
+            raise OSError(error.errno, f'the disk is full while writing {path}: {advice}') from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -5,11 +5,11 @@ import json
 import os
 import posixpath
 import tarfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from ...text.decode import decode_text
 from .captioned_source import captions_in, lines_of
 from .image_files import is_hidden
-from .whole_file import whole_file
+from .shard_files import whole_file
 
 IMAGES = ('jpg', 'jpeg', 'png', 'webp')
 KINDS = ('image', 'txt', 'json', 'cls')  # the columns of ShardIndex.places
@@ -33,8 +33,8 @@ PACKED = ((b'\x1f\x8b', 'gunzip'), (b'BZh', 'bunzip2'), (b'\xfd7z', 'unxz'), (b'
 BROKEN = (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError)
 
 
-class _Headers(io.FileIO):
-    """A shard for tarfile, which would take as much memory as the header of a long name asks for."""
+class _Shard(io.FileIO):
+    """A file for tarfile, which would take as much memory as the header of a long name asks for."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= MAX_TEXT:
@@ -44,32 +44,20 @@ class _Headers(io.FileIO):
 
 @dataclass
 class ShardIndex:
-    """The samples of a shard. The arrays of an index that was read are mapped, and shared by processes.
+    """The samples of a shard. The arrays of an index that was read are mapped, and shared by processes."""
 
-    Args:
-        stamp: What the shard was like: its size in bytes, and its time, or a remote one's version.
-        faults: What is wrong with it, a sentence each.
-        places: Offset and size in bytes of the members of each sample, int64 ``(N, 4, 2)``, in the order of
-            ``KINDS``; size -1: there is none.
-        names: Bytes of the images' names, one after another, uint8.
-        name_ends: Where each ends, int64 ``(N,)``.
-        labels: Of the samples, int32 ``(N,)``; -1: none.
-        captioned: Whether there is a text that is not empty, uint8 ``(N,)``; 2: there is an empty one.
-        sha256: Digest of the shard, if whoever wrote it noted it; else ``''``.
-        caption_key: See :func:`texts_of`; what ``captioned`` is about.
-        path: The file it was read from, if any.
-    """
-
-    stamp: str
-    faults: list[str]
+    stamp: str  # what the shard was like: its size in bytes, and its time, or a remote one's version
+    faults: list[str]  # what is wrong with it, a sentence each
+    # Offset and size in bytes of the members of each sample, int64 (N, 4, 2), in the order of KINDS; size -1:
+    # there is none.
     places: np.ndarray
-    names: np.ndarray
-    name_ends: np.ndarray
-    labels: np.ndarray
-    captioned: np.ndarray
-    sha256: str = ''
-    caption_key: str = ''
-    path: Path | None = None
+    names: np.ndarray  # bytes of the images' names, one after another, uint8
+    name_ends: np.ndarray  # where each ends, int64 (N,)
+    labels: np.ndarray  # int32 (N,); -1: none
+    captioned: np.ndarray  # whether there is a text that is not empty, uint8 (N,); 2: there is an empty one
+    sha256: str = ''  # of the shard, if whoever wrote it noted it
+    caption_key: str = ''  # see texts_of; what captioned is about
+    path: Path | None = None  # the file it was read from, if any
 
     def __len__(self) -> int:
         return len(self.places)
@@ -77,8 +65,7 @@ class ShardIndex:
     def __reduce__(self) -> Any:
         if self.path is not None:  # loader workers that are not forked map the file again
             return read_index, (self.path,)
-        arrays = (getattr(self, name) for name in ARRAYS)
-        return ShardIndex, (self.stamp, self.faults, *arrays, self.sha256, self.caption_key)
+        return ShardIndex, tuple(vars(self).values())
 
     @property
     def size(self) -> int:
@@ -93,8 +80,8 @@ class ShardIndex:
     def save(self, path: Path) -> None:
         """Write the index, whole or not at all."""
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}
-        texts = dict(stamp=self.stamp, sha256=self.sha256, caption_key=self.caption_key)
-        metadata = dict(texts, version=VERSION, faults=json.dumps(self.faults))
+        metadata = dict(version=VERSION, stamp=self.stamp, faults=json.dumps(self.faults))
+        metadata |= dict(sha256=self.sha256, caption_key=self.caption_key)
         with whole_file(path, 'free some space, or set index_dir to a folder on another disk') as temporary:
             temporary.write_bytes(save(arrays, metadata))  # save_file would let only this user read
         self.path = path
@@ -110,11 +97,9 @@ def read_index(path: Path) -> ShardIndex | None:
             metadata = file.metadata() or {}
             if metadata.get('version') != VERSION:
                 return None
-            arrays = [file.get_tensor(name).numpy() for name in ARRAYS]
-        texts = {name: metadata.get(name, '') for name in ('sha256', 'caption_key')}
-        found = ShardIndex(metadata['stamp'], json.loads(metadata['faults']), *arrays, **texts)
-        found.path = path
-        return found
+            arrays = {name: file.get_tensor(name).numpy() for name in ARRAYS}
+        notes: dict[str, Any] = {name: metadata.get(name, '') for name in ('sha256', 'caption_key')}
+        return ShardIndex(metadata['stamp'], json.loads(metadata['faults']), **arrays, **notes, path=path)
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
 
@@ -132,26 +117,25 @@ def scan_shard(path: Path, stamp: str | None = None, caption_key: str = '') -> S
     path leaves the archive, and a second member of the same kind do not.
     """
     scan = _Scan(caption_key)
-    size = 0
     try:
-        with path.open('rb') as file:
+        with _Shard(path) as file:
             state = os.fstat(file.fileno())
-            size, stamp = state.st_size, stamp or local_stamp(state)
-            for member in _members(path, file, size, scan.faults):
+            stamp = stamp or local_stamp(state)
+            for member in _members(file, state.st_size, scan.faults):
                 scan.add(file, member)
     except OSError as error:
         scan.faults.append(f'{UNREAD}: {error.strerror or error}')
-    return scan.index(stamp or f'{size} 0')
+    return scan.index(stamp or '0 0')
 
 
-def _members(path: Path, file: BinaryIO, size: int, faults: list[str]) -> Iterator[tarfile.TarInfo]:
+def _members(file: io.FileIO, size: int, faults: list[str]) -> Iterator[tarfile.TarInfo]:
     """Yield the members whose bytes are all there; go on after a damaged place if there is a header."""
     if not size:
         faults.append('is empty')
         return
     position = 0
     try:
-        with _Headers(path) as headers, tarfile.open(fileobj=headers, mode='r:') as tar:
+        with tarfile.open(fileobj=file, mode='r:') as tar:
             tar.ignore_zeros = True  # what tarfile calls going on after damage, or a second archive
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # they would fill the memory
@@ -169,7 +153,9 @@ def _members(path: Path, file: BinaryIO, size: int, faults: list[str]) -> Iterat
                 position = max(tar.offset, member.offset_data)
     except BROKEN as error:
         start = os.pread(file.fileno(), 16, 0)
-        no_tar = f'is no plain tar file, it begins with {start!r}: {_advice(start)}'
+        tools = (f'unpack it with {tool}' for magic, tool in PACKED if start.startswith(magic))
+        advice = next(tools, 'download it again, or delete it')
+        no_tar = f'is no plain tar file, it begins with {start!r}: {advice}'
         faults.append(f'is truncated or damaged after byte {position:,}: {error}' if position else no_tar)
         return
     if position >= size:
@@ -179,36 +165,32 @@ def _members(path: Path, file: BinaryIO, size: int, faults: list[str]) -> Iterat
         faults.append(cut if size - position < 512 else f'is damaged from byte {position:,} to its end')
 
 
-def _advice(start: bytes) -> str:
-    for magic, tool in PACKED:
-        if start.startswith(magic):
-            return f'unpack it with {tool}'
-    return 'download it again, or delete it'
-
-
-def _has_content(file: BinaryIO, start: int, stop: int) -> bool:
+def _has_content(file: io.FileIO, start: int, stop: int) -> bool:
     """Whether a part of a file has bytes other than zero."""
-    for at in range(start, stop, 1 << 20):
-        if os.pread(file.fileno(), min(1 << 20, stop - at), at).strip(b'\0'):
-            return True
-    return False
+    pieces = ((at, min(1 << 20, stop - at)) for at in range(start, stop, 1 << 20))
+    return any(os.pread(file.fileno(), size, at).strip(b'\0') for at, size in pieces)
 
 
 @dataclass
+class _Sample:
+    """The members of one key: what :class:`ShardIndex` holds of a sample."""
+
+    places: list[tuple[int, int]] = field(default_factory=lambda: [(0, -1)] * len(KINDS))
+    name: str = ''  # empty: there is no image
+    label: int = -1
+    captioned: int = 0
+
+
 class _Scan:
     """What is known of a shard while it is read."""
 
-    caption_key: str
-    faults: list[str] = field(default_factory=list)
-    rows: dict[str, int] = field(default_factory=dict)  # by key
-    places: list[list[tuple[int, int]]] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    captioned: list[list[int]] = field(default_factory=list)  # of txt and json
-    refused: dict[str, list[str]] = field(default_factory=dict)  # names by reason
-    others: Counter = field(default_factory=Counter)
+    def __init__(self, caption_key: str) -> None:
+        self.caption_key, self.faults = caption_key, list[str]()
+        self.samples = defaultdict[str, _Sample](_Sample)  # by key
+        self.refused = defaultdict[str, list[str]](list)  # names by reason
+        self.others = Counter[str]()  # by suffix
 
-    def add(self, file: BinaryIO, member: tarfile.TarInfo) -> None:
+    def add(self, file: io.FileIO, member: tarfile.TarInfo) -> None:
         if member.isdir():
             return
         folder, base = posixpath.split(member.name)
@@ -216,12 +198,12 @@ class _Scan:
         suffix = suffix.lower()
         kind = 'image' if suffix in IMAGES else suffix
         reason = self._why_not(member, kind)
-        if reason:
-            self.refused.setdefault(reason, []).append(member.name)
-        elif is_hidden(base) or kind not in KINDS:
+        if not reason and (is_hidden(base) or kind not in KINDS):
             self.others[suffix] += 1
-        else:
-            self._place(file, member, posixpath.join(folder, stem), KINDS.index(kind))
+        elif not reason:
+            reason = self._place(file, member, self.samples[posixpath.join(folder, stem)], kind)
+        if reason:
+            self.refused[reason].append(member.name)
 
     def _why_not(self, member: tarfile.TarInfo, kind: str) -> str | None:
         if not member.isreg() or member.issparse():
@@ -231,56 +213,47 @@ class _Scan:
         limit = MAX_MEMBER if kind == 'image' else MAX_TEXT
         if kind in KINDS and member.size > limit:
             return f'are larger than {limit >> 20} MiB'
-        if kind == 'image' and not member.size:
-            return 'are empty images'
+        return 'are empty images' if kind == 'image' and not member.size else None
+
+    def _place(self, file: io.FileIO, member: tarfile.TarInfo, sample: _Sample, kind: str) -> str | None:
+        """Add a member to its sample, or return why not."""
+        column = KINDS.index(kind)
+        if sample.places[column][1] >= 0:
+            return 'repeat a key, of which the first counts'
+        content = b'' if kind == 'image' else os.pread(file.fileno(), member.size, member.offset_data)
+        try:
+            if kind == 'image':
+                sample.name = member.name
+            elif kind == 'cls':
+                sample.label = label_of(content)
+            else:
+                texts = texts_of(kind, content, caption_key=self.caption_key)
+                if kind == 'json' or not self.caption_key:
+                    sample.captioned = 1 if texts or sample.captioned == 1 else 2
+        except (ValueError, RecursionError):
+            return f'are no {kind}'
+        sample.places[column] = (member.offset_data, member.size)
         return None
 
-    def _place(self, file: BinaryIO, member: tarfile.TarInfo, key: str, column: int) -> None:
-        row = self.rows.setdefault(key, len(self.rows))
-        if row == len(self.places):
-            self.places.append([(0, -1)] * len(KINDS))
-            self.names.append('')
-            self.labels.append(-1)
-            self.captioned.append([0, 0])
-        if self.places[row][column][1] >= 0:
-            self.refused.setdefault('repeat a key, of which the first counts', []).append(member.name)
-            return
-        self.places[row][column] = (member.offset_data, member.size)
-        if column == 0:
-            self.names[row] = member.name
-            return
-        content = os.pread(file.fileno(), member.size, member.offset_data)
-        try:
-            if KINDS[column] == 'cls':
-                self.labels[row] = label_of(content)
-            else:
-                texts = texts_of(KINDS[column], content, caption_key=self.caption_key)
-                if KINDS[column] == 'json' or not self.caption_key:
-                    self.captioned[row][column - 1] = 1 if texts else 2
-        except (ValueError, RecursionError):
-            self.places[row][column] = (0, -1)
-            self.refused.setdefault(f'are no {KINDS[column]}', []).append(member.name)
-
     def index(self, stamp: str) -> ShardIndex:
-        rows = [row for row, places in enumerate(self.places) if places[0][1] >= 0]
-        if len(rows) < len(self.places):
-            self.refused['have no image'] = [key for key, row in self.rows.items() if not self.names[row]]
+        samples = [sample for sample in self.samples.values() if sample.name]
+        if lonely := [key for key, sample in self.samples.items() if not sample.name]:
+            self.refused['have no image'] = lonely
         for reason, names in self.refused.items():
             self.faults.append(f'{len(names)} of its members or keys {reason}, such as {names[0]}')
-        if not rows and not self.faults:
+        if not samples and not self.faults:
             others = ', '.join(f'{count} .{suffix}' for suffix, count in self.others.most_common(3))
             expected = f'{", ".join(IMAGES)} with txt, json, cls'
             self.faults.append(f'holds no sample ({expected}), but {others or "nothing"}')
-        encoded = [self.names[row].encode('utf-8', 'surrogateescape') for row in rows]
-        captioned = [next((c for c in (1, 2) if c in self.captioned[row]), 0) for row in rows]
+        encoded = [sample.name.encode('utf-8', 'surrogateescape') for sample in samples]
         return ShardIndex(
             stamp,
             self.faults,
-            np.array([self.places[row] for row in rows], np.int64).reshape(-1, len(KINDS), 2),
+            np.array([sample.places for sample in samples], np.int64).reshape(-1, len(KINDS), 2),
             np.frombuffer(b''.join(encoded), np.uint8),
             np.cumsum([len(name) for name in encoded], dtype=np.int64),
-            np.array([self.labels[row] for row in rows], np.int32),
-            np.array(captioned, np.uint8),
+            np.array([sample.label for sample in samples], np.int32),
+            np.array([sample.captioned for sample in samples], np.uint8),
             caption_key=self.caption_key,
         )
 

@@ -8,7 +8,7 @@ from tar_shards import image
 
 from mvp_mm.datasets import ImageTextList, SampleIndex
 from mvp_mm.datasets.sources import caption_lists
-from mvp_mm.datasets.sources.packed_strings import PackedStrings
+from mvp_mm.datasets.sources.image_text_list import PackedStrings
 
 CAPTIONED = [dict(type='FastCrop', size=8), dict(type='PackMaskedInputs', fields=('caption',))]
 
