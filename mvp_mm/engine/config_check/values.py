@@ -114,8 +114,7 @@ def require_sound_values(cfg: Config) -> None:
                 if key in keys.split() and not rule.allows(value):
                     raise ValueError(f'{path}={value}: expected {rule.expected}')
     for path in ('env_cfg', 'randomness', *(f'{loader}.dataset' for loader in LOADERS)):
-        place, _, key = path.rpartition('.')
-        if ((at(cfg, place) if place else cfg) or {}).get(key, {}) is None:
+        if at(cfg, path, {}) is None:
             raise ValueError(f'{path}=None: expected a dict, not None')
     level = cfg.get('log_level', 'INFO')
     if level not in LOG_LEVELS and not _whole(level):

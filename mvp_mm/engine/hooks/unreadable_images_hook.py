@@ -64,7 +64,6 @@ class UnreadableImagesHook(Hook):
         self._note(runner, self._agreement.settle(), found)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Log how many there are."""
         self.before_joint_checkpoint(runner)
         self._check_share(runner)
         if number := len(self.reasons):
