@@ -16,7 +16,7 @@ from torch.distributed import init_process_group
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
-from ..loops.exact_loops import EXACT_LOOPS
+from ..checkpoint.exact_resume import EXACT_LOOPS
 from .arguments import UNKNOWN, arguments_of, keys_in_source, registered
 from .walk import LOADERS, dicts, entries
 

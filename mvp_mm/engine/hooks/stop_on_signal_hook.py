@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from ..checkpoint.exact_resume import at_step_boundary
 from ..checkpoint.safe_checkpoint_hook import SafeCheckpointHook
 from ..distributed.collectives import DelayedAllReduce, all_reduce
-from ..end_workers import loaders_of
+from ..loader_workers import loaders_of
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MERGE_SECONDS = 2  # a later signal is a second one: clusters and torchrun pass one on in several ways
