@@ -12,8 +12,8 @@ from mmengine.dist import is_main_process
 from ..stack import quiet_stack_noise
 from .checkpoint.safe_checkpoint import saved_checkpoints
 from .checkpoint.work_dir_lock import config_name, trained_config
-from .config_check import LOADERS, TOP_LEVEL, merge_options, require_sound_values, unread_keys
-from .config_check.walk import values
+from .config_check import TOP_LEVEL, merge_options, require_sound_values, unread_keys
+from .config_check.walk import LOADERS, values
 
 # Launcher -> the variable that it sets for each process, and how it is used.
 LAUNCHERS = {

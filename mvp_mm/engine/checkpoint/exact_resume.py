@@ -90,8 +90,6 @@ class ExactResume(BaseLoop):
     """
 
     _iter: int
-    val_begin: int
-    val_interval: int
     _samples_of_step: tuple[str, ...] = ()
     _restart: dict | None = None
     _state_before_validation: dict | None = None

@@ -58,7 +58,9 @@ class EvaluatorStateHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Load the states of the checkpoint, if there is one."""
         loaded, self._loaded = self._loaded, None
-        for prefix, one in self._with_state().items() if loaded is not None else ():
+        if loaded is None:
+            return
+        for prefix, one in self._with_state().items():
             if prefix in loaded:
                 one.load_state_dict(loaded[prefix])
             else:

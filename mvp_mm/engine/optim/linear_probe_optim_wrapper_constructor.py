@@ -20,7 +20,7 @@ class LinearProbeOptimWrapperConstructor(MVPOptimWrapperConstructor):
             raise ValueError(f'{type(self).__name__} takes no paramwise_cfg: set model.head.lr_multipliers')
 
     def _lr_scale(self, model: Any, name: str) -> float:
-        head = getattr(model, 'head', None)
+        head: Any = getattr(model, 'head', None)
         if not hasattr(head, 'lr_multiplier_of'):
             raise ValueError(f'{type(self).__name__} needs a LinearProbeHead, got a {type(head).__name__}')
         if not name.startswith('head.'):

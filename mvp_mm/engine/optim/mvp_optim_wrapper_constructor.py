@@ -66,9 +66,10 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _lr_scale(self, model: Any, name: str) -> float:
         """Return the factor on a parameter's learning rate."""
-        rate, backbone = self.paramwise_cfg.get('layer_decay_rate', 1.0), getattr(model, 'backbone', None)
+        rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
         if rate == 1:
             return 1.0
+        backbone: Any = getattr(model, 'backbone', None)
         if hasattr(model, 'get_layer_depth'):
             depth, num_depths = model.get_layer_depth(name)
         elif hasattr(backbone, 'get_layer_depth'):
