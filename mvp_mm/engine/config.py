@@ -35,7 +35,6 @@ class CachedConfigText(Config):
 
     @property
     def pretty_text(self) -> str:
-        """The config as Python code."""
         content = repr(self._cfg_dict)
         cached, text = self.__dict__.get('_formatted', (None, ''))
         if cached != content:

@@ -21,8 +21,6 @@ from torch import nn
 
 from ...stack import quiet_stack_noise
 
-# Their **kwargs are refused or ignored.
-TAKE_NOTHING = (object.__init__, nn.Module.__init__)
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -91,7 +89,7 @@ def arguments_of(target: Callable) -> Arguments:
 
 def _take(functions: list[Callable], owner: type | None, bound: dict[str, Any]) -> Arguments:
     """Return the arguments of the first function; ``super()`` leads to the others."""
-    if not functions or functions[0] in TAKE_NOTHING:
+    if not functions or functions[0] in (object.__init__, nn.Module.__init__):  # which refuse or ignore them
         return Arguments({})
     try:
         function = inspect.unwrap(functions[0])

@@ -22,7 +22,7 @@ def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
     """Initialise the group of torchrun's processes where MMEngine's own initialisation would fail.
 
     MMEngine requires a GPU, and of mpirun a ``LOCAL_RANK`` that it does not set. And torchrun keeps its
-    address store when it restarts a job: a prefix for each attempt keeps processes from a dead peer's address.
+    address store when it restarts a job: each attempt's prefix hides the addresses of peers that are gone.
     """
     if launcher == 'mpi':  # MMEngine's wrappers read what every other launcher sets
         os.environ.setdefault('LOCAL_RANK', os.environ['OMPI_COMM_WORLD_LOCAL_RANK'])

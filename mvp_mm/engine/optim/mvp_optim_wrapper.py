@@ -66,7 +66,6 @@ class MVPOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast around the forward pass."""
         autocast = torch.autocast(get_device(), torch.bfloat16, enabled=self.precision == 'bfloat16')
         with super().optim_context(model), autocast:
             yield

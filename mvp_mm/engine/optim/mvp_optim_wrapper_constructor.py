@@ -38,7 +38,6 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise ValueError(f'layer_decay_rate={rate} is not in (0, 1]')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimiser and its wrapper for a model."""
         groups = self.param_groups(getattr(model, 'module', model), _unsharded_dimensions(model))
         settings = dict(self.optimizer_cfg, params=groups)
         if settings['type'] in FUSED and not {'fused', 'foreach'} & set(settings):
