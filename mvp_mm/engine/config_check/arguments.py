@@ -89,7 +89,7 @@ def arguments_of(target: Callable) -> Arguments:
 
 def _take(functions: list[Callable], owner: type | None, bound: dict[str, Any]) -> Arguments:
     """Return the arguments of the first function; ``super()`` leads to the others."""
-    if not functions or functions[0] in (object.__init__, nn.Module.__init__):  # which refuse or ignore them
+    if not functions or functions[0] in (object.__init__, nn.Module.__init__):  # they read no **kwargs
         return Arguments({})
     try:
         function = inspect.unwrap(functions[0])
