@@ -11,7 +11,7 @@ import torch
 
 from mvp_mm import hardware
 from mvp_mm.engine import MVPOptimWrapper
-from mvp_mm.engine.clamp_workers import clamp_workers
+from mvp_mm.engine.loader_workers import clamp_workers
 from mvp_mm.hardware import Cores, cpu_quota, fair_share, usable_cores, usable_memory
 
 EIGHT = frozenset(range(8))

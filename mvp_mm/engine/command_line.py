@@ -14,8 +14,6 @@ from .checkpoint.safe_checkpoint import saved_checkpoints
 
 CERTAIN = (OSError, ValueError, FloatingPointError)  # what a user gets wrong
 UNCERTAIN = (RuntimeError, TypeError, KeyError, AssertionError)  # or a mistake in the code
-
-
 PATHS = ('.data_root', '.ann_file')  # ends of keys
 
 

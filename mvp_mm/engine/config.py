@@ -12,7 +12,8 @@ from mmengine.dist import is_main_process
 from ..stack import quiet_stack_noise
 from .checkpoint.safe_checkpoint import saved_checkpoints
 from .checkpoint.work_dir_lock import config_name, trained_config
-from .config_check import LOADERS, TOP_LEVEL, merge_options, require_sound_values, unread_keys
+from .config_check import TOP_LEVEL, merge_options, require_sound_values, unread_keys
+from .config_check.walk import LOADERS, values
 
 # Launcher -> the variable that it sets for each process, and how it is used.
 LAUNCHERS = {
@@ -20,6 +21,26 @@ LAUNCHERS = {
     'slurm': ('SLURM_PROCID', 'srun, as tools/slurm_train.sh does'),
     'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'mpirun'),
 }
+
+
+class CachedConfigText(Config):
+    """MMEngine's config, which keeps its text until it changes: yapf takes long to make it."""
+
+    @classmethod
+    def of(cls, cfg: Config) -> 'CachedConfigText':
+        """Return the same config: a change of one is a change of the other."""
+        same = cls.__new__(cls)
+        same.__setstate__(cfg.__getstate__())
+        return same
+
+    @property
+    def pretty_text(self) -> str:
+        content = repr(self._cfg_dict)
+        cached, text = self.__dict__.get('_formatted', (None, ''))
+        if cached != content:
+            text = super().pretty_text
+            self.__dict__['_formatted'] = content, text
+        return text
 
 
 def is_config_file(path: str | Path) -> bool:
@@ -133,13 +154,10 @@ def train_only(cfg: Config) -> None:
 
 def set_loader_option(cfg: Config, key: str, value: bool) -> None:
     """Set an option of all loaders, such as ``pin_memory``; those of evaluators are among them."""
-    evaluators = [*(cfg.get('evaluators') or []), cfg.get('val_evaluator'), cfg.get('test_evaluator')]
-    loaders = [*map(cfg.get, LOADERS)]
-    for evaluator in evaluators:
-        if isinstance(evaluator, dict):
-            loaders += [entry for name, entry in evaluator.items() if name.endswith('dataloader')]
-    for loader in filter(None, loaders):
-        loader[key] = value
+    places = (*LOADERS, 'evaluators', 'val_evaluator', 'test_evaluator')
+    for _, name, entry in values('', {place: cfg.get(place) for place in places}):
+        if name.endswith('dataloader') and entry:
+            entry[key] = value
 
 
 def use_bf16(cfg: Config) -> None:

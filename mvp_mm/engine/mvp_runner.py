@@ -21,22 +21,21 @@ from torch.utils.data import DataLoader
 
 from ..hardware import core_share
 from ..stack import is_no_stack_noise
-from .cached_config_text import CachedConfigText
+from .checkpoint.exact_resume import exact_loop
 from .checkpoint.resumable_runner import ResumableRunner
 from .checkpoint.work_dir_lock import config_name, lock_work_dir
-from .clamp_workers import clamp_workers
+from .config import CachedConfigText
 from .deferred_message_hub import DeferredMessageHub
 from .disk_full_logging import survive_full_disk
 from .distributed.collectives import control_group
 from .distributed.data_parallel import compress_gradients, ddp_config
 from .distributed.process_group import begin_process_group, end_process_group_at_exit, in_step_with_peers
-from .end_workers import end_workers
 from .hooks.broadcast_statistics_hook import BroadcastStatisticsHook
 from .hooks.single_image_hook import TORCH_MESSAGE, SingleImageHook, single_value_message
 from .hooks.stop_on_signal_hook import StopOnSignalHook
+from .loader_workers import clamp_workers, end_workers
 from .loops.evaluation_loop import as_evaluation
 from .loops.evaluator_loop import use_evaluators
-from .loops.exact_loops import exact_loop
 from .optim.freed_memory import keep_freed_memory
 from .optim.total_batch import keep_total_batch
 

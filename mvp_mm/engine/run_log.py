@@ -8,7 +8,6 @@ from pathlib import Path
 
 LOG = 'scalars.json'
 COUNTERS = ('step', 'iter', 'epoch')
-TIMES = ('time', 'data_time')
 
 
 @dataclass
@@ -63,7 +62,7 @@ def read_run(path: str | Path) -> Run:
                 run.curves[key] = [point for point in run.curves[key] if point[0] < now]
         for row in rows:
             now = row['iter'] if 'iter' in row else max(now, row['step'])
-            skipped = COUNTERS if 'iter' in row or not trainings else COUNTERS + TIMES
+            skipped = COUNTERS if 'iter' in row or not trainings else (*COUNTERS, 'time', 'data_time')
             for key, value in row.items():
                 if key not in skipped and isinstance(value, int | float) and not isinstance(value, bool):
                     run.curves.setdefault(key, []).append((now, float(value)))

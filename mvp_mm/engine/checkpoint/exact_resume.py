@@ -11,14 +11,28 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import BatchSampler, IterableDataset
 
 from ..distributed.collectives import all_gather
 from ..optim.bad_batch import keep_bad_batch, sample_names
 
+EXACT_LOOPS = {EpochBasedTrainLoop: 'ExactEpochLoop', IterBasedTrainLoop: 'ExactIterLoop'}
 DIFFERENT_DRAWS = 'draws such as drop path differ from those of a run that was never stopped'
+
+
+def exact_loop(loop: dict) -> dict:
+    """Return a loop's config with MMEngine's two loops replaced by their exact counterparts."""
+    if ('type' in loop) == ('by_epoch' in loop):
+        return loop  # MMEngine refuses it
+    loop = dict(loop)
+    if 'by_epoch' in loop:
+        loop['type'] = EpochBasedTrainLoop if loop.pop('by_epoch') else IterBasedTrainLoop
+    kind = LOOPS.get(loop['type']) if isinstance(loop['type'], str) else loop['type']
+    loop['type'] = EXACT_LOOPS.get(kind, loop['type'])
+    return loop
 
 
 def random_state() -> dict:
@@ -76,8 +90,6 @@ class ExactResume(BaseLoop):
     """
 
     _iter: int
-    val_begin: int
-    val_interval: int
     _samples_of_step: tuple[str, ...] = ()
     _restart: dict | None = None
     _state_before_validation: dict | None = None

@@ -1,6 +1,6 @@
 import ast
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -114,9 +114,9 @@ class ResumedSettings:
 def config_changes(saved: Any, now: str) -> list[str]:
     """List differences such as ``'a.b 2 -> 4'`` between two configs' texts, which are parsed, not run."""
     before, after = _values(saved), _values(now)
-    paths = {**before, **after} if before and after else {}
     changes: list[str] = []
     resized: tuple[str, ...] = ()  # prefixes of lists whose entries cannot be matched
+    paths = {**before, **after} if before and after else {}
     for path in sorted(paths, key=lambda path: COMPARED.index(path.split('.')[0])):
         old, new = before.get(path, 'not set'), after.get(path, 'not set')
         if old != new and not path.startswith(resized):
@@ -133,28 +133,24 @@ def _values(text: Any) -> dict[str, str]:
         statements = ast.parse(text).body
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
         return {}
-    return {
-        path: value
-        for statement in statements
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) in COMPARED
-        for path, value in _flat(ast.unparse(statement.targets[0]), statement.value)
-    }
+    found: dict[str, str] = {}
+    for statement in statements:
+        if isinstance(statement, ast.Assign) and (name := ast.unparse(statement.targets[0])) in COMPARED:
+            found.update(_flat(name, statement.value))
+    return found
 
 
 def _flat(path: str, node: ast.expr) -> Iterator[tuple[str, str]]:
-    entries: list[tuple[Any, ast.expr]]
+    entries: Iterable[tuple[Any, ast.expr]] = ()
     match node:
-        case ast.Call(func=ast.Name(id='dict'), keywords=keywords):
-            entries = [(keyword.arg, keyword.value) for keyword in keywords]
-        case ast.Dict(keys=keys, values=values):
-            entries = [(getattr(key, 'value', None), value) for key, value in zip(keys, values, strict=True)]
-        case ast.List(elts=elements) | ast.Tuple(elts=elements) if any(
-            isinstance(element, ast.Call | ast.Dict) for element in elements
-        ):
-            entries = list(enumerate(elements))
-            yield path, f'{len(entries)}{ENTRIES}'
+        case ast.Call(func=ast.Name(id='dict')):
+            entries = [(keyword.arg, keyword.value) for keyword in node.keywords]
+        case ast.Dict():
+            entries = zip((getattr(key, 'value', None) for key in node.keys), node.values, strict=True)
+        case ast.List() | ast.Tuple() if any(isinstance(one, ast.Call | ast.Dict) for one in node.elts):
+            entries = enumerate(node.elts)
+            yield path, f'{len(node.elts)}{ENTRIES}'
         case _:
-            entries = []
             yield path, _text(node)
     for key, value in entries:
         if key not in IGNORED:

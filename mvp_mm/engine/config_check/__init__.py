@@ -5,4 +5,3 @@ from .keys import unread_keys as unread_keys
 from .options import merge_options as merge_options
 from .values import require_device_for as require_device_for
 from .values import require_sound_values as require_sound_values
-from .walk import LOADERS as LOADERS

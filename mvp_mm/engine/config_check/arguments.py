@@ -21,8 +21,6 @@ from torch import nn
 
 from ...stack import quiet_stack_noise
 
-# Their **kwargs are refused or ignored.
-TAKE_NOTHING = (object.__init__, nn.Module.__init__)
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -47,11 +45,10 @@ def registered(kind: Any, scope: str | None = None) -> Callable | None:
     prefix, _, name = kind.partition('.')
     found: list[Callable] = []
     for root in _roots(prefix if name else scope):
-        scopes, wanted = {root.scope: root, **root.children}, kind
+        scopes: dict[str | None, Registry] = {root.scope: root, **root.children}
+        places, wanted = [scopes.get(scope, root), root], kind
         if name and prefix in scopes:
             places, wanted = [scopes[prefix]], name
-        else:
-            places = [scopes[scope], root] if scope in scopes else [root]
         for place in places:
             place.import_from_location()
             if wanted in place.module_dict:
@@ -60,7 +57,7 @@ def registered(kind: Any, scope: str | None = None) -> Callable | None:
     if not found:
         module, _, name = kind.rpartition('.')
         return getattr(sys.modules.get(module), name, None)
-    return found[0] if all(one is found[0] for one in found) else None
+    return found[0] if len(set(found)) == 1 else None
 
 
 @functools.cache
@@ -92,7 +89,7 @@ def arguments_of(target: Callable) -> Arguments:
 
 def _take(functions: list[Callable], owner: type | None, bound: dict[str, Any]) -> Arguments:
     """Return the arguments of the first function; ``super()`` leads to the others."""
-    if not functions or functions[0] in TAKE_NOTHING:
+    if not functions or functions[0] in (object.__init__, nn.Module.__init__):  # they read no **kwargs
         return Arguments({})
     try:
         function = inspect.unwrap(functions[0])
@@ -156,7 +153,8 @@ def _passed_on(
         taken = _take(later, owner, {})
     else:
         known = {**vars(builtins), **getattr(function, '__globals__', {}), 'self': owner, **bound}
-        target = _named(call.func, known)
+        name, *attributes = called.split('.')
+        target = functools.reduce(lambda found, part: getattr(found, part, None), attributes, known.get(name))
         if target is None:
             return UNKNOWN
         taken = arguments_of(target)
@@ -164,12 +162,6 @@ def _passed_on(
     by_name = {keyword.arg for keyword in call.keywords}
     left = list(taken.names.items())[in_order:]
     return Arguments({name: param for name, param in left if name not in by_name}, taken.others)
-
-
-def _named(node: ast.expr, known: dict[str, Any]) -> Any:
-    if isinstance(node, ast.Name):
-        return known.get(node.id)
-    return getattr(_named(node.value, known), node.attr, None) if isinstance(node, ast.Attribute) else None
 
 
 @functools.cache

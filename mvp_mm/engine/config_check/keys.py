@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -16,12 +16,12 @@ from torch.distributed import init_process_group
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
-from ..loops.exact_loops import EXACT_LOOPS
+from ..checkpoint.exact_resume import EXACT_LOOPS
 from .arguments import UNKNOWN, arguments_of, keys_in_source, registered
-from .walk import LOADERS, entries
+from .walk import LOADERS, dicts, entries
 
 # Packages whose sources tell what a dict without a type may hold.
-READ_PACKAGES = ('mmengine', 'mmpretrain', 'mmseg', 'mmdet', 'mvp_mm', 'torch', 'abc', 'builtins')
+READ_PACKAGES = {'mmengine', 'mmpretrain', 'mmseg', 'mmdet', 'mvp_mm', 'torch', 'abc', 'builtins'}
 # Top-level keys of what is built by its `type`, with the type that the runner takes where there is none.
 BUILT = {
     **dict.fromkeys(('model', 'data_preprocessor', 'val_evaluator', 'test_evaluator', 'evaluators')),
@@ -57,10 +57,8 @@ TAKEN_BY_BUILDER = {
     'policies': ('magnitude_key',),
 }
 # What this package's runner builds instead of MMEngine's.
-REPLACED = {
-    'CheckpointHook': 'SafeCheckpointHook',
-    **{loop.__name__: exact for loop, exact in EXACT_LOOPS.items()},
-}
+REPLACED = {loop.__name__: exact for loop, exact in EXACT_LOOPS.items()}
+REPLACED['CheckpointHook'] = 'SafeCheckpointHook'
 LOADER_KEYS = ('dataset', 'disable_subprocess_warning', 'num_batch_per_epoch')
 
 
@@ -150,13 +148,13 @@ class _Walk:
         self, key: str, owner: Any, beside: Mapping, value: Mapping
     ) -> tuple[str | None, Iterable[str]]:
         """Return who reads a dict without a type, and its keys; None and nothing if unknown."""
-        is_class = inspect.isclass(owner)
-        wraps = is_class and issubclass(owner, OptimWrapper)
+        bases = inspect.getmro(owner) if inspect.isclass(owner) else ()
+        packages = {base.__module__.partition('.')[0] for base in bases}
         match key:
-            case 'clip_grad' if wraps:
+            case 'clip_grad' if OptimWrapper in bases:
                 by = clip_grad_value_ if value.get('type') == 'value' else clip_grad_norm_
                 return key, {'type', *arguments_of(by).names} - {'parameters'}
-            case 'paramwise_cfg' if wraps:
+            case 'paramwise_cfg' if OptimWrapper in bases:
                 kind = beside.get('constructor', 'DefaultOptimWrapperConstructor')
                 constructor = registered(kind, self.scope)
                 if inspect.isclass(constructor):
@@ -175,30 +173,22 @@ class _Walk:
             case 'dist_cfg' if owner is None:
                 takes = {**arguments_of(init_dist).names, **arguments_of(init_process_group).names}
                 return key, takes.keys() - {'launcher'}
-            case 'arch' if is_class and hasattr(owner, 'arch_zoo'):
+            case 'arch' if bases and hasattr(owner, 'arch_zoo'):
                 of_zoo = {name for arch in owner.arch_zoo.values() if isinstance(arch, dict) for name in arch}
                 return f"{owner.__name__}'s arch", of_zoo | keys_in_source((owner,), 'arch_settings')
-            case 'train_cfg' | 'test_cfg' if is_class and _is_read(owner):
+            case 'train_cfg' | 'test_cfg' if bases and packages <= READ_PACKAGES:
                 name = f"{owner.__name__}'s {key}"
-                if any(base.__module__.startswith('mmpretrain.models') for base in owner.__mro__):
+                if any(base.__module__.startswith('mmpretrain.models') for base in bases):
                     return name, ('augments', 'probs')  # which the preprocessor mixes by
                 parts = {name: part for name, part in beside.items() if name != 'data_preprocessor'}
+                kinds = [registered(part.get('type'), self.scope) for _, part in dicts('', parts)]
                 # segmentors hand it to their heads, which may call it cfg
-                return name, keys_in_source(tuple(self.classes_in(parts)), f'(?:{key}|cfg)')
+                return name, keys_in_source(tuple(filter(inspect.isclass, kinds)), f'(?:{key}|cfg)')
             case _ if key in VALUES.split() and owner is None:
                 return key, ()
             case _ if key.endswith('dataloader'):
                 return f'the loader {key}', {*arguments_of(DataLoader).names, *LOADER_KEYS}
         return None, ()
-
-    def classes_in(self, value: Any) -> Iterator[type]:
-        """Yield the classes of a dict and of all dicts in it."""
-        if isinstance(value, Mapping):
-            kind = registered(value['type'], self.scope) if 'type' in value else None
-            if inspect.isclass(kind):
-                yield kind
-        for _, entry in entries('', value):
-            yield from self.classes_in(entry)
 
     def report(self, path: str, reader: str, takes: Iterable[str]) -> None:
         self.found.append(UnreadKey(path, reader, sorted(takes)))
@@ -210,7 +200,3 @@ def _needs_value(parameter: inspect.Parameter) -> bool:
     number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
     given = parameter.annotation is not parameter.empty and not re.search('None|Optional|Any', kind)
     return given and (number or parameter.default is parameter.empty)
-
-
-def _is_read(owner: type) -> bool:
-    return all(base.__module__.split('.')[0] in READ_PACKAGES for base in owner.__mro__)

@@ -71,9 +71,8 @@ RULES: list[tuple[str | tuple[str, ...], str, Rule]] = [
     ('optim_wrapper', 'accumulative_counts max_skipped_steps', COUNT),
     ('optim_wrapper', 'layer_decay_rate', FACTOR),
     (DATA, 'batch_size count total_batch min_num_patches', COUNT),
-    (DATA, 'num_masking_patches', FROM_0),
+    (DATA, 'num_masking_patches num_workers', FROM_0),
     (DATA, 'prefetch_factor num_batch_per_epoch', COUNT_OR_NONE),
-    (DATA, 'num_workers', FROM_0),
     (DATA, 'timeout', FINITE),
     (DATA, 'crop_size size', SIZES),
     (DATA, 'prob p flip erase_prob', SHARE),
@@ -114,8 +113,7 @@ def require_sound_values(cfg: Config) -> None:
                 if key in keys.split() and not rule.allows(value):
                     raise ValueError(f'{path}={value}: expected {rule.expected}')
     for path in ('env_cfg', 'randomness', *(f'{loader}.dataset' for loader in LOADERS)):
-        place, _, key = path.rpartition('.')
-        if ((at(cfg, place) if place else cfg) or {}).get(key, {}) is None:
+        if at(cfg, path, {}) is None:
             raise ValueError(f'{path}=None: expected a dict, not None')
     level = cfg.get('log_level', 'INFO')
     if level not in LOG_LEVELS and not _whole(level):

@@ -8,11 +8,11 @@ from mmengine.config import Config
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
-def at(cfg: Config, path: str) -> Any:
-    """Return the value at a dotted path; None if there is none."""
+def at(cfg: Config, path: str, default: Any = None) -> Any:
+    """Return the value at a dotted path, or ``default`` if there is none."""
     found: Any = cfg
     for part in path.split('.'):
-        found = found.get(part) if isinstance(found, Mapping | Config) else None
+        found = found.get(part, default) if isinstance(found, Mapping | Config) else default
     return found
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from mmengine.dist import is_distributed
+from mmengine.dist import all_gather_object, is_distributed
 from torch import distributed
 from torch.distributed import ProcessGroup
 
@@ -48,11 +48,7 @@ def all_reduce(value: int, operation: str) -> int:
 
 def all_gather(value: Any) -> list:
     """Collect a picklable value of every process, in the order of ranks."""
-    if not is_distributed():
-        return [value]
-    values = [None] * distributed.get_world_size()
-    distributed.all_gather_object(values, value, group=control_group())
-    return values
+    return all_gather_object(value, control_group()) if is_distributed() else [value]
 
 
 class DelayedAllReduce:

@@ -21,9 +21,8 @@ _in_step = False
 def begin_process_group(launcher: str, dist_cfg: dict | None = None) -> None:
     """Initialise the group of torchrun's processes where MMEngine's own initialisation would fail.
 
-    MMEngine requires a GPU, and of mpirun a ``LOCAL_RANK`` that it does not set. And torchrun keeps one
-    address store for all restarts of a job, so that a fast process may read the address of a peer that is
-    gone: each attempt gets its own prefix in the store.
+    MMEngine requires a GPU, and of mpirun a ``LOCAL_RANK`` that it does not set. And torchrun keeps its
+    address store when it restarts a job: each attempt's prefix hides the addresses of peers that are gone.
     """
     if launcher == 'mpi':  # MMEngine's wrappers read what every other launcher sets
         os.environ.setdefault('LOCAL_RANK', os.environ['OMPI_COMM_WORLD_LOCAL_RANK'])

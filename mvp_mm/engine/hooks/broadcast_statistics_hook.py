@@ -15,7 +15,6 @@ class BroadcastStatisticsHook(Hook):
     """
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Broadcast running means, variances and counts."""
         if not is_distributed():
             return
         for module in runner.model.modules():

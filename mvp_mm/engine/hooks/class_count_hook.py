@@ -31,7 +31,6 @@ class ClassCountHook(Hook):
         require_same_classes(runner.train_dataloader.dataset, runner.val_dataloader.dataset)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Remember what the checkpoint was trained to tell apart."""
         meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
         meta = (meta.get('dataset_meta') if isinstance(meta, dict) else None) or {}
         self._trained = tuple(meta.get('classes') or ())

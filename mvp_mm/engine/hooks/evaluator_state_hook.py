@@ -36,7 +36,6 @@ class EvaluatorStateHook(Hook):
                 one.load_state_dict(before.state_dict())
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Let the evaluators look at the model."""
         model = without_ddp(runner.model)
         with parameters_gathered(model):
             for one in self.evaluators.values():
@@ -49,21 +48,15 @@ class EvaluatorStateHook(Hook):
         checkpoint['evaluators'] = apply_to(states, lambda x: hasattr(x, 'cpu'), lambda x: x.cpu())
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the states until it is known what the checkpoint is for."""
-        self._loaded = checkpoint.get('evaluators') or {}
+        self._loaded = checkpoint.get('evaluators') or {}  # until it is known what for
 
     def before_train(self, runner: Runner) -> None:
-        """Load the states of a run that is resumed."""
-        if not runner.iter:
+        if not runner.iter:  # not resumed
             self._loaded = None
         self.before_test(runner)
 
-    def before_val(self, runner: Runner) -> None:
-        """Load the states of a checkpoint that is validated."""
-        self.before_test(runner)
-
     def before_test(self, runner: Runner) -> None:
-        """Load the states of a checkpoint that is tested."""
+        """Load the states of the checkpoint, if there is one."""
         loaded, self._loaded = self._loaded, None
         if loaded is None:
             return
@@ -72,6 +65,8 @@ class EvaluatorStateHook(Hook):
                 one.load_state_dict(loaded[prefix])
             else:
                 runner.logger.warning(f'The checkpoint holds no state of {prefix}, which begins anew')
+
+    before_val = before_test
 
     def _with_state(self) -> dict[str, Any]:
         return {prefix: one for prefix, one in self.evaluators.items() if hasattr(one, 'state_dict')}

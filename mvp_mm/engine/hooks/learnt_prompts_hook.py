@@ -20,7 +20,6 @@ class LearntPromptsHook(Hook):
     """
 
     def after_train(self, runner: Runner) -> None:
-        """Save and log."""
         if not is_main_process():
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

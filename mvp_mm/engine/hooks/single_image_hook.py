@@ -34,7 +34,6 @@ class SingleImageHook(Hook):
                 self._handles.append(module.register_forward_pre_hook(self._look))
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Stop watching; raise if the last batch would fail."""
         for handle in self._handles:
             handle.remove()
         self._handles = []

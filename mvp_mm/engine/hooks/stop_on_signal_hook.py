@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from ..checkpoint.exact_resume import at_step_boundary
 from ..checkpoint.safe_checkpoint_hook import SafeCheckpointHook
 from ..distributed.collectives import DelayedAllReduce, all_reduce
-from ..end_workers import loaders_of
+from ..loader_workers import loaders_of
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MERGE_SECONDS = 2  # a later signal is a second one: clusters and torchrun pass one on in several ways
@@ -59,7 +59,6 @@ class StopOnSignalHook(Hook):
                 loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn, _leaving)
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Stop if any process was told to."""
         number = self._agreement.exchange(self._received)
         if self.is_last_train_iter(runner):
             number = max(number, self._agreement.settle())
@@ -71,18 +70,15 @@ class StopOnSignalHook(Hook):
         self._common_batches = all_reduce(len(runner.val_loop.dataloader), 'min')
 
     def after_val_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
-        """Stop in a validation that is part of training."""
-        in_training = self._previous and batch_idx < self._common_batches
-        if in_training and (number := self._agreement.exchange(self._received)):
-            self._stop(runner, number, runner.iter)
+        if batch_idx < self._common_batches:
+            self.after_evaluation_batch(runner)
 
     def after_evaluation_batch(self, runner: Runner) -> None:
-        """Stop in an evaluator's work that is part of training."""
+        """Stop in an evaluation that is part of training."""
         if self._previous and (number := self._agreement.exchange(self._received)):
             self._stop(runner, number, runner.iter)
 
     def after_train(self, runner: Runner) -> None:
-        """Restore the signals' handlers."""
         self._agreement.settle()
         self.restore_signals()
 

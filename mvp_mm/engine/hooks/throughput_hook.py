@@ -15,7 +15,6 @@ class ThroughputHook(Hook):
     priority = 'NORMAL'  # registered after MMEngine's timer, before its logger
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Any = None) -> None:
-        """Record both values."""
         seconds = runner.message_hub.get_scalar('train/time').current()
         # not of the inputs, which are a list of views where a sample has several
         images = len(data_batch.get('data_samples') or data_batch['inputs']) * get_world_size()

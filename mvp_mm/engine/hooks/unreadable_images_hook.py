@@ -1,7 +1,7 @@
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -40,9 +40,7 @@ class UnreadableImagesHook(Hook):
         if is_main_process() and runner._resume and self._path.is_file():
             lines = self._path.read_text(errors='surrogateescape').splitlines()
             self.reasons = dict(line.split('\t', 1) for line in lines if '\t' in line)
-        found = [self.reasons]
-        broadcast_object_list(found)
-        self.reasons = found[0]
+        self.reasons = all_gather(self.reasons)[0]
         self._checked = len(self.reasons)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Any = None) -> None:
@@ -64,7 +62,6 @@ class UnreadableImagesHook(Hook):
         self._note(runner, self._agreement.settle(), found)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Log how many there are."""
         self.before_joint_checkpoint(runner)
         self._check_share(runner)
         if number := len(self.reasons):

@@ -32,7 +32,10 @@ def evaluation_arithmetic() -> Iterator[None]:
     Convolutions use TF32 anyway; a precision that the user chose stays. mmseg's IoU counts with
     ``torch.histc``, which CUDA calls non-deterministic although counts are the same in any order.
     """
-    precision = _matmul_precision()
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set by torch.backends.fp32_precision, with which this API refuses to be mixed
+        precision = ''
     deterministic = torch.are_deterministic_algorithms_enabled()
     warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
     if torch.cuda.is_available() and precision == 'highest':
@@ -44,14 +47,6 @@ def evaluation_arithmetic() -> Iterator[None]:
         if precision:
             torch.set_float32_matmul_precision(precision)
         torch.use_deterministic_algorithms(deterministic, warn_only=warned_only)
-
-
-def _matmul_precision() -> str:
-    """Return what ``torch.set_float32_matmul_precision`` would restore; '' where it was set another way."""
-    try:
-        return torch.get_float32_matmul_precision()
-    except RuntimeError:  # by torch.backends.fp32_precision, which this API refuses to mix with
-        return ''
 
 
 def as_evaluation(loop: BaseLoop) -> BaseLoop:

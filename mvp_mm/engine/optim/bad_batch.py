@@ -8,7 +8,7 @@ from mmengine.dist import get_rank, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from torch import Tensor
+from mmengine.utils import apply_to
 
 from ..checkpoint.safe_checkpoint import atomic_write, make_plain
 
@@ -42,10 +42,5 @@ def keep_bad_batch(runner: Runner, batch: Any, names: list[str], reason: str) ->
 
 def _as_data(value: Any) -> Any:
     """Convert OpenMMLab's samples to dicts, and move tensors to the CPU for machines without a GPU."""
-    if isinstance(value, BaseDataElement):
-        value = value.to_dict()
-    if isinstance(value, dict):
-        return {key: _as_data(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_data(entry) for entry in value]
-    return value.cpu() if isinstance(value, Tensor) else value
+    value = apply_to(value, lambda x: isinstance(x, BaseDataElement), lambda x: _as_data(x.to_dict()))
+    return apply_to(value, torch.is_tensor, lambda x: x.cpu())

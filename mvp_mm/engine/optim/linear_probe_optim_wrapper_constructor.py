@@ -1,8 +1,6 @@
-from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from torch import nn
 
 from .mvp_optim_wrapper_constructor import MVPOptimWrapperConstructor
 
@@ -21,19 +19,14 @@ class LinearProbeOptimWrapperConstructor(MVPOptimWrapperConstructor):
         if self.paramwise_cfg:
             raise ValueError(f'{type(self).__name__} takes no paramwise_cfg: set model.head.lr_multipliers')
 
-    def _lr_scale_of(self, model: nn.Module) -> Callable[[str], float]:
-        head = getattr(model, 'head', None)
-        multiplier_of = getattr(head, 'lr_multiplier_of', None)
-        if multiplier_of is None:
+    def _lr_scale(self, model: Any, name: str) -> float:
+        head: Any = getattr(model, 'head', None)
+        if not hasattr(head, 'lr_multiplier_of'):
             raise ValueError(f'{type(self).__name__} needs a LinearProbeHead, got a {type(head).__name__}')
-
-        def lr_scale(name: str) -> float:
-            if not name.startswith('head.'):
-                advice = 'set model.backbone.frozen_stages to its number of blocks'
-                raise ValueError(f'{name} would be trained, which a linear probe leaves as it is: {advice}')
-            return multiplier_of(name.removeprefix('head.'))
-
-        return lr_scale
+        if not name.startswith('head.'):
+            advice = 'set model.backbone.frozen_stages to its number of blocks'
+            raise ValueError(f'{name} would be trained, which a linear probe leaves as it is: {advice}')
+        return head.lr_multiplier_of(name.removeprefix('head.'))
 
     def _decays(self, name: str, ndim: int) -> bool:
         return True

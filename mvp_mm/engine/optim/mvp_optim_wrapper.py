@@ -66,7 +66,6 @@ class MVPOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast around the forward pass."""
         autocast = torch.autocast(get_device(), torch.bfloat16, enabled=self.precision == 'bfloat16')
         with super().optim_context(model), autocast:
             yield
@@ -111,9 +110,8 @@ class MVPOptimWrapper(OptimWrapper):
     def _decides_on_device(self) -> bool:
         """Whether the optimiser takes a factor for the gradients, and a reason to skip, as tensors."""
         groups = self.optimizer.param_groups
-        fused = getattr(self.optimizer, '_step_supports_amp_scaling', False) and all(
-            group.get('fused') for group in groups
-        )
+        fused = getattr(self.optimizer, '_step_supports_amp_scaling', False)
+        fused = fused and all(group.get('fused') for group in groups)
         here = _waits_for_device(groups[0]['params'][0]) and not self.sharded
         return here and fused and self._clips_by_max_norm()
 
@@ -129,9 +127,7 @@ class MVPOptimWrapper(OptimWrapper):
         finally:
             del optimizer.grad_scale, optimizer.found_inf
         on_host = norm.to('cpu', non_blocking=True)
-        arrived = torch.cuda.Event() if norm.is_cuda else None
-        if arrived is not None:
-            arrived.record()
+        arrived = torch.cuda.current_stream().record_event() if norm.is_cuda else None
         self._unread = (on_host, arrived, self._inner_count, optimizer.param_groups[0]['lr'])
 
     def _read_outcome(self) -> None:

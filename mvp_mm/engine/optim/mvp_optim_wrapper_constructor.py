@@ -1,6 +1,5 @@
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -39,7 +38,6 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise ValueError(f'layer_decay_rate={rate} is not in (0, 1]')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimiser and its wrapper for a model."""
         groups = self.param_groups(getattr(model, 'module', model), _unsharded_dimensions(model))
         settings = dict(self.optimizer_cfg, params=groups)
         if settings['type'] in FUSED and not {'fused', 'foreach'} & set(settings):
@@ -54,38 +52,33 @@ class MVPOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def param_groups(self, model: nn.Module, dimensions: Sequence[int] | None = None) -> list[dict]:
         """Group the parameters that learn; ``dimensions`` are those before sharding, if there is any."""
         dimensions = dimensions or [param.ndim for param in model.parameters()]
-        lr_scale = self._lr_scale_of(model)
         groups: dict[tuple[float, bool], dict] = {}
         for (name, param), ndim in zip(model.named_parameters(), dimensions, strict=True):
             if not param.requires_grad:
                 continue
             name = name.replace('_fsdp_wrapped_module.', '')
-            scale, decays = lr_scale(name), self._decays(name, ndim)
+            scale, decays = self._lr_scale(model, name), self._decays(name, ndim)
             decay = (self.base_wd or 0.0) if decays else 0.0
             group = dict(params=[], lr=self.base_lr * scale, lr_scale=scale, weight_decay=decay)
             groups.setdefault((scale, decays), group)['params'].append(param)
         return list(groups.values())
 
-    def _lr_scale_of(self, model: nn.Module) -> Callable[[str], float]:
-        """Return the function from a parameter's name to the factor on its learning rate."""
+    def _lr_scale(self, model: Any, name: str) -> float:
+        """Return the factor on a parameter's learning rate."""
         rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
         if rate == 1:
-            return lambda name: 1.0
-        backbone = getattr(model, 'backbone', None)
-        depth_of, depth_in_backbone = (getattr(m, 'get_layer_depth', None) for m in (model, backbone))
-        if depth_of is None and depth_in_backbone is not None:
-            depth_of = partial(depth_in_backbone, prefix='backbone.')
-        if depth_of is None:
+            return 1.0
+        backbone: Any = getattr(model, 'backbone', None)
+        if hasattr(model, 'get_layer_depth'):
+            depth, num_depths = model.get_layer_depth(name)
+        elif hasattr(backbone, 'get_layer_depth'):
+            depth, num_depths = backbone.get_layer_depth(name, prefix='backbone.')
+        else:
             raise ValueError(
                 f'layer_decay_rate needs a model or backbone with get_layer_depth; {type(model).__name__} '
                 f'with a {type(backbone).__name__} has none. Use MVPViT'
             )
-
-        def lr_scale(name: str) -> float:
-            depth, num_depths = depth_of(name)
-            return rate ** (num_depths - 1 - depth)
-
-        return lr_scale
+        return rate ** (num_depths - 1 - depth)
 
     def _decays(self, name: str, ndim: int) -> bool:
         last = name.rsplit('.', 1)[-1]

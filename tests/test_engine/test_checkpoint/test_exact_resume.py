@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from exact_runs import Killed, Watch, build, finish, processes_of_a_job
+from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import BatchSampler, DataLoader
 from torchrun_jobs import forked
 
-from mvp_mm.engine.checkpoint.exact_resume import random_state, set_random_state
+from mvp_mm.engine.checkpoint.exact_resume import exact_loop, random_state, set_random_state
 from mvp_mm.engine.loops.exact_epoch_loop import ExactEpochLoop
 
 
@@ -184,3 +185,21 @@ def test_two_processes(tmp_path):
     assert loss != other_loss  # each has images of its own
     logs = ''.join(path.read_text() for path in (tmp_path / 'early').rglob('*.log'))
     assert logs.count('Stopped by SIGTERM after 4 iterations: ') == 1  # once for both
+
+
+def test_mmengines_loops_are_replaced():
+    for given in ('EpochBasedTrainLoop', 'mmengine.EpochBasedTrainLoop', EpochBasedTrainLoop):
+        assert exact_loop(dict(type=given, max_epochs=2)) == dict(type='ExactEpochLoop', max_epochs=2)
+    assert exact_loop(dict(by_epoch=True, max_epochs=2)) == dict(type='ExactEpochLoop', max_epochs=2)
+    assert exact_loop(dict(by_epoch=False, max_iters=2)) == dict(type='ExactIterLoop', max_iters=2)
+    assert exact_loop(dict(type='IterBasedTrainLoop')) == dict(type='ExactIterLoop')
+
+
+def test_others_stay():
+    for loop in (
+        dict(type='SomeLoop'),
+        dict(type='ExactIterLoop'),
+        dict(max_iters=2),
+        dict(type='a', by_epoch=1),
+    ):
+        assert exact_loop(loop) == loop
