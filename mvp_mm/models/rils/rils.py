@@ -20,7 +20,7 @@ from ...weights.fill_model import fill_whole
 from ...weights.locate import local_path
 from ...weights.read import read_tensors
 from ..clip.text_encoder import TextEncoder
-from ..speaking.speaking_algorithm import SpeakingAlgorithm
+from ..speaking.speaks import SpeakingAlgorithm
 from ..speaking.speech import Speech
 from ..speaking.text_tower import TextTower
 from ..target_generators.clip_weights import file_sha256

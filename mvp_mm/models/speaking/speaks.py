@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from ...text.templates import Templates
+from ..student import head_tokens
 from .dense import SCALE, dense_cosines, label_map
 from .text_tower import TextTower
 
@@ -21,10 +22,7 @@ SHORT_SIDE = 1.5  # of an image in windows, in windows: 336 pixels for 224 (SCLI
 
 
 def projected(head: Any, cls: Tensor | None, patches: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Project tokens into the joint space by the head's ``project``, if it has one, or by the head itself.
-
-    A head that ``pools_patches`` takes their mean for CLS.
-    """
+    """Project tokens into the joint space; CLS is the patches' mean for a head that ``pools_patches``."""
     if hasattr(head, 'project'):
         return head.project(cls, patches)
     if getattr(head, 'pools_patches', False):
@@ -37,7 +35,7 @@ class Speaks:
 
     Shape legend: B batch, (h, w) patch grid, D joint embedding width, K classes.
 
-    A model has :attr:`text_tower`, :meth:`embed_image` and, of its images, the four attributes below.
+    A model has :attr:`text_tower`, :meth:`embed_image` and these attributes.
 
     Attributes:
         image_size: Height and width in pixels that the model was built for.
@@ -52,11 +50,7 @@ class Speaks:
 
     @property
     def text_tower(self) -> TextTower:
-        """The tower whose texts the image tokens can be compared with, loaded when first asked for.
-
-        Raises:
-            ValueError: If there is none; says why the model cannot speak.
-        """
+        """The tower whose texts image tokens are compared with; ValueError says why there is none."""
         raise NotImplementedError
 
     def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -77,7 +71,7 @@ class Speaks:
         prompts: Sequence[str | Sequence[str]],
         templates: Templates = 'plain',
     ) -> Tensor:
-        """Classify images by names (CLIP §3.1).
+        """Classify images by names (CLIP §3.1): the softmax of scaled cosines, ``(B, K)`` float32.
 
         Args:
             images: Normalised ``(B, 3, H, W)``; or files, PIL images or uint8 arrays ``(H, W, 3)``, one or a
@@ -85,17 +79,13 @@ class Speaks:
             prompts: A prompt for each class; see :meth:`TextTower.class_embeddings`.
             templates: Sentences around a name, such as ``'openai'``. Default ``'plain'``: prompts as given.
 
-        Returns:
-            Probabilities ``(B, K)``, float32: softmax of the logit scale times the cosine.
-
         Raises:
             ValueError: If the model cannot speak, the prompts do not do, or an image cannot be read.
         """
         tower, device = self.text_tower, self.image_mean.device
         embeddings = tower.to(device).class_embeddings(prompts, templates).to(device)
         if not isinstance(images, Tensor):
-            one = isinstance(images, str | Path | Image.Image | np.ndarray)
-            listed: list[Any] = [images] if one else list(images)  # type: ignore[arg-type]
+            listed = [images] if isinstance(images, ImageLike) else list(images)
             if not listed:
                 raise ValueError('there are no images: expected at least one')
             images = torch.stack([self._central(self._opened(image)) for image in listed])
@@ -119,7 +109,9 @@ class Speaks:
         background: int | None = None,
         threshold: float | None = None,
     ) -> Tensor:
-        """Segment an image by names, without a label (SCLIP's protocol; docs/speaking.md).
+        """Segment an image by names: the class of every pixel, int64 ``(H, W)``, on the CPU.
+
+        This is SCLIP's protocol; see docs/speaking.md.
 
         Args:
             image: File, PIL image or uint8 array ``(H, W, 3)``.
@@ -129,9 +121,6 @@ class Speaks:
             window, stride: See :func:`.dense_cosines`. Default None: the smaller side that the model was
                 built for, and half a window.
             scale, background, threshold: See :func:`.label_map`.
-
-        Returns:
-            Class of every pixel, int64 ``(H, W)``, on the CPU.
 
         Raises:
             ValueError: If the model cannot speak, the names do not do, or the image cannot be read.
@@ -166,3 +155,41 @@ class Speaks:
     def _normalised(self, picture: Image.Image) -> Tensor:
         mean, std = self.image_mean.view(3, 1, 1), self.image_std.view(3, 1, 1)
         return (TF.pil_to_tensor(picture).to(mean.device, torch.float32) - mean) / std
+
+
+class SpeakingAlgorithm(Speaks):
+    """A pre-training algorithm whose image tokens are those of ``backbone`` through ``neck``."""
+
+    backbone: Any
+    neck: Any
+    data_preprocessor: Any
+
+    @property
+    def learns_cls(self) -> bool:
+        """Whether CLS is taught: one that is not would answer as if it knew."""
+        return True
+
+    def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        """See :meth:`Speaks.embed_image`; CLS is None where it is not taught."""
+        cls, patches = projected(self.neck, *head_tokens(self.backbone, images))
+        return cls if self.learns_cls else None, patches
+
+    @property
+    def image_size(self) -> tuple[int, int]:  # type: ignore[override]
+        """Height and width in pixels that the student was built for."""
+        return self.backbone.img_size
+
+    @property
+    def patch_size(self) -> int:  # type: ignore[override]
+        """Side of the student's patches in pixels."""
+        return self.backbone.patch_size
+
+    @property
+    def image_mean(self) -> Tensor:  # type: ignore[override]
+        """Means of the data preprocessor, ``(3, 1, 1)``."""
+        return self.data_preprocessor.mean
+
+    @property
+    def image_std(self) -> Tensor:  # type: ignore[override]
+        """Standard deviations of the data preprocessor, ``(3, 1, 1)``."""
+        return self.data_preprocessor.std

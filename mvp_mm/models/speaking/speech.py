@@ -72,15 +72,13 @@ class Speech:
             ValueError: If the record is damaged, or names what is not registered.
         """
         meta = content.get('meta') if isinstance(content, Mapping) else None
+        meta = meta if isinstance(meta, Mapping) else {}
         try:
-            recorded: Any = json.loads(read_metadata(path).get(KEY, 'null'))
-            if isinstance(meta, Mapping):
-                recorded = meta.get(KEY)
-            if recorded is not None:
-                found: Speech | None = cls(**recorded)
+            recorded: Any = meta.get(KEY, json.loads(read_metadata(path).get(KEY, 'null')))
+            if recorded is None:
+                found = cls.of_config(value_in_config(meta.get('cfg'), 'model') or {})
             else:
-                text = meta.get('cfg') if isinstance(meta, Mapping) else None
-                found = cls.of_config(value_in_config(text, 'model') or {})
+                found = cls(**recorded)
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f'{path} does not tell its student and its teacher: {first_line(error)}'

@@ -27,8 +27,7 @@ BATCH = 256  # texts encoded at a time
 class TextTower:
     """Embed texts in the joint space, and names of classes by prompt templates.
 
-    Embeddings of classes are kept on disk, below torch.hub's folder, under a hash of the weights, the
-    settings, the names and the templates.
+    Embeddings of classes are cached below torch.hub's folder, by weights, settings, names and templates.
 
     Args:
         encoder: The text tower.
@@ -54,8 +53,8 @@ class TextTower:
     ) -> None:
         self.encoder = encoder if learns else encoder.eval().requires_grad_(False)
         self.tokenizer: Any = tokenizer
-        self.logit_scale, self.identity, self.name = logit_scale, identity, name
-        self.settings = settings
+        self.logit_scale, self.identity = logit_scale, identity
+        self.name, self.settings = name, settings
         #: Templates for names that come without: those of the model's own vocabulary, or OpenAI's 80.
         self.templates: Templates = getattr(tokenizer, 'templates', None) or 'openai'
 
@@ -71,8 +70,13 @@ class TextTower:
         Raises:
             ValueError: If a text is longer than the context, or has words that the vocabulary lacks.
         """
-        for text in texts:
-            self._require_fit(text)
+        encode, length = getattr(self.tokenizer, 'encode', None), len(self.encoder.positional_embedding)
+        for text in texts if encode is not None else ():
+            if (count := len(encode(text)) + 2) > length:  # it would be cut off silently
+                raise ValueError(
+                    f'the prompt {text[:60]!r}... has {count} tokens, and the context of {self.name} '
+                    f'{length}: shorten it'
+                )
         device = self.encoder.positional_embedding.device
         vectors = []
         with torch.autocast(device.type, enabled=False):
@@ -101,7 +105,10 @@ class TextTower:
         templates = self.templates if templates is None else templates
         prompts = [filled(templates, name) for group in classes for name in group]
         found = ClassEmbeddings.of(torch.empty(0), classes)
-        path = self._cache_file(prompts)
+        path = None
+        if self.identity is not None:
+            key = hashlib.sha256(json.dumps([self.identity, self.settings, prompts]).encode()).hexdigest()
+            path = cache_dir() / 'text' / f'{key}.safetensors'
         if path is not None and path.is_file():
             try:
                 return found._replace(vectors=safetensors.load_file(path)['vectors'])
@@ -114,32 +121,15 @@ class TextTower:
             _keep(found.vectors, path)
         return found
 
-    def _require_fit(self, text: str) -> None:
-        encode, length = getattr(self.tokenizer, 'encode', None), len(self.encoder.positional_embedding)
-        # Longer ones would be cut off without a word.
-        if encode is not None and (count := len(encode(text)) + 2) > length:
-            raise ValueError(
-                f'the prompt {text[:60]!r}... has {count} tokens, and the context of {self.name} {length}: '
-                'shorten it'
-            )
-
-    def _cache_file(self, prompts: list[list[str]]) -> Path | None:
-        if self.identity is None:
-            return None
-        key = hashlib.sha256(json.dumps([self.identity, self.settings, prompts]).encode()).hexdigest()
-        return cache_dir() / 'text' / f'{key}.safetensors'
-
-
-def split_names(entry: str | Sequence[str]) -> list[str]:
-    """Split the names of a class at commas; a list is taken as it is."""
-    return [name.strip() for name in entry.split(',')] if isinstance(entry, str) else list(entry)
-
 
 def require_classes(names: Sequence[str | Sequence[str]]) -> list[list[str]]:
     """Return the names of each class, or raise ValueError: none, an empty one, one that two classes have."""
     if isinstance(names, str):
         raise ValueError(f'{names!r} is one text: expected a list of names, such as [{names!r}]')
-    classes = [split_names(entry) for entry in names]
+    classes = [
+        [name.strip() for name in entry.split(',')] if isinstance(entry, str) else list(entry)
+        for entry in names
+    ]
     if not classes:
         raise ValueError('there are no classes: expected at least one name')
     if classes == [[name] for name in open_clip.IMAGENET_CLASSNAMES]:
