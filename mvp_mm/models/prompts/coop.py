@@ -32,8 +32,7 @@ class Layout(NamedTuple):
 class CoOp(BaseModule):
     """Context vectors that are trained, before, around or behind the names of classes.
 
-    A prompt is: start, context and name, closing, end of text. Only the context has parameters; the text
-    tower is not a submodule.
+    A prompt is: start, context and name, closing, end of text. Only the context has parameters.
 
     Args:
         text_tower: Embeds the prompts. Given by :class:`PromptClassifier`, as ``class_names`` is.
@@ -66,13 +65,13 @@ class CoOp(BaseModule):
     ) -> None:
         super().__init__()
         require_choice(position, 'position', ('end', 'middle', 'front'))
-        encoder = text_tower.encoder
-        if encoder.pool_type not in POOLS:
+        pool_type = text_tower.encoder.pool_type
+        if pool_type not in POOLS:
             raise ValueError(
-                f'{text_tower.name} pools its texts by {encoder.pool_type!r}: learning prompts needs an end '
-                'of text that stands for the text, as in ViT-B-16'
+                f'{text_tower.name} pools its texts by {pool_type!r}: learning prompts needs an end of text '
+                'that stands for the text, as in ViT-B-16'
             )
-        self._tower = (text_tower,)  # in a tuple, which nn.Module does not look into
+        self.text_tower = text_tower  # no module, so its weights are not the learner's
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self.position, self.closing = position, closing
         self.class_names = tuple(class_names) if class_specific else ()
@@ -91,25 +90,17 @@ class CoOp(BaseModule):
             self.layout(self.class_names)  # which raises where they do not fit
 
     @property
-    def text_tower(self) -> TextTower:
-        """The frozen tower."""
-        return self._tower[0]
-
-    @property
     def settings(self) -> dict[str, Any]:
         """Arguments, as plain data, that make a learner of this one's shape."""
         own = dict(num_context=self.num_context, position=self.position, closing=self.closing)
         return own | dict(class_specific=bool(self.class_names), class_names=list(self.class_names))
 
     def forward(self, names: Sequence[str], image_features: Tensor | None = None) -> Tensor:
-        """Embed the prompts of names.
+        """Embed the prompts of N names: ``(N, D)`` float32, L2-normalised.
 
         Args:
-            names: N names.
+            names: Of the classes.
             image_features: Not used; see :class:`CoCoOp`.
-
-        Returns:
-            ``(N, D)`` float32, L2-normalised.
 
         Raises:
             ValueError: If a name is empty, too long or, for class-specific vectors, unknown.

@@ -69,18 +69,17 @@ class PromptClassifier(BaseModel):
         frozen: Any = built
         frozen.requires_grad_(False)
         frozen.eval()  # of other libraries' modules, some return nothing
-        self._speaker = (frozen,)  # in a tuple, see CoOp
+        self._speaker = (frozen,)  # in a tuple, which nn.Module does not look into
         listed = names_of(class_names) if isinstance(class_names, str) else class_names
         self.names = require_classes(listed)
         self.trained = classes_of(classes, len(self.names))
         trained = [name for number in self.trained for name in self.names[number]]
-        given = dict(text_tower=tower, class_names=trained)
-        learner: Any = (
-            prompts if isinstance(prompts, nn.Module) else MODELS.build(prompts, default_args=given)
-        )
+        learner: Any = prompts
+        if not isinstance(prompts, nn.Module):
+            learner = MODELS.build(prompts, default_args=dict(text_tower=tower, class_names=trained))
         self.prompts: CoOp = learner
         self.prompts.layout(tuple(trained))  # which raises where they do not fit
-        if getattr(learner, 'class_names', ()) and len(self.trained) < len(self.names):
+        if self.prompts.class_names and len(self.trained) < len(self.names):
             raise ValueError(
                 f'class_specific=True with classes={classes!r}: such prompts know no other classes, and '
                 "predictions are of all: give classes='all', or shared prompts"

@@ -44,10 +44,8 @@ class SavedPrompts(NamedTuple):
                 f'{self.source} was learnt with another text tower than that of {text_tower.name} (sha256 '
                 f'{str(self.identity)[:12]} and {str(text_tower.identity)[:12]}): give the model of then'
             )
-        learner: CoOp = MODELS.build(
-            dict(type=self.kind, **self.settings, _scope_='mmpretrain'),
-            default_args=dict(text_tower=text_tower),
-        )
+        config = dict(self.settings, type=self.kind, _scope_='mmpretrain')
+        learner: CoOp = MODELS.build(config, default_args=dict(text_tower=text_tower))
         learner.load_state_dict(self.tensors)
         return learner.to(learner.context.device).eval().requires_grad_(False)  # the tower's
 
@@ -68,11 +66,10 @@ class SavedPrompts(NamedTuple):
         Raises:
             ValueError: If the tower or the names do not do, or CoCoOp gets no image.
         """
-        classes = require_classes(names)
-        images = None if image_features is None else F.normalize(image_features.float(), dim=-1)[None]
-        learner = self.learner(text_tower)
-        images = None if images is None else images.to(learner.context.device)
-        vectors = learner([name for group in classes for name in group], images)
+        classes, learner = require_classes(names), self.learner(text_tower)
+        if image_features is not None:
+            image_features = F.normalize(image_features.float(), dim=-1)[None].to(learner.context.device)
+        vectors = learner([name for group in classes for name in group], image_features)
         return ClassEmbeddings.of(vectors if vectors.ndim == 2 else vectors[0], classes)
 
 
@@ -86,14 +83,8 @@ def save_prompts(learner: CoOp, path: str | Path) -> Words:
         message = f'{tower.name} has random weights: the prompts in {path} are of no use'
         print_log(message, 'current', level=logging.WARNING)
     words = nearest_words(learner.context, tower)
-    about = dict(
-        kind=type(learner).__name__,
-        settings=learner.settings,
-        identity=tower.identity,
-        model=tower.name,
-        words=words,
-        mvp_mm=__version__,
-    )
+    about: dict[str, Any] = dict(kind=type(learner).__name__, settings=learner.settings)
+    about |= dict(identity=tower.identity, model=tower.name, words=words, mvp_mm=__version__)
     tensors = {name: value.detach().cpu() for name, value in learner.state_dict().items()}
     metadata = {key: json.dumps(value) for key, value in about.items()}
     Path(path).write_bytes(safetensors_bytes(tensors, metadata))

@@ -70,7 +70,8 @@ class TextTower:
         Raises:
             ValueError: If a text is longer than the context, or has words that the vocabulary lacks.
         """
-        encode, length = getattr(self.tokenizer, 'encode', None), len(self.encoder.positional_embedding)
+        encode: Any = getattr(self.tokenizer, 'encode', None)
+        length = len(self.encoder.positional_embedding)
         for text in texts if encode is not None else ():
             if (count := len(encode(text)) + 2) > length:  # it would be cut off silently
                 raise ValueError(
