@@ -3,6 +3,7 @@
 Shape legend: B batch, M patches, C or D width of a token, L tokens with CLS first.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -67,10 +68,9 @@ class Alignment(Evaluator):
             sums = token_sums(predictions, targets, mask)
             extra = targets.shape[1] - mask.flatten(1).shape[1]
             tokens = dict(target_cls=targets[:, 0] if extra else None, target_patch=targets[:, extra:])
-        try:
-            student: Any = student_of(model)
-        except ValueError:  # a network of another library
-            student = None
+        student: Any = None
+        with suppress(ValueError):  # a network of another library
+            student = student_of(model)
         if student is not None:
             tokens['cls'], tokens['patch'] = student.encode_image(images)
         for name, values in tokens.items():

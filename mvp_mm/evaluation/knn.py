@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ..datasets.same_classes import require_same_classes
+from ..models.compilation import require_choice
 from ..models.student import student_of
 from .evaluator import Evaluator
 
@@ -168,8 +169,7 @@ class KNN(Evaluator):
     ) -> None:
         super().__init__(dataloader, **kwargs)
         require_same_classes(train_dataloader.dataset, dataloader.dataset)
-        if pool not in ('avg', 'cls', 'head'):
-            raise ValueError(f"pool={pool!r} is none of 'avg', 'cls', 'head'")
+        require_choice(pool, 'pool', ('avg', 'cls', 'head'))
         self.train_dataloader, self.pool, self.dtype = train_dataloader, pool, getattr(torch, dtype)
         self.options: dict[str, Any] = dict(ks=ks, temperature=temperature)
         self.options |= dict(query_chunk=query_chunk, train_chunk=train_chunk)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..datasets.same_classes import classes_of
 from ..models.compilation import require_choice
 from ..models.prompts.saved_prompts import load_prompts
 from ..models.speaking.class_embeddings import ClassEmbeddings
@@ -45,9 +46,9 @@ class SpeakingEvaluator(Evaluator):
     ) -> None:
         super().__init__(dataloader, **kwargs)
         require_choice(of, 'of', ('student', 'teacher', 'both'))
-        own = (getattr(dataloader.dataset, 'metainfo', None) or {}).get('classes')
+        own = classes_of(dataloader.dataset)
         names = own if classes is None else classes
-        if names is None:
+        if classes is None and not own:
             raise ValueError(
                 f'{type(self).__name__}: the dataset does not tell the names of its classes: give `classes`'
             )
@@ -57,7 +58,7 @@ class SpeakingEvaluator(Evaluator):
         self.prompts = None if prompts is None else load_prompts(prompts)
         if prompts is not None and templates is not None:
             raise ValueError(f'{templates=} and {prompts=}: expected one of them, or neither')
-        if own is not None and len(own) != len(self.classes):
+        if own and len(own) != len(self.classes):
             raise ValueError(
                 f'{type(self).__name__}: classes has {len(self.classes)} entries and the dataset {len(own)} '
                 'classes: give an entry for each, in their order'
