@@ -42,9 +42,7 @@ class BaseToNew(BaseMetric):
         for name in ('base', 'new'):
             hits = [right for half, right, _ in results if half == name]
             if not hits:
-                raise ValueError(
-                    f'there is no image of a {name} class to evaluate: give images of all classes'
-                )
+                raise ValueError(f'there is no image of a {name} class: give images of all classes')
             found[name] = 100 * sum(hits) / len(hits)
         total = 100 * sum(everywhere for *_, everywhere in results) / len(results)
         return dict(found, H=harmonic_mean(**found), all=total)

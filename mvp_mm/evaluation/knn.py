@@ -48,10 +48,11 @@ def knn_accuracy(
     train_chunk: int = 32768,
     device: torch.device | str = 'cpu',
 ) -> list[KnnAccuracy]:
-    """Classify each query by its nearest training images; a neighbour's vote weighs exp(cosine / T).
+    """Classify queries by their nearest training images: an entry for each k in use, ascending.
 
-    Beside the features, memory holds query_chunk x train_chunk similarities (128 MiB by default). Of
-    several processes each passes its share of the images, and all return the accuracy over all.
+    A neighbour's vote weighs exp(cosine / T). Beside the features, memory holds query_chunk x train_chunk
+    similarities (128 MiB by default). Of several processes each passes its share of the images, and all
+    return the accuracy over all.
 
     Args:
         train: ``(N, D)``, L2-normalised, float32 or float16, on any device.
@@ -60,12 +61,8 @@ def knn_accuracy(
         query_labels: ``(Q,)`` int.
         ks: Numbers of neighbours; one beyond N is skipped and logged. Default 10, 20, 100, 200 (DINO).
         temperature: T. Default 0.07 (DINO).
-        query_chunk: Queries at a time.
-        train_chunk: Training images at a time.
+        query_chunk, train_chunk: Queries and training images at a time.
         device: Where similarities are computed, in float32.
-
-    Returns:
-        One entry for each k that was not skipped, ascending.
 
     Raises:
         ValueError: If shapes do not fit, or no k is between 1 and N.

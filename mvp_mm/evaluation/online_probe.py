@@ -171,12 +171,9 @@ class OnlineProbe(Evaluator):
     def state_dict(self) -> dict:
         """Return what a resumed run needs, as plain data."""
         state = dict(step=self._step, seed=self._seed, settings=self._settings())
-        if self._loaded is not None:
-            return dict(self._loaded, **state)
         if self._classifier is None:
-            return state
-        parts = dict(classifier=self._classifier, optimizer=self._optimizer)
-        return dict(state, **{name: part.state_dict() for name, part in parts.items()})
+            return dict(self._loaded or {}, **state)
+        return dict(state, classifier=self._classifier.state_dict(), optimizer=self._optimizer.state_dict())
 
     def load_state_dict(self, state: dict) -> None:
         """Continue from a :meth:`state_dict`; ValueError if it is another probe's."""
@@ -190,9 +187,8 @@ class OnlineProbe(Evaluator):
 
     def _settings(self) -> dict:
         kind = self.optimizer_cfg['type']
-        return dict(
-            num_classes=self.num_classes, pooling=self.pooling, optimizer=getattr(kind, '__name__', kind)
-        )
+        settings = dict(num_classes=self.num_classes, pooling=self.pooling)
+        return dict(settings, optimizer=getattr(kind, '__name__', kind))
 
 
 def _steps(size: int, batch: int, seed: int, first: int) -> Iterator[list[SampleIndex]]:

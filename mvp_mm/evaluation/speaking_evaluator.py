@@ -87,9 +87,7 @@ class SpeakingEvaluator(Evaluator):
             raise ValueError(f"{type(model).__name__} has no target_generator: use of='student'")
         found = dict(student=[model], teacher=[teacher], both=[model, teacher])[self.of]
         if not hasattr(found[0], 'embed_image'):
-            raise ValueError(
-                f'a {type(model).__name__} cannot speak: expected an MVP with a CLIP as its teacher'
-            )
+            raise ValueError(f'a {type(model).__name__} cannot speak: expected an MVP with a CLIP teacher')
         return found
 
     @abstractmethod

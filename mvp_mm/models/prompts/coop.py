@@ -41,8 +41,7 @@ class CoOp(BaseModule):
         position: Of the name: ``'end'`` (default), ``'middle'`` or ``'front'``.
         class_specific: Learn vectors for each name; they know no other names then. Default False: shared.
         class_names: The names, where ``class_specific``.
-        closing: Text right behind the name and context, by default the dot of the authors' code; ``''`` for
-            a vocabulary without.
+        closing: Text behind name and context. Default ``'.'`` (the authors'); ``''`` for words without one.
 
     Attributes:
         context (nn.Parameter): ``(M, C)``, or ``(N, M, C)``.

@@ -118,10 +118,8 @@ class PromptClassifier(BaseModel):
     ) -> dict | list | Tensor:
         """Do as ``mode`` says: ``'loss'``, ``'predict'`` or ``'tensor'`` (:meth:`embed_image`).
 
-        Args:
-            inputs: Normalised images ``(B, 3, H, W)``; or, computed before, their embeddings ``(B, D)``.
-            data_samples: B samples with a ``gt_label`` for the loss.
-            mode: See above.
+        Inputs are normalised images ``(B, 3, H, W)``, or their embeddings ``(B, D)``, computed before. The
+        loss takes B samples with a ``gt_label``.
         """
         if mode == 'tensor':
             return self.embed_image(inputs)
@@ -168,9 +166,8 @@ class PromptClassifier(BaseModel):
     def class_embeddings(self, classes: range, features: Tensor | None = None) -> ClassEmbeddings:
         """Embed the prompts of classes; their vectors are ``(B, N, D)`` where they depend on the image."""
         groups = [self.names[number] for number in classes]
-        return ClassEmbeddings.of(
-            self.prompts([name for group in groups for name in group], features), groups
-        )
+        vectors = self.prompts([name for group in groups for name in group], features)
+        return ClassEmbeddings.of(vectors, groups)
 
     def logits(self, features: Tensor, embeddings: ClassEmbeddings) -> Tensor:
         """Compute logit scale times cosine, ``(B, K)``, of unit features ``(B, D)``."""

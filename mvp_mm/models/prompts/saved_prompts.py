@@ -105,9 +105,8 @@ def load_prompts(path: str | Path) -> SavedPrompts:
         raise ValueError(
             f'{path} holds no learnt prompts: expected a file of tools/train.py configs/prompts/...'
         )
-    return SavedPrompts(
-        **{key: json.loads(text) for key, text in about.items()}, tensors=tensors, source=str(path)
-    )
+    content = {key: json.loads(text) for key, text in about.items()}
+    return SavedPrompts(**content, tensors=tensors, source=str(path))
 
 
 @torch.no_grad()

@@ -48,34 +48,33 @@ class SpeakingStudent(Speaks, nn.Module):
         self, checkpoint: str | None = None, teacher: str | None = None, speech: dict[str, Any] | None = None
     ) -> None:
         super().__init__()
-        self._speech = None if speech is None else Speech(**speech)
+        self._speech = told = None if speech is None else Speech(**speech)
         weights: dict[str, Tensor] = {}
         if checkpoint is not None:
             path = local_path(checkpoint)
             content = read_checkpoint(path)
             weights = tensors_by_name(content, checkpoint)
-            self._speech = Speech.of_file(path, content) or self._speech
-        head = {name.removeprefix(NECK): value for name, value in weights.items() if name.startswith(NECK)}
-        if self._speech is not None:
-            config, neck = self._speech.backbone, self._speech.neck
-        elif checkpoint is not None:
-            arch = infer_arch(weights, checkpoint, num_heads=heads_told(content))
-            config, neck = dict(arch, type='MVPViT'), {}
-        else:
+            self._speech = told = Speech.of_file(path, content) or told
+            if told is None:
+                arch = infer_arch(weights, checkpoint, num_heads=heads_told(content))
+                told = Speech({}, dict(arch, type='MVPViT'), {})
+        if told is None:
             raise ValueError('SpeakingStudent needs a checkpoint, or the speech of one')
+        head = {name.removeprefix(NECK): value for name, value in weights.items() if name.startswith(NECK)}
         own_text = checkpoint if any(name.startswith(TEXT) for name in weights) else None
         self.teacher, self.source = teacher or own_text, checkpoint or 'this student'
         scope = dict(_scope_='mmpretrain')  # whatever a model of mmseg has made the default one
-        self.backbone: Any = MODELS.build(config | scope)
+        self.backbone: Any = MODELS.build(told.backbone | scope)
         self.img_size = self.image_size = self.backbone.img_size
         self.patch_size, self.embed_dims = self.backbone.patch_size, self.backbone.embed_dims
-        self.neck: Any = MODELS.build(neck | scope) if neck and (head or checkpoint is None) else None
+        self.neck: Any = None
+        if told.neck and (head or checkpoint is None):
+            self.neck = MODELS.build(told.neck | scope)
         if checkpoint is not None:
             fill(self.backbone, weights, checkpoint, BACKBONE)
         if head and self.neck is not None:
             fill_whole(self.neck, head, f'the head of {checkpoint}')
-        statistics = self._speech or Speech({}, {}, {})
-        for name, values in (('image_mean', statistics.mean), ('image_std', statistics.std)):
+        for name, values in (('image_mean', told.mean), ('image_std', told.std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
         self.eval()
 

@@ -54,13 +54,9 @@ class Speaks:
         raise NotImplementedError
 
     def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Embed images in the joint space, not normalised to unit length.
+        """Embed normalised images ``(B, 3, H, W)``, of any whole number of patches, in the joint space.
 
-        Args:
-            images: ``(B, 3, H, W)``, normalised, of any whole number of patches.
-
-        Returns:
-            CLS ``(B, D)``, or None if the model has none, and patches ``(B, h * w, D)``.
+        Returns CLS ``(B, D)``, or None if the model has none, and patches ``(B, h * w, D)``, of any length.
         """
         raise NotImplementedError
 

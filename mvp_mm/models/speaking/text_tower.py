@@ -33,11 +33,9 @@ class TextTower:
         encoder: The text tower.
         tokenizer: From texts to token ids ``(N, L)``; see :func:`~mvp_mm.text.tokenize.find_tokenizer`.
         logit_scale: Factor of the cosines, CLIP's inverse temperature; 100 for OpenAI's.
-        identity: Tells towers apart: the sha256 of the weight file; None for random weights, which are not
-            cached.
+        identity: Tells towers apart: sha256 of the weight file, or None for random weights: no cache.
         name: Of the model, for messages.
-        settings: What the tower was built with, plain data: the same weights make another tower by others.
-            Default None.
+        settings: Plain data that the tower was built with, which tells towers apart, too. Default None.
         learns: The encoder belongs to a model in training, and is left as it is. Default False: it is frozen.
     """
 
