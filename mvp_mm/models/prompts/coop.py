@@ -76,7 +76,7 @@ class CoOp(BaseModule):
         self.class_names = tuple(class_names) if class_specific else ()
         if class_specific and not self.class_names:
             raise ValueError('class_specific=True needs class_names')
-        context = self._embedded(init) if init else self._drawn(num_context)
+        context = self._initial(init, num_context)
         if num_context not in (None, len(context)):
             raise ValueError(f'num_context={num_context}, but init={init!r} has {len(context)} tokens')
         self.num_context = len(context)
@@ -150,13 +150,12 @@ class CoOp(BaseModule):
         causal = self.text_tower.encoder.attn_mask is not None
         width = int(ends.max()) + 1 if causal else tokens.shape[1]
         before = dict(end=count, middle=count // 2, front=0)[self.position]
-        order = torch.empty(len(names), width, dtype=torch.long)
-        for row, length in zip(order, lengths.tolist(), strict=True):
-            word, vector = range(count, count + width), range(count)  # places among vectors, then tokens
-            row[:] = torch.tensor(
-                [word[0], *vector[:before], *word[1 : 1 + length], *vector[before:], *word[1 + length :]]
-            )[:width]
-        return Layout(tokens, order, ends)
+        vector, word = range(count), range(count, count + width)  # places among vectors, then tokens
+        order = [
+            [word[0], *vector[:before], *word[1 : 1 + length], *vector[before:], *word[1 + length :]][:width]
+            for length in lengths.tolist()
+        ]
+        return Layout(tokens, torch.tensor(order), ends)
 
     def _tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         tokens = self.text_tower.tokenizer(list(texts))
@@ -178,16 +177,15 @@ class CoOp(BaseModule):
                 f'has room for {room} beside num_context={self.num_context}'
             )
 
-    def _embedded(self, words: str) -> Tensor:
-        tokens, ends = self._tokens([words])
-        if int(ends) < 2:
-            raise ValueError(f'init={words!r} has no words')
+    def _initial(self, words: str | None, num_context: int | None) -> Tensor:
         embedding = self.text_tower.encoder.token_embedding
-        return embedding(tokens[0, 1 : int(ends)].to(embedding.weight.device)).detach().float().clone()
-
-    def _drawn(self, num_context: int | None) -> Tensor:
+        device = embedding.weight.device
+        if words:
+            tokens, ends = self._tokens([words])
+            if int(ends) < 2:
+                raise ValueError(f'init={words!r} has no words')
+            return embedding(tokens[0, 1 : int(ends)].to(device)).detach().float().clone()
         count = NUM_CONTEXT if num_context is None else num_context
         if count < 1:
             raise ValueError(f'num_context={count}: expected 1 or more')
-        weight = self.text_tower.encoder.token_embedding.weight
-        return nn.init.normal_(torch.empty(count, weight.shape[1], device=weight.device), std=INIT_STD)
+        return nn.init.normal_(torch.empty(count, embedding.weight.shape[1], device=device), std=INIT_STD)

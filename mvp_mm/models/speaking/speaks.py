@@ -1,6 +1,7 @@
 """A mixin for models whose image tokens lie in the space of a text tower."""
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,10 @@ class SpeakingAlgorithm(Speaks):
     backbone: Any
     neck: Any
     data_preprocessor: Any
+    image_size: Any = property(attrgetter('backbone.img_size'))
+    patch_size: Any = property(attrgetter('backbone.patch_size'))
+    image_mean: Any = property(attrgetter('data_preprocessor.mean'))  # (3, 1, 1)
+    image_std: Any = property(attrgetter('data_preprocessor.std'))  # (3, 1, 1)
 
     @property
     def learns_cls(self) -> bool:
@@ -169,23 +174,3 @@ class SpeakingAlgorithm(Speaks):
         """See :meth:`Speaks.embed_image`; CLS is None where it is not taught."""
         cls, patches = projected(self.neck, *head_tokens(self.backbone, images))
         return cls if self.learns_cls else None, patches
-
-    @property
-    def image_size(self) -> tuple[int, int]:  # type: ignore[override]
-        """Height and width in pixels that the student was built for."""
-        return self.backbone.img_size
-
-    @property
-    def patch_size(self) -> int:  # type: ignore[override]
-        """Side of the student's patches in pixels."""
-        return self.backbone.patch_size
-
-    @property
-    def image_mean(self) -> Tensor:  # type: ignore[override]
-        """Means of the data preprocessor, ``(3, 1, 1)``."""
-        return self.data_preprocessor.mean
-
-    @property
-    def image_std(self) -> Tensor:  # type: ignore[override]
-        """Standard deviations of the data preprocessor, ``(3, 1, 1)``."""
-        return self.data_preprocessor.std
