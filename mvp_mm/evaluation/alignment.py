@@ -51,11 +51,11 @@ class Alignment(Evaluator):
         """Look at the predictions, the student and the targets."""
         total = self.total(self._sums(model, batch) for batch in self.batches(model, self.dataloader))
         found = excesses(total) if 'unit_targets' in total else {}
-        for name in [name for name in total if name.endswith('_rank.number')]:
-            name = name.removesuffix('.number')
-            found[name] = effective_rank(*(total[f'{name}.{part}'] for part in ('number', 'first', 'second')))
         for name, value in total.items():
-            if name.startswith('attention_distance_'):
+            if name.endswith('_rank.number'):
+                rank = name.removesuffix('.number')
+                found[rank] = effective_rank(value, total[f'{rank}.first'], total[f'{rank}.second'])
+            elif name.startswith('attention_distance_'):
                 found[name] = (value / total['images']).item()
         return found
 

@@ -145,8 +145,7 @@ class KNN(Evaluator):
         pool: The feature of an image: ``'avg'``, the student's mean patch token, normalised as before a
             classification head (default); ``'cls'``, its CLS token (DINO); or ``'head'``, what the head of an
             mmpretrain classifier sees, whatever its backbone.
-        dtype: What features are kept in, ``'float32'`` (default) or ``'float16'``. ImageNet-1K's of a ViT-B
-            take 3.7 GiB in float32.
+        dtype: Of kept features: ``'float32'`` (default; ImageNet-1K's of a ViT-B: 3.7 GiB) or ``'float16'``.
         **kwargs: See :class:`Evaluator`. The default ``prefix`` is ``'knn'``.
     """
 
@@ -222,8 +221,7 @@ class KNN(Evaluator):
 
 def feature_datasets(cfg: Config) -> tuple[dict, dict]:
     """Return configs of the training and the validation images, both with the evaluation transforms."""
-    loaders = [cfg.get(f'{phase}_dataloader') or {} for phase in ('train', 'val')]
-    parts = [loader.get('dataset', {}) for loader in loaders]
+    parts = [(cfg.get(f'{phase}_dataloader') or {}).get('dataset', {}) for phase in ('train', 'val')]
     if 'head' not in cfg.model or not all('pipeline' in innermost(part) for part in parts):
         raise ValueError(
             'k-NN needs the images and labels of a classification config, such as configs/finetune/'

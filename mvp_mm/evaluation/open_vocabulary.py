@@ -27,8 +27,7 @@ class OpenVocabulary(SpeakingEvaluator):
         dataloader: Images with label maps of an mmseg dataset, in BGR as mmseg loads them, resized to the
             size at which windows are cut; a batch is of one size.
         classes: See :class:`SpeakingEvaluator`, as for ``templates`` and ``of``.
-        window, stride: Of the sliding windows, in pixels. Default None: the smaller side that the model was
-            built for, and half a window.
+        window, stride: Of the windows, in pixels. Default None: the smaller side built for, and its half.
         scale: Factor of the cosines before the softmax over all names. Default 40 (SCLIP).
         background: Number of the class that has no look of its own. Without ``threshold`` its pixels are
             ignored, and its name is not asked for. Default None: there is none.

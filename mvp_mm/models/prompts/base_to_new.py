@@ -4,11 +4,7 @@ from ..compilation import require_choice
 
 
 def classes_of(subset: str, num_classes: int) -> range:
-    """Return the labels of a subset: ``'base'`` is their first half, rounded up, ``'new'`` the others.
-
-    Raises:
-        ValueError: If the subset is unknown or there is no new class.
-    """
+    """Return the labels of ``'all'``, ``'base'`` (first half, rounded up), ``'new'``; ValueError if none."""
     require_choice(subset, 'classes', ('all', 'base', 'new'))
     if subset != 'all' and num_classes < 2:
         raise ValueError(f'classes={subset!r} needs two classes or more, there are {num_classes}')

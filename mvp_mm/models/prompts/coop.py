@@ -95,14 +95,9 @@ class CoOp(BaseModule):
         return own | dict(class_specific=bool(self.class_names), class_names=list(self.class_names))
 
     def forward(self, names: Sequence[str], image_features: Tensor | None = None) -> Tensor:
-        """Embed the prompts of N names: ``(N, D)`` float32, L2-normalised.
+        """Embed the prompts of N names: ``(N, D)`` float32, L2-normalised. Images have no influence.
 
-        Args:
-            names: Of the classes.
-            image_features: Not used; see :class:`CoCoOp`.
-
-        Raises:
-            ValueError: If a name is empty, too long or, for class-specific vectors, unknown.
+        ValueError if a name is empty, too long or, for class-specific vectors, unknown.
         """
         return self.embed(self.contexts(image_features), names)
 

@@ -34,8 +34,7 @@ class PromptClassifier(BaseModel):
         prompts: The learner, such as ``dict(type='CoOp')``.
         class_names: One entry a class, in the order of the labels; see :meth:`TextTower.class_embeddings`. Or
             a name of :func:`~mvp_mm.text.class_names.class_names`, such as ``'imagenet'``.
-        classes: Which of them training tells apart: ``'all'`` (default), ``'base'``, the first half, or
-            ``'new'``. Predictions are of all.
+        classes: Those to train on: ``'all'`` (default), ``'base'`` or ``'new'``. Predictions are of all.
         data_preprocessor: Config. Default: ``ClsDataPreprocessor`` with the speaker's statistics for BGR
             images, whose arguments may be given without a type (``to_rgb=False`` for RGB images).
 

@@ -34,11 +34,7 @@ class SavedPrompts(NamedTuple):
     source: str
 
     def learner(self, text_tower: TextTower) -> CoOp:
-        """Build the learner on a text tower.
-
-        Raises:
-            ValueError: If it is another tower than the prompts were learnt with.
-        """
+        """Build the learner on its text tower; ValueError if the prompts were learnt with another."""
         if self.identity != text_tower.identity:
             raise ValueError(
                 f'{self.source} was learnt with another text tower than that of {text_tower.name} (sha256 '

@@ -29,8 +29,7 @@ def dense_cosines(
         model: A :class:`.Speaks`, of which ``embed_image`` and ``patch_size`` are used.
         images: ``(B, 3, H, W)``, normalised for the model.
         embeddings: Of the names, on the images' device.
-        window: Side of a window in pixels; a smaller image is one window. One that is no whole number of
-            patches is padded with zeros, and cut again.
+        window: Side in pixels, at most the image's; padded with zeros to whole patches, and cut again.
         stride: Pixels from a window to the next.
     """
     if not 1 <= stride <= window:

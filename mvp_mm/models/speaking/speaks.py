@@ -115,8 +115,7 @@ class Speaks:
             names: Of the classes; see :meth:`TextTower.class_embeddings`.
             templates: Sentences around the names. Default None: the tower's.
             short_side: The image is resized to it, bicubically. Default None: 1.5 windows.
-            window, stride: See :func:`.dense_cosines`. Default None: the smaller side that the model was
-                built for, and half a window.
+            window, stride: See :func:`.dense_cosines`. Default None: the smaller side built for, its half.
             scale, background, threshold: See :func:`.label_map`.
 
         Raises:

@@ -65,8 +65,7 @@ class TextTower:
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Embed texts: ``(N, D)`` float32, L2-normalised, on the CPU.
 
-        Raises:
-            ValueError: If a text is longer than the context, or has words that the vocabulary lacks.
+        ValueError if a text is longer than the context, or has words that the vocabulary lacks.
         """
         encode: Any = getattr(self.tokenizer, 'encode', None)
         length = len(self.encoder.positional_embedding)
