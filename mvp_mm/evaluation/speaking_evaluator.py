@@ -98,6 +98,5 @@ class SpeakingEvaluator(Evaluator):
         """Embed the classes by the text tower of a speaker, on its device."""
         device: torch.device = speaker.image_mean.device
         tower = speaker.text_tower.to(device)
-        if self.prompts is not None:
-            return self.prompts.class_embeddings(tower, self.asked).to(device)
-        return tower.class_embeddings(self.asked, self.templates).to(device)
+        names = self.asked if self.prompts is None else self.prompts.class_embeddings(tower, self.asked)
+        return tower.class_embeddings(names, self.templates).to(device)

@@ -3,7 +3,7 @@
 Shape legend: B images, K classes, N names, D joint width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ...text.class_names import class_names as names_of
 from ..speaking.class_embeddings import ClassEmbeddings
 from ..speaking.speaks import Speaks
-from ..speaking.text_tower import TextTower, require_classes
+from ..speaking.text_tower import Names, TextTower, require_classes
 from .base_to_new import classes_of
 from .coop import CoOp
 
@@ -49,7 +49,7 @@ class PromptClassifier(BaseModel):
         self,
         speaker: dict | nn.Module,
         prompts: dict | nn.Module,
-        class_names: str | Sequence[str | Sequence[str]],
+        class_names: str | Names,
         classes: str = 'all',
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:

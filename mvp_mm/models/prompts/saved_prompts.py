@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from ...weights.locate import local_path
 from ...weights.read import read_metadata, read_tensors
 from ...weights.write import safetensors_bytes
 from ..speaking.class_embeddings import ClassEmbeddings
-from ..speaking.text_tower import TextTower, require_classes
+from ..speaking.text_tower import Names, TextTower, require_classes
 from .coop import CoOp
 
 Words = list[list[tuple[str, float]]]  # for each vector, the nearest words and their distances
@@ -47,10 +46,7 @@ class SavedPrompts(NamedTuple):
 
     @torch.no_grad()
     def class_embeddings(
-        self,
-        text_tower: TextTower,
-        names: Sequence[str | Sequence[str]],
-        image_features: Tensor | None = None,
+        self, text_tower: TextTower, names: Names, image_features: Tensor | None = None
     ) -> ClassEmbeddings:
         """Embed classes by the learnt prompts, for wherever names or their embeddings are asked for.
 

@@ -25,19 +25,13 @@ class _SummedDivergence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        prediction: Tensor,
-        target: Tensor,
-        texts: Tensor,
-        temperatures: tuple[float, float],
-        chunk: int,
+        ctx: Any, prediction: Tensor, target: Tensor, texts: Tensor, student: float, teacher: float, step: int
     ) -> Tensor:
-        student, teacher = temperatures
         total = prediction.new_zeros(())
         of_rows = torch.empty_like(prediction) if ctx.needs_input_grad[0] else None
         of_texts = torch.zeros_like(texts) if ctx.needs_input_grad[2] else None
-        for start in range(0, len(prediction), chunk):
-            rows = slice(start, start + chunk)
+        for start in range(0, len(prediction), step):
+            rows = slice(start, start + step)
             wanted = (target[rows] @ texts.T).div_(teacher).log_softmax(1)
             given = (prediction[rows] @ texts.T).div_(student).log_softmax(1)
             share = wanted.exp()
@@ -57,7 +51,7 @@ class _SummedDivergence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple:
         of_rows, of_texts = (None if part is None else gradient * part for part in ctx.saved_tensors)
-        return of_rows, None, of_texts, None, None
+        return of_rows, None, of_texts, None, None, None
 
 
 @MODELS.register_module()
@@ -113,7 +107,7 @@ class LanguageReconstructionLoss(nn.Module):
         with torch.autocast(prediction.device.type, enabled=False):
             texts = unit(text_embed if self.text_gradient else text_embed.detach())
             total = _SummedDivergence.apply(
-                unit(prediction[rows]), unit(target.detach()[rows]), texts, self.temperatures, self.chunk
+                unit(prediction[rows]), unit(target.detach()[rows]), texts, *self.temperatures, self.chunk
             )
             count = rows.sum().to(total.dtype)
             if not self.joint_mean:

@@ -114,11 +114,10 @@ class SpeakingStudent(Speaks, nn.Module):
             if load is None:
                 raise ValueError(f'its teacher, a {record.get("type")}, has no text tower')
             tower = load(record, self.teacher and str(local_path(self.teacher)))
-        except FileNotFoundError as error:
-            advice = "give the teacher's weight file, teacher=FILE (mvp-mm segment: --teacher FILE)"
-            raise ValueError(f'{self.source} cannot speak: {error}; {advice}') from error
-        except ValueError as error:
+        except (FileNotFoundError, ValueError) as error:
             reason = str(error).rpartition('cannot speak: ')[2]
+            if isinstance(error, FileNotFoundError):
+                reason += "; give the teacher's weight file, teacher=FILE (mvp-mm segment: --teacher FILE)"
             raise ValueError(f'{self.source} cannot speak: {reason}') from error
         if record.get('sha256') not in (None, tower.identity):
             raise ValueError(

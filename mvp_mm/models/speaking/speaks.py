@@ -14,7 +14,7 @@ from torchvision.transforms import functional as TF
 from ...text.templates import Templates
 from ..student import head_tokens
 from .dense import SCALE, dense_cosines, label_map
-from .text_tower import TextTower
+from .text_tower import Names, TextTower
 
 ImageLike = str | Path | Image.Image | np.ndarray
 # From a file or a picture of any mode to upright RGB; `import mvp_mm` adds the decoder of all pipelines.
@@ -63,10 +63,7 @@ class Speaks:
 
     @torch.no_grad()
     def zero_shot(
-        self,
-        images: Tensor | ImageLike | Sequence[ImageLike],
-        prompts: Sequence[str | Sequence[str]],
-        templates: Templates = 'plain',
+        self, images: Tensor | ImageLike | Sequence[ImageLike], prompts: Names, templates: Templates = 'plain'
     ) -> Tensor:
         """Classify images by names (CLIP §3.1): the softmax of scaled cosines, ``(B, K)`` float32.
 
@@ -97,7 +94,7 @@ class Speaks:
     def segment_by_text(
         self,
         image: ImageLike,
-        names: Sequence[str | Sequence[str]],
+        names: Names,
         templates: Templates | None = None,
         short_side: int | None = None,
         window: int | None = None,

@@ -22,6 +22,7 @@ from ..clip.text_encoder import TextEncoder
 from .class_embeddings import ClassEmbeddings
 
 BATCH = 256  # texts encoded at a time
+Names = Sequence[str | Sequence[str]]  # of each class: a name, several separated by commas, or a list of them
 
 
 class TextTower:
@@ -84,7 +85,7 @@ class TextTower:
         return torch.cat(vectors)
 
     def class_embeddings(
-        self, names: Sequence[str | Sequence[str]] | ClassEmbeddings, templates: Templates | None = None
+        self, names: Names | ClassEmbeddings, templates: Templates | None = None
     ) -> ClassEmbeddings:
         """Embed classes by their names, as CLIP does (§3.1.4): the normalised mean over the templates.
 
@@ -120,7 +121,7 @@ class TextTower:
         return found
 
 
-def require_classes(names: Sequence[str | Sequence[str]]) -> list[list[str]]:
+def require_classes(names: Names) -> list[list[str]]:
     """Return the names of each class, or raise ValueError: none, an empty one, one that two classes have."""
     if isinstance(names, str):
         raise ValueError(f'{names!r} is one text: expected a list of names, such as [{names!r}]')
