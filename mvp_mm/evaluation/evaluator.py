@@ -125,10 +125,7 @@ def _none_of(value: Any) -> Any:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Look at a model in training: in eval mode, without gradients, in the arithmetic of evaluation.
-
-    Afterwards every module's mode and the random states are as before.
-    """
+    """Evaluate amid training, without gradients; afterwards restore all modules' modes and random states."""
     modes, state = [(module, module.training) for module in model.modules()], random_state()
     try:
         model.eval()

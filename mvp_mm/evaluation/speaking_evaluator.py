@@ -26,9 +26,8 @@ class SpeakingEvaluator(Evaluator):
             commas, or a list of them. Default None: those that the dataloader's dataset tells.
         templates: See :meth:`.TextTower.class_embeddings`.
         prompts: File of learnt prompts (:func:`.load_prompts`) to put the names into. Default None.
-        of: ``'student'`` (default); ``'teacher'``, its target generator, whose numbers are
-            ``teacher_<name>`` and are computed once, as they never change; or ``'both'``, with
-            ``gap_<name>``, teacher minus student.
+        of: ``'student'`` (default); ``'teacher'``, its target generator, whose ``teacher_<name>`` are
+            computed once, as they never change; or ``'both'``, with ``gap_<name>``, teacher minus student.
         **kwargs: See :class:`Evaluator`.
 
     Raises:

@@ -65,8 +65,7 @@ class LanguageReconstructionLoss(nn.Module):
     Args:
         student_temperature: Of the predictions. Default 0.1 (the authors').
         teacher_temperature: Of the targets. Default 0.04 (the authors').
-        text_gradient: Let the texts learn by this loss. Default False. The authors' code does on one GPU, and
-            does not on several, as it gathers texts without gradient.
+        text_gradient: Let the texts learn by this loss. Default False. The authors' do on a single GPU only.
         joint_mean: Divide by the number of patches of all processes, so that the value, and the gradient that
             DDP averages, are those of the joined batch. Default True; False, the authors': of this process.
         chunk: Patches whose distributions are in memory at a time, at most. Default 8192.

@@ -138,10 +138,9 @@ def require_classes(names: Names) -> list[list[str]]:
         if not group or not all(name.strip() for name in group):
             raise ValueError(f'class {number} has an empty name: expected words, got {group!r}')
         for name in group:
-            if seen.setdefault(name.lower(), number) != number:
-                raise ValueError(
-                    f'{name!r} names class {seen[name.lower()]} and class {number}: name it once'
-                )
+            first = seen.setdefault(name.lower(), number)
+            if first != number:
+                raise ValueError(f'{name!r} names class {first} and class {number}: name it once')
     return classes
 
 
