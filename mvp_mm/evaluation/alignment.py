@@ -98,10 +98,7 @@ def effective_rank(number: Tensor, first: Tensor, second: Tensor) -> float:
     RankMe (Garrido et al., 2023) takes the singular values of tokens that are not centred, and then a mean
     that all share counts as a direction. Equal variance everywhere has rank C, a line 1, a point 0.
 
-    Args:
-        number: Of tokens.
-        first: Sum of the tokens, ``(C,)``.
-        second: Sum of the tokens' outer products, ``(C, C)``.
+    It takes the number of tokens, their sum ``(C,)`` and the sum of their outer products ``(C, C)``.
     """
     mean, second = first.cpu() / number.cpu(), second.cpu() / number.cpu()
     spectrum = torch.linalg.eigvalsh(second - torch.outer(mean, mean))

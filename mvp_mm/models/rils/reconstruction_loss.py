@@ -91,8 +91,7 @@ class LanguageReconstructionLoss(nn.Module):
         """Compute the loss in float32 at least, also under autocast.
 
         Args:
-            prediction: ``(B, M, D)``, of the decoder; normalised here, as are the next two.
-            target: ``(B, M, D)``, of the whole images.
+            prediction, target: ``(B, M, D)``, of decoder and whole images; normalised here, as texts are.
             text_embed: ``(N, D)``, of all processes.
             mask: ``(B, M)`` bool, True = masked.
             retrieved: ``(B,)`` bool, whether the image's own text is its first retrieval.

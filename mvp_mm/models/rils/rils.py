@@ -212,14 +212,10 @@ class RILS(SpeakingAlgorithm, BaseModel):
         retrieved: Tensor,
         images: Tensor,
     ) -> Tensor:
-        """L_rec, unweighted.
+        """Compute L_rec, unweighted, of tokens ``(B, M, C)`` by the decoder and of the whole images.
 
-        Args:
-            prediction, patches: ``(B, M, C)``, of the decoder and of the whole images.
-            texts: ``(N, D)``, of all processes, normalised.
-            mask: ``(B, M)`` bool, True = masked.
-            retrieved: ``(B,)`` bool.
-            images: ``(B, 3, H, W)``, which only other targets need.
+        The next three are as for :meth:`LanguageReconstructionLoss.forward`; the images ``(B, 3, H, W)`` are
+        for other targets.
         """
         with torch.no_grad():
             target = self.neck(patches)
