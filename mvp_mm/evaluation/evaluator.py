@@ -42,8 +42,7 @@ class Evaluator(ABC):
     ) -> None:
         if interval is not None and interval < 1:
             raise ValueError(f'{type(self).__name__}: interval={interval}: expected 1 or more, or None')
-        self.dataloader = dataloader
-        self.interval = interval
+        self.dataloader, self.interval = dataloader, interval
         self.prefix = self.default_prefix if prefix is None else prefix
 
     @abstractmethod

@@ -159,17 +159,16 @@ class CoOp(BaseModule):
     def _require_fit(self, names: Sequence[str], lengths: Tensor, limit: int) -> None:
         closing = int(self._tokens([self.closing])[1]) - 1 if self.closing else 0
         room = limit - 2 - closing - self.num_context
-        model = self.text_tower.name
         if room < 1:
             raise ValueError(
-                f'num_context={self.num_context} leaves no room for a name: the context of {model} has '
-                f'{limit} tokens, start and end included'
+                f'num_context={self.num_context} leaves no room for a name: the context of '
+                f'{self.text_tower.name} has {limit} tokens, start and end included'
             )
         longest = int(lengths.argmax())
         if lengths[longest] > room:
             raise ValueError(
-                f'the class name {names[longest][:60]!r} is too long: the context of {model} ({limit}) '
-                f'has room for {room} beside num_context={self.num_context}'
+                f'the class name {names[longest][:60]!r} is too long: the context of {self.text_tower.name} '
+                f'({limit}) has room for {room} beside num_context={self.num_context}'
             )
 
     def _initial(self, words: str | None, num_context: int | None) -> Tensor:

@@ -69,8 +69,7 @@ class PromptClassifier(BaseModel):
         frozen.requires_grad_(False)
         frozen.eval()  # of other libraries' modules, some return nothing
         self._speaker = (frozen,)  # in a tuple, which nn.Module does not look into
-        listed = names_of(class_names) if isinstance(class_names, str) else class_names
-        self.names = require_classes(listed)
+        self.names = require_classes(names_of(class_names) if isinstance(class_names, str) else class_names)
         self.trained = classes_of(classes, len(self.names))
         trained = [name for number in self.trained for name in self.names[number]]
         learner: Any = prompts

@@ -44,11 +44,10 @@ class RILSDecoder(nn.Module):
         norm_cfg: dict = dict(type='LN', eps=1e-6),  # noqa: B006
     ) -> None:
         super().__init__()
-        grid = (grid, grid) if isinstance(grid, int) else (grid[0], grid[1])
-        self.grid = grid
+        self.grid = (grid, grid) if isinstance(grid, int) else (grid[0], grid[1])
         self.embed = nn.Linear(embed_dims, embed_dims)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
-        self.register_buffer('positions', sincos_positions(grid, embed_dims, 1), persistent=False)
+        self.register_buffer('positions', sincos_positions(self.grid, embed_dims, 1), persistent=False)
         hidden = feedforward_channels or 4 * embed_dims
         block: dict[str, Any] = dict(window=None, layer_scale_init_value=0.0, norm_cfg=norm_cfg)
         self.layers = nn.ModuleList(MVPBlock(embed_dims, num_heads, hidden, **block) for _ in range(depth))

@@ -55,10 +55,8 @@ class Speech:
         """Take it from a pre-training config's ``model``; None if that has no head and no teacher."""
         if not all(isinstance(model.get(part), Mapping) for part in ('backbone', 'neck', 'target_generator')):
             return None
-        preprocessor = model.get('data_preprocessor') or {}
-        statistics: dict[str, Any] = {
-            key: list(preprocessor[key]) for key in ('mean', 'std') if preprocessor.get(key)
-        }
+        told = model.get('data_preprocessor') or {}
+        statistics: dict[str, Any] = {key: list(told[key]) for key in ('mean', 'std') if told.get(key)}
         backbone = {key: value for key, value in model['backbone'].items() if key not in WEIGHTS}
         return cls(*map(_plain, (model['target_generator'], backbone, model['neck'])), **statistics)
 
