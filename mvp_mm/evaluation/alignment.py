@@ -3,6 +3,7 @@
 Shape legend: B batch, M patches, C or D width of a token, L tokens with CLS first.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -50,11 +51,11 @@ class Alignment(Evaluator):
         """Look at the predictions, the student and the targets."""
         total = self.total(self._sums(model, batch) for batch in self.batches(model, self.dataloader))
         found = excesses(total) if 'unit_targets' in total else {}
-        for name in [name for name in total if name.endswith('_rank.number')]:
-            name = name.removesuffix('.number')
-            found[name] = effective_rank(*(total[f'{name}.{part}'] for part in ('number', 'first', 'second')))
         for name, value in total.items():
-            if name.startswith('attention_distance_'):
+            if name.endswith('_rank.number'):
+                rank = name.removesuffix('.number')
+                found[rank] = effective_rank(value, total[f'{rank}.first'], total[f'{rank}.second'])
+            elif name.startswith('attention_distance_'):
                 found[name] = (value / total['images']).item()
         return found
 
@@ -67,10 +68,9 @@ class Alignment(Evaluator):
             sums = token_sums(predictions, targets, mask)
             extra = targets.shape[1] - mask.flatten(1).shape[1]
             tokens = dict(target_cls=targets[:, 0] if extra else None, target_patch=targets[:, extra:])
-        try:
-            student: Any = student_of(model)
-        except ValueError:  # a network of another library
-            student = None
+        student: Any = None
+        with suppress(ValueError):  # a network of another library
+            student = student_of(model)
         if student is not None:
             tokens['cls'], tokens['patch'] = student.encode_image(images)
         for name, values in tokens.items():
@@ -98,10 +98,7 @@ def effective_rank(number: Tensor, first: Tensor, second: Tensor) -> float:
     RankMe (Garrido et al., 2023) takes the singular values of tokens that are not centred, and then a mean
     that all share counts as a direction. Equal variance everywhere has rank C, a line 1, a point 0.
 
-    Args:
-        number: Of tokens.
-        first: Sum of the tokens, ``(C,)``.
-        second: Sum of the tokens' outer products, ``(C, C)``.
+    It takes the number of tokens, their sum ``(C,)`` and the sum of their outer products ``(C, C)``.
     """
     mean, second = first.cpu() / number.cpu(), second.cpu() / number.cpu()
     spectrum = torch.linalg.eigvalsh(second - torch.outer(mean, mean))

@@ -31,22 +31,18 @@ class BaseToNew(BaseMetric):
         for sample in data_samples:
             scores: Tensor = sample['pred_score']
             label = int(sample['gt_label'])
-            base = classes_of('base', len(scores))
-            half = base if label in base else classes_of('new', len(scores))
+            name = 'base' if label in classes_of('base', len(scores)) else 'new'
+            half = classes_of(name, len(scores))
             right = int(scores[half.start : half.stop].argmax()) + half.start == label
-            self.results.append((label in base, right, int(scores.argmax()) == label))
+            self.results.append((name, right, int(scores.argmax()) == label))
 
-    def compute_metrics(self, results: list[tuple[bool, bool, bool]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[str, bool, bool]]) -> dict[str, float]:
         """Return the figures over all images of all processes."""
-        halves = {
-            name: [right for base, right, _ in results if base == (name == 'base')]
-            for name in ('base', 'new')
-        }
-        for name, hits in halves.items():
+        found = {}
+        for name in ('base', 'new'):
+            hits = [right for half, right, _ in results if half == name]
             if not hits:
-                raise ValueError(
-                    f'there is no image of a {name} class to evaluate: give images of all classes'
-                )
-        base, new = (100 * sum(hits) / len(hits) for hits in halves.values())
+                raise ValueError(f'there is no image of a {name} class: give images of all classes')
+            found[name] = 100 * sum(hits) / len(hits)
         total = 100 * sum(everywhere for *_, everywhere in results) / len(results)
-        return dict(base=base, new=new, H=harmonic_mean(base, new), all=total)
+        return dict(found, H=harmonic_mean(**found), all=total)

@@ -42,8 +42,7 @@ class Evaluator(ABC):
     ) -> None:
         if interval is not None and interval < 1:
             raise ValueError(f'{type(self).__name__}: interval={interval}: expected 1 or more, or None')
-        self.dataloader = dataloader
-        self.interval = interval
+        self.dataloader, self.interval = dataloader, interval
         self.prefix = self.default_prefix if prefix is None else prefix
 
     @abstractmethod
@@ -125,10 +124,7 @@ def _none_of(value: Any) -> Any:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Look at a model in training: in eval mode, without gradients, in the arithmetic of evaluation.
-
-    Afterwards every module's mode and the random states are as before.
-    """
+    """Evaluate amid training, without gradients; afterwards restore all modules' modes and random states."""
     modes, state = [(module, module.training) for module in model.modules()], random_state()
     try:
         model.eval()

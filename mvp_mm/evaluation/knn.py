@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ..datasets.same_classes import require_same_classes
+from ..models.compilation import require_choice
 from ..models.student import student_of
 from .evaluator import Evaluator
 
@@ -47,10 +48,11 @@ def knn_accuracy(
     train_chunk: int = 32768,
     device: torch.device | str = 'cpu',
 ) -> list[KnnAccuracy]:
-    """Classify each query by its nearest training images; a neighbour's vote weighs exp(cosine / T).
+    """Classify queries by their nearest training images: an entry for each k in use, ascending.
 
-    Beside the features, memory holds query_chunk x train_chunk similarities (128 MiB by default). Of
-    several processes each passes its share of the images, and all return the accuracy over all.
+    A neighbour's vote weighs exp(cosine / T). Beside the features, memory holds query_chunk x train_chunk
+    similarities (128 MiB by default). Of several processes each passes its share of the images, and all
+    return the accuracy over all.
 
     Args:
         train: ``(N, D)``, L2-normalised, float32 or float16, on any device.
@@ -59,12 +61,8 @@ def knn_accuracy(
         query_labels: ``(Q,)`` int.
         ks: Numbers of neighbours; one beyond N is skipped and logged. Default 10, 20, 100, 200 (DINO).
         temperature: T. Default 0.07 (DINO).
-        query_chunk: Queries at a time.
-        train_chunk: Training images at a time.
+        query_chunk, train_chunk: Queries and training images at a time.
         device: Where similarities are computed, in float32.
-
-    Returns:
-        One entry for each k that was not skipped, ascending.
 
     Raises:
         ValueError: If shapes do not fit, or no k is between 1 and N.
@@ -147,8 +145,7 @@ class KNN(Evaluator):
         pool: The feature of an image: ``'avg'``, the student's mean patch token, normalised as before a
             classification head (default); ``'cls'``, its CLS token (DINO); or ``'head'``, what the head of an
             mmpretrain classifier sees, whatever its backbone.
-        dtype: What features are kept in, ``'float32'`` (default) or ``'float16'``. ImageNet-1K's of a ViT-B
-            take 3.7 GiB in float32.
+        dtype: Of kept features: ``'float32'`` (default; ImageNet-1K's of a ViT-B: 3.7 GiB) or ``'float16'``.
         **kwargs: See :class:`Evaluator`. The default ``prefix`` is ``'knn'``.
     """
 
@@ -168,8 +165,7 @@ class KNN(Evaluator):
     ) -> None:
         super().__init__(dataloader, **kwargs)
         require_same_classes(train_dataloader.dataset, dataloader.dataset)
-        if pool not in ('avg', 'cls', 'head'):
-            raise ValueError(f"pool={pool!r} is none of 'avg', 'cls', 'head'")
+        require_choice(pool, 'pool', ('avg', 'cls', 'head'))
         self.train_dataloader, self.pool, self.dtype = train_dataloader, pool, getattr(torch, dtype)
         self.options: dict[str, Any] = dict(ks=ks, temperature=temperature)
         self.options |= dict(query_chunk=query_chunk, train_chunk=train_chunk)
@@ -225,8 +221,7 @@ class KNN(Evaluator):
 
 def feature_datasets(cfg: Config) -> tuple[dict, dict]:
     """Return configs of the training and the validation images, both with the evaluation transforms."""
-    loaders = [cfg.get(f'{phase}_dataloader') or {} for phase in ('train', 'val')]
-    parts = [loader.get('dataset', {}) for loader in loaders]
+    parts = [(cfg.get(f'{phase}_dataloader') or {}).get('dataset', {}) for phase in ('train', 'val')]
     if 'head' not in cfg.model or not all('pipeline' in innermost(part) for part in parts):
         raise ValueError(
             'k-NN needs the images and labels of a classification config, such as configs/finetune/'

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 from torch.utils.data import DataLoader
 
+from ..datasets.same_classes import classes_of
 from ..datasets.samplers.epoch_sampler import epoch_order
 from ..datasets.samplers.sample_index import SampleIndex
 from ..models.compilation import require_choice
@@ -68,7 +69,7 @@ class OnlineProbe(Evaluator):
         require_choice(pooling, 'pooling', ('both', 'cls', 'mean'))
         if train_interval < 1:
             raise ValueError(f'OnlineProbe: train_interval={train_interval}: expected 1 or more')
-        told = {len(_classes(loader)) for loader in (dataloader, train_dataloader)} - {0}
+        told = {len(classes_of(loader.dataset)) for loader in (dataloader, train_dataloader)} - {0}
         numbers = told if num_classes is None else told | {num_classes}
         if len(numbers) != 1:
             raise ValueError(
@@ -125,16 +126,14 @@ class OnlineProbe(Evaluator):
         return dict(sums, top5=right.sum()) if self.num_classes > 5 else sums
 
     def _labelled(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        features = self._features(model, batch)
-        return features, self.labels(batch).to(features.device)
-
-    def _features(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return a batch's features, float32, and labels."""
         student: Any = student_of(model)
         cls, patches = student.encode_image(batch['inputs'])
         if cls is None and self.pooling != 'mean':
             raise ValueError("the student has no CLS token: use pooling='mean'")
         parts = dict(cls=[cls], mean=[patches.mean(1)], both=[cls, patches.mean(1)])[self.pooling]
-        return torch.cat(parts, dim=1).float()
+        features = torch.cat(parts, dim=1).float()
+        return features, self.labels(batch).to(features.device)
 
     def _loader(self) -> DataLoader:
         """Read this process's share of each step's images, from the next step on."""
@@ -142,12 +141,9 @@ class OnlineProbe(Evaluator):
         if loader.batch_size < get_dist_info()[1]:
             raise ValueError(f'{self.prefix}: batch_size={loader.batch_size} is less than an image a process')
         options = ('num_workers', 'collate_fn', 'pin_memory', 'worker_init_fn')
-        steps = _Steps(len(loader.dataset), loader.batch_size, self._seed, self._step)
-        return DataLoader(
-            loader.dataset,
-            batch_sampler=steps,
-            **{name: getattr(loader, name) for name in options},
-        )
+        settings = {name: getattr(loader, name) for name in options}
+        steps = _steps(len(loader.dataset), loader.batch_size, self._seed, self._step)
+        return DataLoader(loader.dataset, batch_sampler=steps, **settings)
 
     def _of_all(self, own: Tensor) -> Tensor:
         """Gather a batch's values ``(share, ...)`` of all processes as one process would have them."""
@@ -175,12 +171,9 @@ class OnlineProbe(Evaluator):
     def state_dict(self) -> dict:
         """Return what a resumed run needs, as plain data."""
         state = dict(step=self._step, seed=self._seed, settings=self._settings())
-        if self._loaded is not None:
-            return dict(self._loaded, **state)
         if self._classifier is None:
-            return state
-        parts = dict(classifier=self._classifier, optimizer=self._optimizer)
-        return dict(state, **{name: part.state_dict() for name, part in parts.items()})
+            return dict(self._loaded or {}, **state)
+        return dict(state, classifier=self._classifier.state_dict(), optimizer=self._optimizer.state_dict())
 
     def load_state_dict(self, state: dict) -> None:
         """Continue from a :meth:`state_dict`; ValueError if it is another probe's."""
@@ -194,24 +187,14 @@ class OnlineProbe(Evaluator):
 
     def _settings(self) -> dict:
         kind = self.optimizer_cfg['type']
-        return dict(
-            num_classes=self.num_classes, pooling=self.pooling, optimizer=getattr(kind, '__name__', kind)
-        )
+        settings = dict(num_classes=self.num_classes, pooling=self.pooling)
+        return dict(settings, optimizer=getattr(kind, '__name__', kind))
 
 
-class _Steps:
-    """A process's share of each step's images, which are a function of (seed, step), without an end."""
-
-    def __init__(self, size: int, batch: int, seed: int, first: int) -> None:
-        self.size, self.batch, self.seed, self.first = size, batch, seed, first
-
-    def __iter__(self) -> Iterator[list[SampleIndex]]:
-        rank, world = get_dist_info()
-        order = lru_cache(2)(partial(epoch_order, self.size, True, self.seed))
-        for start in count(self.first * self.batch, self.batch):
-            places = (divmod(place, self.size) for place in range(start + rank, start + self.batch, world))
-            yield [SampleIndex(order(epoch)[place], epoch, self.seed) for epoch, place in places]
-
-
-def _classes(dataloader: DataLoader) -> tuple:
-    return (getattr(dataloader.dataset, 'metainfo', None) or {}).get('classes') or ()
+def _steps(size: int, batch: int, seed: int, first: int) -> Iterator[list[SampleIndex]]:
+    """Yield a process's share of each step's images, which are a function of (seed, step), without end."""
+    rank, world = get_dist_info()
+    order = lru_cache(2)(partial(epoch_order, size, True, seed))
+    for start in count(first * batch, batch):
+        places = (divmod(place, size) for place in range(start + rank, start + batch, world))
+        yield [SampleIndex(order(epoch)[place], epoch, seed) for epoch, place in places]

@@ -10,7 +10,6 @@ from mmpretrain.registry import EVALUATORS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..models.speaking.class_embeddings import ClassEmbeddings
 from ..models.speaking.dense import SCALE, dense_cosines, label_map
 from .speaking_evaluator import SpeakingEvaluator
 
@@ -28,8 +27,7 @@ class OpenVocabulary(SpeakingEvaluator):
         dataloader: Images with label maps of an mmseg dataset, in BGR as mmseg loads them, resized to the
             size at which windows are cut; a batch is of one size.
         classes: See :class:`SpeakingEvaluator`, as for ``templates`` and ``of``.
-        window, stride: Of the sliding windows, in pixels. Default None: the smaller side that the model was
-            built for, and half a window.
+        window, stride: Of the windows, in pixels. Default None: the smaller side built for, and its half.
         scale: Factor of the cosines before the softmax over all names. Default 40 (SCLIP).
         background: Number of the class that has no look of its own. Without ``threshold`` its pixels are
             ignored, and its name is not asked for. Default None: there is none.
@@ -77,13 +75,15 @@ class OpenVocabulary(SpeakingEvaluator):
         embeddings = self.embeddings(speaker)
         window = self.window or min(speaker.image_size)
         stride = self.stride or max(1, window // 2)
+        options = self.scale, None if self.threshold is None else self.background, self.threshold
 
         def areas(batch: Mapping[str, Any]) -> dict[str, Tensor]:
             cosines = dense_cosines(speaker, batch['inputs'], embeddings, window, stride)
             parts = []
             for one, sample in zip(cosines, batch['data_samples'], strict=True):
                 truth = self._truth(sample).to(one.device)
-                found = self._labels(one[None], embeddings, truth)
+                found = label_map(one[None], embeddings, (truth.shape[0], truth.shape[1]), *options)[0]
+                found = torch.tensor(self.numbers, device=found.device)[found]
                 counts = IoUMetric.intersect_and_union(found, truth, len(self.classes), IGNORED)
                 parts.append(torch.stack(counts))
             return dict(areas=torch.stack(parts).double().sum(0))
@@ -102,13 +102,6 @@ class OpenVocabulary(SpeakingEvaluator):
             )
         truth = sample.gt_sem_seg.data[0].long()
         return truth if self.ignored is None else truth.masked_fill(truth == self.ignored, IGNORED)
-
-    def _labels(self, cosines: Tensor, embeddings: ClassEmbeddings, truth: Tensor) -> Tensor:
-        """Classes ``(H, W)`` of the pixels, by their numbers in the dataset."""
-        size, threshold = (truth.shape[0], truth.shape[1]), self.threshold
-        background = None if threshold is None else self.background
-        found = label_map(cosines, embeddings, size, self.scale, background, threshold)[0]
-        return torch.tensor(self.numbers, device=found.device)[found]
 
 
 @contextmanager

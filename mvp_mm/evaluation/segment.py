@@ -12,15 +12,10 @@ from ..models.from_config import build_from_config
 
 
 def load_segmentor(config: str, checkpoint: str, device: str | None = None) -> nn.Module:
-    """Load a trained segmentation model in eval mode.
+    """Load a trained segmentation model in eval mode, by a config file and a checkpoint of it.
 
-    Args:
-        config: Config file.
-        checkpoint: Its checkpoint; no code in it is run.
-        device: Default None: a GPU if there is one.
-
-    Returns:
-        The model, with ``cfg`` and ``dataset_meta`` (classes and palette), as mmseg's functions want it.
+    It has ``cfg`` and ``dataset_meta`` (classes and palette), as mmseg's functions want. No code in the
+    checkpoint is run. The default device is a GPU if there is one.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -35,9 +30,8 @@ def load_segmentor(config: str, checkpoint: str, device: str | None = None) -> n
 def segment_image(model: nn.Module, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Segment any image file that Pillow opens, with a model of :func:`load_segmentor`.
 
-    Returns:
-        The image, RGB uint8 ``(H, W, 3)``, and the class of every pixel, int64 ``(H, W)``: 0 or 1 where the
-        head has one channel, whose sigmoid is compared with ``decode_head.threshold``.
+    Returns the image, RGB uint8 ``(H, W, 3)``, and the class of every pixel, int64 ``(H, W)``: 0 or 1 where
+    the head has one channel, whose sigmoid is compared with ``decode_head.threshold``.
 
     Raises:
         UnreadableImageError: If the file cannot be decoded.

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..datasets.same_classes import classes_of
 from ..models.compilation import require_choice
 from ..models.prompts.saved_prompts import load_prompts
 from ..models.speaking.class_embeddings import ClassEmbeddings
@@ -25,9 +26,8 @@ class SpeakingEvaluator(Evaluator):
             commas, or a list of them. Default None: those that the dataloader's dataset tells.
         templates: See :meth:`.TextTower.class_embeddings`.
         prompts: File of learnt prompts (:func:`.load_prompts`) to put the names into. Default None.
-        of: ``'student'`` (default); ``'teacher'``, its target generator, whose numbers are
-            ``teacher_<name>`` and are computed once, as they never change; or ``'both'``, with
-            ``gap_<name>``, teacher minus student.
+        of: ``'student'`` (default); ``'teacher'``, its target generator, whose ``teacher_<name>`` are
+            computed once, as they never change; or ``'both'``, with ``gap_<name>``, teacher minus student.
         **kwargs: See :class:`Evaluator`.
 
     Raises:
@@ -45,9 +45,9 @@ class SpeakingEvaluator(Evaluator):
     ) -> None:
         super().__init__(dataloader, **kwargs)
         require_choice(of, 'of', ('student', 'teacher', 'both'))
-        own = (getattr(dataloader.dataset, 'metainfo', None) or {}).get('classes')
+        own = classes_of(dataloader.dataset)
         names = own if classes is None else classes
-        if names is None:
+        if classes is None and not own:
             raise ValueError(
                 f'{type(self).__name__}: the dataset does not tell the names of its classes: give `classes`'
             )
@@ -57,7 +57,7 @@ class SpeakingEvaluator(Evaluator):
         self.prompts = None if prompts is None else load_prompts(prompts)
         if prompts is not None and templates is not None:
             raise ValueError(f'{templates=} and {prompts=}: expected one of them, or neither')
-        if own is not None and len(own) != len(self.classes):
+        if own and len(own) != len(self.classes):
             raise ValueError(
                 f'{type(self).__name__}: classes has {len(self.classes)} entries and the dataset {len(own)} '
                 'classes: give an entry for each, in their order'
@@ -86,9 +86,7 @@ class SpeakingEvaluator(Evaluator):
             raise ValueError(f"{type(model).__name__} has no target_generator: use of='student'")
         found = dict(student=[model], teacher=[teacher], both=[model, teacher])[self.of]
         if not hasattr(found[0], 'embed_image'):
-            raise ValueError(
-                f'a {type(model).__name__} cannot speak: expected an MVP with a CLIP as its teacher'
-            )
+            raise ValueError(f'a {type(model).__name__} cannot speak: expected an MVP with a CLIP teacher')
         return found
 
     @abstractmethod
@@ -99,6 +97,5 @@ class SpeakingEvaluator(Evaluator):
         """Embed the classes by the text tower of a speaker, on its device."""
         device: torch.device = speaker.image_mean.device
         tower = speaker.text_tower.to(device)
-        if self.prompts is not None:
-            return self.prompts.class_embeddings(tower, self.asked).to(device)
-        return tower.class_embeddings(self.asked, self.templates).to(device)
+        names = self.asked if self.prompts is None else self.prompts.class_embeddings(tower, self.asked)
+        return tower.class_embeddings(names, self.templates).to(device)

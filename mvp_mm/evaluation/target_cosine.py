@@ -1,5 +1,6 @@
 """How well a pre-trained student predicts its teacher, and how much of that is trivial."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,8 +25,7 @@ class TargetCosine(Evaluator):
 
     Args:
         dataloader: Images with masks, as the training pipeline packs them.
-        interval: See :class:`Evaluator`.
-        prefix: Default ``'target_cosine'``.
+        **kwargs: See :class:`Evaluator`. The default ``prefix`` is ``'target_cosine'``.
     """
 
     default_prefix = 'target_cosine'
@@ -40,14 +40,12 @@ class TargetCosine(Evaluator):
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Compare the predictions of a model whose ``predict`` returns predicted and target tokens."""
-        # Sums, not tokens: the targets of all images would not fit into memory.
-        parts = (self._sums(model, batch) for batch in self.batches(model, self.dataloader))
-        return figures(self.total(parts))
 
-    @staticmethod
-    def _sums(model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        predictions, targets = model(batch['inputs'], mask=batch['mask'], mode='predict')
-        return token_sums(predictions, targets, batch['mask'])
+        def sums(batch: Mapping[str, Any]) -> dict[str, Tensor]:  # tokens of all images would fill the memory
+            predictions, targets = model(batch['inputs'], mask=batch['mask'], mode='predict')
+            return token_sums(predictions, targets, batch['mask'])
+
+        return figures(self.total(map(sums, self.batches(model, self.dataloader))))
 
 
 def token_sums(predictions: Tensor, targets: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
@@ -107,10 +105,7 @@ def excesses(total: dict[str, Tensor]) -> dict[str, float]:
     """
     masked = total['unit_masked_targets']
     patches = total['unit_targets'][-len(masked) :]
-    kinds = dict(
-        visible=(total['num_visible'], patches - masked),
-        masked=(total['num_masked'], masked),
-    )
+    kinds = dict(visible=(total['num_visible'], patches - masked), masked=(total['num_masked'], masked))
     if 'cls' in total:
         kinds['cls'] = total['images'], total['unit_targets'][:1]
     found: dict[str, float] = {}

@@ -20,8 +20,7 @@ class ZeroShot(SpeakingEvaluator):
     Args:
         dataloader: Images with ``gt_label``.
         classes: See :class:`SpeakingEvaluator`, as for ``templates`` and ``of``.
-        among: Numbers of the classes that images are told apart by, and of which all images are. Default
-            None: all classes.
+        among: Numbers of the classes to tell apart, of which all images are. Default None: all classes.
         **kwargs: See :class:`.Evaluator`. The default ``prefix`` is ``'zero_shot'``.
     """
 

@@ -14,7 +14,7 @@ from torchrun_jobs import forked
 from mvp_mm.datasets.samplers.sample_index import SampleIndex, sample_entropy, seeded_draws
 from mvp_mm.engine import EvaluatorStateHook, build_runner, load_config
 from mvp_mm.evaluation import OnlineProbe, online_probe
-from mvp_mm.evaluation.online_probe import _Steps
+from mvp_mm.evaluation.online_probe import _steps
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,7 +169,7 @@ def test_steps_and_figures_are_written_out():
         cls, patches = model.encode_image(torch.stack([sample['inputs'] for sample in samples]))
         return torch.cat([cls, patches.mean(1)], 1).detach(), torch.stack([s['gt_label'] for s in samples])
 
-    indices = iter(_Steps(10, 4, 0, 0))
+    indices = iter(_steps(10, 4, 0, 0))
     for _ in range(5):
         inputs, labels = features([Clusters(10, 6)[index] for index in next(indices)])
         steps.zero_grad()
@@ -209,15 +209,15 @@ def test_images_of_a_step_follow_from_seed_and_step(monkeypatch):
         rows = iter(steps)
         return [[(int(index), index.epoch, index.seed) for index in next(rows)] for _ in range(number)]
 
-    every = taken(_Steps(10, 4, 5, 0), 6)
-    assert taken(_Steps(10, 4, 5, 2), 4) == every[2:]
+    every = taken(_steps(10, 4, 5, 0), 6)
+    assert taken(_steps(10, 4, 5, 2), 4) == every[2:]
     flat = [index for row in every for index in row]
     assert sorted(index for index, epoch, _ in flat if epoch == 0) == list(range(10))
-    assert {seed for *_, seed in flat} == {5} and every != taken(_Steps(10, 4, 6, 0), 6)
+    assert {seed for *_, seed in flat} == {5} and every != taken(_steps(10, 4, 6, 0), 6)
     parts = []
     for rank in range(3):
         monkeypatch.setattr(online_probe, 'get_dist_info', lambda rank=rank: (rank, 3))
-        parts.append(taken(_Steps(10, 4, 5, 0), 6))
+        parts.append(taken(_steps(10, 4, 5, 0), 6))
     assert [sorted(a + b + c) for a, b, c in zip(*parts, strict=True)] == [sorted(row) for row in every]
 
 

@@ -9,7 +9,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ..compilation import compiled, compiles, require_choice
-from ..speaking.speaking_algorithm import SpeakingAlgorithm
+from ..speaking.speaks import SpeakingAlgorithm
 from ..speaking.speech import Speech
 from ..speaking.text_tower import TextTower
 from .mvp_loss import MVPLoss, token_cosines

@@ -1,16 +1,11 @@
 """The protocol from base to new classes (CoCoOp §4.1)."""
 
-SUBSETS = ('all', 'base', 'new')
+from ..compilation import require_choice
 
 
 def classes_of(subset: str, num_classes: int) -> range:
-    """Return the labels of a subset: ``'base'`` is their first half, rounded up, ``'new'`` the others.
-
-    Raises:
-        ValueError: If the subset is unknown or there is no new class.
-    """
-    if subset not in SUBSETS:
-        raise ValueError(f'classes={subset!r} is none of {", ".join(map(repr, SUBSETS))}')
+    """Return the labels of ``'all'``, ``'base'`` (first half, rounded up), ``'new'``; ValueError if none."""
+    require_choice(subset, 'classes', ('all', 'base', 'new'))
     if subset != 'all' and num_classes < 2:
         raise ValueError(f'classes={subset!r} needs two classes or more, there are {num_classes}')
     half = (num_classes + 1) // 2

@@ -53,17 +53,10 @@ class CoCoOp(CoOp):
         return dict(num_context=self.num_context, init=None, closing=self.closing)
 
     def forward(self, names: Sequence[str], image_features: Tensor | None = None) -> Tensor:
-        """Embed the prompts of names for each image.
+        """Embed the prompts of N names for each image, whose features are ``(B, D)``, L2-normalised.
 
-        Args:
-            names: N names.
-            image_features: ``(B, D)``, L2-normalised.
-
-        Returns:
-            ``(B, N, D)`` float32, L2-normalised.
-
-        Raises:
-            ValueError: If there are no image features, or a name is empty or too long.
+        Returns ``(B, N, D)`` float32, L2-normalised. ValueError if there are no image features, or a name is
+        empty or too long.
         """
         parts = self.contexts(image_features).split(max(1, MAX_PROMPTS // len(names)))
         return torch.cat([self.embed(part, names) for part in parts])

@@ -32,8 +32,7 @@ class Layout(NamedTuple):
 class CoOp(BaseModule):
     """Context vectors that are trained, before, around or behind the names of classes.
 
-    A prompt is: start, context and name, closing, end of text. Only the context has parameters; the text
-    tower is not a submodule.
+    A prompt is: start, context and name, closing, end of text. Only the context has parameters.
 
     Args:
         text_tower: Embeds the prompts. Given by :class:`PromptClassifier`, as ``class_names`` is.
@@ -42,8 +41,7 @@ class CoOp(BaseModule):
         position: Of the name: ``'end'`` (default), ``'middle'`` or ``'front'``.
         class_specific: Learn vectors for each name; they know no other names then. Default False: shared.
         class_names: The names, where ``class_specific``.
-        closing: Text right behind the name and context, by default the dot of the authors' code; ``''`` for
-            a vocabulary without.
+        closing: Text behind name and context. Default ``'.'`` (the authors'); ``''`` for words without one.
 
     Attributes:
         context (nn.Parameter): ``(M, C)``, or ``(N, M, C)``.
@@ -66,19 +64,19 @@ class CoOp(BaseModule):
     ) -> None:
         super().__init__()
         require_choice(position, 'position', ('end', 'middle', 'front'))
-        encoder = text_tower.encoder
-        if encoder.pool_type not in POOLS:
+        pool_type = text_tower.encoder.pool_type
+        if pool_type not in POOLS:
             raise ValueError(
-                f'{text_tower.name} pools its texts by {encoder.pool_type!r}: learning prompts needs an end '
-                'of text that stands for the text, as in ViT-B-16'
+                f'{text_tower.name} pools its texts by {pool_type!r}: learning prompts needs an end of text '
+                'that stands for the text, as in ViT-B-16'
             )
-        self._tower = (text_tower,)  # in a tuple, which nn.Module does not look into
+        self.text_tower = text_tower  # no module, so its weights are not the learner's
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self.position, self.closing = position, closing
         self.class_names = tuple(class_names) if class_specific else ()
         if class_specific and not self.class_names:
             raise ValueError('class_specific=True needs class_names')
-        context = self._embedded(init) if init else self._drawn(num_context)
+        context = self._initial(init, num_context)
         if num_context not in (None, len(context)):
             raise ValueError(f'num_context={num_context}, but init={init!r} has {len(context)} tokens')
         self.num_context = len(context)
@@ -91,28 +89,15 @@ class CoOp(BaseModule):
             self.layout(self.class_names)  # which raises where they do not fit
 
     @property
-    def text_tower(self) -> TextTower:
-        """The frozen tower."""
-        return self._tower[0]
-
-    @property
     def settings(self) -> dict[str, Any]:
         """Arguments, as plain data, that make a learner of this one's shape."""
         own = dict(num_context=self.num_context, position=self.position, closing=self.closing)
         return own | dict(class_specific=bool(self.class_names), class_names=list(self.class_names))
 
     def forward(self, names: Sequence[str], image_features: Tensor | None = None) -> Tensor:
-        """Embed the prompts of names.
+        """Embed the prompts of N names: ``(N, D)`` float32, L2-normalised. Images have no influence.
 
-        Args:
-            names: N names.
-            image_features: Not used; see :class:`CoCoOp`.
-
-        Returns:
-            ``(N, D)`` float32, L2-normalised.
-
-        Raises:
-            ValueError: If a name is empty, too long or, for class-specific vectors, unknown.
+        ValueError if a name is empty, too long or, for class-specific vectors, unknown.
         """
         return self.embed(self.contexts(image_features), names)
 
@@ -160,13 +145,12 @@ class CoOp(BaseModule):
         causal = self.text_tower.encoder.attn_mask is not None
         width = int(ends.max()) + 1 if causal else tokens.shape[1]
         before = dict(end=count, middle=count // 2, front=0)[self.position]
-        order = torch.empty(len(names), width, dtype=torch.long)
-        for row, length in zip(order, lengths.tolist(), strict=True):
-            word, vector = range(count, count + width), range(count)  # places among vectors, then tokens
-            row[:] = torch.tensor(
-                [word[0], *vector[:before], *word[1 : 1 + length], *vector[before:], *word[1 + length :]]
-            )[:width]
-        return Layout(tokens, order, ends)
+        vector, word = range(count), range(count, count + width)  # places among vectors, then tokens
+        order = [
+            [word[0], *vector[:before], *word[1 : 1 + length], *vector[before:], *word[1 + length :]][:width]
+            for length in lengths.tolist()
+        ]
+        return Layout(tokens, torch.tensor(order), ends)
 
     def _tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         tokens = self.text_tower.tokenizer(list(texts))
@@ -175,29 +159,27 @@ class CoOp(BaseModule):
     def _require_fit(self, names: Sequence[str], lengths: Tensor, limit: int) -> None:
         closing = int(self._tokens([self.closing])[1]) - 1 if self.closing else 0
         room = limit - 2 - closing - self.num_context
-        model = self.text_tower.name
         if room < 1:
             raise ValueError(
-                f'num_context={self.num_context} leaves no room for a name: the context of {model} has '
-                f'{limit} tokens, start and end included'
+                f'num_context={self.num_context} leaves no room for a name: the context of '
+                f'{self.text_tower.name} has {limit} tokens, start and end included'
             )
         longest = int(lengths.argmax())
         if lengths[longest] > room:
             raise ValueError(
-                f'the class name {names[longest][:60]!r} is too long: the context of {model} ({limit}) '
-                f'has room for {room} beside num_context={self.num_context}'
+                f'the class name {names[longest][:60]!r} is too long: the context of {self.text_tower.name} '
+                f'({limit}) has room for {room} beside num_context={self.num_context}'
             )
 
-    def _embedded(self, words: str) -> Tensor:
-        tokens, ends = self._tokens([words])
-        if int(ends) < 2:
-            raise ValueError(f'init={words!r} has no words')
+    def _initial(self, words: str | None, num_context: int | None) -> Tensor:
         embedding = self.text_tower.encoder.token_embedding
-        return embedding(tokens[0, 1 : int(ends)].to(embedding.weight.device)).detach().float().clone()
-
-    def _drawn(self, num_context: int | None) -> Tensor:
+        device = embedding.weight.device
+        if words:
+            tokens, ends = self._tokens([words])
+            if int(ends) < 2:
+                raise ValueError(f'init={words!r} has no words')
+            return embedding(tokens[0, 1 : int(ends)].to(device)).detach().float().clone()
         count = NUM_CONTEXT if num_context is None else num_context
         if count < 1:
             raise ValueError(f'num_context={count}: expected 1 or more')
-        weight = self.text_tower.encoder.token_embedding.weight
-        return nn.init.normal_(torch.empty(count, weight.shape[1], device=weight.device), std=INIT_STD)
+        return nn.init.normal_(torch.empty(count, embedding.weight.shape[1], device=device), std=INIT_STD)

@@ -3,7 +3,7 @@
 Shape legend: B images, K classes, N names, D joint width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ...text.class_names import class_names as names_of
 from ..speaking.class_embeddings import ClassEmbeddings
 from ..speaking.speaks import Speaks
-from ..speaking.text_tower import TextTower, require_classes
+from ..speaking.text_tower import Names, TextTower, require_classes
 from .base_to_new import classes_of
 from .coop import CoOp
 
@@ -34,8 +34,7 @@ class PromptClassifier(BaseModel):
         prompts: The learner, such as ``dict(type='CoOp')``.
         class_names: One entry a class, in the order of the labels; see :meth:`TextTower.class_embeddings`. Or
             a name of :func:`~mvp_mm.text.class_names.class_names`, such as ``'imagenet'``.
-        classes: Which of them training tells apart: ``'all'`` (default), ``'base'``, the first half, or
-            ``'new'``. Predictions are of all.
+        classes: Those to train on: ``'all'`` (default), ``'base'`` or ``'new'``. Predictions are of all.
         data_preprocessor: Config. Default: ``ClsDataPreprocessor`` with the speaker's statistics for BGR
             images, whose arguments may be given without a type (``to_rgb=False`` for RGB images).
 
@@ -50,7 +49,7 @@ class PromptClassifier(BaseModel):
         self,
         speaker: dict | nn.Module,
         prompts: dict | nn.Module,
-        class_names: str | Sequence[str | Sequence[str]],
+        class_names: str | Names,
         classes: str = 'all',
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
@@ -69,18 +68,16 @@ class PromptClassifier(BaseModel):
         frozen: Any = built
         frozen.requires_grad_(False)
         frozen.eval()  # of other libraries' modules, some return nothing
-        self._speaker = (frozen,)  # in a tuple, see CoOp
-        listed = names_of(class_names) if isinstance(class_names, str) else class_names
-        self.names = require_classes(listed)
+        self._speaker = (frozen,)  # in a tuple, which nn.Module does not look into
+        self.names = require_classes(names_of(class_names) if isinstance(class_names, str) else class_names)
         self.trained = classes_of(classes, len(self.names))
         trained = [name for number in self.trained for name in self.names[number]]
-        given = dict(text_tower=tower, class_names=trained)
-        learner: Any = (
-            prompts if isinstance(prompts, nn.Module) else MODELS.build(prompts, default_args=given)
-        )
+        learner: Any = prompts
+        if not isinstance(prompts, nn.Module):
+            learner = MODELS.build(prompts, default_args=dict(text_tower=tower, class_names=trained))
         self.prompts: CoOp = learner
         self.prompts.layout(tuple(trained))  # which raises where they do not fit
-        if getattr(learner, 'class_names', ()) and len(self.trained) < len(self.names):
+        if self.prompts.class_names and len(self.trained) < len(self.names):
             raise ValueError(
                 f'class_specific=True with classes={classes!r}: such prompts know no other classes, and '
                 "predictions are of all: give classes='all', or shared prompts"
@@ -119,10 +116,8 @@ class PromptClassifier(BaseModel):
     ) -> dict | list | Tensor:
         """Do as ``mode`` says: ``'loss'``, ``'predict'`` or ``'tensor'`` (:meth:`embed_image`).
 
-        Args:
-            inputs: Normalised images ``(B, 3, H, W)``; or, computed before, their embeddings ``(B, D)``.
-            data_samples: B samples with a ``gt_label`` for the loss.
-            mode: See above.
+        Inputs are normalised images ``(B, 3, H, W)``, or their embeddings ``(B, D)``, computed before. The
+        loss takes B samples with a ``gt_label``.
         """
         if mode == 'tensor':
             return self.embed_image(inputs)
@@ -169,9 +164,8 @@ class PromptClassifier(BaseModel):
     def class_embeddings(self, classes: range, features: Tensor | None = None) -> ClassEmbeddings:
         """Embed the prompts of classes; their vectors are ``(B, N, D)`` where they depend on the image."""
         groups = [self.names[number] for number in classes]
-        return ClassEmbeddings.of(
-            self.prompts([name for group in groups for name in group], features), groups
-        )
+        vectors = self.prompts([name for group in groups for name in group], features)
+        return ClassEmbeddings.of(vectors, groups)
 
     def logits(self, features: Tensor, embeddings: ClassEmbeddings) -> Tensor:
         """Compute logit scale times cosine, ``(B, K)``, of unit features ``(B, D)``."""

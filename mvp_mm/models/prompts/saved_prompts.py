@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from ...weights.locate import local_path
 from ...weights.read import read_metadata, read_tensors
 from ...weights.write import safetensors_bytes
 from ..speaking.class_embeddings import ClassEmbeddings
-from ..speaking.text_tower import TextTower, require_classes
+from ..speaking.text_tower import Names, TextTower, require_classes
 from .coop import CoOp
 
 Words = list[list[tuple[str, float]]]  # for each vector, the nearest words and their distances
@@ -34,29 +33,20 @@ class SavedPrompts(NamedTuple):
     source: str
 
     def learner(self, text_tower: TextTower) -> CoOp:
-        """Build the learner on a text tower.
-
-        Raises:
-            ValueError: If it is another tower than the prompts were learnt with.
-        """
+        """Build the learner on its text tower; ValueError if the prompts were learnt with another."""
         if self.identity != text_tower.identity:
             raise ValueError(
                 f'{self.source} was learnt with another text tower than that of {text_tower.name} (sha256 '
                 f'{str(self.identity)[:12]} and {str(text_tower.identity)[:12]}): give the model of then'
             )
-        learner: CoOp = MODELS.build(
-            dict(type=self.kind, **self.settings, _scope_='mmpretrain'),
-            default_args=dict(text_tower=text_tower),
-        )
+        config = dict(self.settings, type=self.kind, _scope_='mmpretrain')
+        learner: CoOp = MODELS.build(config, default_args=dict(text_tower=text_tower))
         learner.load_state_dict(self.tensors)
         return learner.to(learner.context.device).eval().requires_grad_(False)  # the tower's
 
     @torch.no_grad()
     def class_embeddings(
-        self,
-        text_tower: TextTower,
-        names: Sequence[str | Sequence[str]],
-        image_features: Tensor | None = None,
+        self, text_tower: TextTower, names: Names, image_features: Tensor | None = None
     ) -> ClassEmbeddings:
         """Embed classes by the learnt prompts, for wherever names or their embeddings are asked for.
 
@@ -68,11 +58,10 @@ class SavedPrompts(NamedTuple):
         Raises:
             ValueError: If the tower or the names do not do, or CoCoOp gets no image.
         """
-        classes = require_classes(names)
-        images = None if image_features is None else F.normalize(image_features.float(), dim=-1)[None]
-        learner = self.learner(text_tower)
-        images = None if images is None else images.to(learner.context.device)
-        vectors = learner([name for group in classes for name in group], images)
+        classes, learner = require_classes(names), self.learner(text_tower)
+        if image_features is not None:
+            image_features = F.normalize(image_features.float(), dim=-1)[None].to(learner.context.device)
+        vectors = learner([name for group in classes for name in group], image_features)
         return ClassEmbeddings.of(vectors if vectors.ndim == 2 else vectors[0], classes)
 
 
@@ -86,14 +75,8 @@ def save_prompts(learner: CoOp, path: str | Path) -> Words:
         message = f'{tower.name} has random weights: the prompts in {path} are of no use'
         print_log(message, 'current', level=logging.WARNING)
     words = nearest_words(learner.context, tower)
-    about = dict(
-        kind=type(learner).__name__,
-        settings=learner.settings,
-        identity=tower.identity,
-        model=tower.name,
-        words=words,
-        mvp_mm=__version__,
-    )
+    about: dict[str, Any] = dict(kind=type(learner).__name__, settings=learner.settings)
+    about |= dict(identity=tower.identity, model=tower.name, words=words, mvp_mm=__version__)
     tensors = {name: value.detach().cpu() for name, value in learner.state_dict().items()}
     metadata = {key: json.dumps(value) for key, value in about.items()}
     Path(path).write_bytes(safetensors_bytes(tensors, metadata))
@@ -114,9 +97,8 @@ def load_prompts(path: str | Path) -> SavedPrompts:
         raise ValueError(
             f'{path} holds no learnt prompts: expected a file of tools/train.py configs/prompts/...'
         )
-    return SavedPrompts(
-        **{key: json.loads(text) for key, text in about.items()}, tensors=tensors, source=str(path)
-    )
+    content = {key: json.loads(text) for key, text in about.items()}
+    return SavedPrompts(**content, tensors=tensors, source=str(path))
 
 
 @torch.no_grad()

@@ -54,8 +54,7 @@ class ContrastiveLoss(nn.Module):
         """Compute the loss in float32 at least, also under autocast.
 
         Args:
-            image_embed: ``(B, D)`` of this process, equally many on all; normalised here.
-            text_embed: ``(B, D)``, of the same pairs.
+            image_embed, text_embed: ``(B, D)``, of this process's B pairs, as many on all; normalised here.
             logit_scale: Factor of the cosines, CLIP's inverse temperature.
         """
         if image_embed.shape != text_embed.shape or image_embed.ndim != 2:

@@ -25,19 +25,13 @@ class _SummedDivergence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        prediction: Tensor,
-        target: Tensor,
-        texts: Tensor,
-        temperatures: tuple[float, float],
-        chunk: int,
+        ctx: Any, prediction: Tensor, target: Tensor, texts: Tensor, student: float, teacher: float, step: int
     ) -> Tensor:
-        student, teacher = temperatures
         total = prediction.new_zeros(())
         of_rows = torch.empty_like(prediction) if ctx.needs_input_grad[0] else None
         of_texts = torch.zeros_like(texts) if ctx.needs_input_grad[2] else None
-        for start in range(0, len(prediction), chunk):
-            rows = slice(start, start + chunk)
+        for start in range(0, len(prediction), step):
+            rows = slice(start, start + step)
             wanted = (target[rows] @ texts.T).div_(teacher).log_softmax(1)
             given = (prediction[rows] @ texts.T).div_(student).log_softmax(1)
             share = wanted.exp()
@@ -57,7 +51,7 @@ class _SummedDivergence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple:
         of_rows, of_texts = (None if part is None else gradient * part for part in ctx.saved_tensors)
-        return of_rows, None, of_texts, None, None
+        return of_rows, None, of_texts, None, None, None
 
 
 @MODELS.register_module()
@@ -71,8 +65,7 @@ class LanguageReconstructionLoss(nn.Module):
     Args:
         student_temperature: Of the predictions. Default 0.1 (the authors').
         teacher_temperature: Of the targets. Default 0.04 (the authors').
-        text_gradient: Let the texts learn by this loss. Default False. The authors' code does on one GPU, and
-            does not on several, as it gathers texts without gradient.
+        text_gradient: Let the texts learn by this loss. Default False. The authors' do on a single GPU only.
         joint_mean: Divide by the number of patches of all processes, so that the value, and the gradient that
             DDP averages, are those of the joined batch. Default True; False, the authors': of this process.
         chunk: Patches whose distributions are in memory at a time, at most. Default 8192.
@@ -98,8 +91,7 @@ class LanguageReconstructionLoss(nn.Module):
         """Compute the loss in float32 at least, also under autocast.
 
         Args:
-            prediction: ``(B, M, D)``, of the decoder; normalised here, as are the next two.
-            target: ``(B, M, D)``, of the whole images.
+            prediction, target: ``(B, M, D)``, of decoder and whole images; normalised here, as texts are.
             text_embed: ``(N, D)``, of all processes.
             mask: ``(B, M)`` bool, True = masked.
             retrieved: ``(B,)`` bool, whether the image's own text is its first retrieval.
@@ -113,7 +105,7 @@ class LanguageReconstructionLoss(nn.Module):
         with torch.autocast(prediction.device.type, enabled=False):
             texts = unit(text_embed if self.text_gradient else text_embed.detach())
             total = _SummedDivergence.apply(
-                unit(prediction[rows]), unit(target.detach()[rows]), texts, self.temperatures, self.chunk
+                unit(prediction[rows]), unit(target.detach()[rows]), texts, *self.temperatures, self.chunk
             )
             count = rows.sum().to(total.dtype)
             if not self.joint_mean:

@@ -20,7 +20,7 @@ from ...weights.fill_model import fill_whole
 from ...weights.locate import local_path
 from ...weights.read import read_tensors
 from ..clip.text_encoder import TextEncoder
-from ..speaking.speaking_algorithm import SpeakingAlgorithm
+from ..speaking.speaks import SpeakingAlgorithm
 from ..speaking.speech import Speech
 from ..speaking.text_tower import TextTower
 from ..target_generators.clip_weights import file_sha256
@@ -98,13 +98,8 @@ class RILS(SpeakingAlgorithm, BaseModel):
 
     def _decoder_defaults(self) -> dict[str, Any]:
         vit, block = self.backbone, self.backbone.layers[0]
-        hidden = block.ffn.layers[1].in_features
-        return dict(
-            embed_dims=vit.embed_dims,
-            num_heads=block.attn.num_heads,
-            grid=vit.window,
-            feedforward_channels=hidden,
-        )
+        sizes = dict(num_heads=block.attn.num_heads, feedforward_channels=block.ffn.layers[1].in_features)
+        return dict(sizes, embed_dims=vit.embed_dims, grid=vit.window)
 
     def _build_reconstruction(self, loss: dict | nn.Module | None) -> None:
         self.reconstruction_loss: Any = _built(loss or dict(type='LanguageReconstructionLoss'))
@@ -123,11 +118,7 @@ class RILS(SpeakingAlgorithm, BaseModel):
 
     @classmethod
     def load_text_tower(cls, identity: Mapping[str, Any], file: str | None = None) -> TextTower:
-        """Load the text encoder of a checkpoint.
-
-        Args:
-            identity: ``teacher`` of :meth:`speech`.
-            file: The checkpoint.
+        """Load the text encoder of a checkpoint, ``file``, by the ``teacher`` of :meth:`speech`.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -146,9 +137,8 @@ class RILS(SpeakingAlgorithm, BaseModel):
         """See :meth:`.MVP.speech`; the text encoder lies in the checkpoint itself."""
         if self._speech is None:
             return None
-        names = 'mean', 'std'
-        statistics = {name: getattr(self.data_preprocessor, name).flatten().tolist() for name in names}
-        return replace(self._speech, **statistics).plain()
+        mean, std = (values.flatten().tolist() for values in (self.image_mean, self.image_std))
+        return replace(self._speech, mean=mean, std=std).plain()
 
     def forward(
         self,
@@ -199,10 +189,7 @@ class RILS(SpeakingAlgorithm, BaseModel):
         retrieved = self._retrieved(images, all_texts)
         if self.decoder is not None:
             if mask is None:
-                raise ValueError(
-                    'RILS needs a mask for every image: put RandomMask into the pipeline, before '
-                    'PackMaskedInputs'
-                )
+                raise ValueError('RILS needs a mask for every image: put RandomMask before PackMaskedInputs')
             prediction = self.decoder(self.backbone.encode_visible(inputs, mask), mask)[:, 1:]
             loss = self.reconstruct(prediction, patches, all_texts, mask.flatten(1), retrieved, inputs)
             losses['loss_reconstruction'] = self.reconstruction_weight * loss
@@ -225,15 +212,10 @@ class RILS(SpeakingAlgorithm, BaseModel):
         retrieved: Tensor,
         images: Tensor,
     ) -> Tensor:
-        """L_rec, unweighted.
+        """Compute L_rec, unweighted, of tokens ``(B, M, C)`` by the decoder and of the whole images.
 
-        Args:
-            prediction: ``(B, M, C)``, of the decoder.
-            patches: ``(B, M, C)``, of the whole images.
-            texts: ``(N, D)``, of all processes, normalised.
-            mask: ``(B, M)`` bool, True = masked.
-            retrieved: ``(B,)`` bool.
-            images: ``(B, 3, H, W)``, which only other targets need.
+        The next three are as for :meth:`LanguageReconstructionLoss.forward`; the images ``(B, 3, H, W)`` are
+        for other targets.
         """
         with torch.no_grad():
             target = self.neck(patches)

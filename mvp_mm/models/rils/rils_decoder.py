@@ -44,29 +44,23 @@ class RILSDecoder(nn.Module):
         norm_cfg: dict = dict(type='LN', eps=1e-6),  # noqa: B006
     ) -> None:
         super().__init__()
-        grid = (grid, grid) if isinstance(grid, int) else (grid[0], grid[1])
-        self.grid = grid
+        self.grid = (grid, grid) if isinstance(grid, int) else (grid[0], grid[1])
         self.embed = nn.Linear(embed_dims, embed_dims)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
-        self.register_buffer('positions', sincos_positions(grid, embed_dims, 1), persistent=False)
-        block: dict[str, Any] = dict(
-            embed_dims=embed_dims, num_heads=num_heads, window=None, layer_scale_init_value=0.0
-        )
-        block |= dict(feedforward_channels=feedforward_channels or 4 * embed_dims, norm_cfg=norm_cfg)
-        self.layers = nn.ModuleList(MVPBlock(**block) for _ in range(depth))
+        self.register_buffer('positions', sincos_positions(self.grid, embed_dims, 1), persistent=False)
+        hidden = feedforward_channels or 4 * embed_dims
+        block: dict[str, Any] = dict(window=None, layer_scale_init_value=0.0, norm_cfg=norm_cfg)
+        self.layers = nn.ModuleList(MVPBlock(embed_dims, num_heads, hidden, **block) for _ in range(depth))
         self.norm = build_norm_layer(norm_cfg, embed_dims)
         self.predict = nn.Linear(embed_dims, out_channels or embed_dims)
         init_as_mae(self)
 
     def forward(self, visible: Tensor, mask: Tensor) -> Tensor:
-        """Decode.
+        """Decode to ``(B, 1 + M, out_channels)``, CLS first, patches row by row.
 
         Args:
             visible: ``(B, 1 + V, C)``, CLS first, as of :meth:`.MVPViT.encode_visible`.
             mask: ``(B, h, w)`` or ``(B, M)`` bool, True = masked.
-
-        Returns:
-            ``(B, 1 + M, out_channels)``, CLS first, patches row by row.
         """
         hidden = mask.to(torch.bool).flatten(1)
         if hidden.shape[1] != self.grid[0] * self.grid[1]:

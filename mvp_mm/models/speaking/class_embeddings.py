@@ -9,9 +9,7 @@ from torch.nn import functional as F
 
 
 class ClassEmbeddings(NamedTuple):
-    """Unit vectors of the names of classes.
-
-    Shape legend: N names, K classes, D joint embedding width.
+    """Unit vectors of N names of K classes, in a joint space of width D.
 
     Attributes:
         vectors: ``(N, D)`` float32, L2-normalised.

@@ -4,7 +4,7 @@ Shape legend: B batch, (H, W) image in pixels, N names, K classes.
 """
 
 from itertools import product
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,39 +17,27 @@ WINDOWS = 32  # encoded at a time
 NAMES = 32  # compared at full size at a time
 
 
-class EmbedsImages(Protocol):
-    """What :func:`dense_cosines` asks of a model; see :class:`.Speaks`."""
-
-    patch_size: int
-
-    def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
-        """CLS and patch tokens in the joint space."""
-        ...
-
-
 @torch.no_grad()
 def dense_cosines(
-    model: EmbedsImages, images: Tensor, embeddings: ClassEmbeddings, window: int, stride: int
+    model: Any, images: Tensor, embeddings: ClassEmbeddings, window: int, stride: int
 ) -> Tensor:
-    """Compute the cosine of every pixel with every name.
+    """Compute the cosine of every pixel with every name, ``(B, N, H, W)`` float32.
 
     Cosines of patches are resized bilinearly to their window, and averaged where windows overlap.
 
     Args:
-        model: Encodes the windows.
+        model: A :class:`.Speaks`, of which ``embed_image`` and ``patch_size`` are used.
         images: ``(B, 3, H, W)``, normalised for the model.
         embeddings: Of the names, on the images' device.
-        window: Side of a window in pixels; a smaller image is one window. One that is no whole number of
-            patches is padded with zeros, and cut again.
+        window: Side in pixels, at most the image's; padded with zeros to whole patches, and cut again.
         stride: Pixels from a window to the next.
-
-    Returns:
-        ``(B, N, H, W)`` float32.
     """
     if not 1 <= stride <= window:
         raise ValueError(f'stride={stride}: expected 1 to {window}, the window')
     height, width = images.shape[-2:]
-    size = (min(window, height), min(window, width))
+    size, patch = (min(window, height), min(window, width)), model.patch_size
+    grid = (-(-size[0] // patch), -(-size[1] // patch))
+    padded = (grid[0] * patch, grid[1] * patch)
     places = list(product(_starts(height, window, stride), _starts(width, window, stride)))
     total = images.new_zeros(len(images), len(embeddings.owner), height, width, dtype=torch.float32)
     count = total.new_zeros(height, width)
@@ -57,8 +45,10 @@ def dense_cosines(
     for first in range(0, len(places), step):
         some = places[first : first + step]
         crops = torch.cat([images[..., top : top + size[0], left : left + size[1]] for top, left in some])
-        cosines = _window_cosines(model, crops, embeddings).split(len(images))
-        for (top, left), part in zip(some, cosines, strict=True):
+        _, patches = model.embed_image(F.pad(crops, (0, padded[1] - size[1], 0, padded[0] - size[0])))
+        cosines = embeddings.cosines(patches).transpose(1, 2).unflatten(2, grid)
+        cosines = F.interpolate(cosines, padded, mode='bilinear')[..., : size[0], : size[1]]
+        for (top, left), part in zip(some, cosines.split(len(images)), strict=True):
             total[..., top : top + size[0], left : left + size[1]] += part
             count[top : top + size[0], left : left + size[1]] += 1
     return total / count
@@ -70,15 +60,6 @@ def _starts(side: int, window: int, stride: int) -> list[int]:
     return [max(min(number * stride + window, side) - window, 0) for number in range(count)]
 
 
-def _window_cosines(model: EmbedsImages, crops: Tensor, embeddings: ClassEmbeddings) -> Tensor:
-    height, width = crops.shape[-2:]
-    grid = (-(-height // model.patch_size), -(-width // model.patch_size))
-    padded = (grid[0] * model.patch_size, grid[1] * model.patch_size)
-    _, patches = model.embed_image(F.pad(crops, (0, padded[1] - width, 0, padded[0] - height)))
-    cosines = embeddings.cosines(patches).transpose(1, 2).unflatten(2, grid)
-    return F.interpolate(cosines, padded, mode='bilinear')[..., :height, :width]
-
-
 def label_map(
     cosines: Tensor,
     embeddings: ClassEmbeddings,
@@ -87,7 +68,7 @@ def label_map(
     background: int | None = None,
     threshold: float | None = None,
 ) -> Tensor:
-    """Classify every pixel: softmax over all names, then the largest probability of a class's names.
+    """Classify every pixel, int64 ``(B, H, W)``: softmax over all names, then the class of the largest.
 
     Args:
         cosines: ``(B, N, h, w)`` of :func:`dense_cosines`.
@@ -96,9 +77,6 @@ def label_map(
         scale: Factor of the cosines. Default 40 (SCLIP).
         background: Class of pixels whose largest probability is below ``threshold``. Default None.
         threshold: Default None: no pixel becomes background for its probability (0.1 for VOC21, Context60).
-
-    Returns:
-        int64 ``(B, H, W)``.
     """
     if (background is None) != (threshold is None):
         raise ValueError(f'{background=}, {threshold=}: expected both or neither')

@@ -1,5 +1,6 @@
 """A student that names classify and segment, from its checkpoint alone."""
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ class SpeakingStudent(Speaks, nn.Module):
     """A pre-trained student with its head, and with its teacher's text tower from the first question on.
 
     A :class:`~mvp_mm.models.student.Student`: ``forward`` and ``encode_image`` are those of its backbone. A
-    file without a head, or of a teacher without text, has a student that cannot speak, and says why if asked.
+    student without a head, or whose teacher has no text, cannot speak, and says why if asked.
 
     Args:
         checkpoint: Pre-training checkpoint, published or exported safetensors file, or another BEiT-family
@@ -47,55 +48,35 @@ class SpeakingStudent(Speaks, nn.Module):
         self, checkpoint: str | None = None, teacher: str | None = None, speech: dict[str, Any] | None = None
     ) -> None:
         super().__init__()
-        self._speech = None if speech is None else Speech(**speech)
+        self._speech = told = None if speech is None else Speech(**speech)
         weights: dict[str, Tensor] = {}
         if checkpoint is not None:
             path = local_path(checkpoint)
             content = read_checkpoint(path)
             weights = tensors_by_name(content, checkpoint)
-            self._speech = Speech.of_file(path, content) or self._speech
-        head = {name.removeprefix(NECK): value for name, value in weights.items() if name.startswith(NECK)}
-        if self._speech is not None:
-            config, neck = self._speech.backbone, self._speech.neck
-        elif checkpoint is not None:
-            arch = infer_arch(weights, checkpoint, num_heads=heads_told(content))
-            config, neck = dict(arch, type='MVPViT'), {}
-        else:
+            self._speech = told = Speech.of_file(path, content) or told
+            if told is None:
+                arch = infer_arch(weights, checkpoint, num_heads=heads_told(content))
+                told = Speech({}, dict(arch, type='MVPViT'), {})
+        if told is None:
             raise ValueError('SpeakingStudent needs a checkpoint, or the speech of one')
+        head = {name.removeprefix(NECK): value for name, value in weights.items() if name.startswith(NECK)}
         own_text = checkpoint if any(name.startswith(TEXT) for name in weights) else None
         self.teacher, self.source = teacher or own_text, checkpoint or 'this student'
         scope = dict(_scope_='mmpretrain')  # whatever a model of mmseg has made the default one
-        self.backbone: Any = MODELS.build(config | scope)
-        self.neck: Any = MODELS.build(neck | scope) if neck and (head or checkpoint is None) else None
+        self.backbone: Any = MODELS.build(told.backbone | scope)
+        self.img_size = self.image_size = self.backbone.img_size
+        self.patch_size, self.embed_dims = self.backbone.patch_size, self.backbone.embed_dims
+        self.neck: Any = None
+        if told.neck and (head or checkpoint is None):
+            self.neck = MODELS.build(told.neck | scope)
         if checkpoint is not None:
             fill(self.backbone, weights, checkpoint, BACKBONE)
         if head and self.neck is not None:
             fill_whole(self.neck, head, f'the head of {checkpoint}')
-        statistics = self._speech or Speech({}, {}, {})
-        for name, values in (('image_mean', statistics.mean), ('image_std', statistics.std)):
+        for name, values in (('image_mean', told.mean), ('image_std', told.std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
-        self._text_tower: TextTower | None = None
         self.eval()
-
-    @property
-    def img_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the images it was built for."""
-        return self.backbone.img_size
-
-    @property
-    def image_size(self) -> tuple[int, int]:  # type: ignore[override]
-        """As :attr:`img_size`."""
-        return self.backbone.img_size
-
-    @property
-    def patch_size(self) -> int:  # type: ignore[override]
-        """Side of a patch in pixels."""
-        return self.backbone.patch_size
-
-    @property
-    def embed_dims(self) -> int:
-        """Width C of the student's tokens."""
-        return self.backbone.embed_dims
 
     def example_inputs(self, batch: int = 1) -> tuple[Tensor]:
         """Zero images ``(batch, 3, H, W)`` of the student's size, on its device."""
@@ -115,12 +96,11 @@ class SpeakingStudent(Speaks, nn.Module):
 
     def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """See :meth:`.Speaks.embed_image`."""
-        if self.neck is None:
-            raise ValueError(f'{self.source} cannot speak: {self._why_no_head()}')
+        speech = self._require_head()
         cls, patches = projected(self.neck, *head_tokens(self.backbone, images))
-        return cls if self._speech is None or self._speech.learns_cls else None, patches
+        return cls if speech.learns_cls else None, patches
 
-    @property
+    @cached_property
     def text_tower(self) -> TextTower:
         """The tower of the student's own teacher, loaded when first asked for.
 
@@ -128,24 +108,16 @@ class SpeakingStudent(Speaks, nn.Module):
             ValueError: If the student cannot speak: it has no head, its teacher has no text or cannot be
                 found, or ``teacher`` is another one than the student's.
         """
-        if self._text_tower is None:
-            self._text_tower = self._load_text_tower()
-        return self._text_tower
-
-    def _load_text_tower(self) -> TextTower:
-        if self.neck is None or self._speech is None:
-            raise ValueError(f'{self.source} cannot speak: {self._why_no_head()}')
-        record = self._speech.teacher
+        record = self._require_head().teacher
         load = getattr(MODELS.get(str(record.get('type'))), 'load_text_tower', None)
         try:
             if load is None:
                 raise ValueError(f'its teacher, a {record.get("type")}, has no text tower')
             tower = load(record, self.teacher and str(local_path(self.teacher)))
-        except FileNotFoundError as error:
-            advice = "give the teacher's weight file, teacher=FILE (mvp-mm segment: --teacher FILE)"
-            raise ValueError(f'{self.source} cannot speak: {error}; {advice}') from error
-        except ValueError as error:
+        except (FileNotFoundError, ValueError) as error:
             reason = str(error).rpartition('cannot speak: ')[2]
+            if isinstance(error, FileNotFoundError):
+                reason += "; give the teacher's weight file, teacher=FILE (mvp-mm segment: --teacher FILE)"
             raise ValueError(f'{self.source} cannot speak: {reason}') from error
         if record.get('sha256') not in (None, tower.identity):
             raise ValueError(
@@ -155,7 +127,10 @@ class SpeakingStudent(Speaks, nn.Module):
             )
         return tower
 
-    def _why_no_head(self) -> str:
+    def _require_head(self) -> Speech:
+        if self.neck is not None and self._speech is not None:
+            return self._speech
+        why = "it has no head (neck.*), which projects into the teacher's space"
         if self._speech is None:
-            return 'it does not tell of a head and a teacher, as a pre-training checkpoint of MVP does'
-        return "it has no head (neck.*), which projects into the teacher's space"
+            why = 'it does not tell of a head and a teacher, as a pre-training checkpoint of MVP does'
+        raise ValueError(f'{self.source} cannot speak: {why}')

@@ -1,6 +1,7 @@
 """A mixin for models whose image tokens lie in the space of a text tower."""
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from ...text.templates import Templates
+from ..student import head_tokens
 from .dense import SCALE, dense_cosines, label_map
-from .text_tower import TextTower
+from .text_tower import Names, TextTower
 
 ImageLike = str | Path | Image.Image | np.ndarray
 # From a file or a picture of any mode to upright RGB; `import mvp_mm` adds the decoder of all pipelines.
@@ -21,10 +23,7 @@ SHORT_SIDE = 1.5  # of an image in windows, in windows: 336 pixels for 224 (SCLI
 
 
 def projected(head: Any, cls: Tensor | None, patches: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Project tokens into the joint space by the head's ``project``, if it has one, or by the head itself.
-
-    A head that ``pools_patches`` takes their mean for CLS.
-    """
+    """Project tokens into the joint space; CLS is the patches' mean for a head that ``pools_patches``."""
     if hasattr(head, 'project'):
         return head.project(cls, patches)
     if getattr(head, 'pools_patches', False):
@@ -37,7 +36,7 @@ class Speaks:
 
     Shape legend: B batch, (h, w) patch grid, D joint embedding width, K classes.
 
-    A model has :attr:`text_tower`, :meth:`embed_image` and, of its images, the four attributes below.
+    A model has :attr:`text_tower`, :meth:`embed_image` and these attributes.
 
     Attributes:
         image_size: Height and width in pixels that the model was built for.
@@ -52,32 +51,21 @@ class Speaks:
 
     @property
     def text_tower(self) -> TextTower:
-        """The tower whose texts the image tokens can be compared with, loaded when first asked for.
-
-        Raises:
-            ValueError: If there is none; says why the model cannot speak.
-        """
+        """The tower whose texts image tokens are compared with; ValueError says why there is none."""
         raise NotImplementedError
 
     def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Embed images in the joint space, not normalised to unit length.
+        """Embed normalised images ``(B, 3, H, W)``, of any whole number of patches, in the joint space.
 
-        Args:
-            images: ``(B, 3, H, W)``, normalised, of any whole number of patches.
-
-        Returns:
-            CLS ``(B, D)``, or None if the model has none, and patches ``(B, h * w, D)``.
+        Returns CLS ``(B, D)``, or None if the model has none, and patches ``(B, h * w, D)``, of any length.
         """
         raise NotImplementedError
 
     @torch.no_grad()
     def zero_shot(
-        self,
-        images: Tensor | ImageLike | Sequence[ImageLike],
-        prompts: Sequence[str | Sequence[str]],
-        templates: Templates = 'plain',
+        self, images: Tensor | ImageLike | Sequence[ImageLike], prompts: Names, templates: Templates = 'plain'
     ) -> Tensor:
-        """Classify images by names (CLIP §3.1).
+        """Classify images by names (CLIP §3.1): the softmax of scaled cosines, ``(B, K)`` float32.
 
         Args:
             images: Normalised ``(B, 3, H, W)``; or files, PIL images or uint8 arrays ``(H, W, 3)``, one or a
@@ -85,17 +73,13 @@ class Speaks:
             prompts: A prompt for each class; see :meth:`TextTower.class_embeddings`.
             templates: Sentences around a name, such as ``'openai'``. Default ``'plain'``: prompts as given.
 
-        Returns:
-            Probabilities ``(B, K)``, float32: softmax of the logit scale times the cosine.
-
         Raises:
             ValueError: If the model cannot speak, the prompts do not do, or an image cannot be read.
         """
         tower, device = self.text_tower, self.image_mean.device
         embeddings = tower.to(device).class_embeddings(prompts, templates).to(device)
         if not isinstance(images, Tensor):
-            one = isinstance(images, str | Path | Image.Image | np.ndarray)
-            listed: list[Any] = [images] if one else list(images)  # type: ignore[arg-type]
+            listed = [images] if isinstance(images, ImageLike) else list(images)
             if not listed:
                 raise ValueError('there are no images: expected at least one')
             images = torch.stack([self._central(self._opened(image)) for image in listed])
@@ -110,7 +94,7 @@ class Speaks:
     def segment_by_text(
         self,
         image: ImageLike,
-        names: Sequence[str | Sequence[str]],
+        names: Names,
         templates: Templates | None = None,
         short_side: int | None = None,
         window: int | None = None,
@@ -119,19 +103,17 @@ class Speaks:
         background: int | None = None,
         threshold: float | None = None,
     ) -> Tensor:
-        """Segment an image by names, without a label (SCLIP's protocol; docs/speaking.md).
+        """Segment an image by names: the class of every pixel, int64 ``(H, W)``, on the CPU.
+
+        This is SCLIP's protocol; see docs/speaking.md.
 
         Args:
             image: File, PIL image or uint8 array ``(H, W, 3)``.
             names: Of the classes; see :meth:`TextTower.class_embeddings`.
             templates: Sentences around the names. Default None: the tower's.
             short_side: The image is resized to it, bicubically. Default None: 1.5 windows.
-            window, stride: See :func:`.dense_cosines`. Default None: the smaller side that the model was
-                built for, and half a window.
+            window, stride: See :func:`.dense_cosines`. Default None: the smaller side built for, its half.
             scale, background, threshold: See :func:`.label_map`.
-
-        Returns:
-            Class of every pixel, int64 ``(H, W)``, on the CPU.
 
         Raises:
             ValueError: If the model cannot speak, the names do not do, or the image cannot be read.
@@ -166,3 +148,25 @@ class Speaks:
     def _normalised(self, picture: Image.Image) -> Tensor:
         mean, std = self.image_mean.view(3, 1, 1), self.image_std.view(3, 1, 1)
         return (TF.pil_to_tensor(picture).to(mean.device, torch.float32) - mean) / std
+
+
+class SpeakingAlgorithm(Speaks):
+    """A pre-training algorithm whose image tokens are those of ``backbone`` through ``neck``."""
+
+    backbone: Any
+    neck: Any
+    data_preprocessor: Any
+    image_size: Any = property(attrgetter('backbone.img_size'))
+    patch_size: Any = property(attrgetter('backbone.patch_size'))
+    image_mean: Any = property(attrgetter('data_preprocessor.mean'))  # (3, 1, 1)
+    image_std: Any = property(attrgetter('data_preprocessor.std'))  # (3, 1, 1)
+
+    @property
+    def learns_cls(self) -> bool:
+        """Whether CLS is taught: one that is not would answer as if it knew."""
+        return True
+
+    def embed_image(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        """See :meth:`Speaks.embed_image`; CLS is None where it is not taught."""
+        cls, patches = projected(self.neck, *head_tokens(self.backbone, images))
+        return cls if self.learns_cls else None, patches

@@ -55,10 +55,8 @@ class Speech:
         """Take it from a pre-training config's ``model``; None if that has no head and no teacher."""
         if not all(isinstance(model.get(part), Mapping) for part in ('backbone', 'neck', 'target_generator')):
             return None
-        preprocessor = model.get('data_preprocessor') or {}
-        statistics: dict[str, Any] = {
-            key: list(preprocessor[key]) for key in ('mean', 'std') if preprocessor.get(key)
-        }
+        told = model.get('data_preprocessor') or {}
+        statistics: dict[str, Any] = {key: list(told[key]) for key in ('mean', 'std') if told.get(key)}
         backbone = {key: value for key, value in model['backbone'].items() if key not in WEIGHTS}
         return cls(*map(_plain, (model['target_generator'], backbone, model['neck'])), **statistics)
 
@@ -72,15 +70,13 @@ class Speech:
             ValueError: If the record is damaged, or names what is not registered.
         """
         meta = content.get('meta') if isinstance(content, Mapping) else None
+        meta = meta if isinstance(meta, Mapping) else {}
         try:
-            recorded: Any = json.loads(read_metadata(path).get(KEY, 'null'))
-            if isinstance(meta, Mapping):
-                recorded = meta.get(KEY)
-            if recorded is not None:
-                found: Speech | None = cls(**recorded)
+            recorded: Any = meta.get(KEY, json.loads(read_metadata(path).get(KEY, 'null')))
+            if recorded is None:
+                found = cls.of_config(value_in_config(meta.get('cfg'), 'model') or {})
             else:
-                text = meta.get('cfg') if isinstance(meta, Mapping) else None
-                found = cls.of_config(value_in_config(text, 'model') or {})
+                found = cls(**recorded)
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f'{path} does not tell its student and its teacher: {first_line(error)}'

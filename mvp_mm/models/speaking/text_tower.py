@@ -22,23 +22,21 @@ from ..clip.text_encoder import TextEncoder
 from .class_embeddings import ClassEmbeddings
 
 BATCH = 256  # texts encoded at a time
+Names = Sequence[str | Sequence[str]]  # of each class: a name, several separated by commas, or a list of them
 
 
 class TextTower:
     """Embed texts in the joint space, and names of classes by prompt templates.
 
-    Embeddings of classes are kept on disk, below torch.hub's folder, under a hash of the weights, the
-    settings, the names and the templates.
+    Embeddings of classes are cached below torch.hub's folder, by weights, settings, names and templates.
 
     Args:
         encoder: The text tower.
         tokenizer: From texts to token ids ``(N, L)``; see :func:`~mvp_mm.text.tokenize.find_tokenizer`.
         logit_scale: Factor of the cosines, CLIP's inverse temperature; 100 for OpenAI's.
-        identity: Tells towers apart: the sha256 of the weight file; None for random weights, which are not
-            cached.
+        identity: Tells towers apart: sha256 of the weight file, or None for random weights: no cache.
         name: Of the model, for messages.
-        settings: What the tower was built with, plain data: the same weights make another tower by others.
-            Default None.
+        settings: Plain data that the tower was built with, which tells towers apart, too. Default None.
         learns: The encoder belongs to a model in training, and is left as it is. Default False: it is frozen.
     """
 
@@ -54,8 +52,8 @@ class TextTower:
     ) -> None:
         self.encoder = encoder if learns else encoder.eval().requires_grad_(False)
         self.tokenizer: Any = tokenizer
-        self.logit_scale, self.identity, self.name = logit_scale, identity, name
-        self.settings = settings
+        self.logit_scale, self.identity = logit_scale, identity
+        self.name, self.settings = name, settings
         #: Templates for names that come without: those of the model's own vocabulary, or OpenAI's 80.
         self.templates: Templates = getattr(tokenizer, 'templates', None) or 'openai'
 
@@ -68,11 +66,16 @@ class TextTower:
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Embed texts: ``(N, D)`` float32, L2-normalised, on the CPU.
 
-        Raises:
-            ValueError: If a text is longer than the context, or has words that the vocabulary lacks.
+        ValueError if a text is longer than the context, or has words that the vocabulary lacks.
         """
-        for text in texts:
-            self._require_fit(text)
+        encode: Any = getattr(self.tokenizer, 'encode', None)
+        length = len(self.encoder.positional_embedding)
+        for text in texts if encode is not None else ():
+            if (count := len(encode(text)) + 2) > length:  # it would be cut off silently
+                raise ValueError(
+                    f'the prompt {text[:60]!r}... has {count} tokens, and the context of {self.name} '
+                    f'{length}: shorten it'
+                )
         device = self.encoder.positional_embedding.device
         vectors = []
         with torch.autocast(device.type, enabled=False):
@@ -82,7 +85,7 @@ class TextTower:
         return torch.cat(vectors)
 
     def class_embeddings(
-        self, names: Sequence[str | Sequence[str]] | ClassEmbeddings, templates: Templates | None = None
+        self, names: Names | ClassEmbeddings, templates: Templates | None = None
     ) -> ClassEmbeddings:
         """Embed classes by their names, as CLIP does (§3.1.4): the normalised mean over the templates.
 
@@ -101,7 +104,10 @@ class TextTower:
         templates = self.templates if templates is None else templates
         prompts = [filled(templates, name) for group in classes for name in group]
         found = ClassEmbeddings.of(torch.empty(0), classes)
-        path = self._cache_file(prompts)
+        path = None
+        if self.identity is not None:
+            key = hashlib.sha256(json.dumps([self.identity, self.settings, prompts]).encode()).hexdigest()
+            path = cache_dir() / 'text' / f'{key}.safetensors'
         if path is not None and path.is_file():
             try:
                 return found._replace(vectors=safetensors.load_file(path)['vectors'])
@@ -114,32 +120,15 @@ class TextTower:
             _keep(found.vectors, path)
         return found
 
-    def _require_fit(self, text: str) -> None:
-        encode, length = getattr(self.tokenizer, 'encode', None), len(self.encoder.positional_embedding)
-        # Longer ones would be cut off without a word.
-        if encode is not None and (count := len(encode(text)) + 2) > length:
-            raise ValueError(
-                f'the prompt {text[:60]!r}... has {count} tokens, and the context of {self.name} {length}: '
-                'shorten it'
-            )
 
-    def _cache_file(self, prompts: list[list[str]]) -> Path | None:
-        if self.identity is None:
-            return None
-        key = hashlib.sha256(json.dumps([self.identity, self.settings, prompts]).encode()).hexdigest()
-        return cache_dir() / 'text' / f'{key}.safetensors'
-
-
-def split_names(entry: str | Sequence[str]) -> list[str]:
-    """Split the names of a class at commas; a list is taken as it is."""
-    return [name.strip() for name in entry.split(',')] if isinstance(entry, str) else list(entry)
-
-
-def require_classes(names: Sequence[str | Sequence[str]]) -> list[list[str]]:
+def require_classes(names: Names) -> list[list[str]]:
     """Return the names of each class, or raise ValueError: none, an empty one, one that two classes have."""
     if isinstance(names, str):
         raise ValueError(f'{names!r} is one text: expected a list of names, such as [{names!r}]')
-    classes = [split_names(entry) for entry in names]
+    classes = [
+        [name.strip() for name in entry.split(',')] if isinstance(entry, str) else list(entry)
+        for entry in names
+    ]
     if not classes:
         raise ValueError('there are no classes: expected at least one name')
     if classes == [[name] for name in open_clip.IMAGENET_CLASSNAMES]:
@@ -149,10 +138,9 @@ def require_classes(names: Sequence[str | Sequence[str]]) -> list[list[str]]:
         if not group or not all(name.strip() for name in group):
             raise ValueError(f'class {number} has an empty name: expected words, got {group!r}')
         for name in group:
-            if seen.setdefault(name.lower(), number) != number:
-                raise ValueError(
-                    f'{name!r} names class {seen[name.lower()]} and class {number}: name it once'
-                )
+            first = seen.setdefault(name.lower(), number)
+            if first != number:
+                raise ValueError(f'{name!r} names class {first} and class {number}: name it once')
     return classes
 
 
