@@ -73,12 +73,7 @@ def quiet_stack_noise() -> Iterator[None]:
 
 
 def check_versions() -> None:
-    """Import the required packages and compare their versions.
-
-    Raises:
-        ImportError: If a package is missing or too old; names the package, the version found, the
-            version wanted and the command that installs it.
-    """
+    """Import the required packages; ImportError says what is missing or too old, and how to install it."""
     for name, wanted in REQUIRED.items():
         try:
             module = importlib.import_module(name)
