@@ -8,13 +8,6 @@ from mmengine.config import Config
 from ..models.backbones.timm_student import PUBLIC, TimmStudent
 
 RANDOM = '/random'  # after a name: from scratch
-CONFIGS = dict(
-    pretrain='mvp/timm_vits16_dinov3.py',
-    finetune='finetune/vitb16_in1k.py',
-    probe='linear_probe/vitb16_in1k.py',
-    segment='upernet/vitb16_custom_512x512.py',
-)
-FROM_SCRATCH = 'mvp/vitb16_in1k.py'
 
 
 def is_timm(student: str) -> bool:
@@ -22,13 +15,8 @@ def is_timm(student: str) -> bool:
     return student.startswith(PUBLIC)
 
 
-def config_of(student: str, kind: str) -> str:
-    """Return the package's config whose recipe a network of timm is trained by."""
-    return FROM_SCRATCH if kind == 'pretrain' and student.endswith(RANDOM) else CONFIGS[kind]
-
-
 def put_in(cfg: Config, student: str, kind: str) -> None:
-    """Change a config of :func:`config_of`, in place, to a network of timm: sizes, statistics and start.
+    """Change a config of :func:`.config_of`, in place, to a network of timm: sizes, statistics and start.
 
     Pre-training starts from public weights (``timm:NAME``) or afresh (``timm:NAME/random``); all else from
     the config's checkpoint. ValueError if there is no such network, or it is no student at the recipe's size.

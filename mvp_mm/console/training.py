@@ -19,13 +19,13 @@ from ..datasets.sources.labelled_images import LabelledImages
 from ..datasets.sources.whole_file import whole_file
 from ..engine import apply_options, build_runner, load_config, plan_total_batch, read_config, resume_last
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
-from ..engine.config_check import require_sound_values
+from ..engine.config_check import LOADERS, require_sound_values
 from ..hardware import automatic_precision, usable_cores
 from ..weights.locate import is_address, local_path
 from ..zoo.entries import CONFIGS
 from .batch_size import batch_size
 from .teacher_names import DEFAULT_TEACHER, TINY_TEACHER, put_teachers
-from .timm_students import config_of, fit_teacher, is_timm, put_in
+from .timm_students import RANDOM, fit_teacher, is_timm, put_in
 from .training_display import TrainingDisplay, described
 
 # The package's config for each student and purpose.
@@ -44,6 +44,8 @@ STUDENTS = {
     ),
     'vit-large': dict(pretrain='mvp/vitl16_in1k.py', finetune='finetune/vitl16_in1k.py'),
 }
+# A network of timm is trained by the recipes of vit-base, and pre-trained from public weights by its own.
+GO_ON = 'mvp/timm_vits16_dinov3.py'
 LABELS = {
     'pretrain': 'Pre-training',
     'finetune': 'Fine-tuning',
@@ -232,21 +234,11 @@ class Job:
     def config(self, *phases: str, **values: Any) -> Config:
         """Read the package's config, with the folder of the data for some phases and other values."""
         values |= {f'{phase}_dataloader.dataset.data_root': self.data for phase in phases}
-        cfg = load_config(str(CONFIGS / self._source()), str(self.out), 'none', values)
+        source = str(CONFIGS / config_of(self.student, self.kind))
+        cfg = load_config(source, str(self.out), 'none', values)
         if is_timm(self.student):
             put_in(cfg, self.student, self.kind)
         return cfg
-
-    def _source(self) -> str:
-        if is_timm(self.student):
-            return config_of(self.student, self.kind)
-        if self.student not in STUDENTS:
-            known = ', '.join(STUDENTS)
-            raise ValueError(f'there is no student {self.student!r}; there is: {known}, timm:NAME')
-        if self.kind not in STUDENTS[self.student]:
-            able = ', '.join(name for name, kinds in STUDENTS.items() if self.kind in kinds)
-            raise ValueError(f'there is no config to {self.kind} with {self.student}; there is with: {able}')
-        return STUDENTS[self.student][self.kind]
 
     def run(self, cfg: Config, images: int, left_out: Counter[str], remark: str = '') -> Path:
         """Fit a config to the machine, write it, and run what was written as ``tools/train.py`` does."""
@@ -258,9 +250,8 @@ class Job:
         self._require_same_start(trial, path)
         if self.length is not None:
             set_length(cfg, self.length)
-        for phase in ('train', 'val', 'test'):
-            if loader := cfg.get(f'{phase}_dataloader'):
-                loader.num_workers = min(loader.num_workers, max(1, usable_cores() - 1))
+        for loader in filter(None, map(cfg.get, LOADERS)):
+            loader.num_workers = min(loader.num_workers, max(1, usable_cores() - 1))
         cfg.train_dataloader.batch_size = self.batch or batch_size(cfg, images)
         self.out.mkdir(parents=True, exist_ok=True)
         with whole_file(path, 'free some space, and call again') as temporary:
@@ -290,7 +281,7 @@ class Job:
             )
 
     def _summarise(self, cfg: Config, path: Path, images: int) -> None:
-        loader, source = cfg.train_dataloader, self._source()
+        loader, source = cfg.train_dataloader, config_of(self.student, self.kind)
         step, total = f'{loader.batch_size} images', (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
         if total and not cfg.auto_scale_lr.get('enable', False):
             per_epoch = None if 'max_iters' in cfg.train_cfg else images // loader.batch_size
@@ -317,24 +308,28 @@ class Job:
         if not self.verbose:
             runner.register_hook(self.display)
         runner.train()
-        checkpoint, results = saved_checkpoints(self.out)[0], described(self.display.results)
-        self.display.say(f'Done: {checkpoint}' + f' ({results})' * bool(results))
+        last, results = saved_checkpoints(self.out)[0], described(self.display.results)
+        self.display.say(f'Done: {last}' + f' ({results})' * bool(results))
         following = {
-            'pretrain': ['export', 'timm', checkpoint, self.out / 'student.safetensors'],
-            'segment': [
-                'segment',
-                'IMAGE',
-                '--config',
-                path,
-                '--checkpoint',
-                checkpoint,
-                '--out',
-                'pictures',
-            ],
+            'pretrain': ['export', 'timm', last, self.out / 'student.safetensors'],
+            'segment': ['segment', 'IMAGE', '--config', path, '--checkpoint', last, '--out', 'pictures'],
         }
         if self.kind in following:
             command = shlex.join(map(str, ['mvp-mm', *following[self.kind]]))
             self.display.say(f'Next, for example: {command}')
+
+
+def config_of(student: str, kind: str) -> str:
+    """Return the package's config for a kind of training; ValueError if there is no such student, or none."""
+    if is_timm(student):
+        goes_on = kind == 'pretrain' and not student.endswith(RANDOM)
+        return GO_ON if goes_on else STUDENTS['vit-base'][kind]
+    if student not in STUDENTS:
+        raise ValueError(f'there is no student {student!r}; there is: {", ".join(STUDENTS)}, timm:NAME')
+    if kind not in STUDENTS[student]:
+        able = ', '.join(name for name, kinds in STUDENTS.items() if kind in kinds)
+        raise ValueError(f'there is no config to {kind} with {student}; there is with: {able}')
+    return STUDENTS[student][kind]
 
 
 def set_length(cfg: Config, length: int) -> None:
