@@ -116,5 +116,4 @@ def register_config_scopes() -> None:
     """
     from mmengine.config.utils import MODULE2PACKAGE
 
-    MODULE2PACKAGE['mvp_mm'] = 'mvp_mm'
-    MODULE2PACKAGE['mmseg'] = 'mmseg'
+    MODULE2PACKAGE.update(mvp_mm='mvp_mm', mmseg='mmseg')
