@@ -4,21 +4,15 @@ Importing this package registers its components, checks the versions of what it 
 ``mvp_mm::`` and ``mmseg::`` configs resolve. It builds no model and touches no network.
 """
 
+from . import stack
 from .renamed import register_old_modules
-from .stack import (
-    check_versions,
-    leave_out_multimodal,
-    provide_ops,
-    quiet_stack_noise,
-    register_config_scopes,
-)
 from .version import __version__
 
-with quiet_stack_noise():
-    provide_ops()
-    check_versions()
-    leave_out_multimodal()
-    register_config_scopes()
+with stack.quiet_stack_noise():
+    stack.provide_ops()
+    stack.check_versions()
+    stack.leave_out_multimodal()
+    stack.register_config_scopes()
     register_old_modules()
     from . import datasets, engine, evaluation, models, registry
     from .console import finetune, pretrain, probe, segment

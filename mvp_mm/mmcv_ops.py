@@ -4,6 +4,7 @@ Stands in for ``mmcv._ext``: non-maximum suppression and RoI align run, any othe
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torchvision
@@ -19,52 +20,26 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     return torchvision.ops.nms(boxes.float(), scores.float(), iou_threshold)
 
 
-def roi_align_forward(
-    maps: Tensor,
-    rois: Tensor,
-    output: Tensor,
-    _argmax_y: Tensor,
-    _argmax_x: Tensor,
-    *,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
-) -> None:
+def roi_align_forward(maps: Tensor, rois: Tensor, output: Tensor, *_argmax: Tensor, **options: Any) -> None:
     """Fill ``output``, ``(N, C, aligned_height, aligned_width)``, from maps and ``(N, 5)`` boxes."""
-    if pool_mode != MEAN:
-        _refuse('RoI align by the maximum')
-    size = aligned_height, aligned_width
-    output.copy_(
-        torch.ops.torchvision.roi_align(
-            maps.float(), rois.float(), spatial_scale, *size, sampling_ratio, aligned
-        )
-    )
+    options = _for_torchvision(**options)
+    output.copy_(torch.ops.torchvision.roi_align(maps.float(), rois.float(), **options))
 
 
 def roi_align_backward(
-    gradient: Tensor,
-    rois: Tensor,
-    _argmax_y: Tensor,
-    _argmax_x: Tensor,
-    of_maps: Tensor,
-    *,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
+    gradient: Tensor, rois: Tensor, _argmax_y: Tensor, _argmax_x: Tensor, of_maps: Tensor, **options: Any
 ) -> None:
     """Fill ``of_maps``, the gradient of the maps."""
-    size = aligned_height, aligned_width
-    of_maps.copy_(
-        torch.ops.torchvision._roi_align_backward(
-            gradient.float(), rois.float(), spatial_scale, *size, *of_maps.shape, sampling_ratio, aligned
-        )
-    )
+    sizes = dict(zip(('batch_size', 'channels', 'height', 'width'), of_maps.shape, strict=True))
+    options = _for_torchvision(**options) | sizes
+    of_maps.copy_(torch.ops.torchvision._roi_align_backward(gradient.float(), rois.float(), **options))
+
+
+def _for_torchvision(*, aligned_height: int, aligned_width: int, pool_mode: int, **others: Any) -> dict:
+    """Rename mmcv's options of RoI align."""
+    if pool_mode != MEAN:
+        _refuse('RoI align by the maximum')
+    return dict(pooled_height=aligned_height, pooled_width=aligned_width, **others)
 
 
 def __getattr__(name: str) -> Callable:

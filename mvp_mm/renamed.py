@@ -58,12 +58,7 @@ def register_old_modules() -> None:
 
 
 def old_names(module: str, **names: str) -> Callable[[str], Any]:
-    """Make a ``__getattr__`` of a module, by which its old names are found and warned of.
-
-    Args:
-        module: ``__name__`` of the module.
-        **names: Old name to new name in the same module.
-    """
+    """Make a ``__getattr__`` for a module's ``__name__``: by old name, find the new one, and warn."""
 
     def find(name: str) -> Any:
         if name not in names:

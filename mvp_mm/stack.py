@@ -73,26 +73,18 @@ def quiet_stack_noise() -> Iterator[None]:
 
 
 def check_versions() -> None:
-    """Import the required packages and compare their versions.
-
-    Raises:
-        ImportError: If a package is missing or too old; names the package, the version found, the
-            version wanted and the command that installs it.
-    """
+    """Import the required packages; ImportError says what is missing or too old, and how to install it."""
     for name, wanted in REQUIRED.items():
         try:
-            module = importlib.import_module(name)
+            found = str(importlib.import_module(name).__version__)
         except ModuleNotFoundError as error:
             if error.name != name:
                 raise
-            raise ImportError(
-                f'mvp_mm needs {name}>={wanted}, but {name} is not installed. {INSTALL_HINT}'
-            ) from error
-        found = str(module.__version__)
+            what = f'{name}>={wanted}, but {name} is not installed'
+            raise ImportError(f'mvp_mm needs {what}. {INSTALL_HINT}') from error
         if Version(Version(found).base_version) < Version(wanted):
-            raise ImportError(
-                f'mvp_mm needs {name}>={wanted}, but {name} {found} is installed. {INSTALL_HINT}'
-            )
+            what = f'{name}>={wanted}, but {name} {found} is installed'
+            raise ImportError(f'mvp_mm needs {what}. {INSTALL_HINT}')
     for name in REQUIRED_PRESENT:
         if importlib.util.find_spec(name) is None:
             raise ImportError(f'mvp_mm needs {name}, but it is not installed. {INSTALL_HINT}')
@@ -124,5 +116,4 @@ def register_config_scopes() -> None:
     """
     from mmengine.config.utils import MODULE2PACKAGE
 
-    MODULE2PACKAGE['mvp_mm'] = 'mvp_mm'
-    MODULE2PACKAGE['mmseg'] = 'mmseg'
+    MODULE2PACKAGE.update(mvp_mm='mvp_mm', mmseg='mmseg')

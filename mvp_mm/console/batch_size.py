@@ -2,13 +2,13 @@
 
 import gc
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import MODELS, DefaultScope
 
+from ..engine.config_check.walk import dicts
 from ..hardware import automatic_precision
 from ..zoo.complexity import complexity
 
@@ -17,26 +17,19 @@ CPU_STEP_FLOPS = 1.5e11
 
 
 def batch_size(cfg: Config, images: int, step: Callable[[Config, int], None] | None = None) -> int:
-    """Halve the config's batch until this machine can train with it.
+    """Return a config's batch, halved until it is no more than the images and this machine can train with it.
 
-    Args:
-        cfg: Config.
-        images: Number of training images, which the batch does not exceed.
-        step: Tries a training step with a batch and raises ``torch.OutOfMemoryError`` if it does not fit.
-            Default None: :func:`pretraining_step` on a GPU and for pre-training; for all else none is tried.
-
-    Returns:
-        Images an iteration.
-
-    Raises:
-        ValueError: If not even one image fits.
+    ``step`` tries a training step with a batch and raises ``torch.OutOfMemoryError`` if it does not fit.
+    Default None: :func:`pretraining_step` on a GPU and for pre-training; for all else none is tried.
+    ValueError if not even one image fits.
     """
     batch, most = cfg.train_dataloader.batch_size, images
     if not torch.cuda.is_available():
         most = min(most, int(CPU_STEP_FLOPS // complexity(cfg).flops))
     elif step is None and 'target_generator' in cfg.model:
         step = pretraining_step
-    least = 2 if _has_batch_norm(cfg.model) else 1  # of one map of one value it has no statistics
+    normed = any(part.get('type') in ('BN', 'SyncBN') for _, part in dicts('model', cfg.model))
+    least = 2 if normed else 1  # of one map of one value batch normalisation has no statistics
     while batch > max(most, least):
         batch = max(batch // 2, least)
     while step is not None:
@@ -48,13 +41,6 @@ def batch_size(cfg: Config, images: int, step: Callable[[Config, int], None] | N
                 raise ValueError(f'the GPU cannot hold a batch of {batch}: take a smaller student') from None
             batch //= 2
     return batch
-
-
-def _has_batch_norm(model: Any) -> bool:
-    """Return whether a part of a model's config is a batch normalisation, on one GPU or several."""
-    if isinstance(model, dict):
-        return model.get('type') in ('BN', 'SyncBN') or any(map(_has_batch_norm, model.values()))
-    return isinstance(model, list | tuple) and any(map(_has_batch_norm, model))
 
 
 def pretraining_step(cfg: Config, batch: int) -> None:

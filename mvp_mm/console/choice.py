@@ -50,16 +50,14 @@ def choose(survey: Survey) -> Advice:
 def _size(survey: Survey, side: int) -> Choice:
     """The largest side that no more than half of the photographs are smaller than."""
     what = f'{side} x {side} pixels, patches of {16 if side == FULL else 8}'
-    share = f'{survey.smaller_than(side):.0%} of the photographs are smaller'
+    share, of_twice = (f'{survey.smaller_than(pixels):.0%}' for pixels in (side, 2 * side))
+    why = f'{share} of the photographs are smaller'
     if side == FULL:
-        return Choice('image size', what, f'as in the paper; {share}', f'{PAPER}, section 3.3.3')
-    why = (
-        f'{share}, and {survey.smaller_than(2 * side):.0%} than {2 * side}: small images are best left small'
-    )
+        return Choice('image size', what, f'as in the paper; {why}', f'{PAPER}, section 3.3.3')
+    why += f', and {of_twice} than {2 * side}: small images are best left small'
     if side == HALF:
         why += '; 14 x 14 patches are those of 224 with 16, at the same cost'
-        return Choice('image size', what, why, f'{UNSCALED}; {PATCHES}')
-    return Choice('image size', what, why, f'{UNSCALED}; {HERE}')
+    return Choice('image size', what, why, f'{UNSCALED}; {PATCHES if side == HALF else HERE}')
 
 
 def _student(count: int, side: int) -> Choice:

@@ -141,9 +141,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (installation, processors,
 def diagnose() -> int:
     """Print the report, and return how many findings keep the package from working."""
     console = Console(highlight=False, soft_wrap=True)
-    failures = 0
-    for check in CHECKS:
-        failures += print_findings(console, check.__name__.capitalize(), check())
+    failures = sum(print_findings(console, check.__name__.capitalize(), check()) for check in CHECKS)
     verdict = f'{failures} to fix' if failures else 'everything that is needed is there'
     console.print(f'\n[bold]{verdict}[/]')
     return failures

@@ -11,11 +11,7 @@ COLUMNS = ('name', 'task', 'parameters', 'multiply-adds', 'paper', 'here', 'weig
 
 
 def print_models(pattern: str = '*', task: str | None = None, pretrained: bool = False) -> None:
-    """Print the models that :func:`mvp_mm.list_models` returns for these arguments.
-
-    Raises:
-        ValueError: If there is no such task, or no such model.
-    """
+    """Print what :func:`mvp_mm.list_models` returns; ValueError if there is no such task or model."""
     names, entries = list_models(pattern, task, pretrained), all_entries()
     if not names:
         raise ValueError(f'no model has a name like {pattern!r}; `mvp-mm models` lists all')

@@ -111,22 +111,17 @@ def _by_names(
     if dataset and ['background'] in names:  # what has no look of its own is not asked for
         colours.pop(names.index(['background']))
         names.remove(['background'])
+    place = checkpoint if model is None else model
+    assert place is not None
+    is_name = model is not None or (not Path(place).is_file() and place in list_models())
     options = dict(teacher=teacher) if teacher else {}
-    if checkpoint is not None and not Path(checkpoint).is_file() and checkpoint in list_models():
-        model = checkpoint
-    if model is not None:
-        speaking: Any = get_model(model, pretrained=True, **options)
-    else:
-        assert checkpoint is not None
-        speaking = get_model(existing_checkpoint(checkpoint), **options)
+    speaking: Any = get_model(place if is_name else existing_checkpoint(place), is_name, **options)
     if not hasattr(speaking, 'segment_by_text'):
-        raise ValueError(
-            f'{model or checkpoint} cannot speak: it is no student of a CLIP; mvp-mm models lists the models'
-        )
-    segmenter = partial(_segment_by_names, speaking.to(device), names)
-    return segmenter, [group[0] for group in names], colours
+        raise ValueError(f'{place} cannot speak: it is no student of a CLIP; mvp-mm models lists the models')
+    speaking.to(device)
 
+    def segment_by_names(path: Path) -> tuple[np.ndarray, np.ndarray]:
+        image = decode_image(str(path))
+        return image, speaking.segment_by_text(image, names).numpy()
 
-def _segment_by_names(model: Any, names: list[list[str]], path: Path) -> tuple[np.ndarray, np.ndarray]:
-    image = decode_image(str(path))
-    return image, model.segment_by_text(image, names).numpy()
+    return segment_by_names, [group[0] for group in names], colours

@@ -12,16 +12,11 @@ def run_shards(
 ) -> None:
     """Write the shards of a folder or list to ``out``, or check those that ``source`` names.
 
-    Args:
-        source: Folder, list, or shards.
-        images: Folder of a list's images. Default None: the list's own.
-        out: Folder for shards.
-        check: Check.
-        decode: Decode the images, too.
-        **options: Of :func:`.write_shards` and :class:`.ImageTextList`.
+    Arguments are those of ``mvp-mm shards``; the options are :func:`.write_shards`' and
+    :class:`.ImageTextList`'s.
 
     Raises:
-        ValueError: If it is not one of both.
+        ValueError: If it is to do neither, or both.
         SystemExit: If a shard has a fault: each is printed.
     """
     if check == (out is not None):

@@ -67,11 +67,6 @@ def teacher_config(teacher: str) -> tuple[dict[str, Any], int]:
     return generator, width
 
 
-def default_teacher(student: str) -> str:
-    """Return who teaches if nobody is named: the paper's CLIP, or the package's for ``'vit-tiny'``."""
-    return TINY_TEACHER if student == 'vit-tiny' else DEFAULT_TEACHER
-
-
 def put_teachers(model: ConfigDict, names: Sequence[str]) -> None:
     """Give a pre-training config's model its teacher, or several, with a head for each; see above."""
     found = {name: teacher_config(name) for name in names}
@@ -121,10 +116,8 @@ def _of_open_clip(teacher: str) -> Named:
     if path.is_file() and path.suffix != '.json':
         if (path.parent / CONFIG_NAME).is_file():
             return str(path.parent), str(path)
-        reason = f'there is no {CONFIG_NAME} beside it'
-        raise ValueError(
-            f'{teacher} does not tell which model its weights are of ({reason}): give MODEL/FILE'
-        )
+        what = f'which model its weights are of (there is no {CONFIG_NAME} beside it): give MODEL/FILE'
+        raise ValueError(f'{teacher} does not tell {what}')
     if teacher.startswith(('/', '.', '~')):
         raise FileNotFoundError(f'there is no teacher {teacher}: no such file or folder; {EXPECTED}')
     name, _, weights = teacher.partition('/')

@@ -8,13 +8,6 @@ from mmengine.config import Config
 from ..models.backbones.timm_student import PUBLIC, TimmStudent
 
 RANDOM = '/random'  # after a name: from scratch
-CONFIGS = dict(
-    pretrain='mvp/timm_vits16_dinov3.py',
-    finetune='finetune/vitb16_in1k.py',
-    probe='linear_probe/vitb16_in1k.py',
-    segment='upernet/vitb16_custom_512x512.py',
-)
-FROM_SCRATCH = 'mvp/vitb16_in1k.py'
 
 
 def is_timm(student: str) -> bool:
@@ -22,26 +15,17 @@ def is_timm(student: str) -> bool:
     return student.startswith(PUBLIC)
 
 
-def config_of(student: str, kind: str) -> str:
-    """Return the package's config whose recipe a network of timm is trained by."""
-    return FROM_SCRATCH if kind == 'pretrain' and student.endswith(RANDOM) else CONFIGS[kind]
-
-
 def put_in(cfg: Config, student: str, kind: str) -> None:
-    """Change a config of :func:`config_of` to a network of timm, with its sizes, statistics and start.
+    """Change a config of :func:`.config_of`, in place, to a network of timm: sizes, statistics and start.
 
-    Args:
-        cfg: Changed in place. A checkpoint that it starts from is kept.
-        student: ``timm:NAME``, for pre-training from public weights; ``timm:NAME/random`` for a fresh start.
-        kind: ``'pretrain'``, ``'finetune'``, ``'probe'`` or ``'segment'``.
-
-    Raises:
-        ValueError: If there is no such network, or it cannot be a student at the recipe's size.
+    Pre-training starts from public weights (``timm:NAME``) or afresh (``timm:NAME/random``); all else from
+    the config's checkpoint. ValueError if there is no such network, or it is no student at the recipe's size.
     """
     name = student.removeprefix(PUBLIC).removesuffix(RANDOM)
     model, known = cfg.model, cfg.model.backbone
     network = _at_size_of(name, known.img_size)
-    size = network.img_size[0] if network.img_size[0] == network.img_size[1] else network.img_size
+    height, width = network.img_size
+    size = height if height == width else (height, width)
     given = known.get('init_cfg')
     if kind == 'pretrain':
         given = None if student.endswith(RANDOM) else dict(type='Pretrained', checkpoint=PUBLIC + name)
@@ -50,19 +34,16 @@ def put_in(cfg: Config, student: str, kind: str) -> None:
     if rate := known.get('drop_path_rate') if kind in ('finetune', 'segment') else None:
         backbone['model_args'] = dict(drop_path_rate=rate)
     model.backbone = backbone
-    statistics = {
-        key: [255 * value for value in network.network.pretrained_cfg[key]] for key in ('mean', 'std')
-    }
-    model.data_preprocessor.update(statistics)
-    width = network.embed_dims
+    own = network.network.pretrained_cfg
+    model.data_preprocessor.update({key: [255 * value for value in own[key]] for key in ('mean', 'std')})
     if kind == 'pretrain':
         model.backbone.patch_size = network.patch_size
-        model.neck.in_channels = width
-        _fit_masks(cfg, network)
+        model.neck.in_channels = network.embed_dims
+        _fit_masks(cfg, network, size)
     elif kind == 'finetune':
         model.head.in_channels = network.pooled_dims
     elif kind == 'probe':
-        model.head.update(in_channels=width, blocks=list(backbone['out_indices']))
+        model.head.update(in_channels=network.embed_dims, blocks=list(backbone['out_indices']))
     else:
         _fit_heads(model, [network.channels[index] for index in backbone['out_indices']], network.masks_by)
 
@@ -86,28 +67,20 @@ def _at_size_of(name: str, size: int) -> TimmStudent:
             return own if (whole, whole) == own.img_size else TimmStudent(name, img_size=whole)
 
 
-def _is_plain(network: TimmStudent) -> bool:
-    return (
-        network.num_layers >= 4
-        and set(network.channels) == {network.embed_dims}
-        and network.masks_by == 'token'
-    )
-
-
 def _outputs(network: TimmStudent, kind: str) -> dict[str, Any]:
     """Return what the student returns for a kind of training."""
-    levels = network.num_layers
+    levels, depth = list(range(network.num_layers)), network.num_layers
+    has_one_width = set(network.channels) == {network.embed_dims}
+    is_plain = depth >= 4 and has_one_width and network.masks_by == 'token'
     if kind == 'probe':
-        indices = list(range(levels)) if _is_plain(network) else [levels - 1]
-        return dict(out_type='raw', out_indices=indices, frozen_stages=levels)
+        return dict(out_type='raw', out_indices=levels if is_plain else levels[-1:], frozen_stages=depth)
     if kind == 'segment':
-        if _is_plain(network):  # quarters of the depth
-            return dict(out_type='featmap', out_indices=[levels * part // 4 - 1 for part in (1, 2, 3, 4)])
-        return dict(out_type='featmap', out_indices=list(range(levels))[-4:])
+        quarters = [depth * part // 4 - 1 for part in (1, 2, 3, 4)]
+        return dict(out_type='featmap', out_indices=quarters if is_plain else levels[-4:])
     return dict(out_type='pooled' if kind == 'finetune' else 'raw')
 
 
-def _fit_masks(cfg: Config, network: TimmStudent) -> None:
+def _fit_masks(cfg: Config, network: TimmStudent, size: int | tuple[int, int]) -> None:
     """Scale crops and masks of the pipelines: the same share of patches is masked."""
     tokens = network.grid[0] * network.grid[1]
     for phase in ('train', 'test'):
@@ -119,9 +92,7 @@ def _fit_masks(cfg: Config, network: TimmStudent) -> None:
                     step[key] = max(1, round(step[key] * share))
                 step.input_size = list(network.grid)
             elif 'Crop' in step.type:
-                step.size = (
-                    network.img_size[0] if network.img_size[0] == network.img_size[1] else network.img_size
-                )
+                step.size = size
 
 
 def _fit_heads(model: Config, channels: list[int], masks_by: str) -> None:

@@ -1,7 +1,6 @@
 """Train on a folder of one's own: choose a config of the package, fill it in, write it, and run it."""
 
 import copy
-import os
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -17,15 +16,16 @@ from mmengine.device import get_device
 from ..datasets.sources.image_files import find_images
 from ..datasets.sources.image_folder import UnlabelledImages
 from ..datasets.sources.labelled_images import LabelledImages
+from ..datasets.sources.whole_file import whole_file
 from ..engine import apply_options, build_runner, load_config, plan_total_batch, read_config, resume_last
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
-from ..engine.config_check import require_sound_values
+from ..engine.config_check import LOADERS, require_sound_values
 from ..hardware import automatic_precision, usable_cores
 from ..weights.locate import is_address, local_path
 from ..zoo.entries import CONFIGS
 from .batch_size import batch_size
-from .teacher_names import default_teacher, put_teachers
-from .timm_students import config_of, fit_teacher, is_timm, put_in
+from .teacher_names import DEFAULT_TEACHER, TINY_TEACHER, put_teachers
+from .timm_students import RANDOM, fit_teacher, is_timm, put_in
 from .training_display import TrainingDisplay, described
 
 # The package's config for each student and purpose.
@@ -44,6 +44,8 @@ STUDENTS = {
     ),
     'vit-large': dict(pretrain='mvp/vitl16_in1k.py', finetune='finetune/vitl16_in1k.py'),
 }
+# A network of timm is trained by the recipes of vit-base, and pre-trained from public weights by its own.
+GO_ON = 'mvp/timm_vits16_dinov3.py'
 LABELS = {
     'pretrain': 'Pre-training',
     'finetune': 'Fine-tuning',
@@ -93,7 +95,7 @@ def pretrain(
     with job.display:
         images = UnlabelledImages(job.data, split='train')
         cfg = job.config('train', 'test')
-        named = teacher or default_teacher(student)
+        named = teacher or (TINY_TEACHER if student == 'vit-tiny' else DEFAULT_TEACHER)
         teachers = [named] if isinstance(named, str) else list(named)
         put_teachers(cfg.model, teachers)
         if is_timm(student):
@@ -181,8 +183,7 @@ def _segment(job: 'Job', checkpoint: str | None, classes: list[str], image_suffi
     if len(set(classes)) < len(classes) or not all(name.strip() for name in classes):
         raise ValueError(f'classes {classes}: every class needs a name of its own')
     values = _start(checkpoint)
-    for head in ('decode_head', 'auxiliary_head'):
-        values[f'model.{head}.num_classes'] = len(classes)
+    values |= {f'model.{head}.num_classes': len(classes) for head in ('decode_head', 'auxiliary_head')}
     colours = np.random.default_rng(0).integers(0, 256, (len(classes), 3)).tolist()
     for phase in ('train', 'val', 'test'):
         values[f'{phase}_dataloader.dataset.img_suffix'] = image_suffix
@@ -191,8 +192,9 @@ def _segment(job: 'Job', checkpoint: str | None, classes: list[str], image_suffi
         cfg = job.config('train', 'val', 'test', **values)
         folder = Path(job.data) / 'images/train'
         if not folder.is_dir():
-            expected = 'expected images/train and annotations/train'
-            raise FileNotFoundError(f'there is no folder {folder}: {expected}')
+            raise FileNotFoundError(
+                f'there is no folder {folder}: expected images/train and annotations/train'
+            )
         images = find_images(folder, (image_suffix,))
         if not images.paths:
             raise FileNotFoundError(f'no image in {folder} ends with {image_suffix}: give --image-suffix')
@@ -209,11 +211,7 @@ def _start(checkpoint: str | None) -> dict[str, Any]:
 
 @dataclass
 class Job:
-    """A training that is asked for: arguments as of :func:`pretrain`; ``length`` is in epochs or iterations.
-
-    Raises:
-        ValueError: If nothing can be trained on, or with, these.
-    """
+    """A training, by arguments as of :func:`pretrain`; ``length`` is in epochs or iterations."""
 
     kind: str
     data: str
@@ -236,22 +234,11 @@ class Job:
     def config(self, *phases: str, **values: Any) -> Config:
         """Read the package's config, with the folder of the data for some phases and other values."""
         values |= {f'{phase}_dataloader.dataset.data_root': self.data for phase in phases}
-        cfg = load_config(str(CONFIGS / self._source()), str(self.out), 'none', values)
+        source = str(CONFIGS / config_of(self.student, self.kind))
+        cfg = load_config(source, str(self.out), 'none', values)
         if is_timm(self.student):
             put_in(cfg, self.student, self.kind)
         return cfg
-
-    def _source(self) -> str:
-        if is_timm(self.student):
-            return config_of(self.student, self.kind)
-        if self.student not in STUDENTS:
-            raise ValueError(
-                f'there is no student {self.student!r}; there is: {", ".join(STUDENTS)}, timm:NAME'
-            )
-        if self.kind not in STUDENTS[self.student]:
-            able = ', '.join(name for name, kinds in STUDENTS.items() if self.kind in kinds)
-            raise ValueError(f'there is no config to {self.kind} with {self.student}; there is with: {able}')
-        return STUDENTS[self.student][self.kind]
 
     def run(self, cfg: Config, images: int, left_out: Counter[str], remark: str = '') -> Path:
         """Fit a config to the machine, write it, and run what was written as ``tools/train.py`` does."""
@@ -263,23 +250,19 @@ class Job:
         self._require_same_start(trial, path)
         if self.length is not None:
             set_length(cfg, self.length)
-        for phase in ('train', 'val', 'test'):
-            if loader := cfg.get(f'{phase}_dataloader'):
-                loader.num_workers = min(loader.num_workers, max(1, usable_cores() - 1))
+        for loader in filter(None, map(cfg.get, LOADERS)):
+            loader.num_workers = min(loader.num_workers, max(1, usable_cores() - 1))
         cfg.train_dataloader.batch_size = self.batch or batch_size(cfg, images)
         self.out.mkdir(parents=True, exist_ok=True)
-        temporary = self.out / f'.{self.kind}.{os.getpid()}.py'
-        cfg.dump(temporary)
-        os.replace(temporary, path)
+        with whole_file(path, 'free some space, and call again') as temporary:
+            temporary.write_text(cfg.pretty_text, encoding='utf-8')
         cfg = load_config(str(path), str(self.out), 'none', self.options)
         if self.options:
             cfg.dump(path)
         self.display.say(f'{LABELS[self.kind]} {self.student}: {images:,} images of {self.data}{remark}')
         self._summarise(cfg, path, images)
         if left_out:
-            endings = [
-                f'{count} {ending or "without an ending"}' for ending, count in left_out.most_common(5)
-            ]
+            endings = (f'{count} {end or "without an ending"}' for end, count in left_out.most_common(5))
             self.display.say(f'  left out {", ".join(endings)}')
         if not self.dry_run:
             self._train(cfg, path)
@@ -289,15 +272,16 @@ class Job:
         """Raise ValueError if the run in the folder, which would go on, started from other weights."""
         if not (path.is_file() and saved_checkpoints(self.out)):
             return
-        told = [start_of(config) for config in (read_config(path), cfg)]
-        if told[0] != told[1]:
+        starts = [config.model.backbone.get('init_cfg') or {} for config in (read_config(path), cfg)]
+        before, now = (start.get('checkpoint') or 'random weights' for start in starts)
+        if before != now:
             raise ValueError(
-                f'{self.out} holds a run from {told[0]}, which would go on, and this one starts from '
-                f'{told[1]}: choose another --out'
+                f'{self.out} holds a run from {before}, which would go on, and this one starts from {now}: '
+                'choose another --out'
             )
 
     def _summarise(self, cfg: Config, path: Path, images: int) -> None:
-        loader, source = cfg.train_dataloader, self._source()
+        loader, source = cfg.train_dataloader, config_of(self.student, self.kind)
         step, total = f'{loader.batch_size} images', (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
         if total and not cfg.auto_scale_lr.get('enable', False):
             per_epoch = None if 'max_iters' in cfg.train_cfg else images // loader.batch_size
@@ -315,8 +299,7 @@ class Job:
         self.display.say(f'  machine  {device}, {precision}, {workers}')
         if (gpus := torch.cuda.device_count()) > 1:
             words = ['bash', 'tools/dist_train.sh', path, gpus, '--work-dir', self.out, '--resume']
-            command = shlex.join(map(str, words))
-            self.display.say(f'This runs on one GPU. On all {gpus}: {command}')
+            self.display.say(f'This runs on one GPU. On all {gpus}: {shlex.join(map(str, words))}')
 
     def _train(self, cfg: Config, path: Path) -> None:
         cfg.resume = resume_last(cfg)  # here a first start is no surprise
@@ -325,40 +308,34 @@ class Job:
         if not self.verbose:
             runner.register_hook(self.display)
         runner.train()
-        checkpoint, results = saved_checkpoints(self.out)[0], described(self.display.results)
-        self.display.say(f'Done: {checkpoint}' + f' ({results})' * bool(results))
+        last, results = saved_checkpoints(self.out)[0], described(self.display.results)
+        self.display.say(f'Done: {last}' + f' ({results})' * bool(results))
         following = {
-            'pretrain': ['export', 'timm', checkpoint, self.out / 'student.safetensors'],
-            'segment': [
-                'segment',
-                'IMAGE',
-                '--config',
-                path,
-                '--checkpoint',
-                checkpoint,
-                '--out',
-                'pictures',
-            ],
+            'pretrain': ['export', 'timm', last, self.out / 'student.safetensors'],
+            'segment': ['segment', 'IMAGE', '--config', path, '--checkpoint', last, '--out', 'pictures'],
         }
         if self.kind in following:
             command = shlex.join(map(str, ['mvp-mm', *following[self.kind]]))
             self.display.say(f'Next, for example: {command}')
 
 
-def start_of(cfg: Config) -> str:
-    """Return what weights a config's backbone starts from, in words."""
-    return (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint') or 'random weights'
+def config_of(student: str, kind: str) -> str:
+    """Return the package's config for a kind of training; ValueError if there is no such student, or none."""
+    if is_timm(student):
+        goes_on = kind == 'pretrain' and not student.endswith(RANDOM)
+        return GO_ON if goes_on else STUDENTS['vit-base'][kind]
+    if student not in STUDENTS:
+        raise ValueError(f'there is no student {student!r}; there is: {", ".join(STUDENTS)}, timm:NAME')
+    if kind not in STUDENTS[student]:
+        able = ', '.join(name for name, kinds in STUDENTS.items() if kind in kinds)
+        raise ValueError(f'there is no config to {kind} with {student}; there is with: {able}')
+    return STUDENTS[student][kind]
 
 
 def set_length(cfg: Config, length: int) -> None:
-    """Stretch or shorten a config's training with its schedule.
+    """Change the length of a config's training in place, and stretch its schedule to it.
 
-    Args:
-        cfg: Changed in place.
-        length: Epochs, or iterations where the config counts those.
-
-    Raises:
-        ValueError: If it is not positive.
+    It is in epochs, or in iterations where the config counts those; ValueError if it is not positive.
     """
     if length < 1:
         raise ValueError(f'a training of {length} epochs or iterations: expected 1 or more')

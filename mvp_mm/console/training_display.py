@@ -59,8 +59,6 @@ class TrainingDisplay(Hook):
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
         self._exit.close()
 
     def say(self, text: str, style: str = '') -> None:
@@ -80,7 +78,7 @@ class TrainingDisplay(Hook):
             # No thread refreshes it: loader workers are forked, and would inherit the thread's lock.
             self._bar = Progress(*columns, console=self.console, auto_refresh=False)
             self._bar.add_task('starting', total=runner.max_iters, completed=runner.iter, status='')
-            self._bar.start()
+            self._exit.enter_context(self._bar)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None

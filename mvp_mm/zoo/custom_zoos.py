@@ -11,6 +11,8 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..datasets.prepare import DownloadError, download_file
+from ..datasets.sources.whole_file import whole_file
+from ..engine.config_check.walk import dicts
 from ..weights.locate import hub_file, offline
 from .downloads import cached_path, fetch
 from .entries import Entry, entry_of, rows_of, shipped_entries
@@ -95,13 +97,11 @@ def _index_at(url: str) -> Path:
         if not kept.is_file():
             raise FileNotFoundError(f'{url} is not in the cache, and the network is switched off')
         return kept
-    fresh = kept.with_name(f'{kept.name}.{os.getpid()}')
     try:
-        download_file(url, fresh, progress=False)
-        rows_of(fresh.read_text(encoding='utf-8'), url)  # a server's page of excuses is none
-        fresh.replace(kept)
+        with whole_file(kept, 'free some space, and call again') as fresh:
+            download_file(url, fresh, progress=False)
+            rows_of(fresh.read_text(encoding='utf-8'), url)  # a server's page of excuses is none
     except (DownloadError, ValueError) as error:
-        fresh.unlink(missing_ok=True)
         if not kept.is_file():
             if isinstance(error, ValueError):
                 raise
@@ -143,7 +143,4 @@ def _known_types() -> set[str]:
 
 
 def _types(value: Any) -> set[str]:
-    if isinstance(value, dict):
-        own = {str(value['type'])} if 'type' in value else set()
-        return own.union(*map(_types, value.values()))
-    return set().union(*map(_types, value)) if isinstance(value, list | tuple) else set()
+    return {str(found['type']) for _, found in dicts('', value) if 'type' in found}

@@ -1,6 +1,7 @@
 """Bring the files that zoos name to this machine: each is downloaded once, and checked each time."""
 
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -39,7 +40,10 @@ def fetch(places: str | Sequence[str], sha256: str | None = None, progress: bool
         FileNotFoundError: If there is no such file, or it is not in the cache and the network is off.
         DownloadError: If no address gives the file.
     """
-    groups = _by_scheme([places] if isinstance(places, str) else places)
+    places = [places] if isinstance(places, str) else places
+    # Neighbouring http(s) addresses continue one another's download.
+    by_scheme = itertools.groupby(places, lambda place: place.startswith(('http://', 'https://')) or place)
+    groups = [list(group) for _, group in by_scheme]
     for number, group in enumerate(groups, start=1):
         try:
             return _fetch_from(group, sha256, progress)
@@ -47,17 +51,6 @@ def fetch(places: str | Sequence[str], sha256: str | None = None, progress: bool
             if number == len(groups):
                 raise
     raise FileNotFoundError('no place to fetch a file from: give at least one')
-
-
-def _by_scheme(places: Sequence[str]) -> list[list[str]]:
-    """Group neighbouring http(s) addresses, which continue one another's download."""
-    groups: list[list[str]] = []
-    for place in places:
-        if groups and all(one.startswith(('http://', 'https://')) for one in (place, *groups[-1])):
-            groups[-1].append(place)
-        else:
-            groups.append([place])
-    return groups
 
 
 def _fetch_from(places: Sequence[str], sha256: str | None, progress: bool) -> Path:

@@ -11,12 +11,7 @@ from mmpretrain.apis.model import ModelHub
 from torch import nn
 
 from ..engine.config import is_config_file, read_config
-from ..models.from_config import (
-    build_from_config,
-    build_prompt_classifier,
-    build_student,
-    build_teacher,
-)
+from ..models.from_config import build_from_config, build_prompt_classifier, build_student, build_teacher
 from ..models.speaking.speaking_student import SpeakingStudent
 from ..models.speaking.speaks import Speaks
 from ..models.speaking.speech import Speech

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from ..datasets.sources.whole_file import whole_file
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..engine.config import read_config
 from ..engine.run_log import read_run
@@ -31,6 +31,7 @@ from .custom_zoos import config_of
 from .entries import entry_of, rows_of
 from .hub import build_published
 
+ADVICE = 'free some space, and publish it again'
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')
 # Scalars of a log that describe the machine, not the model.
 NO_METRICS = ('time', 'data_time', 'memory', 'host_memory', 'images_per_second')
@@ -124,16 +125,18 @@ def publish(
     with tempfile.TemporaryDirectory(prefix='.publish-', dir=zoo) as folder:
         scratch = Path(folder)
         for file, data in files.items():
-            _write(scratch / file, data)
+            (scratch / file).write_bytes(data)
         entry = entry_of(row, scratch, folder)
         try:
             build_published(config_of(entry), entry.weights, whole=True)
         except ValueError as error:
             raise ValueError(f'{name} would not load, so it is not published: {error}') from error
-        weights_file, config_file, metrics_file = ((scratch / file).replace(zoo / file) for file in files)
-        with FileLock(zoo / f'.{INDEX_FILE}.lock'):
-            _write(scratch / INDEX_FILE, _index_with(row, index))
-            (scratch / INDEX_FILE).replace(index)
+        for file in files:
+            with whole_file(zoo / file, ADVICE) as temporary:
+                (scratch / file).replace(temporary)
+        with FileLock(zoo / f'.{INDEX_FILE}.lock'), whole_file(index, ADVICE) as temporary:
+            temporary.write_bytes(_index_with(row, index))
+    weights_file, config_file, metrics_file = (zoo / file for file in files)
     return Published(weights_file, config_file, metrics_file, index, row)
 
 
@@ -187,13 +190,6 @@ def _as_json(content: dict[str, Any], source: Path) -> bytes:
         return json.dumps(content, indent=1).encode() + b'\n'
     except TypeError as error:
         raise ValueError(f'{source} cannot be written as plain data: {error}') from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open('wb') as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _row(

@@ -8,7 +8,8 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
 
 import mvp_mm
-from mvp_mm.console.timm_students import config_of, put_in
+from mvp_mm.console.timm_students import put_in
+from mvp_mm.console.training import config_of
 from mvp_mm.export import export
 from mvp_mm.zoo.entries import CONFIGS
 
