@@ -16,12 +16,13 @@ from mmengine.device import get_device
 from ..datasets.sources.image_files import find_images
 from ..datasets.sources.image_folder import UnlabelledImages
 from ..datasets.sources.labelled_images import LabelledImages
-from ..datasets.sources.whole_file import whole_file
 from ..engine import apply_options, build_runner, load_config, plan_total_batch, read_config, resume_last
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
-from ..engine.config_check import LOADERS, require_sound_values
+from ..engine.config_check import require_sound_values
+from ..engine.config_check.walk import LOADERS
 from ..hardware import automatic_precision, usable_cores
 from ..weights.locate import is_address, local_path
+from ..weights.write import whole_file
 from ..zoo.entries import CONFIGS
 from .batch_size import batch_size
 from .teacher_names import DEFAULT_TEACHER, TINY_TEACHER, put_teachers
@@ -96,7 +97,7 @@ def pretrain(
         images = UnlabelledImages(job.data, split='train')
         cfg = job.config('train', 'test')
         named = teacher or (TINY_TEACHER if student == 'vit-tiny' else DEFAULT_TEACHER)
-        teachers = [named] if isinstance(named, str) else list(named)
+        teachers = [named] if isinstance(named, str) else list(dict.fromkeys(named))  # each once
         put_teachers(cfg.model, teachers)
         if is_timm(student):
             fit_teacher(cfg)
@@ -254,11 +255,10 @@ class Job:
             loader.num_workers = min(loader.num_workers, max(1, usable_cores() - 1))
         cfg.train_dataloader.batch_size = self.batch or batch_size(cfg, images)
         self.out.mkdir(parents=True, exist_ok=True)
-        with whole_file(path, 'free some space, and call again') as temporary:
-            temporary.write_text(cfg.pretty_text, encoding='utf-8')
+        _write(cfg, path)
         cfg = load_config(str(path), str(self.out), 'none', self.options)
         if self.options:
-            cfg.dump(path)
+            _write(cfg, path)
         self.display.say(f'{LABELS[self.kind]} {self.student}: {images:,} images of {self.data}{remark}')
         self._summarise(cfg, path, images)
         if left_out:
@@ -330,6 +330,11 @@ def config_of(student: str, kind: str) -> str:
         able = ', '.join(name for name, kinds in STUDENTS.items() if kind in kinds)
         raise ValueError(f'there is no config to {kind} with {student}; there is with: {able}')
     return STUDENTS[student][kind]
+
+
+def _write(cfg: Config, path: Path) -> None:
+    with whole_file(path, 'free some space, and call again') as temporary:
+        temporary.write_text(cfg.pretty_text, encoding='utf-8')
 
 
 def set_length(cfg: Config, length: int) -> None:

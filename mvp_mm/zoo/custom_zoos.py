@@ -11,9 +11,9 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..datasets.prepare import DownloadError, download_file
-from ..datasets.sources.whole_file import whole_file
 from ..engine.config_check.walk import dicts
 from ..weights.locate import hub_file, offline
+from ..weights.write import whole_file
 from .downloads import cached_path, fetch
 from .entries import Entry, entry_of, rows_of, shipped_entries
 

@@ -14,7 +14,6 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from ..datasets.sources.whole_file import whole_file
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..engine.config import read_config
 from ..engine.run_log import read_run
@@ -24,7 +23,7 @@ from ..version import __version__
 from ..weights.bias_tables import INDEX, TABLE
 from ..weights.fit_positions import grid_of_positions, indices_of, times
 from ..weights.read import BACKBONE, read_checkpoint, recorded_grid, tensors_by_name
-from ..weights.write import safetensors_bytes
+from ..weights.write import safetensors_bytes, whole_file
 from .complexity import complexity, is_pretraining
 from .custom_zoos import INDEX as INDEX_FILE
 from .custom_zoos import config_of
@@ -32,6 +31,8 @@ from .entries import entry_of, rows_of
 from .hub import build_published
 
 ADVICE = 'free some space, and publish it again'
+# By a part of a model, as the metafiles name them.
+TASKS = dict(decode_head='Semantic Segmentation', roi_head='Instance Segmentation', speaker='Prompt Learning')
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')
 # Scalars of a log that describe the machine, not the model.
 NO_METRICS = ('time', 'data_time', 'memory', 'host_memory', 'images_per_second')
@@ -195,7 +196,7 @@ def _as_json(content: dict[str, Any], source: Path) -> bytes:
 def _row(
     name: str, cfg: Config, done: dict, validation: dict[str, Any], note: str, speech: Speech | None
 ) -> dict:
-    task, counts = _task(cfg), complexity(cfg)
+    task, counts = task_of(cfg), complexity(cfg)
     dataset = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('type', 'not known')
     by_epoch = 'epoch' in done and cfg.get('train_cfg', {}).get('max_iters') is None
     about = {
@@ -215,11 +216,13 @@ def _row(
     return dict(Name=name, Metadata=about, Results=results)
 
 
-def _task(cfg: Config) -> str:
+def task_of(cfg: Config) -> str:
+    """Return the task of a config's model, as metafiles name it."""
+    for part, task in TASKS.items():
+        if part in cfg.model:
+            return task
     if 'backbone' not in cfg.model:
         return 'Teacher'
-    if 'decode_head' in cfg.model:
-        return 'Semantic Segmentation'
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
         return 'Pre-training' if is_pretraining(cfg.model) else 'Image Classification'
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from modelindex.load_model_index import load
 from safetensors.torch import load_file
 
 import mvp_mm
+from mvp_mm.engine.config import read_config
 from mvp_mm.zoo import find_entry
-from mvp_mm.zoo.publish import publish
+from mvp_mm.zoo.entries import shipped_entries
+from mvp_mm.zoo.publish import publish, task_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +56,16 @@ def classifier():
 def run(classifier, tmp_path):
     write_run(tmp_path / 'my_run', classifier, 'finetune/vittiny_debug.py', log=LOG)
     return tmp_path / 'my_run'
+
+
+SHIPPED = shipped_entries().values()
+
+
+@pytest.mark.parametrize('entry', SHIPPED, ids=lambda entry: entry.name)
+def test_task_is_the_shipped_entrys(entry):
+    if entry.task == 'Instance Segmentation' and find_spec('mmdet') is None:
+        pytest.skip('mmdet is not installed, and its configs cannot be read')
+    assert task_of(read_config(str(entry.config))) == entry.task
 
 
 def test_published_and_loaded_by_name(run, classifier, tmp_path):

@@ -15,10 +15,11 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from ...hardware import usable_cores
+from ...weights.write import whole_file
 from ..samplers.epoch_sampler import epoch_order
 from ..sources.captioned_source import CaptionedSource
 from ..sources.image_text_list import ImageTextList
-from ..sources.shard_files import find_shards, is_remote, whole_file
+from ..sources.shard_files import find_shards, is_remote
 from ..sources.shard_index import IMAGES, SUFFIX, scan_shard
 from ..transforms.decode_image import UnreadableImageError, decode_image
 from .download import file_digests

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 
 from ...weights.locate import cache_dir, offline
-from .shard_files import FULL, patiently, remote_stamp, whole_file
+from ...weights.write import FULL, whole_file
+from .shard_files import patiently, remote_stamp
 from .shard_index import SUFFIX, ShardIndex, read_index
 
 OWN = re.compile(r'[0-9a-f]{16}-.+')  # nobody else's files in the folder are counted, or removed

@@ -1,10 +1,8 @@
-"""Shards as files: which an address stands for, here or elsewhere, and how one is written."""
+"""Which shards an address stands for, here or elsewhere."""
 
-import errno
 import glob
 import os
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,8 @@ from typing import TypeVar
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+from ...weights.write import FULL
 
 T = TypeVar('T')
 BRACES = re.compile(r'\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}')
@@ -25,7 +25,6 @@ VERSION_KEYS = (
 COMPRESSED = ('tar.gz', 'tar.zst', 'tar.bz2', 'tar.xz', 'tgz')  # found to tell that they are to be unpacked
 SPLITS = ('train', 'val', 'test')  # names that a folder's shards may begin with
 TRIES = 3  # of what a network may fail in
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_remote(address: str) -> bool:
@@ -150,24 +149,3 @@ def _plain_errors(address: str) -> Iterator[None]:
     except Exception as error:  # aiohttp's, botocore's, ... are of the network, as far as one can know
         told = f'{address} cannot be read: {type(error).__name__}: {error}'
         raise (ValueError if isinstance(error, ValueError) else OSError)(told) from error
-
-
-@contextmanager
-def whole_file(path: Path, advice: str) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; flush it and rename it on exit, or delete it after a failure.
-
-    Raises:
-        OSError: If the disk is full; ``advice`` says what to do.
-    """
-    temporary = path.with_name(f'.{path.name}.{socket.gethostname()}-{os.getpid()}.partial')
-    try:
-        yield temporary
-        with temporary.open('rb') as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in FULL:
-            raise OSError(error.errno, f'the disk is full while writing {path}: {advice}') from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)

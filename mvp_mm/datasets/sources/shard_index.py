@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ...text.decode import decode_text
+from ...weights.write import whole_file
 from .captioned_source import captions_in, lines_of
 from .image_files import is_hidden
-from .shard_files import whole_file
 
 IMAGES = ('jpg', 'jpeg', 'png', 'webp')
 KINDS = ('image', 'txt', 'json', 'cls')  # the columns of ShardIndex.places

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from torch.nn import functional as F
 
 from ...text.templates import Templates, filled
 from ...weights.locate import cache_dir
+from ...weights.write import whole_file
 from ..clip.text_encoder import TextEncoder
 from .class_embeddings import ClassEmbeddings
 
@@ -147,8 +146,7 @@ def require_classes(names: Names) -> list[list[str]]:
 def _keep(vectors: Tensor, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(safetensors.save(dict(vectors=vectors.contiguous())))
-        os.replace(file.name, path)
+        with whole_file(path, 'free some space') as temporary:
+            temporary.write_bytes(safetensors.save(dict(vectors=vectors.contiguous())))
     except OSError as error:  # a full or read-only disk costs time only
         print_log(f'Text embeddings are not cached: {error}', 'current')
