@@ -3,19 +3,20 @@
 import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from ..sources.caption_lists import ENDINGS as LISTS
 from ..sources.image_folder import UnlabelledImages
 from ..sources.image_text_list import ImageTextList
 from ..sources.image_text_shards import ImageTextShards
 from ..sources.shard_files import is_remote
-from .find_unreadable import read_checked, read_in_workers
+from .find_unreadable import map_in_workers, read_checked
 
 MOST = 50  # images that share a part of their look, to compare with
 
@@ -109,7 +110,8 @@ def survey(
     chosen = np.arange(len(dataset))
     if len(dataset) > sample:
         chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), sample, replace=False))
-    looked_at = read_in_workers(_LookedAt(dataset, chosen), workers, progress)
+    photographs = map_in_workers(partial(_look_at, dataset), chosen, workers)
+    looked_at = list(tqdm(photographs, 'Reading', len(chosen), leave=False, disable=not progress))
     return Survey(type(dataset).__name__, options, len(dataset), looked_at)
 
 
@@ -131,25 +133,18 @@ def _opened(place: str) -> tuple[Any, dict[str, Any]]:
     return UnlabelledImages(**options), options
 
 
-class _LookedAt(Dataset):
-    def __init__(self, dataset: Any, chosen: np.ndarray) -> None:
-        self.dataset, self.chosen = dataset, chosen
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __getitem__(self, index: int) -> Photograph:
-        info = self.dataset.get_data_info(int(self.chosen[index]))
-        path, content = info['img_path'], info.get('img_bytes')
-        try:
-            content = Path(path).read_bytes() if content is None else content
-        except OSError as error:
-            return Photograph(path, f'{type(error).__name__}: {error.strerror}')
-        checked, pixels = read_checked(path, content)
-        if pixels is None:
-            return Photograph(path, checked.fault)
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        return Photograph(path, None, checked.oddities, digest, _look(pixels), *pixels.shape[:2])
+def _look_at(dataset: Any, index: int) -> Photograph:
+    info = dataset.get_data_info(int(index))
+    path, content = info['img_path'], info.get('img_bytes')
+    try:
+        content = Path(path).read_bytes() if content is None else content
+    except OSError as error:
+        return Photograph(path, f'{type(error).__name__}: {error.strerror}')
+    checked, pixels = read_checked(path, content)
+    if pixels is None:
+        return Photograph(path, checked.fault)
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    return Photograph(path, None, checked.oddities, digest, _look(pixels), *pixels.shape[:2])
 
 
 def _look(pixels: np.ndarray) -> int:
