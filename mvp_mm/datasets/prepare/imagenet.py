@@ -3,10 +3,9 @@
 import os
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from ..sources.image_files import ENDINGS, is_hidden
 from .unpack import first_names
@@ -40,10 +39,10 @@ def check_imagenet(
                 f'{folder} holds {len(others):,} others than folders named by a wnid, such as n01440764: '
                 f'{first_names(others)}; such a folder would be taken for a class. {UNPACK}'
             )
-        with ThreadPoolExecutor(16) as pool:  # on network storage, the time goes into waiting
-            numbers = pool.map(_count, (folder / wnid for wnid in wnids))
-            bar = tqdm(numbers, f'Counting {split}', len(wnids), leave=False, disable=not progress)
-            images = dict(zip(wnids, bar, strict=True))
+        shown = dict(desc=f'Counting {split}', leave=False, disable=not progress)
+        folders = [folder / wnid for wnid in wnids]
+        # 16: on network storage, the time goes into waiting
+        images = dict(zip(wnids, thread_map(_count, folders, max_workers=16, **shown), strict=True))
         found[split] = set(wnids)
         smallest = min(wnids, key=lambda wnid: images[wnid], default='none')
         note = f'; the smallest class is {smallest} with {images.get(smallest, 0):,}'

@@ -111,14 +111,16 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _by_pillow(source: str | PathLike | bytes, key: str | None) -> Image.Image:
-    file, name = (BytesIO(source), 'an image') if isinstance(source, bytes) else (source, str(source))
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    name = key or ('an image' if isinstance(source, bytes) else str(source))
     try:
         with Image.open(file) as image:
             return as_rgb(image)
     except UNREADABLE as error:
-        # Pillow names bytes by the address of their buffer.
-        words = str(error).replace(repr(file), repr(key or name)) if isinstance(source, bytes) else error
-        raise UnreadableImageError.of(key or name, f'{type(error).__name__}: {words}') from error
+        words = str(error).replace(
+            repr(file), repr(name)
+        )  # Pillow names bytes by the address of their buffer
+        raise UnreadableImageError.of(name, f'{type(error).__name__}: {words}') from error
 
 
 def _by_simplejpeg(source: str | PathLike | bytes, order: str = 'RGB') -> np.ndarray | None:
@@ -129,11 +131,14 @@ def _by_simplejpeg(source: str | PathLike | bytes, order: str = 'RGB') -> np.nda
             return None
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         too_large = Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS
-        turned = any(header in data for header in ORIENTATION_HEADERS) and not _is_upright(data)
-        if too_large or turned or colors not in ('YCbCr', 'Gray', 'RGB'):
+        if too_large or colors not in ('YCbCr', 'Gray', 'RGB'):
             return None
+        if any(header in data for header in ORIENTATION_HEADERS):
+            with Image.open(BytesIO(data)) as image:  # reads the headers only
+                if image.getexif().get(ORIENTATION) in UPRIGHT_BY:
+                    return None
         return simplejpeg.decode_jpeg(data, order)
-    except (OSError, ValueError):  # anything libjpeg-turbo complains of, even a mere warning
+    except UNREADABLE:  # and anything libjpeg-turbo complains of, even a mere warning
         return None
 
 
@@ -142,14 +147,6 @@ def _jpeg_bytes(path: str | PathLike) -> bytes:
     with open(path, 'rb') as file:
         start = file.read(len(JPEG_START))
         return start + file.read() if start == JPEG_START else start
-
-
-def _is_upright(data: bytes) -> bool:
-    try:
-        with Image.open(BytesIO(data)) as image:  # reads the headers only
-            return image.getexif().get(ORIENTATION) not in UPRIGHT_BY
-    except UNREADABLE:
-        return False
 
 
 def _upright(image: Image.Image) -> Image.Image:
