@@ -110,11 +110,9 @@ def verify_ade20k(
             present = [present[int(place)] for place in np.linspace(0, len(present) - 1, SAMPLE)]
         pairs = [(images / f'{stem}.jpg', annotations / f'{stem}.png') for stem in present]
         faults = defaultdict[tuple[Path, str], list[str]](list)
-        shown = dict(desc=f'Verifying {split}', leave=False, disable=not progress)
-        # Pillow decodes outside Python's lock
-        for path, reason in filter(
-            None, thread_map(_fault, pairs, max_workers=min(8, usable_cores()), **shown)
-        ):
+        bar = dict(desc=f'Verifying {split}', leave=False, disable=not progress)
+        threads = min(8, usable_cores())  # Pillow decodes outside Python's lock
+        for path, reason in filter(None, thread_map(_fault, pairs, max_workers=threads, **bar)):
             faults[path.parent.relative_to(folder), reason].append(path.name)
         for (where, reason), names in faults.items():
             share = f'{len(names):,} of {len(pairs):,} looked at'

@@ -39,10 +39,10 @@ def check_imagenet(
                 f'{folder} holds {len(others):,} others than folders named by a wnid, such as n01440764: '
                 f'{first_names(others)}; such a folder would be taken for a class. {UNPACK}'
             )
-        shown = dict(desc=f'Counting {split}', leave=False, disable=not progress)
         folders = [folder / wnid for wnid in wnids]
-        # 16: on network storage, the time goes into waiting
-        images = dict(zip(wnids, thread_map(_count, folders, max_workers=16, **shown), strict=True))
+        bar = dict(desc=f'Counting {split}', leave=False, disable=not progress)
+        numbers = thread_map(_count, folders, max_workers=16, **bar)  # on network storage, they mostly wait
+        images = dict(zip(wnids, numbers, strict=True))
         found[split] = set(wnids)
         smallest = min(wnids, key=lambda wnid: images[wnid], default='none')
         note = f'; the smallest class is {smallest} with {images.get(smallest, 0):,}'

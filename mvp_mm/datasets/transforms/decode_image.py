@@ -117,9 +117,8 @@ def _by_pillow(source: str | PathLike | bytes, key: str | None) -> Image.Image:
         with Image.open(file) as image:
             return as_rgb(image)
     except UNREADABLE as error:
-        words = str(error).replace(
-            repr(file), repr(name)
-        )  # Pillow names bytes by the address of their buffer
+        # Pillow names bytes by the address of their buffer.
+        words = str(error).replace(repr(file), repr(name))
         raise UnreadableImageError.of(name, f'{type(error).__name__}: {words}') from error
 
 
