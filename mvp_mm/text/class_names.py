@@ -7,18 +7,10 @@ VOC_BACKGROUND = (
     'background, sky, wall, floor, ceiling, ground, grass, tree, road, water, mountain, building, door, '
     'window, curtain, cabinet, bed, fence'
 )
-CAMVID = [
-    'sky',
-    'building',
-    'pole',
-    'road',
-    'pavement, sidewalk',
-    'tree',
-    'sign, traffic sign',
-    'fence',
-    'car',
-]
-CAMVID += ['pedestrian, person', 'bicyclist, cyclist']
+CAMVID = (
+    'sky; building; pole; road; pavement, sidewalk; tree; sign, traffic sign; fence; car; pedestrian, person; '
+    'bicyclist, cyclist'
+).split('; ')
 SCENES = ('background', 'circle', 'square', 'triangle', 'star', 'cross', 'ring', 'crescent', 'arrow')
 # What mmseg calls some classes, in English. Commas separate names of one class.
 ENGLISH = {
@@ -55,8 +47,11 @@ ENGLISH = {
     'waterdrops': 'water drops',
     'window-blind': 'window blind',
 }
-MMSEG = {'ade20k': 'ade20k', 'cityscapes': 'cityscapes', 'coco_stuff': 'cocostuff', 'context59': 'pcontext'}
-DATASETS = (*MMSEG, 'context60', 'voc20', 'voc21', 'camvid', 'scenes', 'imagenet')
+# mmseg's names of the datasets.
+MMSEG = dict(ade20k='ade20k', cityscapes='cityscapes', coco_stuff='cocostuff')
+MMSEG |= dict(context59='pcontext', context60='pcontext', voc20='voc', voc21='voc')
+OTHERS = dict(camvid=CAMVID, scenes=SCENES, imagenet=open_clip.IMAGENET_CLASSNAMES)
+DATASETS = (*MMSEG, *OTHERS)
 
 
 def class_names(dataset: str) -> list[str]:
@@ -77,16 +72,13 @@ def class_names(dataset: str) -> list[str]:
         raise ValueError(
             f'there are no class names of {dataset!r}: expected {", ".join(DATASETS)}, or a list'
         )
-    if dataset in ('camvid', 'scenes', 'imagenet'):
-        return list(dict(camvid=CAMVID, scenes=SCENES, imagenet=open_clip.IMAGENET_CLASSNAMES)[dataset])
-    if dataset == 'context60':
-        return ['background', *class_names('context59')]
+    if dataset in OTHERS:
+        return list(OTHERS[dataset])
     from mmseg.utils import get_classes  # only segmentation needs mmseg
 
-    if dataset in MMSEG:
-        return [_english(name) for name in get_classes(MMSEG[dataset])]
-    things = [_english(name) for name in get_classes('voc')[1:]]
-    return things if dataset == 'voc20' else [VOC_BACKGROUND, *things]
+    names = [_english(name) for name in get_classes(MMSEG[dataset])]
+    changed = {'context60': ['background', *names], 'voc20': names[1:], 'voc21': [VOC_BACKGROUND, *names[1:]]}
+    return changed.get(dataset, names)
 
 
 def names_in(prompts: str) -> list[str] | list[list[str]]:

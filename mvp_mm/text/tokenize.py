@@ -111,7 +111,8 @@ class WordTokenizer:
             found.update(words)
             unknown = next((word for word in words if word not in self.ids), None)
             if unknown is not None:
-                raise ValueError(f'{unknown!r} is not in the vocabulary: {" ".join(self._seen())}')
+                known = ' '.join(word for word in self.ids if word not in self.unseen)
+                raise ValueError(f'{unknown!r} is not in the vocabulary: {known}')
             ids = [1, *(self.ids[word] for word in words), self.vocab_size - 1]
             if len(ids) > len(row):
                 raise ValueError(f'{text!r} takes {len(ids)} tokens but the context has {len(row)}')
@@ -121,9 +122,6 @@ class WordTokenizer:
             told = f'no caption of the training held {", ".join(blind)}: what these find is chance'
             print_log(told, 'current', logging.WARNING)
         return tokens
-
-    def _seen(self) -> list[str]:
-        return [word for word in self.ids if word not in self.unseen]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the words of token ids."""

@@ -5,10 +5,8 @@ from typing import Any
 
 from ..datasets.scenes import PALETTE as SCENES
 from ..datasets.sources.camvid import PALETTE as CAMVID
+from ..text.class_names import MMSEG
 
-# mmseg's names of palettes.
-MMSEG = dict(ade20k='ade20k', cityscapes='cityscapes', coco_stuff='cocostuff', voc20='voc', voc21='voc')
-MMSEG |= dict(context59='pcontext', context60='pcontext')
 HUE_STEP = 0.618034  # of the golden ratio: neighbours in the list never look alike
 
 
