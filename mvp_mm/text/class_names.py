@@ -7,10 +7,8 @@ VOC_BACKGROUND = (
     'background, sky, wall, floor, ceiling, ground, grass, tree, road, water, mountain, building, door, '
     'window, curtain, cabinet, bed, fence'
 )
-CAMVID = (
-    'sky; building; pole; road; pavement, sidewalk; tree; sign, traffic sign; fence; car; pedestrian, person; '
-    'bicyclist, cyclist'
-).split('; ')
+CAMVID = ['sky', 'building', 'pole', 'road', 'pavement, sidewalk', 'tree', 'sign, traffic sign', 'fence']
+CAMVID += ['car', 'pedestrian, person', 'bicyclist, cyclist']
 SCENES = ('background', 'circle', 'square', 'triangle', 'star', 'cross', 'ring', 'crescent', 'arrow')
 # What mmseg calls some classes, in English. Commas separate names of one class.
 ENGLISH = {

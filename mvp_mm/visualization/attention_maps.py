@@ -107,8 +107,7 @@ def roll_out(attention: Tensor, below: Tensor | None) -> Tensor:
 
 def patch_similarity(patches: Tensor, index: int) -> Tensor:
     """Cosine of one patch's token with all: ``(M, C)`` to ``(M,)``."""
-    unit = F.normalize(patches, dim=-1)
-    return unit @ unit[index]
+    return F.cosine_similarity(patches, patches[index], dim=-1)
 
 
 def token_colours(patches: Sequence[Tensor]) -> list[Tensor]:

@@ -136,27 +136,23 @@ def _panels(
                 note = f'cosine {limits[0]:.2f} to 1'
                 panels[f'similarity to {point}'] = _Panel(image, values.numpy(), limits, note, mark)
         else:
-            for title, values in _attention_maps(network, view, show).items():
+            if view.attention is None:
+                raise ValueError(
+                    f'{network} has no CLS token, or no blockwise(images), so no attention to show ({show}): '
+                    'show similarity or pca'
+                )
+            maps = {'CLS attention': view.attention.mean(dim=0)}
+            if show == 'heads':
+                maps = {f'head {number}': head for number, head in enumerate(view.attention, start=1)}
+            elif show == 'rollout':
+                assert view.rollout is not None  # of a student with attention
+                maps = {'rollout': view.rollout}
+            for title, values in maps.items():
                 highest = float(values.max())  # from zero: an attention that is even all over looks even
                 note = f'max {highest / float(values.mean()):.1f} × mean'
                 on_grid = values.view(view.attention_grid or view.grid).numpy()
                 panels[title] = _Panel(image, on_grid, (0.0, highest), note)
     return panels
-
-
-def _attention_maps(network: str, view: TokenView, show: str) -> dict[str, Tensor]:
-    """Return the maps ``(M',)`` of one view by title."""
-    if view.attention is None:
-        raise ValueError(
-            f'{network} has no CLS token, or no blockwise(images), so no attention to show ({show}): show '
-            'similarity or pca'
-        )
-    if show == 'rollout':
-        assert view.rollout is not None  # of a student with attention
-        return {'rollout': view.rollout}
-    if show == 'attention':
-        return {'CLS attention': view.attention.mean(dim=0)}
-    return {f'head {number}': head for number, head in enumerate(view.attention, start=1)}
 
 
 def _draw(titles: Sequence[str], columns: Sequence[Sequence[_Panel]], style: SheetStyle) -> Figure:
