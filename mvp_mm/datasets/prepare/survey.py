@@ -35,19 +35,12 @@ class Photograph(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """The photographs that were looked at, among all.
+    """The photographs that were looked at, among all."""
 
-    Attributes:
-        kind: Dataset class that reads them.
-        options: Its arguments, which name the place.
-        count: All images.
-        looked_at: Those that were read: all, or a sample.
-    """
-
-    kind: str
-    options: dict[str, Any]
-    count: int
-    looked_at: list[Photograph]
+    kind: str  # dataset class that reads them
+    options: dict[str, Any]  # its arguments, which name the place
+    count: int  # all images
+    looked_at: list[Photograph]  # those that were read: all, or a sample
 
     @property
     def readable(self) -> list[Photograph]:
@@ -107,9 +100,8 @@ def survey(
         ValueError: If no place is named, or a list cannot be read.
     """
     dataset, options = _opened(place)
-    chosen = np.arange(len(dataset))
-    if len(dataset) > sample:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), sample, replace=False))
+    number = min(sample, len(dataset))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), number, replace=False))
     photographs = map_in_workers(partial(_look_at, dataset), chosen, workers)
     looked_at = list(tqdm(photographs, 'Reading', len(chosen), leave=False, disable=not progress))
     return Survey(type(dataset).__name__, options, len(dataset), looked_at)
@@ -119,18 +111,19 @@ def _opened(place: str) -> tuple[Any, dict[str, Any]]:
     if not place.strip():
         raise ValueError("'' names no folder: give the folder of the images, or . for the current one")
     path, options = Path(place).expanduser(), dict[str, Any](data_root=place)
-    folders = (path, path / 'train')
+    kind: Any = UnlabelledImages
     if is_remote(place) or path.suffix == '.tar' or set(place) & set('*?{') and not path.exists():
-        return ImageTextShards(**options), options
-    if path.is_dir():
-        has_shards = any(next(folder.glob('*.tar'), None) for folder in folders)
-        return (ImageTextShards if has_shards else UnlabelledImages)(**options), options
-    if not path.is_file():
+        kind = ImageTextShards
+    elif path.is_dir():
+        if any(next(folder.glob('*.tar'), None) for folder in (path, path / 'train')):
+            kind = ImageTextShards
+    elif not path.is_file():
         raise FileNotFoundError(f'there is no folder, list or shard {place}')
-    if path.suffix.lower() in LISTS:
-        return ImageTextList(**options), options
-    options = dict(data_root=str(path.parent), ann_file=place)
-    return UnlabelledImages(**options), options
+    elif path.suffix.lower() in LISTS:
+        kind = ImageTextList
+    else:
+        options = dict(data_root=str(path.parent), ann_file=place)
+    return kind(**options), options
 
 
 def _look_at(dataset: Any, index: int) -> Photograph:

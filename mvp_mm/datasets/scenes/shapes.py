@@ -31,9 +31,8 @@ OUTLINES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     'cross': lambda u, v: ((abs(u) < 310) & (abs(v) < 960)) | ((abs(v) < 310) & (abs(u) < 960)),
     'ring': lambda u, v: _disc(u, v) & (u * u + v * v > 560 * 560),
     'crescent': lambda u, v: _disc(u, v) & ~_disc(u - 480, v, 860),
-    'arrow': lambda u, v: (
-        ((v < 0) & (4 * abs(u) < 3 * (v + UNIT))) | ((v >= 0) & (v < 930) & (abs(u) < 270))  # head, shaft
-    ),
+    # head, shaft
+    'arrow': lambda u, v: ((v < 0) & (4 * abs(u) < 3 * (v + UNIT))) | ((v >= 0) & (v < 930) & (abs(u) < 270)),
     'half disc': lambda u, v: _disc(u, v) & (v > 0),
     'bar': lambda u, v: (abs(u) < 230) & (abs(v) < 980),
     'corner': lambda u, v: (abs(u) < 700) & (abs(v) < 700) & ((u < -180) | (v > 180)),
