@@ -55,8 +55,7 @@ DATASETS = (*MMSEG, *OTHERS)
 def class_names(dataset: str) -> list[str]:
     """Return the names of a dataset's classes, in its order; commas separate names of one class.
 
-    They are mmseg's with readable English for names such as ``'pottedplant'`` and ``'wall-brick'``, and
-    open_clip's for ImageNet.
+    They are mmseg's, in readable English (``'pottedplant'``, ``'wall-brick'``), and open_clip's for ImageNet.
 
     Args:
         dataset: ``'ade20k'`` (150 classes), ``'cityscapes'`` (19), ``'coco_stuff'`` (171), ``'context59'``,

@@ -71,8 +71,7 @@ class WordTokenizer:
     """Turns sentences of known words into int64 token ids ``(N, context_length)``, start and end included.
 
     Id 0 is padding, 1 the start; the words follow in the given order. The end of text has the highest id,
-    where open_clip's ``argmax`` pooling finds it. Case does not count, nor does punctuation that is not in
-    the vocabulary.
+    where open_clip's ``argmax`` pooling finds it. Neither case nor marks outside the vocabulary count.
 
     Args:
         words: The vocabulary, in lower case; a mark such as ``'.'`` is a word, too.

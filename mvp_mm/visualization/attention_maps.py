@@ -43,8 +43,7 @@ def view_student(model: ViewedModel, pixels: Tensor, layer: int = -1) -> TokenVi
     Args:
         model: Holds the student.
         pixels: ``(1, 3, H, W)`` on the 0–255 scale, whole patches.
-        layer: Block to look at; negative counts from the end. Default: the last, as in DINO's figures (the
-            paper does not say which).
+        layer: Block; negative counts from the end. Default: the last, as DINO's (the paper does not say).
 
     Raises:
         ValueError: If there is no such block.

@@ -66,9 +66,8 @@ def draw_attention_sheet(
     Args:
         images: One or several.
         models: One or several; a teacher's maps follow those of its student.
-        shows: ``'attention'`` (CLS to patches, mean of the heads: Figure 3), ``'heads'`` (each head),
-            ``'rollout'`` (students only), ``'similarity'`` (to the patch at each of ``points``), ``'pca'``
-            (tokens as colours).
+        shows: ``'attention'`` (CLS to patches, mean of heads: Figure 3), ``'heads'`` (each), ``'rollout'``
+            (students only), ``'similarity'`` (to the patch at each of ``points``), ``'pca'`` (token colours).
         points: Places of the patches for similarity.
         layer: Block of the students; negative counts from the end. Default: the last.
         side: Short side in pixels at which the models see the images. Default None: each its own.

@@ -67,8 +67,7 @@ def view_models(
 
     Raises:
         FileNotFoundError: If a weight file cannot be had.
-        ValueError: If a name is unknown, a backbone is no student, a checkpoint does not fit, or no model has
-            a teacher where teachers are wanted.
+        ValueError: If a name is unknown, a backbone no student, a checkpoint unfit, or there is no teacher.
     """
     viewed: list[ViewedModel] = []
     teachers: list[dict] = []

@@ -79,6 +79,8 @@ def write_shards(
         source = ImageTextList(str(source), split='', **options)
     out = Path(out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
+    beside = [out / f'{prefix}.{end}' for end in ('plan.json', 'classes.txt', 'sha256', 'left_out.txt')]
+    plan, names, sums, left_out = beside
     starts = range(0, len(source), per_shard)
     digits = max(4, len(str(len(starts) - 1)))
     paths = [out / f'{prefix}-{number:0{digits}d}.tar' for number in range(len(starts))]
@@ -87,15 +89,13 @@ def write_shards(
         with FileLock(out / f'.{prefix}.lock', timeout=PATIENCE):
             if source.classes is not None:
                 _require_one_numbering(out, prefix, source.classes)
-            _require_plan(out / f'{prefix}.plan.json', source, per_shard, shuffle, seed)
-            beside = ('plan.json', 'classes.txt', 'sha256', 'left_out.txt')
-            for name in (f'{prefix}-*', *(f'{prefix}.{end}.*' for end in beside)):
+            _require_plan(plan, source, per_shard, shuffle, seed)
+            for name in (f'{prefix}-*', *(f'{file.name}.*' for file in beside)):
                 for stale in out.glob(f'.{name}.partial'):
                     stale.unlink(missing_ok=True)  # its writer may be about to end
             if source.classes is not None:
-                with whole_file(out / f'{prefix}.classes.txt', ADVICE) as temporary:
+                with whole_file(names, ADVICE) as temporary:
                     temporary.write_text(''.join(f'{name}\n' for name in source.classes))
-            sums = out / f'{prefix}.sha256'
             done = read_checksums(sums)
             shards = [(path, order[at : at + per_shard], at) for path, at in zip(paths, starts, strict=True)]
             todo = [shard for shard in shards if shard[0].name not in done or not shard[0].is_file()]
@@ -103,8 +103,7 @@ def write_shards(
             for name, sha256, lost in track(written, 'Writing', len(todo), disable=not progress):
                 done[name] = sha256
                 if lost:
-                    # names need be no text
-                    with (out / f'{prefix}.left_out.txt').open('a', errors='surrogateescape') as file:
+                    with left_out.open('a', errors='surrogateescape') as file:  # names need be no text
                         file.writelines(f'{name}\t{line}\n' for line in lost)
                 with whole_file(sums, ADVICE) as temporary:
                     temporary.write_text(''.join(f'{sha}  {name}\n' for name, sha in sorted(done.items())))

@@ -88,8 +88,7 @@ def survey(
     """Read images as training would, and keep what tells of them.
 
     Args:
-        place: Folder, list of images, or shards (folder, ``.tar`` or pattern); as the datasets of this
-            package read them.
+        place: Folder, list of images, or shards (folder, ``.tar`` or pattern), as the datasets read them.
         sample: How many to read at most, drawn without replacement. Default 10,000.
         workers: Processes. Default None: one a core.
         progress: Show a bar. Default False.

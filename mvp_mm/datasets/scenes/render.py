@@ -32,9 +32,8 @@ def render_scene(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene, ``size`` pixels a side.
 
     Returns:
-        The image, uint8 ``(size, size, 3)`` RGB, and for every pixel the number of the object seen there,
-        uint8 ``(size, size)``: 0 for the background, i + 1 for ``scene.objects[i]``, the topmost that covers
-        half or more of it.
+        The image, uint8 ``(size, size, 3)`` RGB, and for every pixel the number of the object seen there, the
+        topmost that covers half or more of it, uint8 ``(size, size)``: i + 1 for ``objects[i]``, 0 for none.
     """
     if size < 8:
         raise ValueError(f'size={size}: a scene needs 8 pixels a side or more')

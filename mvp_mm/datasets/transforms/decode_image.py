@@ -1,8 +1,7 @@
 """Decode any photograph to upright 8-bit RGB: the one decoder of every pipeline and command.
 
-simplejpeg decodes ordinary JPEGs (grey or three colours, upright, not so large that Pillow warns, without
-any complaint of the decoder). Pillow decodes everything else, and decides what is unreadable. Both stand
-on libjpeg-turbo and yield the same pixels.
+simplejpeg decodes ordinary JPEGs (grey or three colours, upright, too small for Pillow to warn, faultless).
+Pillow decodes all else, and decides what is unreadable. Both yield the same pixels, by libjpeg-turbo.
 """
 
 import struct

@@ -56,8 +56,7 @@ class FastCrop(BaseTransform):
         ratio: Smallest and largest width : height.
         flip: Probability of a horizontal flip.
         brightness: Factors between ``1 - brightness`` and ``1 + brightness``, or two bounds.
-        contrast: Likewise.
-        saturation: Likewise. BEiT leaves the hue alone.
+        contrast, saturation: Likewise. BEiT leaves the hue alone.
         reference: Work in BEiT's order by Pillow and torchvision: three times as slow. Default False.
         plain: Deprecated name of ``reference``.
 
