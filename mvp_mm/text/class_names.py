@@ -66,9 +66,8 @@ def class_names(dataset: str) -> list[str]:
         ValueError: ``dataset`` is none of these.
     """
     if dataset not in DATASETS:
-        raise ValueError(
-            f'there are no class names of {dataset!r}: expected {", ".join(DATASETS)}, or a list'
-        )
+        known = ', '.join(DATASETS)
+        raise ValueError(f'there are no class names of {dataset!r}: expected {known}, or a list')
     if dataset in OTHERS:
         return list(OTHERS[dataset])
     from mmseg.utils import get_classes  # only segmentation needs mmseg

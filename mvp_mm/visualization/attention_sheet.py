@@ -76,7 +76,16 @@ def draw_attention_sheet(
     Raises:
         ValueError: If something that is asked for cannot be had.
     """
-    _check(images, models, shows, points)
+    if not images or not models or not shows:
+        raise ValueError('a sheet needs an image, a model and something to show')
+    if unknown := [show for show in shows if show not in SHOWS]:
+        raise ValueError(f'{unknown[0]!r} cannot be shown; there are {", ".join(SHOWS)}')
+    if 'similarity' in shows and not points:
+        raise ValueError('similarity needs the place of a patch: --patch X,Y')
+    if points and 'similarity' not in shows:
+        raise ValueError('a patch is given, but similarity is not among what is shown: --show similarity')
+    if any(model.teachers for model in models) and not set(shows) & set(TEACHER_SHOWS):
+        raise ValueError(f'of a teacher there are {", ".join(TEACHER_SHOWS)}, but no {", ".join(shows)}')
     titles, columns = ['image'], [[_Panel(image) for image in images]]
     for model in models:
         patch_size, inputs = model.student.patch_size, []
@@ -97,21 +106,6 @@ def draw_attention_sheet(
             titles += [f'{name}\n{title}' for title in rows[0]]
             columns += [[row[title] for row in rows] for title in rows[0]]
     return _draw(titles, columns, style or SheetStyle())
-
-
-def _check(
-    images: Sequence[ShownImage], models: Sequence[ViewedModel], shows: Sequence[str], points: Sequence[Point]
-) -> None:
-    if not images or not models or not shows:
-        raise ValueError('a sheet needs an image, a model and something to show')
-    if unknown := [show for show in shows if show not in SHOWS]:
-        raise ValueError(f'{unknown[0]!r} cannot be shown; there are {", ".join(SHOWS)}')
-    if 'similarity' in shows and not points:
-        raise ValueError('similarity needs the place of a patch: --patch X,Y')
-    if points and 'similarity' not in shows:
-        raise ValueError('a patch is given, but similarity is not among what is shown: --show similarity')
-    if any(model.teachers for model in models) and not set(shows) & set(TEACHER_SHOWS):
-        raise ValueError(f'of a teacher there are {", ".join(TEACHER_SHOWS)}, but no {", ".join(shows)}')
 
 
 def _panels(

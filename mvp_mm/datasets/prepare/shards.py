@@ -152,20 +152,17 @@ def check_shards(
 
 def _require_plan(path: Path, source: CaptionedSource, per_shard: int, shuffle: bool, seed: int) -> None:
     """Keep a digest of what is written, or raise ValueError if another was begun here."""
-    digest = hashlib.sha256()
+    sha = hashlib.sha256()
     for index in range(len(source)):
         key, _, texts, label = source.record(index)
-        digest.update(json.dumps([key, texts, label]).encode())
-    plan = dict(
-        samples=len(source), per_shard=per_shard, shuffle=shuffle, seed=seed, source=digest.hexdigest()
-    )
+        sha.update(json.dumps([key, texts, label]).encode())
+    plan = dict(samples=len(source), per_shard=per_shard, shuffle=shuffle, seed=seed, source=sha.hexdigest())
     if not path.is_file():
         with whole_file(path, ADVICE) as temporary:
             temporary.write_text(json.dumps(plan))
         return
     begun = json.loads(path.read_text())
-    if begun != plan:
-        other = [name for name, value in plan.items() if begun.get(name) != value]
+    if other := [name for name, value in plan.items() if begun.get(name) != value]:
         raise ValueError(
             f'{path.parent} holds shards that were begun with another {", ".join(other)}: give the same, '
             f'choose another --prefix or --out, or delete them and {path.name}'

@@ -110,15 +110,14 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _by_pillow(source: str | PathLike | bytes, key: str | None) -> Image.Image:
-    file = BytesIO(source) if isinstance(source, bytes) else source
-    name = key or ('an image' if isinstance(source, bytes) else str(source))
+    file, name = (BytesIO(source), 'an image') if isinstance(source, bytes) else (source, str(source))
     try:
         with Image.open(file) as image:
             return as_rgb(image)
     except UNREADABLE as error:
         # Pillow names bytes by the address of their buffer.
-        words = str(error).replace(repr(file), repr(name))
-        raise UnreadableImageError.of(name, f'{type(error).__name__}: {words}') from error
+        words = str(error).replace(repr(file), repr(key or name)) if isinstance(source, bytes) else error
+        raise UnreadableImageError.of(key or name, f'{type(error).__name__}: {words}') from error
 
 
 def _by_simplejpeg(source: str | PathLike | bytes, order: str = 'RGB') -> np.ndarray | None:
