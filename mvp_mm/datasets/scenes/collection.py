@@ -11,7 +11,7 @@ from ..sources.whole_file import whole_file
 from .caption import caption_of, visible_objects
 from .compose import DIFFICULTIES, Scene, compose_scene
 from .render import label_map, render_scene
-from .vocabulary import COLOURS, SHAPES
+from .shapes import COLOURS, SHAPES
 
 RENDERING = 1  # raised whenever the same index would look different, so that old caches are left alone
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .vocabulary import COLOURS, SHAPES, TEXTURES, UNNAMED_SHAPES
+from .shapes import COLOURS, SHAPES, TEXTURES, UNNAMED_SHAPES
 
 SIDE = 4096  # coordinates are whole numbers of 1/4096 of the image's side
 TURN = 64  # steps of a full rotation
