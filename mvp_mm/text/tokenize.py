@@ -23,11 +23,7 @@ def tokenize(captions: str | Sequence[str], model_name: str) -> Tensor:
 
 
 def read_model_config(model: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return an open_clip model config: itself, or what a ``.json`` file holds; None for a name.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-    """
+    """Return an open_clip model config: itself, or that in an existing ``.json`` file; None for a name."""
     if isinstance(model, Mapping):
         return model
     path = Path(model).expanduser()
@@ -63,8 +59,7 @@ PIECES = re.compile(r'[^\W_]+|[^\w\s]|_')  # words, and single marks
 
 def words_of(text: str, marks: Container[str] = ()) -> list[str]:
     """Return the words of a text in lower case: its runs of letters and digits, and these single marks."""
-    pieces = PIECES.findall(text.lower())
-    return [piece for piece in pieces if piece[0].isalnum() or piece in marks]
+    return [piece for piece in PIECES.findall(text.lower()) if piece[0].isalnum() or piece in marks]
 
 
 class WordTokenizer:

@@ -95,10 +95,8 @@ def _grid(pixels: Tensor, patch_size: int) -> Grid:
 
 
 def roll_out(attention: Tensor, below: Tensor | None) -> Tensor:
-    """Add a block's attention ``(B, heads, L, L)`` to the rollout ``(B, L, L)`` of the blocks below it.
-
-    As in Abnar and Zuidema (2020), heads are averaged; the skip connection counts as much as they do.
-    """
+    """Add a block's attention ``(B, heads, L, L)`` to the rollout ``(B, L, L)`` of the blocks below it."""
+    # As in Abnar and Zuidema (2020), heads are averaged; the skip connection counts as much as they do.
     mixing = attention.mean(dim=1)
     mixing = (mixing + torch.eye(mixing.shape[-1], device=mixing.device)) / 2
     return mixing if below is None else mixing @ below
@@ -110,10 +108,7 @@ def patch_similarity(patches: Tensor, index: int) -> Tensor:
 
 
 def token_colours(patches: Sequence[Tensor]) -> list[Tensor]:
-    """Colour patches by the first three principal components of their tokens, common to all images.
-
-    ``patches`` are the tokens ``(M, C)`` of each image; the colours are RGB from 0 to 1, ``(M, 3)``.
-    """
+    """Colour images' tokens ``(M, C)`` by their common first principal components, RGB 0–1 ``(M, 3)``."""
     tokens = torch.cat(list(patches)).double()
     centred = tokens - tokens.mean(dim=0)
     directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -3:].flip(1)

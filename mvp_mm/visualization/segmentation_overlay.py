@@ -69,12 +69,7 @@ def save_overlay(figure: Figure, path: Path) -> None:
 
 
 def class_colours(count: int, dataset: str | None = None) -> list[list[int]]:
-    """Return ``count`` RGB colours on the 0–255 scale: those usual for a dataset, else distinct ones.
-
-    Args:
-        count: Number of classes.
-        dataset: A name of :func:`~mvp_mm.text.class_names.class_names`. Default None: a list of one's own.
-    """
+    """Return ``count`` RGB colours, 0–255: those usual for a dataset of :func:`.class_names`, or distinct."""
     colours: Any = dict(camvid=list(CAMVID.values()), scenes=list(SCENES)).get(dataset or '', [])
     if dataset in MMSEG:
         from mmseg.utils import get_palette  # only segmentation needs mmseg

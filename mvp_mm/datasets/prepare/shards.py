@@ -50,9 +50,8 @@ def write_shards(
     Args:
         source: Source, or the folder or list for :class:`ImageTextList`.
         out: Folder, which is made.
-        prefix: Of the names, such as ``'val'``. Checksums are in ``<prefix>.sha256``, which ``sha256sum -c``
-            reads; images that cannot be read, and so are left out, in ``<prefix>.left_out.txt``; names of the
-            classes, if the source has some, in ``<prefix>.classes.txt``.
+        prefix: Of the names, such as ``'val'``, also of ``<prefix>.sha256`` (for ``sha256sum -c``),
+            ``<prefix>.left_out.txt`` (unreadable images) and ``<prefix>.classes.txt`` (if there are some).
         per_shard: Samples a shard. Default 1000; shards of 100 MB to 1 GB suit most disks and networks.
         shuffle: Shuffle the samples. Default True: a shard is then a fair part of the whole.
         seed: Of the order.

@@ -66,10 +66,8 @@ class Survey:
         return [(path, before) for path, before in pairs if path != before]
 
     def alike(self) -> list[tuple[str, str]]:
-        """Pairs of paths, an image and one of other bytes whose look differs in 3 bits or fewer.
-
-        Such hashes share one of four parts of 16 bits, by which they are found.
-        """
+        """Pairs of paths, an image and one of other bytes whose look differs in 3 bits or fewer."""
+        # Such hashes share one of four parts of 16 bits, by which they are found.
         pairs, seen = [], defaultdict[tuple[int, int], list[Photograph]](list)
         for image in {image.content: image for image in self.readable if image.look}.values():
             parts = [seen[part, image.look >> 16 * part & 0xFFFF] for part in range(4)]

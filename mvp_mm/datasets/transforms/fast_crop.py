@@ -178,10 +178,8 @@ def jitter(region: np.ndarray, image: np.ndarray, steps: Sequence[tuple[int, flo
 
 
 def _matrix(own: float, grey: float, constant: float) -> np.ndarray:
-    """Return the pending steps for OpenCV, ``(3, 4)``.
-
-    OpenCV rounds each entry. Rounded here, with equal sums in the three rows, grey pixels stay grey.
-    """
+    """Return the pending steps for OpenCV, ``(3, 4)``."""
+    # OpenCV rounds each entry. Rounded here, with equal sums in the three rows, grey pixels stay grey.
     own, grey = round(own * FIXED_POINT), round(grey * FIXED_POINT)
     red, blue = round(grey * LUMA[0]), round(grey * LUMA[2])
     mixed = red, grey - red - blue, blue, constant * FIXED_POINT
