@@ -61,5 +61,4 @@ def check_imagenet(
 
 
 def _count(folder: Path) -> int:
-    with os.scandir(folder) as entries:
-        return sum(entry.name.lower().endswith(ENDINGS) and not is_hidden(entry.name) for entry in entries)
+    return sum(name.lower().endswith(ENDINGS) and not is_hidden(name) for name in os.listdir(folder))

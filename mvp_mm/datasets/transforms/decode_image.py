@@ -96,7 +96,12 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
     Alpha is composited over ImageNet's mean colour, and values beyond 8 bits are scaled, not clipped.
     """
-    image = _upright(image)
+    image.load()
+    try:  # not ImageOps.exif_transpose, which also writes the tags anew and fails where one is damaged
+        method = UPRIGHT_BY.get(image.getexif().get(ORIENTATION))
+    except UNREADABLE:  # damaged metadata say nothing about the pixels, which are there by now
+        method = None
+    image = image if method is None else image.transpose(method)
     if image.mode == 'RGB' and 'transparency' not in image.info:
         return image
     if image.mode.startswith('I') or image.mode == 'F':
@@ -144,16 +149,6 @@ def _jpeg_bytes(path: str | PathLike) -> bytes:
     with open(path, 'rb') as file:
         start = file.read(len(JPEG_START))
         return start + file.read() if start == JPEG_START else start
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    # not ImageOps.exif_transpose, which also writes the tags anew and fails where one of them is damaged
-    image.load()
-    try:
-        method = UPRIGHT_BY.get(image.getexif().get(ORIENTATION, 1))
-    except UNREADABLE:  # damaged metadata say nothing about the pixels, which are there by now
-        return image
-    return image if method is None else image.transpose(method)
 
 
 @cache
