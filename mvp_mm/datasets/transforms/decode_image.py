@@ -98,7 +98,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     """
     image.load()
     try:  # not ImageOps.exif_transpose, which also writes the tags anew and fails where one is damaged
-        method = UPRIGHT_BY.get(image.getexif().get(ORIENTATION))
+        method = UPRIGHT_BY.get(image.getexif().get(ORIENTATION, 1))
     except UNREADABLE:  # damaged metadata say nothing about the pixels, which are there by now
         method = None
     image = image if method is None else image.transpose(method)
