@@ -78,10 +78,7 @@ def class_names(dataset: str) -> list[str]:
 
 
 def names_in(prompts: str) -> list[str] | list[list[str]]:
-    """Read classes off a command line: a dataset of :func:`class_names`, or ``'sky,road,car|truck'``.
-
-    Commas stand between classes, and ``|`` between names of one.
-    """
+    """Read a command line's classes: a dataset's, or ``'sky,road,car|truck'``, with ``|`` in one's names."""
     if prompts in DATASETS:
         return class_names(prompts)
     return [[name.strip() for name in entry.split('|')] for entry in prompts.split(',')]

@@ -46,10 +46,8 @@ def check_imagenet(
         found[split] = set(wnids)
         smallest = min(wnids, key=lambda wnid: images[wnid], default='none')
         note = f'; the smallest class is {smallest} with {images.get(smallest, 0):,}'
-        for number, what, wanted, more in (
-            (len(wnids), 'class folders', classes, ''),
-            (sum(images.values()), 'images', expected, note),
-        ):
+        counted = (len(wnids), 'class folders', classes, ''), (sum(images.values()), 'images', expected, note)
+        for number, what, wanted, more in counted:
             if number != wanted:
                 difference = f'{abs(wanted - number):,} {"missing" if number < wanted else "too many"}'
                 problems.append(f'{split}: {number:,} {what}, expected {wanted:,}: {difference}{more}')
