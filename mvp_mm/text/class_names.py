@@ -7,18 +7,8 @@ VOC_BACKGROUND = (
     'background, sky, wall, floor, ceiling, ground, grass, tree, road, water, mountain, building, door, '
     'window, curtain, cabinet, bed, fence'
 )
-CAMVID = [
-    'sky',
-    'building',
-    'pole',
-    'road',
-    'pavement, sidewalk',
-    'tree',
-    'sign, traffic sign',
-    'fence',
-    'car',
-]
-CAMVID += ['pedestrian, person', 'bicyclist, cyclist']
+CAMVID = ['sky', 'building', 'pole', 'road', 'pavement, sidewalk', 'tree', 'sign, traffic sign', 'fence']
+CAMVID += ['car', 'pedestrian, person', 'bicyclist, cyclist']
 SCENES = ('background', 'circle', 'square', 'triangle', 'star', 'cross', 'ring', 'crescent', 'arrow')
 # What mmseg calls some classes, in English. Commas separate names of one class.
 ENGLISH = {
@@ -55,15 +45,17 @@ ENGLISH = {
     'waterdrops': 'water drops',
     'window-blind': 'window blind',
 }
-MMSEG = {'ade20k': 'ade20k', 'cityscapes': 'cityscapes', 'coco_stuff': 'cocostuff', 'context59': 'pcontext'}
-DATASETS = (*MMSEG, 'context60', 'voc20', 'voc21', 'camvid', 'scenes', 'imagenet')
+# mmseg's names of the datasets.
+MMSEG = dict(ade20k='ade20k', cityscapes='cityscapes', coco_stuff='cocostuff')
+MMSEG |= dict(context59='pcontext', context60='pcontext', voc20='voc', voc21='voc')
+OTHERS = dict(camvid=CAMVID, scenes=SCENES, imagenet=open_clip.IMAGENET_CLASSNAMES)
+DATASETS = (*MMSEG, *OTHERS)
 
 
 def class_names(dataset: str) -> list[str]:
     """Return the names of a dataset's classes, in its order; commas separate names of one class.
 
-    They are mmseg's with readable English for names such as ``'pottedplant'`` and ``'wall-brick'``, and
-    open_clip's for ImageNet.
+    They are mmseg's, in readable English (``'pottedplant'``, ``'wall-brick'``), and open_clip's for ImageNet.
 
     Args:
         dataset: ``'ade20k'`` (150 classes), ``'cityscapes'`` (19), ``'coco_stuff'`` (171), ``'context59'``,
@@ -74,26 +66,19 @@ def class_names(dataset: str) -> list[str]:
         ValueError: ``dataset`` is none of these.
     """
     if dataset not in DATASETS:
-        raise ValueError(
-            f'there are no class names of {dataset!r}: expected {", ".join(DATASETS)}, or a list'
-        )
-    if dataset in ('camvid', 'scenes', 'imagenet'):
-        return list(dict(camvid=CAMVID, scenes=SCENES, imagenet=open_clip.IMAGENET_CLASSNAMES)[dataset])
-    if dataset == 'context60':
-        return ['background', *class_names('context59')]
+        known = ', '.join(DATASETS)
+        raise ValueError(f'there are no class names of {dataset!r}: expected {known}, or a list')
+    if dataset in OTHERS:
+        return list(OTHERS[dataset])
     from mmseg.utils import get_classes  # only segmentation needs mmseg
 
-    if dataset in MMSEG:
-        return [_english(name) for name in get_classes(MMSEG[dataset])]
-    things = [_english(name) for name in get_classes('voc')[1:]]
-    return things if dataset == 'voc20' else [VOC_BACKGROUND, *things]
+    names = [_english(name) for name in get_classes(MMSEG[dataset])]
+    changed = {'context60': ['background', *names], 'voc20': names[1:], 'voc21': [VOC_BACKGROUND, *names[1:]]}
+    return changed.get(dataset, names)
 
 
 def names_in(prompts: str) -> list[str] | list[list[str]]:
-    """Read classes off a command line: a dataset of :func:`class_names`, or ``'sky,road,car|truck'``.
-
-    Commas stand between classes, and ``|`` between names of one.
-    """
+    """Read a command line's classes: a dataset's, or ``'sky,road,car|truck'``, with ``|`` in one's names."""
     if prompts in DATASETS:
         return class_names(prompts)
     return [[name.strip() for name in entry.split('|')] for entry in prompts.split(',')]

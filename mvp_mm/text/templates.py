@@ -29,9 +29,8 @@ def filled(templates: Templates, name: str) -> list[str]:
     """
     if isinstance(templates, str):
         if templates not in TEMPLATES:
-            raise ValueError(
-                f'templates {templates!r} are unknown: expected {", ".join(TEMPLATES)} or a list'
-            )
+            known = ', '.join(TEMPLATES)
+            raise ValueError(f'templates {templates!r} are unknown: expected {known} or a list')
         templates = TEMPLATES[templates]
     if not templates:
         raise ValueError("templates is empty: expected at least one, such as 'a photo of a {}.'")

@@ -23,11 +23,7 @@ def tokenize(captions: str | Sequence[str], model_name: str) -> Tensor:
 
 
 def read_model_config(model: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return an open_clip model config: itself, or what a ``.json`` file holds; None for a name.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-    """
+    """Return an open_clip model config: itself, or that in an existing ``.json`` file; None for a name."""
     if isinstance(model, Mapping):
         return model
     path = Path(model).expanduser()
@@ -63,16 +59,14 @@ PIECES = re.compile(r'[^\W_]+|[^\w\s]|_')  # words, and single marks
 
 def words_of(text: str, marks: Container[str] = ()) -> list[str]:
     """Return the words of a text in lower case: its runs of letters and digits, and these single marks."""
-    pieces = PIECES.findall(text.lower())
-    return [piece for piece in pieces if piece[0].isalnum() or piece in marks]
+    return [piece for piece in PIECES.findall(text.lower()) if piece[0].isalnum() or piece in marks]
 
 
 class WordTokenizer:
     """Turns sentences of known words into int64 token ids ``(N, context_length)``, start and end included.
 
     Id 0 is padding, 1 the start; the words follow in the given order. The end of text has the highest id,
-    where open_clip's ``argmax`` pooling finds it. Case does not count, nor does punctuation that is not in
-    the vocabulary.
+    where open_clip's ``argmax`` pooling finds it. Neither case nor marks outside the vocabulary count.
 
     Args:
         words: The vocabulary, in lower case; a mark such as ``'.'`` is a word, too.
@@ -111,7 +105,8 @@ class WordTokenizer:
             found.update(words)
             unknown = next((word for word in words if word not in self.ids), None)
             if unknown is not None:
-                raise ValueError(f'{unknown!r} is not in the vocabulary: {" ".join(self._seen())}')
+                known = ' '.join(word for word in self.ids if word not in self.unseen)
+                raise ValueError(f'{unknown!r} is not in the vocabulary: {known}')
             ids = [1, *(self.ids[word] for word in words), self.vocab_size - 1]
             if len(ids) > len(row):
                 raise ValueError(f'{text!r} takes {len(ids)} tokens but the context has {len(row)}')
@@ -121,9 +116,6 @@ class WordTokenizer:
             told = f'no caption of the training held {", ".join(blind)}: what these find is chance'
             print_log(told, 'current', logging.WARNING)
         return tokens
-
-    def _seen(self) -> list[str]:
-        return [word for word in self.ids if word not in self.unseen]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the words of token ids."""

@@ -7,7 +7,7 @@ from .attention_maps import view_student as view_student
 from .attention_maps import view_teacher as view_teacher
 from .attention_sheet import SheetStyle as SheetStyle
 from .attention_sheet import draw_attention_sheet as draw_attention_sheet
-from .class_colours import class_colours as class_colours
+from .segmentation_overlay import class_colours as class_colours
 from .segmentation_overlay import draw_overlay as draw_overlay
 from .segmentation_overlay import save_overlay as save_overlay
 from .shown_image import Point as Point

@@ -43,8 +43,7 @@ def view_student(model: ViewedModel, pixels: Tensor, layer: int = -1) -> TokenVi
     Args:
         model: Holds the student.
         pixels: ``(1, 3, H, W)`` on the 0–255 scale, whole patches.
-        layer: Block to look at; negative counts from the end. Default: the last, as in DINO's figures (the
-            paper does not say which).
+        layer: Block; negative counts from the end. Default: the last, as DINO's (the paper does not say).
 
     Raises:
         ValueError: If there is no such block.
@@ -96,10 +95,8 @@ def _grid(pixels: Tensor, patch_size: int) -> Grid:
 
 
 def roll_out(attention: Tensor, below: Tensor | None) -> Tensor:
-    """Add a block's attention ``(B, heads, L, L)`` to the rollout ``(B, L, L)`` of the blocks below it.
-
-    As in Abnar and Zuidema (2020), heads are averaged; the skip connection counts as much as they do.
-    """
+    """Add a block's attention ``(B, heads, L, L)`` to the rollout ``(B, L, L)`` of the blocks below it."""
+    # As in Abnar and Zuidema (2020), heads are averaged; the skip connection counts as much as they do.
     mixing = attention.mean(dim=1)
     mixing = (mixing + torch.eye(mixing.shape[-1], device=mixing.device)) / 2
     return mixing if below is None else mixing @ below
@@ -107,15 +104,11 @@ def roll_out(attention: Tensor, below: Tensor | None) -> Tensor:
 
 def patch_similarity(patches: Tensor, index: int) -> Tensor:
     """Cosine of one patch's token with all: ``(M, C)`` to ``(M,)``."""
-    unit = F.normalize(patches, dim=-1)
-    return unit @ unit[index]
+    return F.cosine_similarity(patches, patches[index], dim=-1)
 
 
 def token_colours(patches: Sequence[Tensor]) -> list[Tensor]:
-    """Colour patches by the first three principal components of their tokens, common to all images.
-
-    ``patches`` are the tokens ``(M, C)`` of each image; the colours are RGB from 0 to 1, ``(M, 3)``.
-    """
+    """Colour images' tokens ``(M, C)`` by their common first principal components, RGB 0–1 ``(M, 3)``."""
     tokens = torch.cat(list(patches)).double()
     centred = tokens - tokens.mean(dim=0)
     directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -3:].flip(1)

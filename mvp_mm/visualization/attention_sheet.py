@@ -66,9 +66,8 @@ def draw_attention_sheet(
     Args:
         images: One or several.
         models: One or several; a teacher's maps follow those of its student.
-        shows: ``'attention'`` (CLS to patches, mean of the heads: Figure 3), ``'heads'`` (each head),
-            ``'rollout'`` (students only), ``'similarity'`` (to the patch at each of ``points``), ``'pca'``
-            (tokens as colours).
+        shows: ``'attention'`` (CLS to patches, mean of heads: Figure 3), ``'heads'`` (each), ``'rollout'``
+            (students only), ``'similarity'`` (to the patch at each of ``points``), ``'pca'`` (token colours).
         points: Places of the patches for similarity.
         layer: Block of the students; negative counts from the end. Default: the last.
         side: Short side in pixels at which the models see the images. Default None: each its own.
@@ -77,7 +76,16 @@ def draw_attention_sheet(
     Raises:
         ValueError: If something that is asked for cannot be had.
     """
-    _check(images, models, shows, points)
+    if not images or not models or not shows:
+        raise ValueError('a sheet needs an image, a model and something to show')
+    if unknown := [show for show in shows if show not in SHOWS]:
+        raise ValueError(f'{unknown[0]!r} cannot be shown; there are {", ".join(SHOWS)}')
+    if 'similarity' in shows and not points:
+        raise ValueError('similarity needs the place of a patch: --patch X,Y')
+    if points and 'similarity' not in shows:
+        raise ValueError('a patch is given, but similarity is not among what is shown: --show similarity')
+    if any(model.teachers for model in models) and not set(shows) & set(TEACHER_SHOWS):
+        raise ValueError(f'of a teacher there are {", ".join(TEACHER_SHOWS)}, but no {", ".join(shows)}')
     titles, columns = ['image'], [[_Panel(image) for image in images]]
     for model in models:
         patch_size, inputs = model.student.patch_size, []
@@ -98,21 +106,6 @@ def draw_attention_sheet(
             titles += [f'{name}\n{title}' for title in rows[0]]
             columns += [[row[title] for row in rows] for title in rows[0]]
     return _draw(titles, columns, style or SheetStyle())
-
-
-def _check(
-    images: Sequence[ShownImage], models: Sequence[ViewedModel], shows: Sequence[str], points: Sequence[Point]
-) -> None:
-    if not images or not models or not shows:
-        raise ValueError('a sheet needs an image, a model and something to show')
-    if unknown := [show for show in shows if show not in SHOWS]:
-        raise ValueError(f'{unknown[0]!r} cannot be shown; there are {", ".join(SHOWS)}')
-    if 'similarity' in shows and not points:
-        raise ValueError('similarity needs the place of a patch: --patch X,Y')
-    if points and 'similarity' not in shows:
-        raise ValueError('a patch is given, but similarity is not among what is shown: --show similarity')
-    if any(model.teachers for model in models) and not set(shows) & set(TEACHER_SHOWS):
-        raise ValueError(f'of a teacher there are {", ".join(TEACHER_SHOWS)}, but no {", ".join(shows)}')
 
 
 def _panels(
@@ -136,27 +129,23 @@ def _panels(
                 note = f'cosine {limits[0]:.2f} to 1'
                 panels[f'similarity to {point}'] = _Panel(image, values.numpy(), limits, note, mark)
         else:
-            for title, values in _attention_maps(network, view, show).items():
+            if view.attention is None:
+                raise ValueError(
+                    f'{network} has no CLS token, or no blockwise(images), so no attention to show ({show}): '
+                    'show similarity or pca'
+                )
+            maps = {'CLS attention': view.attention.mean(dim=0)}
+            if show == 'heads':
+                maps = {f'head {number}': head for number, head in enumerate(view.attention, start=1)}
+            elif show == 'rollout':
+                assert view.rollout is not None  # of a student with attention
+                maps = {'rollout': view.rollout}
+            for title, values in maps.items():
                 highest = float(values.max())  # from zero: an attention that is even all over looks even
                 note = f'max {highest / float(values.mean()):.1f} × mean'
                 on_grid = values.view(view.attention_grid or view.grid).numpy()
                 panels[title] = _Panel(image, on_grid, (0.0, highest), note)
     return panels
-
-
-def _attention_maps(network: str, view: TokenView, show: str) -> dict[str, Tensor]:
-    """Return the maps ``(M',)`` of one view by title."""
-    if view.attention is None:
-        raise ValueError(
-            f'{network} has no CLS token, or no blockwise(images), so no attention to show ({show}): show '
-            'similarity or pca'
-        )
-    if show == 'rollout':
-        assert view.rollout is not None  # of a student with attention
-        return {'rollout': view.rollout}
-    if show == 'attention':
-        return {'CLS attention': view.attention.mean(dim=0)}
-    return {f'head {number}': head for number, head in enumerate(view.attention, start=1)}
 
 
 def _draw(titles: Sequence[str], columns: Sequence[Sequence[_Panel]], style: SheetStyle) -> Figure:

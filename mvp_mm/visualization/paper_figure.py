@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 ENDINGS = ('.png', '.pdf', '.svg')
@@ -12,9 +11,7 @@ DPI = 200  # of pictures in print
 
 def new_figure(width: float, height: float) -> Figure:
     """Make an empty figure with automatic layout; sizes in inches."""
-    figure = Figure((width, height), layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure((width, height), layout='constrained')
 
 
 def figure_path(path: str | Path) -> Path:

@@ -1,17 +1,23 @@
-"""A segmentation drawn over its image, with a legend."""
+"""A segmentation drawn over its image, with a legend; colours for its classes."""
 
+import colorsys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from ..datasets.scenes import PALETTE as SCENES
+from ..datasets.sources.camvid import PALETTE as CAMVID
+from ..text.class_names import MMSEG
 from .paper_figure import new_figure, save_figure
 
 DPI = 100
 LEGEND_INCHES = 2.4
 MIN_SHARE = 1e-3  # smaller classes stay out of the legend
+HUE_STEP = 0.618034  # of the golden ratio: neighbours in the list never look alike
 
 
 def draw_overlay(
@@ -60,3 +66,21 @@ def draw_overlay(
 def save_overlay(figure: Figure, path: Path) -> None:
     """Write a figure of :func:`draw_overlay` at the image's pixels."""
     save_figure(figure, path, DPI)
+
+
+def class_colours(count: int, dataset: str | None = None) -> list[list[int]]:
+    """Return ``count`` RGB colours, 0–255: those usual for a dataset of :func:`.class_names`, or distinct."""
+    colours: Any = dict(camvid=list(CAMVID.values()), scenes=list(SCENES)).get(dataset or '', [])
+    if dataset in MMSEG:
+        from mmseg.utils import get_palette  # only segmentation needs mmseg
+
+        colours = get_palette(MMSEG[dataset])
+        colours = {'voc20': colours[1:], 'context60': [[0, 0, 0], *colours]}.get(dataset, colours)
+    distinct = [_distinct(number) for number in range(len(colours), count)]
+    return [*map(list, colours), *distinct][:count]
+
+
+def _distinct(number: int) -> list[int]:
+    hue, shade = number * HUE_STEP % 1, number % 3
+    colour = colorsys.hsv_to_rgb(hue, (0.85, 0.6, 1.0)[shade], (0.95, 1.0, 0.6)[shade])
+    return [round(255 * part) for part in colour]

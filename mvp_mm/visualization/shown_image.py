@@ -1,6 +1,7 @@
 """Images to look at models with: files and rendered scenes, cut and resized to whole patches."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +40,10 @@ class Point:
         """Read ``'0.25,0.5'`` as fractions, ``'120,80'`` as pixels; raise ValueError on anything else."""
         in_pixels = '.' not in text
         limit = math.inf if in_pixels else 1
-        try:
+        with suppress(ValueError):
             x, y = map(float, text.split(','))
             if 0 <= x <= limit and 0 <= y <= limit:
                 return cls(x, y, in_pixels)
-        except ValueError:
-            pass
         raise ValueError(
             f'{text!r} is no place in an image: give X,Y in pixels of the image, such as 120,80, or as '
             'fractions of what is shown, with a point, such as 0.25,0.5'

@@ -21,15 +21,12 @@ FEW = 30  # so few points, as of validations, are marked
 def chosen_keys(runs: Sequence[Run], patterns: Sequence[str]) -> list[str]:
     """Return the runs' keys that shell-style patterns match, in the patterns' order; none: the usual ones."""
     there = sorted({key for run in runs for key in run.curves})
-    keys: dict[str, None] = {}
-    for pattern in patterns or USUAL:
-        found = fnmatch.filter(there, pattern)
-        if patterns and not found:
-            raise ValueError(f'no run has a key {pattern!r}; there are {", ".join(there)}')
-        keys.update(dict.fromkeys(found))
-    if not keys:
+    found = {pattern: fnmatch.filter(there, pattern) for pattern in patterns or USUAL}
+    if missing := [pattern for pattern in patterns if not found[pattern]]:
+        raise ValueError(f'no run has a key {missing[0]!r}; there are {", ".join(there)}')
+    if not any(found.values()):
         raise ValueError(f'name keys with --keys; there are {", ".join(there)}')
-    return list(keys)
+    return list(dict.fromkeys(key for keys in found.values() for key in keys))
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
+from torchvision.transforms.functional import normalize
 
 from ..engine import apply_options
 from ..models import TargetGenerator
@@ -44,8 +45,7 @@ class ViewedModel:
     def normalised(self, pixels: Tensor) -> Tensor:
         """Normalise ``(B, 3, H, W)`` on the 0–255 scale for the student, on its device."""
         device = next(self.student.parameters()).device
-        mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (self.mean, self.std))
-        return (pixels.to(mean) - mean) / std
+        return normalize(pixels.to(device, torch.float32), list(self.mean), list(self.std))
 
 
 def view_models(
@@ -67,8 +67,7 @@ def view_models(
 
     Raises:
         FileNotFoundError: If a weight file cannot be had.
-        ValueError: If a name is unknown, a backbone is no student, a checkpoint does not fit, or no model has
-            a teacher where teachers are wanted.
+        ValueError: If a name is unknown, a backbone no student, a checkpoint unfit, or there is no teacher.
     """
     viewed: list[ViewedModel] = []
     teachers: list[dict] = []

@@ -6,12 +6,11 @@ projects' downloaders (GluonCV, Segmenter). This project could not download the 
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from ...hardware import usable_cores
 from ..sources.image_files import find_images
@@ -111,11 +110,10 @@ def verify_ade20k(
             present = [present[int(place)] for place in np.linspace(0, len(present) - 1, SAMPLE)]
         pairs = [(images / f'{stem}.jpg', annotations / f'{stem}.png') for stem in present]
         faults = defaultdict[tuple[Path, str], list[str]](list)
-        with ThreadPoolExecutor(min(8, usable_cores())) as pool:  # Pillow decodes outside Python's lock
-            checked = pool.map(_fault, pairs)
-            bar = tqdm(checked, f'Verifying {split}', len(pairs), leave=False, disable=not progress)
-            for path, reason in filter(None, bar):
-                faults[path.parent.relative_to(folder), reason].append(path.name)
+        bar = dict(desc=f'Verifying {split}', leave=False, disable=not progress)
+        threads = min(8, usable_cores())  # Pillow decodes outside Python's lock
+        for path, reason in filter(None, thread_map(_fault, pairs, max_workers=threads, **bar)):
+            faults[path.parent.relative_to(folder), reason].append(path.name)
         for (where, reason), names in faults.items():
             share = f'{len(names):,} of {len(pairs):,} looked at'
             problems.append(f'{where}: {share}: {reason}: {first_names(names)}')

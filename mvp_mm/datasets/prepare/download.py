@@ -31,8 +31,7 @@ def download_file(
 
     Raises:
         ChecksumError: If no address gave the expected file, or the target exists with another checksum.
-        DownloadError: If no address gave the file. With ``sha256`` or ``check``, what came is kept in
-            ``FILE.part`` for the next call.
+        DownloadError: If no address gave the file. With ``sha256`` or ``check``, ``FILE.part`` is kept.
         OSError: If the disk is full; the unfinished file is deleted.
         ValueError: If an address is not http(s), or the checksum is malformed.
     """

@@ -2,15 +2,18 @@
 
 import os
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from io import BytesIO
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmcv.transforms import LoadAnnotations
 from mmcv.transforms import LoadImageFromFile as LoadByMMCV
 from mmengine.dataset import BaseDataset
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ...hardware import usable_cores
@@ -85,36 +88,35 @@ def check_dataset(
     """
     if len(dataset) and ('img' in (first := dataset.get_data_info(0)) or 'img_path' not in first):
         raise ValueError(f'{type(dataset).__name__} reads no image files: there is nothing to check')
-    return read_in_workers(_CheckedDataset(dataset), workers, progress)
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+    loading = [step for step in steps if isinstance(step, LOADING)]
+    checked = map_in_workers(partial(_check_sample, dataset, loading), range(len(dataset)), workers)
+    return list(tqdm(checked, 'Reading', len(dataset), leave=False, disable=not progress))
 
 
-def read_in_workers(dataset: Dataset, workers: int | None = None, progress: bool = False) -> list:
-    """Return all items of a dataset, in order, read by several processes; arguments as above."""
-    loader = DataLoader(dataset, batch_size=16, collate_fn=list, num_workers=workers or usable_cores())
-    batches = tqdm(loader, 'Reading', leave=False, disable=not progress)
-    return [item for batch in batches for item in batch]
-
-
-class _CheckedDataset(Dataset):
-    def __init__(self, dataset: BaseDataset) -> None:
-        self.dataset = dataset
-        steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
-        self.loading = [step for step in steps if isinstance(step, LOADING)]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> CheckedSample:
-        info = self.dataset.get_data_info(index)
-        found = check_image(info['img_path'], info.get('img_bytes'))
-        if found.fault is not None:
-            return found
-        try:
-            for step in self.loading:
-                info = step(info)
-        except Exception as error:  # of any library's loader, on any file
-            return CheckedSample(info.get('seg_map_path') or info['img_path'], _one_line(error))
+def _check_sample(dataset: BaseDataset, loading: Sequence[Callable], index: int) -> CheckedSample:
+    info = dataset.get_data_info(index)
+    found = check_image(info['img_path'], info.get('img_bytes'))
+    if found.fault is not None:
         return found
+    try:
+        for step in loading:
+            info = step(info)
+    except Exception as error:  # of any library's loader, on any file
+        return CheckedSample(info.get('seg_map_path') or info['img_path'], _one_line(error))
+    return found
+
+
+def map_in_workers(function: Callable, items: Any, workers: int | None = None, chunk: int = 16) -> Iterator:
+    """Yield a function's result for each item of a sequence, in order, by processes: default one a core."""
+    workers = min(workers or usable_cores(), len(items))
+    collate = partial(_results, function)
+    loader = DataLoader(items, chunk, collate_fn=collate, num_workers=workers if workers > 1 else 0)
+    return chain.from_iterable(loader)
+
+
+def _results(function: Callable, items: Sequence) -> list:
+    return list(map(function, items))
 
 
 def _one_line(error: Exception | str) -> str:

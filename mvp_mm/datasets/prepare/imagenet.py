@@ -3,10 +3,9 @@
 import os
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from ..sources.image_files import ENDINGS, is_hidden
 from .unpack import first_names
@@ -40,17 +39,15 @@ def check_imagenet(
                 f'{folder} holds {len(others):,} others than folders named by a wnid, such as n01440764: '
                 f'{first_names(others)}; such a folder would be taken for a class. {UNPACK}'
             )
-        with ThreadPoolExecutor(16) as pool:  # on network storage, the time goes into waiting
-            numbers = pool.map(_count, (folder / wnid for wnid in wnids))
-            bar = tqdm(numbers, f'Counting {split}', len(wnids), leave=False, disable=not progress)
-            images = dict(zip(wnids, bar, strict=True))
+        folders = [folder / wnid for wnid in wnids]
+        bar = dict(desc=f'Counting {split}', leave=False, disable=not progress)
+        numbers = thread_map(_count, folders, max_workers=16, **bar)  # on network storage, they mostly wait
+        images = dict(zip(wnids, numbers, strict=True))
         found[split] = set(wnids)
         smallest = min(wnids, key=lambda wnid: images[wnid], default='none')
         note = f'; the smallest class is {smallest} with {images.get(smallest, 0):,}'
-        for number, what, wanted, more in (
-            (len(wnids), 'class folders', classes, ''),
-            (sum(images.values()), 'images', expected, note),
-        ):
+        counted = (len(wnids), 'class folders', classes, ''), (sum(images.values()), 'images', expected, note)
+        for number, what, wanted, more in counted:
             if number != wanted:
                 difference = f'{abs(wanted - number):,} {"missing" if number < wanted else "too many"}'
                 problems.append(f'{split}: {number:,} {what}, expected {wanted:,}: {difference}{more}')
@@ -62,5 +59,4 @@ def check_imagenet(
 
 
 def _count(folder: Path) -> int:
-    with os.scandir(folder) as entries:
-        return sum(entry.name.lower().endswith(ENDINGS) and not is_hidden(entry.name) for entry in entries)
+    return sum(name.lower().endswith(ENDINGS) and not is_hidden(name) for name in os.listdir(folder))

@@ -6,15 +6,14 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from PIL import Image
 from rich.progress import track
-from torch.utils.data import DataLoader, Dataset
 
-from ...hardware import usable_cores
 from ...weights.write import whole_file
 from ..samplers.epoch_sampler import epoch_order
 from ..sources.captioned_source import CaptionedSource
@@ -23,7 +22,7 @@ from ..sources.shard_files import find_shards, is_remote
 from ..sources.shard_index import IMAGES, SUFFIX, scan_shard
 from ..transforms.decode_image import UnreadableImageError, decode_image
 from .download import file_digests
-from .find_unreadable import check_image
+from .find_unreadable import check_image, map_in_workers
 
 CHECKSUM = re.compile(r'([0-9a-f]{64}) [ *](.+)')  # a line of sha256sum
 PIECE = 1 << 20  # bytes to write at a time
@@ -51,9 +50,8 @@ def write_shards(
     Args:
         source: Source, or the folder or list for :class:`ImageTextList`.
         out: Folder, which is made.
-        prefix: Of the names, such as ``'val'``. Checksums are in ``<prefix>.sha256``, which ``sha256sum -c``
-            reads; images that cannot be read, and so are left out, in ``<prefix>.left_out.txt``; names of the
-            classes, if the source has some, in ``<prefix>.classes.txt``.
+        prefix: Of the names, such as ``'val'``, also of ``<prefix>.sha256`` (for ``sha256sum -c``),
+            ``<prefix>.left_out.txt`` (unreadable images) and ``<prefix>.classes.txt`` (if there are some).
         per_shard: Samples a shard. Default 1000; shards of 100 MB to 1 GB suit most disks and networks.
         shuffle: Shuffle the samples. Default True: a shard is then a fair part of the whole.
         seed: Of the order.
@@ -80,24 +78,34 @@ def write_shards(
         source = ImageTextList(str(source), split='', **options)
     out = Path(out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    number = -(-len(source) // per_shard)
-    digits = max(4, len(str(number - 1)))
-    paths = [out / f'{prefix}-{shard:0{digits}d}.tar' for shard in range(number)]
+    beside = [out / f'{prefix}.{end}' for end in ('plan.json', 'classes.txt', 'sha256', 'left_out.txt')]
+    plan, names, sums, left_out = beside
+    starts = range(0, len(source), per_shard)
+    digits = max(4, len(str(len(starts) - 1)))
+    paths = [out / f'{prefix}-{number:0{digits}d}.tar' for number in range(len(starts))]
     order = epoch_order(len(source), shuffle, seed, 0)
-    writer = _Writer(source, paths, [order[at : at + per_shard] for at in range(0, len(order), per_shard)])
     try:
         with FileLock(out / f'.{prefix}.lock', timeout=PATIENCE):
             if source.classes is not None:
                 _require_one_numbering(out, prefix, source.classes)
-            _require_plan(out / f'{prefix}.plan.json', source, per_shard, shuffle, seed)
-            beside = ('plan.json', 'classes.txt', 'sha256', 'left_out.txt')
-            for name in (f'{prefix}-*', *(f'{prefix}.{end}.*' for end in beside)):
+            _require_plan(plan, source, per_shard, shuffle, seed)
+            for name in (f'{prefix}-*', *(f'{file.name}.*' for file in beside)):
                 for stale in out.glob(f'.{name}.partial'):
                     stale.unlink(missing_ok=True)  # its writer may be about to end
             if source.classes is not None:
-                with whole_file(out / f'{prefix}.classes.txt', ADVICE) as temporary:
+                with whole_file(names, ADVICE) as temporary:
                     temporary.write_text(''.join(f'{name}\n' for name in source.classes))
-            _write(writer, out / f'{prefix}.sha256', out / f'{prefix}.left_out.txt', workers, progress)
+            done = read_checksums(sums)
+            shards = [(path, order[at : at + per_shard], at) for path, at in zip(paths, starts, strict=True)]
+            todo = [shard for shard in shards if shard[0].name not in done or not shard[0].is_file()]
+            written = map_in_workers(partial(_write_shard, source), todo, workers, chunk=1)
+            for name, sha256, lost in track(written, 'Writing', len(todo), disable=not progress):
+                done[name] = sha256
+                if lost:
+                    with left_out.open('a', errors='surrogateescape') as file:  # names need be no text
+                        file.writelines(f'{name}\t{line}\n' for line in lost)
+                with whole_file(sums, ADVICE) as temporary:
+                    temporary.write_text(''.join(f'{sha}  {name}\n' for name, sha in sorted(done.items())))
     except Timeout as error:
         raise OSError(f'another process writes {prefix} shards to {out}: wait for it') from error
     return paths
@@ -132,36 +140,28 @@ def check_shards(
     faults = {}
     if Path(data_root).is_dir():  # a pattern may leave some out
         faults = {shard: ['is missing'] for shard in sorted(expected.keys() - set(shards))}
-    loader = DataLoader(_Checker(shards, expected, decode), None, num_workers=_workers(workers, len(shards)))
+    checked = map_in_workers(partial(_check_shard, expected, decode), shards, workers, chunk=1)
     total = 0
-    for shard, found, samples in track(loader, 'Checking', len(shards), disable=not progress):
+    for shard, found, samples in track(checked, 'Checking', len(shards), disable=not progress):
         total += samples
         if found:
             faults[shard] = found
     return faults, total
 
 
-def _workers(wanted: int | None, pieces: int) -> int:
-    workers = min(wanted or usable_cores(), pieces)
-    return workers if workers > 1 else 0
-
-
 def _require_plan(path: Path, source: CaptionedSource, per_shard: int, shuffle: bool, seed: int) -> None:
     """Keep a digest of what is written, or raise ValueError if another was begun here."""
-    digest = hashlib.sha256()
+    sha = hashlib.sha256()
     for index in range(len(source)):
         key, _, texts, label = source.record(index)
-        digest.update(json.dumps([key, texts, label]).encode())
-    plan = dict(
-        samples=len(source), per_shard=per_shard, shuffle=shuffle, seed=seed, source=digest.hexdigest()
-    )
+        sha.update(json.dumps([key, texts, label]).encode())
+    plan = dict(samples=len(source), per_shard=per_shard, shuffle=shuffle, seed=seed, source=sha.hexdigest())
     if not path.is_file():
         with whole_file(path, ADVICE) as temporary:
             temporary.write_text(json.dumps(plan))
         return
     begun = json.loads(path.read_text())
-    if begun != plan:
-        other = [name for name, value in plan.items() if begun.get(name) != value]
+    if other := [name for name, value in plan.items() if begun.get(name) != value]:
         raise ValueError(
             f'{path.parent} holds shards that were begun with another {", ".join(other)}: give the same, '
             f'choose another --prefix or --out, or delete them and {path.name}'
@@ -179,49 +179,28 @@ def _require_one_numbering(out: Path, prefix: str, classes: Sequence[str]) -> No
             )
 
 
-def _write(writer: '_Writer', sums: Path, left_out: Path, workers: int | None, progress: bool) -> None:
-    done = read_checksums(sums)
-    todo = [n for n, path in enumerate(writer.paths) if path.name not in done or not path.is_file()]
-    loader = DataLoader(writer, None, sampler=todo, num_workers=_workers(workers, len(todo)))
-    for name, sha256, lost in track(loader, 'Writing', len(todo), disable=not progress):
-        done[name] = sha256
-        if lost:
-            with left_out.open('a', errors='surrogateescape') as file:  # names need be no text
-                file.writelines(f'{name}\t{line}\n' for line in lost)
-        with whole_file(sums, ADVICE) as temporary:
-            temporary.write_text(''.join(f'{sha}  {name}\n' for name, sha in sorted(done.items())))
-
-
-class _Writer(Dataset):
-    """Writes the n-th shard; returns its name, checksum, and which images were left out and why."""
-
-    def __init__(self, source: CaptionedSource, paths: list[Path], rows: list[list[int]]) -> None:
-        self.source, self.paths, self.rows = source, paths, rows
-
-    def __getitem__(self, number: int) -> tuple[str, str, list[str]]:
-        path, lost = self.paths[number], list[str]()
-        first = sum(map(len, self.rows[:number]))
-        with whole_file(path, ADVICE) as temporary, temporary.open('wb') as file:
-            hashed = _Hashed(file)
-            # In tarfile's pieces of 10 KiB a shard lies in small pages of memory, and reads half as fast.
-            with tarfile.open(fileobj=hashed, mode='w|', bufsize=PIECE) as tar:  # type: ignore[call-overload]
-                for row_number, row in enumerate(self.rows[number], first):
-                    try:
-                        members = list(_members(self.source, row))
-                    except (OSError, UnreadableImageError) as error:
-                        lost.append(' '.join(str(error).split()))
-                        continue
-                    for suffix, content in members:
-                        info = tarfile.TarInfo(f'{row_number:09d}.{suffix}')
-                        info.size = len(content)
-                        tar.addfile(info, io.BytesIO(content))
-        index = scan_shard(path)
-        index.sha256 = hashed.sha256.hexdigest()
-        index.save(Path(f'{path}{SUFFIX}'))
-        return path.name, index.sha256, lost
-
-    def __len__(self) -> int:
-        return len(self.paths)
+def _write_shard(source: CaptionedSource, shard: tuple[Path, list[int], int]) -> tuple[str, str, list[str]]:
+    """Write a shard of these rows, numbered from the last; return its name, its checksum, what it lacks."""
+    path, rows, first = shard
+    lost = list[str]()
+    with whole_file(path, ADVICE) as temporary, temporary.open('wb') as file:
+        hashed = _Hashed(file)
+        # In tarfile's pieces of 10 KiB a shard lies in small pages of memory, and reads half as fast.
+        with tarfile.open(fileobj=hashed, mode='w|', bufsize=PIECE) as tar:  # type: ignore[call-overload]
+            for number, row in enumerate(rows, first):
+                try:
+                    members = list(_members(source, row))
+                except (OSError, UnreadableImageError) as error:
+                    lost.append(' '.join(str(error).split()))
+                    continue
+                for suffix, content in members:
+                    info = tarfile.TarInfo(f'{number:09d}.{suffix}')
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    index = scan_shard(path)
+    index.sha256 = hashed.sha256.hexdigest()
+    index.save(Path(f'{path}{SUFFIX}'))
+    return path.name, index.sha256, lost
 
 
 class _Hashed:
@@ -258,26 +237,17 @@ def _members(source: CaptionedSource, row: int) -> Iterator[tuple[str, bytes]]:
         yield 'cls', str(label).encode()
 
 
-class _Checker(Dataset):
-    """Checks the n-th shard; returns it, its faults, and its number of samples."""
-
-    def __init__(self, shards: list[str], expected: dict[str, str], decode: bool) -> None:
-        self.shards, self.expected, self.decode = shards, expected, decode
-
-    def __getitem__(self, number: int) -> tuple[str, list[str], int]:
-        shard = self.shards[number]
-        index = scan_shard(Path(shard))
-        faults, wanted = list(index.faults), self.expected.get(shard)
-        if wanted is not None and (found := file_digests(Path(shard), 'sha256')['sha256']) != wanted:
-            faults.append(f'has the sha256 {found}, expected {wanted}')
-        if self.decode and len(index):
-            with open(shard, 'rb') as file:
-                for row in range(len(index)):
-                    offset, size = index.places[row, 0].tolist()
-                    file.seek(offset)
-                    if fault := check_image(index.name(row), file.read(size)).fault:
-                        faults.append(f'has an image that cannot be read, {index.name(row)}: {fault}')
-        return shard, faults, len(index)
-
-    def __len__(self) -> int:
-        return len(self.shards)
+def _check_shard(expected: dict[str, str], decode: bool, shard: str) -> tuple[str, list[str], int]:
+    """Return a shard, its faults, and its number of samples."""
+    index = scan_shard(Path(shard))
+    faults, wanted = list(index.faults), expected.get(shard)
+    if wanted is not None and (found := file_digests(Path(shard), 'sha256')['sha256']) != wanted:
+        faults.append(f'has the sha256 {found}, expected {wanted}')
+    if decode and len(index):
+        with open(shard, 'rb') as file:
+            for row in range(len(index)):
+                offset, size = index.places[row, 0].tolist()
+                file.seek(offset)
+                if fault := check_image(index.name(row), file.read(size)).fault:
+                    faults.append(f'has an image that cannot be read, {index.name(row)}: {fault}')
+    return shard, faults, len(index)

@@ -3,19 +3,20 @@
 import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from ..sources.caption_lists import ENDINGS as LISTS
 from ..sources.image_folder import UnlabelledImages
 from ..sources.image_text_list import ImageTextList
 from ..sources.image_text_shards import ImageTextShards
 from ..sources.shard_files import is_remote
-from .find_unreadable import read_checked, read_in_workers
+from .find_unreadable import map_in_workers, read_checked
 
 MOST = 50  # images that share a part of their look, to compare with
 
@@ -34,19 +35,12 @@ class Photograph(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """The photographs that were looked at, among all.
+    """The photographs that were looked at, among all."""
 
-    Attributes:
-        kind: Dataset class that reads them.
-        options: Its arguments, which name the place.
-        count: All images.
-        looked_at: Those that were read: all, or a sample.
-    """
-
-    kind: str
-    options: dict[str, Any]
-    count: int
-    looked_at: list[Photograph]
+    kind: str  # dataset class that reads them
+    options: dict[str, Any]  # its arguments, which name the place
+    count: int  # all images
+    looked_at: list[Photograph]  # those that were read: all, or a sample
 
     @property
     def readable(self) -> list[Photograph]:
@@ -72,10 +66,8 @@ class Survey:
         return [(path, before) for path, before in pairs if path != before]
 
     def alike(self) -> list[tuple[str, str]]:
-        """Pairs of paths, an image and one of other bytes whose look differs in 3 bits or fewer.
-
-        Such hashes share one of four parts of 16 bits, by which they are found.
-        """
+        """Pairs of paths, an image and one of other bytes whose look differs in 3 bits or fewer."""
+        # Such hashes share one of four parts of 16 bits, by which they are found.
         pairs, seen = [], defaultdict[tuple[int, int], list[Photograph]](list)
         for image in {image.content: image for image in self.readable if image.look}.values():
             parts = [seen[part, image.look >> 16 * part & 0xFFFF] for part in range(4)]
@@ -94,8 +86,7 @@ def survey(
     """Read images as training would, and keep what tells of them.
 
     Args:
-        place: Folder, list of images, or shards (folder, ``.tar`` or pattern); as the datasets of this
-            package read them.
+        place: Folder, list of images, or shards (folder, ``.tar`` or pattern), as the datasets read them.
         sample: How many to read at most, drawn without replacement. Default 10,000.
         workers: Processes. Default None: one a core.
         progress: Show a bar. Default False.
@@ -106,10 +97,10 @@ def survey(
         ValueError: If no place is named, or a list cannot be read.
     """
     dataset, options = _opened(place)
-    chosen = np.arange(len(dataset))
-    if len(dataset) > sample:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), sample, replace=False))
-    looked_at = read_in_workers(_LookedAt(dataset, chosen), workers, progress)
+    number = min(sample, len(dataset))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), number, replace=False))
+    photographs = map_in_workers(partial(_look_at, dataset), chosen, workers)
+    looked_at = list(tqdm(photographs, 'Reading', len(chosen), leave=False, disable=not progress))
     return Survey(type(dataset).__name__, options, len(dataset), looked_at)
 
 
@@ -117,39 +108,33 @@ def _opened(place: str) -> tuple[Any, dict[str, Any]]:
     if not place.strip():
         raise ValueError("'' names no folder: give the folder of the images, or . for the current one")
     path, options = Path(place).expanduser(), dict[str, Any](data_root=place)
-    folders = (path, path / 'train')
+    kind: Any = UnlabelledImages
     if is_remote(place) or path.suffix == '.tar' or set(place) & set('*?{') and not path.exists():
-        return ImageTextShards(**options), options
-    if path.is_dir():
-        has_shards = any(next(folder.glob('*.tar'), None) for folder in folders)
-        return (ImageTextShards if has_shards else UnlabelledImages)(**options), options
-    if not path.is_file():
+        kind = ImageTextShards
+    elif path.is_dir():
+        if any(next(folder.glob('*.tar'), None) for folder in (path, path / 'train')):
+            kind = ImageTextShards
+    elif not path.is_file():
         raise FileNotFoundError(f'there is no folder, list or shard {place}')
-    if path.suffix.lower() in LISTS:
-        return ImageTextList(**options), options
-    options = dict(data_root=str(path.parent), ann_file=place)
-    return UnlabelledImages(**options), options
+    elif path.suffix.lower() in LISTS:
+        kind = ImageTextList
+    else:
+        options = dict(data_root=str(path.parent), ann_file=place)
+    return kind(**options), options
 
 
-class _LookedAt(Dataset):
-    def __init__(self, dataset: Any, chosen: np.ndarray) -> None:
-        self.dataset, self.chosen = dataset, chosen
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __getitem__(self, index: int) -> Photograph:
-        info = self.dataset.get_data_info(int(self.chosen[index]))
-        path, content = info['img_path'], info.get('img_bytes')
-        try:
-            content = Path(path).read_bytes() if content is None else content
-        except OSError as error:
-            return Photograph(path, f'{type(error).__name__}: {error.strerror}')
-        checked, pixels = read_checked(path, content)
-        if pixels is None:
-            return Photograph(path, checked.fault)
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        return Photograph(path, None, checked.oddities, digest, _look(pixels), *pixels.shape[:2])
+def _look_at(dataset: Any, index: int) -> Photograph:
+    info = dataset.get_data_info(int(index))
+    path, content = info['img_path'], info.get('img_bytes')
+    try:
+        content = Path(path).read_bytes() if content is None else content
+    except OSError as error:
+        return Photograph(path, f'{type(error).__name__}: {error.strerror}')
+    checked, pixels = read_checked(path, content)
+    if pixels is None:
+        return Photograph(path, checked.fault)
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    return Photograph(path, None, checked.oddities, digest, _look(pixels), *pixels.shape[:2])
 
 
 def _look(pixels: np.ndarray) -> int:

@@ -3,7 +3,7 @@
 from .collection import SceneCollection as SceneCollection
 from .compose import DIFFICULTIES as DIFFICULTIES
 from .compose import SPLITS as SPLITS
-from .vocabulary import CLASSES as CLASSES
-from .vocabulary import COLOURS as COLOURS
-from .vocabulary import PALETTE as PALETTE
-from .vocabulary import SHAPES as SHAPES
+from .shapes import CLASSES as CLASSES
+from .shapes import COLOURS as COLOURS
+from .shapes import PALETTE as PALETTE
+from .shapes import SHAPES as SHAPES

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from .compose import Scene, SceneObject
-from .render import HALF, footprints
+from .render import HALF, footprint
 
 VISIBLE_SHARE = 0.4  # of an object's own pixels; one that is hidden more is not named
 GRID = 64  # visibility is judged at this size whatever the size of the image, so captions do not change
@@ -14,16 +14,17 @@ GRID = 64  # visibility is judged at this size whatever the size of the image, s
 def visible_objects(scene: Scene) -> list[SceneObject]:
     """List all but clutter and what is hidden (:data:`VISIBLE_SHARE`), most visible pixels first."""
     owners = np.zeros((GRID, GRID), dtype=np.uint8)
-    own_pixels: dict[int, int] = {}
-    for number, _, place in footprints(scene, GRID):
+    own_pixels = []
+    for number, item in enumerate(scene.objects, start=1):
+        place = footprint(item, GRID)
         taken = place.covered >= HALF
-        own_pixels[number] = int(np.count_nonzero(taken))
+        own_pixels.append(np.count_nonzero(taken))
         owners[place.box][taken] = number
-    seen = np.bincount(owners.ravel(), minlength=len(scene.objects) + 1).tolist()
+    _, *seen = np.bincount(owners.ravel(), minlength=len(scene.objects) + 1).tolist()
     shown = [
-        (seen[number], item)
-        for number, item in enumerate(scene.objects, start=1)
-        if item.label and seen[number] and seen[number] >= VISIBLE_SHARE * own_pixels[number]
+        (pixels, item)
+        for pixels, own, item in zip(seen, own_pixels, scene.objects, strict=True)
+        if item.label and pixels and pixels >= VISIBLE_SHARE * own
     ]
     return [item for _, item in sorted(shown, key=lambda pair: -pair[0])]
 

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from mmengine.logging import print_log
 from .caption import caption_of, visible_objects
 from .compose import DIFFICULTIES, Scene, compose_scene
 from .render import label_map, render_scene
-from .vocabulary import COLOURS, SHAPES
+from .shapes import COLOURS, SHAPES
 
 RENDERING = 1  # raised whenever the same index would look different, so that old caches are left alone
 
@@ -24,6 +25,7 @@ class SceneDescription(NamedTuple):
     colour: int  # index in COLOURS
 
 
+@dataclass(eq=False)
 class SceneCollection:
     """Scenes 0 to count - 1 of a split.
 
@@ -39,23 +41,20 @@ class SceneCollection:
         ValueError: If an argument is outside of what is listed above.
     """
 
-    def __init__(
-        self,
-        split: str,
-        count: int,
-        size: int = 64,
-        seed: int = 0,
-        difficulty: str = 'standard',
-        cache_dir: str | None = None,
-    ) -> None:
-        if count < 1:
-            raise ValueError(f'count={count}: a collection has one scene or more')
-        if difficulty not in DIFFICULTIES:
-            raise ValueError(f'difficulty={difficulty!r} is none of {", ".join(DIFFICULTIES)}')
-        self.split, self.seed, self.difficulty = split, seed, difficulty
-        self.count, self.size = count, size
+    split: str
+    count: int
+    size: int = 64
+    seed: int = 0
+    difficulty: str = 'standard'
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f'count={self.count}: a collection has one scene or more')
+        if self.difficulty not in DIFFICULTIES:
+            raise ValueError(f'difficulty={self.difficulty!r} is none of {", ".join(DIFFICULTIES)}')
         self.scene(0)  # raises if the split or the seed is wrong
-        self._pixels = None if cache_dir is None else self._cached(Path(cache_dir).expanduser())
+        self._pixels = None if self.cache_dir is None else self._cached(Path(self.cache_dir).expanduser())
 
     def __len__(self) -> int:
         return self.count

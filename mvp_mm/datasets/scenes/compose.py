@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .vocabulary import COLOURS, SHAPES, TEXTURES, UNNAMED_SHAPES
+from .shapes import COLOURS, SHAPES, TEXTURES, UNNAMED_SHAPES
 
 SIDE = 4096  # coordinates are whole numbers of 1/4096 of the image's side
 TURN = 64  # steps of a full rotation
@@ -124,7 +124,8 @@ def _named_objects(draws: _Draws, difficulty: Difficulty) -> list[SceneObject]:
         margin = SIDE // 4 if main else SIDE // 10
         for _ in range(PLACEMENT_ATTEMPTS):
             x, y = draws.between(margin, SIDE - margin), draws.between(margin, SIDE - margin)
-            if all(_apart(x, y, radius, other) for other in placed):
+            # Overlaps happen, but never so much that an object could disappear.
+            if all((x - o.x) ** 2 + (y - o.y) ** 2 >= (3 * (radius + o.radius) // 4) ** 2 for o in placed):
                 break
         else:
             continue  # no room; the main object, placed first, always has it
@@ -144,12 +145,6 @@ def _named_objects(draws: _Draws, difficulty: Difficulty) -> list[SceneObject]:
         )
     first = draws.between(0, len(placed) - 1)  # which of them lies lowest
     return placed[first:] + placed[:first]
-
-
-def _apart(x: int, y: int, radius: int, other: SceneObject) -> bool:
-    # Overlaps happen, but never so much that an object could disappear.
-    reach = 3 * (radius + other.radius) // 4
-    return (x - other.x) ** 2 + (y - other.y) ** 2 >= reach * reach
 
 
 def _clutter(draws: _Draws, count: Range, radius: Range, turn: int) -> list[SceneObject]:

@@ -4,7 +4,6 @@ All arithmetic is in whole numbers: a scene has the same bytes on every platform
 """
 
 import math
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -32,15 +31,15 @@ def render_scene(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene, ``size`` pixels a side.
 
     Returns:
-        The image, uint8 ``(size, size, 3)`` RGB, and for every pixel the number of the object seen there,
-        uint8 ``(size, size)``: 0 for the background, i + 1 for ``scene.objects[i]``, the topmost that covers
-        half or more of it.
+        The image, uint8 ``(size, size, 3)`` RGB, and for every pixel the number of the object seen there, the
+        topmost that covers half or more of it, uint8 ``(size, size)``: i + 1 for ``objects[i]``, 0 for none.
     """
     if size < 8:
         raise ValueError(f'size={size}: a scene needs 8 pixels a side or more')
     image = _background(scene, size)
     owners = np.zeros((size, size), dtype=np.uint8)
-    for number, item, place in footprints(scene, size):
+    for number, item in enumerate(scene.objects, start=1):
+        place = footprint(item, size)
         _paint(image[place.box], item, place)
         owners[place.box][place.covered >= HALF] = number
     return _photograph(image, scene, size), owners
@@ -51,19 +50,10 @@ def label_map(scene: Scene, owners: np.ndarray) -> np.ndarray:
     return np.array([0, *(item.label for item in scene.objects)], dtype=np.uint8)[owners]
 
 
-def footprints(scene: Scene, size: int) -> Iterator[tuple[int, SceneObject, Footprint]]:
-    """Yield number (from 1), object and footprint of all objects within a grid of ``size`` pixels a side."""
-    for number, item in enumerate(scene.objects, start=1):
-        if (place := footprint(item, size)) is not None:
-            yield number, item, place
-
-
-def footprint(item: SceneObject, size: int) -> Footprint | None:
-    """Lay an object on a grid of ``size`` pixels a side; None if it lies outside."""
+def footprint(item: SceneObject, size: int) -> Footprint:
+    """Lay an object on a grid of ``size`` pixels a side; its box is empty if it lies outside."""
     left, right = _span(item.x, item.radius, size)
     top, bottom = _span(item.y, item.radius, size)
-    if left >= right or top >= bottom:
-        return None
     cosine = COSINES[item.angle] * UNIT // item.radius
     sine = COSINES[(item.angle - TURN // 4) % TURN] * UNIT // item.radius
     line = _centres(SUBPIXELS * size)
@@ -77,8 +67,8 @@ def footprint(item: SceneObject, size: int) -> Footprint | None:
 
 
 def _span(centre: int, radius: int, size: int) -> tuple[int, int]:
-    first = (centre - radius) * size // SIDE
-    return max(0, first), min(size, (centre + radius) * size // SIDE + 1)
+    first = max(0, (centre - radius) * size // SIDE)
+    return first, max(first, min(size, (centre + radius) * size // SIDE + 1))
 
 
 @lru_cache(maxsize=16)

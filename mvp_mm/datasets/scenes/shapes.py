@@ -1,4 +1,4 @@
-"""Outlines and textures of the shapes, in whole numbers so that every platform draws the same pixels.
+"""What can stand in a scene, in whole numbers so that every platform draws the same pixels.
 
 Coordinates are relative to the object: u to its right, v downwards, 1024 units to the circumradius.
 """
@@ -6,6 +6,28 @@ Coordinates are relative to the object: u to its right, v downwards, 1024 units 
 from collections.abc import Callable
 
 import numpy as np
+from PIL.ImageColor import getrgb
+
+# A label map holds 0 for the background and i + 1 for SHAPES[i].
+SHAPES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring', 'crescent', 'arrow')
+# Clutter that no caption names and no label map marks; some of it resembles named shapes.
+UNNAMED_SHAPES = ('half disc', 'bar', 'corner', 'lens')
+COLOURS = {
+    'red': (205, 45, 45),
+    'orange': (230, 135, 40),
+    'yellow': (225, 210, 60),
+    'green': (60, 160, 60),
+    'cyan': (60, 190, 200),
+    'blue': (55, 80, 200),
+    'purple': (135, 60, 170),
+    'pink': (235, 130, 175),
+}
+TEXTURES = ('plain', 'striped', 'checked', 'dotted')
+
+CLASSES = ('background', *SHAPES)
+# Colours to draw CLASSES with; they have nothing to do with the colours of the objects.
+HEX = ('#282828', '#e63c3c', '#f09628', '#ebd73c', '#50b450', '#46bed2', '#4664dc', '#a050c8', '#f08cbe')
+PALETTE = tuple(map(getrgb, HEX))
 
 UNIT = 1024
 # Inward normals of a pentagram's five lines, times 1024.
@@ -31,9 +53,8 @@ OUTLINES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     'cross': lambda u, v: ((abs(u) < 310) & (abs(v) < 960)) | ((abs(v) < 310) & (abs(u) < 960)),
     'ring': lambda u, v: _disc(u, v) & (u * u + v * v > 560 * 560),
     'crescent': lambda u, v: _disc(u, v) & ~_disc(u - 480, v, 860),
-    'arrow': lambda u, v: (
-        ((v < 0) & (4 * abs(u) < 3 * (v + UNIT))) | ((v >= 0) & (v < 930) & (abs(u) < 270))  # head, shaft
-    ),
+    # head, shaft
+    'arrow': lambda u, v: ((v < 0) & (4 * abs(u) < 3 * (v + UNIT))) | ((v >= 0) & (v < 930) & (abs(u) < 270)),
     'half disc': lambda u, v: _disc(u, v) & (v > 0),
     'bar': lambda u, v: (abs(u) < 230) & (abs(v) < 980),
     'corner': lambda u, v: (abs(u) < 700) & (abs(v) < 700) & ((u < -180) | (v > 180)),

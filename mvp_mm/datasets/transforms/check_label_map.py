@@ -43,9 +43,8 @@ class CheckLabelMap(BaseTransform):
             )
         height, width = results['ori_shape']
         if labels.shape != (height, width):
-            turned = labels.shape == (width, height)
             advice = 'make both of one size (resize label maps without interpolation)'
-            if turned:
+            if labels.shape == (width, height):
                 advice = 'photographs are turned by their EXIF tag: turn the label map as well'
             raise LabelMapError(
                 f'{path} has {labels.shape[1]}x{labels.shape[0]} pixels, its image {width}x{height}: {advice}'

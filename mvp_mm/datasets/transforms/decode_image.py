@@ -1,8 +1,7 @@
 """Decode any photograph to upright 8-bit RGB: the one decoder of every pipeline and command.
 
-simplejpeg decodes ordinary JPEGs (grey or three colours, upright, not so large that Pillow warns, without
-any complaint of the decoder). Pillow decodes everything else, and decides what is unreadable. Both stand
-on libjpeg-turbo and yield the same pixels.
+simplejpeg decodes ordinary JPEGs (grey or three colours, upright, too small for Pillow to warn, faultless).
+Pillow decodes all else, and decides what is unreadable. Both yield the same pixels, by libjpeg-turbo.
 """
 
 import struct
@@ -97,7 +96,12 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
     Alpha is composited over ImageNet's mean colour, and values beyond 8 bits are scaled, not clipped.
     """
-    image = _upright(image)
+    image.load()
+    try:  # not ImageOps.exif_transpose, which also writes the tags anew and fails where one is damaged
+        method = UPRIGHT_BY.get(image.getexif().get(ORIENTATION, 1))
+    except UNREADABLE:  # damaged metadata say nothing about the pixels, which are there by now
+        method = None
+    image = image if method is None else image.transpose(method)
     if image.mode == 'RGB' and 'transparency' not in image.info:
         return image
     if image.mode.startswith('I') or image.mode == 'F':
@@ -129,11 +133,14 @@ def _by_simplejpeg(source: str | PathLike | bytes, order: str = 'RGB') -> np.nda
             return None
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         too_large = Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS
-        turned = any(header in data for header in ORIENTATION_HEADERS) and not _is_upright(data)
-        if too_large or turned or colors not in ('YCbCr', 'Gray', 'RGB'):
+        if too_large or colors not in ('YCbCr', 'Gray', 'RGB'):
             return None
+        if any(header in data for header in ORIENTATION_HEADERS):
+            with Image.open(BytesIO(data)) as image:  # reads the headers only
+                if image.getexif().get(ORIENTATION) in UPRIGHT_BY:
+                    return None
         return simplejpeg.decode_jpeg(data, order)
-    except (OSError, ValueError):  # anything libjpeg-turbo complains of, even a mere warning
+    except UNREADABLE:  # and anything libjpeg-turbo complains of, even a mere warning
         return None
 
 
@@ -142,24 +149,6 @@ def _jpeg_bytes(path: str | PathLike) -> bytes:
     with open(path, 'rb') as file:
         start = file.read(len(JPEG_START))
         return start + file.read() if start == JPEG_START else start
-
-
-def _is_upright(data: bytes) -> bool:
-    try:
-        with Image.open(BytesIO(data)) as image:  # reads the headers only
-            return image.getexif().get(ORIENTATION) not in UPRIGHT_BY
-    except UNREADABLE:
-        return False
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    # not ImageOps.exif_transpose, which also writes the tags anew and fails where one of them is damaged
-    image.load()
-    try:
-        method = UPRIGHT_BY.get(image.getexif().get(ORIENTATION, 1))
-    except UNREADABLE:  # damaged metadata say nothing about the pixels, which are there by now
-        return image
-    return image if method is None else image.transpose(method)
 
 
 @cache

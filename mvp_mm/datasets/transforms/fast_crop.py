@@ -24,6 +24,7 @@ from . import decode_image
 BRIGHTNESS, CONTRAST, SATURATION = range(3)  # torchvision's numbers
 ADJUST = (tvf.adjust_brightness, tvf.adjust_contrast, tvf.adjust_saturation)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's grey
+DIAGONAL = np.eye(3, 4)
 FIXED_POINT = 1024  # OpenCV's transform of 8-bit pixels computes in units of 1/1024
 # Pillow truncates after every step of the jitter, OpenCV rounds. Not -0.5: a whole number must stay.
 TO_FLOOR = -0.49
@@ -55,8 +56,7 @@ class FastCrop(BaseTransform):
         ratio: Smallest and largest width : height.
         flip: Probability of a horizontal flip.
         brightness: Factors between ``1 - brightness`` and ``1 + brightness``, or two bounds.
-        contrast: Likewise.
-        saturation: Likewise. BEiT leaves the hue alone.
+        contrast, saturation: Likewise. BEiT leaves the hue alone.
         reference: Work in BEiT's order by Pillow and torchvision: three times as slow. Default False.
         plain: Deprecated name of ``reference``.
 
@@ -178,19 +178,12 @@ def jitter(region: np.ndarray, image: np.ndarray, steps: Sequence[tuple[int, flo
 
 
 def _matrix(own: float, grey: float, constant: float) -> np.ndarray:
-    """Return the pending steps for OpenCV, ``(3, 4)``.
-
-    OpenCV rounds each entry. Rounded here, with equal sums in the three rows, grey pixels stay grey.
-    """
+    """Return the pending steps for OpenCV, ``(3, 4)``."""
+    # OpenCV rounds each entry. Rounded here, with equal sums in the three rows, grey pixels stay grey.
     own, grey = round(own * FIXED_POINT), round(grey * FIXED_POINT)
     red, blue = round(grey * LUMA[0]), round(grey * LUMA[2])
-    green, constant = grey - red - blue, constant * FIXED_POINT
-    rows = [
-        [own + red, green, blue, constant],
-        [red, own + green, blue, constant],
-        [red, green, own + blue, constant],
-    ]
-    return np.array(rows) / FIXED_POINT
+    mixed = red, grey - red - blue, blue, constant * FIXED_POINT
+    return (own * DIAGONAL + mixed) / FIXED_POINT
 
 
 def resize(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -37,8 +37,7 @@ class PackMaskedInputs(BaseTransform):
         self.needs = self.fields
 
     def transform(self, results: dict) -> dict:
-        missing = [field for field in self.fields if field not in results]
-        if missing:
+        if missing := [field for field in self.fields if field not in results]:
             raise ValueError(
                 f'PackMaskedInputs(fields={self.fields}): the sample has no {", ".join(missing)}, but '
                 f'{", ".join(results)}'

@@ -16,8 +16,7 @@ class TokenizeCaption(BaseTransform):
     CLIP's tokenizer cuts a caption that is longer than the context.
 
     Args:
-        model_name: The text tower's open_clip model, by name or config file (``.json``), as
-            :class:`~mvp_mm.models.RILS` takes it.
+        model_name: The text tower's open_clip model, by name or config file (``.json``), as for RILS.
         key: Where the caption is. Default ``'caption'``.
 
     Raises:
