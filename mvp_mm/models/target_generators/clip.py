@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ..backbones.multihead_attention import use_faster_attention
 from ..compilation import require_choice
 from ..speaking.text_tower import TextTower
-from .base import CLS_TARGETS, Grid, TargetGenerator, probe
+from .base import CLS_TARGETS, Grid, TargetGenerator, choose_cls, probe
 from .cleaned_tokens import VARIANTS, require_cleanable
 from .clip_text import load_clip_text
-from .clip_tokens import CLIPTokens, clip_tokens
+from .clip_tokens import CLIPTokens, clip_tokens, layers_of
 from .clip_weights import (
     CONFIG_NAME,
     LOCAL,
@@ -93,7 +93,7 @@ class CLIPTargetGenerator(TargetGenerator):
         self._given = dict(model_name=str(model_name), pretrained=pretrained, quick_gelu=quick_gelu)
         self._text_tower: list[TextTower] = []  # in a list, which nn.Module does not look into
         _fold_quick_gelu(visual)
-        self._reader = clip_tokens(visual).settled(visual)
+        self._reader = clip_tokens(visual)
         use_faster_attention(visual)
         super().__init__(
             teacher=visual,
@@ -172,7 +172,7 @@ class CLIPTargetGenerator(TargetGenerator):
 
     def blocks(self, teacher: nn.Module) -> list:
         """Return the layers."""
-        return self._reader.blocks(teacher)
+        return layers_of(teacher)
 
 
 def clip_width(model_name: str, pretrained: str | bool | None, space: str = 'joint') -> int:
@@ -221,12 +221,11 @@ def _find(
             f"{model_name} {reader.no_joint} (its vision branch is a {kind}): use space='hidden', its patch "
             'tokens before the pooling, or a model that takes CLS or the mean, such as ViT-B-16-quickgelu'
         )
-    if cls not in ('auto', *reader.choices):
-        raise ValueError(f'cls={cls!r} is not possible for {model_name}: choose of {reader.choices}')
+    choose_cls(cls, reader.choices, model_name)
     if tokens != 'last':
         if reader.no_joint:
             raise ValueError(f'tokens={tokens!r} is not possible for {model_name}, which {reader.no_joint}')
-        require_cleanable((reader.blocks(visual) or [visual])[-1], tokens)
+        require_cleanable([visual, *layers_of(visual)][-1], tokens)
     encode = partial(reader.encode, space=space, cls='none')
     _, found = probe(
         encode, visual, reader.patch_size, reader.image_size, model_name, 0, fixed=not reader.can_resize

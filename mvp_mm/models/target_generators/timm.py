@@ -28,7 +28,7 @@ from .teacher_weights import (
     warn_of_other_statistics,
     warn_of_random_weights,
 )
-from .timm_tokens import TimmTokens, normed, pooled
+from .timm_tokens import TimmTokens, normed
 
 CONFIG_NAME = 'config.json'
 # timm's and the hub's file names, best first
@@ -124,8 +124,9 @@ class TimmTargetGenerator(TargetGenerator):
         patches = tokens[:, self._reader.prefix :]
         if self.cls == 'none':
             return patches
-        cls = tokens[:, :1] if self.cls == 'token' else pooled(teacher, features)[:, None]
-        return torch.cat([cls, patches], dim=1)
+        network: Any = teacher
+        pooled = None if self.cls == 'token' else network.forward_head(features, pre_logits=True)
+        return torch.cat([tokens[:, :1] if pooled is None else pooled[:, None], patches], dim=1)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
         """Return the attention of the last layer that CLS takes part in, if any."""
