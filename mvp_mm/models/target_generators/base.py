@@ -59,6 +59,8 @@ class TargetGenerator(Speaks, BaseModule):
         ValueError: If an argument is none of the above, or tokens are not one for CLS and one a patch.
     """
 
+    _given: dict[str, Any] = {}  # arguments that :meth:`identity` tells
+
     def __init__(
         self,
         teacher: nn.Module,
@@ -134,7 +136,7 @@ class TargetGenerator(Speaks, BaseModule):
 
     def identity(self) -> dict[str, Any]:
         """Tell this teacher from others, as plain data: what a checkpoint records of it."""
-        return dict(type=type(self).__name__, cls=self.cls)
+        return dict(type=type(self).__name__, cls=self.cls) | self._given
 
     @property
     def teaches_cls(self) -> bool:

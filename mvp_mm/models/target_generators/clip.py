@@ -91,6 +91,7 @@ class CLIPTargetGenerator(TargetGenerator):
         visual, (mean, std) = load_clip_visual(source, pretrained, quick_gelu, cache_dir)
         self._origin = (source, pretrained, cache_dir)
         self._given = dict(model_name=str(model_name), pretrained=pretrained, quick_gelu=quick_gelu)
+        self._given |= dict(space=space, tokens=tokens, clean_cls=clean_cls)
         self._text_tower: list[TextTower] = []  # in a list, which nn.Module does not look into
         _fold_quick_gelu(visual)
         self._reader = clip_tokens(visual)
@@ -123,8 +124,7 @@ class CLIPTargetGenerator(TargetGenerator):
     def identity(self) -> dict[str, Any]:
         """Tell this teacher from others, with the sha256 of its weight file (None: random weights)."""
         path = clip_file(*self._origin)
-        kind = dict(space=self.space, tokens=self.tokens, clean_cls=self.clean_cls)
-        return super().identity() | self._given | kind | dict(sha256=path and file_sha256(path))
+        return super().identity() | dict(sha256=path and file_sha256(path))
 
     @property
     def text_tower(self) -> TextTower:

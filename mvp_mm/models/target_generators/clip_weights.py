@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from ...weights.locate import weights_in
 from ...weights.read import first_line, is_torchscript, read_metadata, read_tensors
 from .teacher_weights import (
+    HUB,
+    LOCAL,
     Statistics,
     fill_strictly,
     local_weights,
@@ -33,8 +35,6 @@ from .teacher_weights import (
     warn_of_random_weights,
 )
 
-HUB = 'hf-hub:'
-LOCAL = 'local-dir:'
 CONFIG_NAME = 'open_clip_config.json'
 # open_clip's and the hub's file names of a whole model's weights, best first.
 WEIGHT_NAMES = (
@@ -183,7 +183,7 @@ def read_clip(
         return None, {}
     if not is_torchscript(path):
         return path, dict(read_tensors(path))
-    if _openai_name(path) is None:
+    if file_sha256(path) not in OPENAI_SHA256:
         raise ValueError(
             f"{path} is a TorchScript archive, which is code, and its sha256 is none of OpenAI's published "
             'ones: download it again, or convert it to safetensors on a machine where you trust it'
@@ -234,11 +234,6 @@ def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | Co
     )
 
 
-def _openai_name(weights: Path) -> str | None:
-    """Return the model whose weights OpenAI publishes as this very file, if it does."""
-    return OPENAI_SHA256.get(file_sha256(weights))
-
-
 def _facts(source: CLIPSource, weights: Path | Config | None, quick_gelu: bool | None) -> dict[str, Config]:
     """Collect ``quick_gelu`` and, if told, ``mean`` and ``std`` of the weights, by who tells them."""
     facts: dict[str, Config] = {}
@@ -247,7 +242,7 @@ def _facts(source: CLIPSource, weights: Path | Config | None, quick_gelu: bool |
     if isinstance(weights, dict) and 'tag' in weights:
         facts[f'the weights tagged {weights["tag"]!r}'] = OPENAI_STATISTICS | weights
     elif isinstance(weights, Path):
-        if name := _openai_name(weights):
+        if name := OPENAI_SHA256.get(file_sha256(weights)):
             who = f"OpenAI's published sha256 of {weights.name} ({name})"
             facts[who] = dict(OPENAI_STATISTICS, quick_gelu=True)
         if said := read_metadata(weights).get('quick_gelu'):

@@ -16,7 +16,8 @@ from torch import Tensor
 from ...weights.locate import is_address, local_path, weights_in
 from ...weights.read import first_line, require_finite
 
-LOCAL_DIRECTORY = 'local-dir:'
+HUB = 'hf-hub:'
+LOCAL = 'local-dir:'
 RANDOM_TEACHER_SEED = 0
 OTHER_SCALE = 10  # above any mean or std of the 0–1 scale, below those of the 0–255 scale
 Weights = Mapping[str, Tensor]

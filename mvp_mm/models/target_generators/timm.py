@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ...weights.locate import weights_in
 from ...weights.read import first_line, read_tensors
 from ..compilation import require_choice
-from .base import CLS_TARGETS, Grid, TargetGenerator
+from .base import CLS_TARGETS, Grid, TargetGenerator, network_errors
 from .teacher_weights import (
+    LOCAL,
     Statistics,
     fill_strictly,
     local_weights,
@@ -33,7 +34,6 @@ from .timm_tokens import TimmTokens, normed
 CONFIG_NAME = 'config.json'
 # timm's and the hub's file names, best first
 WEIGHT_NAMES = ('model.safetensors', 'pytorch_model.bin', 'pytorch_model.pth', 'model.pth')
-LOCAL = 'local-dir:'
 HUB = ('hf-hub:', 'hf_hub:')
 QUICK_GELU_NOTE = 'natively QuickGELU'  # timm's own note of a weight tag
 # open_clip lists these weights with QuickGELU; timm's note is missing.
@@ -117,16 +117,16 @@ class TimmTargetGenerator(TargetGenerator):
             **kwargs,
         )
 
-    def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
+    def encode(self, teacher: Any, images: Tensor, grid: Grid) -> Tensor:
         """Return the target of CLS, if there is one, and the tokens of patches."""
         features, tokens = self._reader.read(teacher, images)
         tokens = normed(teacher, tokens) if self._reader.layout == 'tokens' else tokens
         patches = tokens[:, self._reader.prefix :]
         if self.cls == 'none':
             return patches
-        network: Any = teacher
-        pooled = None if self.cls == 'token' else network.forward_head(features, pre_logits=True)
-        return torch.cat([tokens[:, :1] if pooled is None else pooled[:, None], patches], dim=1)
+        if self.cls == 'pooled':
+            tokens = teacher.forward_head(features, pre_logits=True)[:, None]
+        return torch.cat([tokens[:, :1], patches], dim=1)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
         """Return the attention of the last layer that CLS takes part in, if any."""
@@ -149,7 +149,7 @@ def timm_width(model_name: str, pretrained: bool | str | None = True) -> int:
     """
     source = _TimmSource(model_name, None, {})
     source.find_weights(pretrained)
-    return source.width
+    return source.reader.width
 
 
 def timm_reader(model_name: str) -> TimmTokens:
@@ -181,14 +181,10 @@ class _TimmSource:
                 raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
         with torch.device('meta'):
             network: Any = self.create().eval()
-        try:
-            self.reader = TimmTokens.of(network, _image_size(network))
-        except ValueError as error:
-            raise ValueError(
-                f'{model_name} cannot serve as a teacher: {error}; expected a network with a map of tokens, '
-                'such as vit_base_patch16_224.dino'
-            ) from error
-        self.width = self.reader.width
+        advice = '; expected a network with a map of tokens, such as vit_base_patch16_224.dino'
+        with network_errors(f'{model_name} cannot serve as a teacher: ', advice):
+            own = getattr(getattr(network, 'patch_embed', None), 'img_size', None)
+            self.reader = TimmTokens.of(network, own or network.pretrained_cfg['input_size'][-2:])
         self.config: dict[str, Any] = network.pretrained_cfg
         self.architecture: str = self.config['architecture']
         self.has_quick_gelu = any(isinstance(module, QuickGELU) for module in network.modules())
@@ -266,11 +262,6 @@ def _trained_with_quick_gelu(name: str | None) -> bool:
         return name is not None
     config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
     return config is not None and any(QUICK_GELU_NOTE in note for note in config.notes or ())
-
-
-def _image_size(teacher: Any) -> Sequence[int]:
-    own = getattr(getattr(teacher, 'patch_embed', None), 'img_size', None)
-    return own or teacher.pretrained_cfg['input_size'][-2:]
 
 
 def _config_beside(file: Path) -> dict[str, Any]:
