@@ -53,6 +53,8 @@ class TargetGenerator(Speaks, BaseModule):
     Attributes:
         cls (str): As the argument; subclasses let the network choose it.
         num_extra_tokens (int): 1, or 0 where ``cls`` is ``'none'`` and targets are those of patches only.
+        teaches_cls (bool): Whether there is a target for CLS.
+        image_size (tuple): Size of a crop whose patch grid is the teacher's own.
         out_channels (int): Width D of a target.
 
     Raises:
@@ -82,7 +84,7 @@ class TargetGenerator(Speaks, BaseModule):
         require_choice(dtype, 'dtype', ('auto', 'float32', 'bfloat16', 'float16'))
         require_choice(compile_blocks, 'compile_blocks')
         require_choice(cls, 'cls', CLS_TARGETS)
-        self.cls, self.num_extra_tokens = cls, int(cls != 'none')
+        self.cls, self.num_extra_tokens, self.teaches_cls = cls, int(cls != 'none'), cls != 'none'
         network = type(teacher).__name__
         if grid_matching == 'input' and not can_resize_input:
             raise ValueError(f"{network} runs at its own input size only: use grid_matching='tokens'")
@@ -95,6 +97,8 @@ class TargetGenerator(Speaks, BaseModule):
         self._statistics = torch.tensor(rows, dtype=torch.float32)
         self.patch_size, self.teacher_patch_size = patch_size, teacher_patch_size
         self.teacher_image_size = (teacher_image_size[0], teacher_image_size[1])
+        height, width = (side // teacher_patch_size for side in self.teacher_image_size)
+        self.image_size = (height * patch_size, width * patch_size)
         self.grid_matching, self.can_resize_input = grid_matching, can_resize_input
         self.dtype, self.compile_blocks = dtype, compile_blocks
         self._announced: set[Grid] = set()
@@ -139,11 +143,6 @@ class TargetGenerator(Speaks, BaseModule):
         return dict(type=type(self).__name__, cls=self.cls) | self._given
 
     @property
-    def teaches_cls(self) -> bool:
-        """Whether there is a target for CLS."""
-        return bool(self.num_extra_tokens)
-
-    @property
     def text_tower(self) -> TextTower:
         """The text tower of the same model: ValueError for a vision-only teacher."""
         raise ValueError(f'a {type(self).__name__} cannot speak: it has no text tower, as a CLIP has')
@@ -152,12 +151,6 @@ class TargetGenerator(Speaks, BaseModule):
         """Return the targets of whole images: CLS ``(B, D)``, if there is one, and patches ``(B, M, D)``."""
         tokens, extra = self(images), self.num_extra_tokens
         return tokens[:, 0] if extra else None, tokens[:, extra:]
-
-    @property
-    def image_size(self) -> Grid:  # type: ignore[override]
-        """Size of a crop whose patch grid is the teacher's own."""
-        height, width = (side // self.teacher_patch_size for side in self.teacher_image_size)
-        return height * self.patch_size, width * self.patch_size
 
     @property
     def student_mean(self) -> Tensor:

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from ..backbones.multihead_attention import use_faster_attention
 from ..compilation import require_choice
 from ..speaking.text_tower import TextTower
-from .base import CLS_TARGETS, Grid, TargetGenerator, choose_cls, probe
+from .base import CLS_TARGETS, Grid, TargetGenerator, choose_cls, network_errors, probe
 from .cleaned_tokens import VARIANTS, require_cleanable
-from .clip_text import load_clip_text
 from .clip_tokens import CLIPTokens, clip_tokens, layers_of
 from .clip_weights import (
     CONFIG_NAME,
@@ -26,6 +25,7 @@ from .clip_weights import (
     file_sha256,
     find_clip,
     find_weights,
+    load_clip_text,
     load_clip_visual,
 )
 
@@ -166,12 +166,10 @@ class CLIPTargetGenerator(TargetGenerator):
         return self._reader.encode(teacher, images, grid, self.space, self.cls, self.tokens, self.clean_cls)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
-        """Return the attention of the last layer, if CLS takes part in it."""
         blocks = self.blocks(teacher) if self._reader.has_cls else []
         return getattr(blocks[-1], 'attn', None) if blocks else None
 
     def blocks(self, teacher: nn.Module) -> list:
-        """Return the layers."""
         return layers_of(teacher)
 
 
@@ -204,17 +202,12 @@ def _find(
     model_name: str, cache_dir: str | None, space: str, tokens: str = 'last', cls: str = 'auto'
 ) -> tuple[CLIPSource, CLIPTokens, int]:
     """Find a model, the reader of its tokens and their width, or refuse one whose cannot be targets."""
-    if space not in ('joint', 'hidden'):
-        raise ValueError(f"space={space!r} is neither 'joint' nor 'hidden'")
+    require_choice(space, 'space', ('joint', 'hidden'))
     source = find_clip(model_name, cache_dir)
     with torch.device('meta'):
         visual: Any = source.build()
-    try:
+    with network_errors(f'{model_name} ', ': use an open_clip model whose vision tower has a map'):
         reader = clip_tokens(visual)
-    except ValueError as error:
-        raise ValueError(
-            f'{model_name} {error}: use an open_clip model whose vision tower has a map'
-        ) from None
     if space == 'joint' and reader.no_joint:
         kind = type(getattr(visual, 'trunk', visual)).__name__
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import product
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,9 @@ class TargetGenerators(Speaks, BaseModule):
 
     Attributes:
         out_channels (dict): Width of each teacher's targets.
+        teaches_cls (bool): Whether there is a target for CLS: from the teacher that speaks, else from any.
+        image_size (tuple): :attr:`TargetGenerator.image_size` of the teacher that speaks, or of the first.
+        student_mean, student_std (Tensor): Statistics the crop was normalised by, ``(3,)``, 0–255 scale.
 
     Raises:
         ValueError: If teachers differ in the student's patch size or statistics, or an argument is wrong.
@@ -74,11 +78,13 @@ class TargetGenerators(Speaks, BaseModule):
             value, first = getattr(part, key), getattr(self.first, key)
             if not torch.equal(torch.as_tensor(value).cpu(), torch.as_tensor(first).cpu()):
                 raise ValueError(f'the teachers see one crop, but {key} of {name} is {value}, not {first}')
-        self.patch_size = self.first.patch_size
         self.out_channels = {name: part.out_channels for name, part in parts.items()}
         self.extra_tokens = {name: part.num_extra_tokens for name, part in parts.items()}
         self.num_extra_tokens = max(self.extra_tokens.values())
         self.speaks = speaks or _speaker(parts, {name: vars(part) for name, part in parts.items()})
+        self.patch_size = self.first.patch_size
+        self.image_size = parts[self.speaks].image_size if self.speaks else self.first.image_size
+        self.teaches_cls = bool(self.extra_tokens[self.speaks] if self.speaks else self.num_extra_tokens)
         self.counter = StepCounter() if drop else None
         self._told = False
 
@@ -119,11 +125,6 @@ class TargetGenerators(Speaks, BaseModule):
         return dict(type=type(self).__name__, teachers=known, speaks=self.speaks, sha256=sha256)
 
     @property
-    def teaches_cls(self) -> bool:
-        """Whether the teacher that ``speaks``, or one of them if none does, has a target for CLS."""
-        return bool(self.extra_tokens[self.speaks] if self.speaks else self.num_extra_tokens)
-
-    @property
     def text_tower(self) -> TextTower:
         """The text tower of the teacher that ``speaks``: ValueError if none has text."""
         return self._speaking.text_tower
@@ -149,22 +150,8 @@ class TargetGenerators(Speaks, BaseModule):
             raise ValueError(_none_speaks({name: teacher.get('type') for name, teacher in teachers.items()}))
         return kinds[speaks].load_text_tower(teachers[speaks], file)
 
-    @property
-    def image_size(self) -> tuple[int, int]:  # type: ignore[override]
-        """Of the teacher that speaks, or of the first: see :attr:`TargetGenerator.image_size`."""
-        return self.teachers[self.speaks].image_size if self.speaks else self.first.image_size
-
-    @property
-    def student_mean(self) -> Tensor:
-        """Means the crop was normalised by, ``(3,)``, 0–255 scale."""
-        return self.first.student_mean
-
-    @property
-    def student_std(self) -> Tensor:
-        """Standard deviations the crop was normalised by, ``(3,)``, 0–255 scale."""
-        return self.first.student_std
-
-    image_mean, image_std = student_mean, student_std
+    student_mean = image_mean = property(attrgetter('first.student_mean'))
+    student_std = image_std = property(attrgetter('first.student_std'))
 
 
 def require_names(teachers: Mapping[str, Any]) -> None:

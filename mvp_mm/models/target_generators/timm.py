@@ -129,7 +129,6 @@ class TimmTargetGenerator(TargetGenerator):
         return torch.cat([tokens[:, :1], patches], dim=1)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
-        """Return the attention of the last layer that CLS takes part in, if any."""
         if not self._reader.has_cls:
             return None
         for name in ('cls_attn_blocks', 'blocks_token_only', 'blocks'):  # XCiT's, CaiT's, everyone's
@@ -138,7 +137,6 @@ class TimmTargetGenerator(TargetGenerator):
         return None
 
     def blocks(self, teacher: nn.Module) -> nn.ModuleList | list:
-        """Return the layers."""
         return list(getattr(teacher, 'blocks', []))
 
 
