@@ -22,7 +22,6 @@ from ..speaking.text_tower import TextTower
 from .attention import attention_in_a_run
 from .teacher_weights import require_statistics
 
-Encode = Callable[[nn.Module, Tensor, Grid], Tensor]  # see TargetGenerator.encode
 #: What the target of CLS is: the teacher's CLS token, what it pools for the whole image, or nothing.
 CLS_TARGETS = ('token', 'pooled', 'none')
 CLS_WORDS = dict(token='its CLS token', pooled='what it pools of the whole image', none='none: patches only')
@@ -295,7 +294,7 @@ class TargetGenerator(Speaks, BaseModule):
 
 @torch.no_grad()
 def probe(
-    encode: Encode,
+    encode: Callable[[nn.Module, Tensor, Grid], Tensor],
     teacher: nn.Module,
     patch_size: int,
     image_size: Sequence[int],

@@ -1,7 +1,7 @@
 """Targets from the vision branch of a CLIP model (paper §3.3.1, Eq. 7)."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,6 @@ class CLIPTargetGenerator(TargetGenerator):
         self._origin = (source, pretrained, cache_dir)
         self._given = dict(model_name=str(model_name), pretrained=pretrained, quick_gelu=quick_gelu)
         self._given |= dict(space=space, tokens=tokens, clean_cls=clean_cls)
-        self._text_tower: list[TextTower] = []  # in a list, which nn.Module does not look into
         _fold_quick_gelu(visual)
         self._reader = clip_tokens(visual)
         use_faster_attention(visual)
@@ -126,14 +125,12 @@ class CLIPTargetGenerator(TargetGenerator):
         path = clip_file(*self._origin)
         return super().identity() | dict(sha256=path and file_sha256(path))
 
-    @property
+    @cached_property
     def text_tower(self) -> TextTower:
         """The text tower of the weight file, loaded when first asked for; needs ``space='joint'``."""
         if self.space != 'joint':
             raise ValueError(f'this CLIP cannot speak: {HIDDEN}')
-        if not self._text_tower:
-            self._text_tower.append(load_clip_text(*self._origin))
-        return self._text_tower[0]
+        return load_clip_text(*self._origin)
 
     @classmethod
     def load_text_tower(cls, identity: Mapping[str, Any], file: str | None = None) -> TextTower:

@@ -109,23 +109,17 @@ class TrunkTokens:
     def encode(self, visual: Any, images: Tensor, grid: Grid, space: str, cls: str, *_: Any) -> Tensor:
         """Return the target of CLS, unless ``cls`` is ``'none'``, and the tokens of patches."""
         trunk, reader = visual.trunk, self.reader
-        features, tokens = reader.read(trunk, images)
-        patches, extra = tokens[:, reader.prefix :], tokens[:, :0]
-        if cls == 'token':
-            extra = tokens[:, :1]
-        elif cls == 'pooled' and space == 'joint':
-            extra = patches.mean(1, keepdim=True)
-        tokens = torch.cat([extra, patches], dim=1)
-        if reader.layout == 'tokens':
-            tokens = trunk.fc_norm(tokens) if hasattr(trunk, 'fc_norm') else tokens
-            if space == 'joint' and hasattr(trunk, 'fc_norm'):
-                return visual.head(trunk.head(tokens))
-        if space == 'joint':
-            alone = trunk.forward_head(reader.alone(tokens.flatten(0, 1)))
-            return visual.head(alone).unflatten(0, tokens.shape[:2])
-        if cls == 'pooled':
-            tokens = torch.cat([trunk.forward_head(features, pre_logits=True)[:, None], tokens], dim=1)
-        return tokens
+        if space == 'hidden':
+            return reader.encode(trunk, images, cls)
+        _, tokens = reader.read(trunk, images)
+        patches = tokens[:, reader.prefix :]
+        if cls != 'none':
+            extra = tokens[:, :1] if cls == 'token' else patches.mean(1, keepdim=True)
+            patches = torch.cat([extra, patches], dim=1)
+        if reader.layout == 'tokens' and hasattr(trunk, 'fc_norm'):
+            return visual.head(trunk.head(trunk.fc_norm(patches)))
+        alone = trunk.forward_head(reader.alone(patches.flatten(0, 1)))
+        return visual.head(alone).unflatten(0, patches.shape[:2])
 
 
 CLIPTokens = ViTTokens | ResNetTokens | TrunkTokens

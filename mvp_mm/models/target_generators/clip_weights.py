@@ -198,16 +198,13 @@ def load_clip_text(source: CLIPSource, pretrained: str | bool | None, cache_dir:
             raise ValueError(f'{cannot}{path} holds its vision tower only: give the file of the whole model')
         fill_strictly(own, tensors, path, source.name, required=TEXT if custom else ())
     scale = min(float(clip.logit_scale.detach().exp()), MAX_LOGIT_SCALE)
-    try:
+    with network_errors(cannot):
         encoder = TextEncoder(clip)
-    except ValueError as error:
-        raise ValueError(f'{cannot}{error}') from None
     identity = None if path is None else file_sha256(path)
     place = f'{LOCAL}{source.origin}' if isinstance(source.origin, Path) else source.name
     if source.origin is None and source.file is not None:  # a model config of the user's own
         place = str(source.file)
-    tokenizer = find_tokenizer(place)
-    return TextTower(encoder, tokenizer, scale, identity, source.name, settings=source.config)
+    return TextTower(encoder, find_tokenizer(place), scale, identity, source.name, settings=source.config)
 
 
 def read_clip(

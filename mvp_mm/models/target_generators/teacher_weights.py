@@ -90,8 +90,7 @@ def read_json(path: Path) -> Any:
 
 def require_statistics(values: Any, name: str, scale: int = 1) -> tuple[float, ...]:
     """Require three finite numbers, above 0 if ``name`` ends with ``std``, on the 0–``scale`` scale."""
-    lowest = 0.0 if name.endswith('std') else -math.inf
-    kind = 'numbers above 0' if name.endswith('std') else 'numbers'
+    lowest, kind = (0.0, 'numbers above 0') if name.endswith('std') else (-math.inf, 'numbers')
     expected = f'{name}={values!r}: expected three {kind}, of the 0-{scale} scale'
     try:
         numbers = tuple(float(value) for value in values)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from .teacher_weights import (
     warn_of_other_statistics,
     warn_of_random_weights,
 )
-from .timm_tokens import TimmTokens, normed
+from .timm_tokens import TimmTokens
 
 CONFIG_NAME = 'config.json'
 # timm's and the hub's file names, best first
@@ -117,16 +118,9 @@ class TimmTargetGenerator(TargetGenerator):
             **kwargs,
         )
 
-    def encode(self, teacher: Any, images: Tensor, grid: Grid) -> Tensor:
+    def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
         """Return the target of CLS, if there is one, and the tokens of patches."""
-        features, tokens = self._reader.read(teacher, images)
-        tokens = normed(teacher, tokens) if self._reader.layout == 'tokens' else tokens
-        patches = tokens[:, self._reader.prefix :]
-        if self.cls == 'none':
-            return patches
-        if self.cls == 'pooled':
-            tokens = teacher.forward_head(features, pre_logits=True)[:, None]
-        return torch.cat([tokens[:, :1], patches], dim=1)
+        return self._reader.encode(teacher, images, self.cls)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
         if not self._reader.has_cls:
@@ -165,18 +159,16 @@ class _TimmSource:
         self.folder: Path | None = None
         self.is_hub = model_name.startswith(HUB)
         path = Path(model_name.removeprefix(LOCAL)).expanduser()
-        is_architecture = timm.is_model(model_name.split('.')[0])
-        if model_name.startswith(LOCAL) or (path.is_dir() and not is_architecture):
+        architecture, _, tag = model_name.partition('.')
+        if model_name.startswith(LOCAL) or (path.is_dir() and not timm.is_model(architecture)):
             self.folder, self.name = path, f'{LOCAL}{path}'
             if not (path / CONFIG_NAME).is_file():
                 raise FileNotFoundError(f'{path} holds no {CONFIG_NAME} of timm, which a saved model has')
-        elif not self.is_hub:
-            architecture, _, tag = model_name.partition('.')
-            if not is_architecture:
-                raise unknown_model('timm', model_name, timm.list_models(), CONFIG_NAME)
-            if tag and not timm.is_model_pretrained(model_name):
-                tags = ', '.join(timm.list_pretrained(f'{architecture}.*'))
-                raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
+        elif not self.is_hub and not timm.is_model(architecture):
+            raise unknown_model('timm', model_name, timm.list_models(), CONFIG_NAME)
+        elif not self.is_hub and tag and not timm.is_model_pretrained(model_name):
+            tags = ', '.join(timm.list_pretrained(f'{architecture}.*'))
+            raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
         with torch.device('meta'):
             network: Any = self.create().eval()
         advice = '; expected a network with a map of tokens, such as vit_base_patch16_224.dino'
@@ -188,16 +180,15 @@ class _TimmSource:
         self.has_quick_gelu = any(isinstance(module, QuickGELU) for module in network.modules())
         # timm fills in a default tag; only a tag given by name says what a file holds.
         named = self.folder is None and not self.is_hub
-        self.tag: str = model_name.partition('.')[2] if named else self.config.get('tag') or ''
+        self.tag: str = tag if named else self.config.get('tag') or ''
 
     def create(self, pretrained: bool = False) -> nn.Module:
         """Create the network, with timm's weights if ``pretrained``."""
         arguments = dict(num_classes=0, pretrained=pretrained, cache_dir=self.cache_dir, **self.model_args)
         try:
-            try:
+            with suppress(TypeError):  # a family that runs at its own size only; nothing is loaded yet
                 return timm.create_model(self.name, dynamic_img_size=True, **arguments)
-            except TypeError:  # a family that runs at its own size only; raised before anything is loaded
-                return timm.create_model(self.name, **arguments)
+            return timm.create_model(self.name, **arguments)
         except Exception as error:  # an unknown config or a download makes timm raise anything
             if self.folder is not None or not (pretrained or isinstance(error, OSError)):
                 raise ValueError(f'timm cannot build {self.name}: {first_line(error)}') from error

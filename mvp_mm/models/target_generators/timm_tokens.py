@@ -90,6 +90,20 @@ class TimmTokens:
             return features, features
         return features, maps.flatten(1, 2) if self.layout == 'NHWC' else maps.flatten(2).transpose(1, 2)
 
+    def encode(self, trunk: Any, images: Tensor, cls: str) -> Tensor:
+        """Return the target of CLS, unless ``cls`` is ``'none'``, and the tokens of patches, all normed."""
+        features, tokens = self.read(trunk, images)
+        # a network that pools before it norms keeps the final norm in fc_norm
+        pools_first = self.layout == 'tokens' and isinstance(getattr(trunk, 'norm', None), nn.Identity)
+        if pools_first and getattr(trunk, 'fc_norm', None) is not None:
+            tokens = trunk.fc_norm(tokens)
+        patches = tokens[:, self.prefix :]
+        if cls == 'none':
+            return patches
+        if cls == 'pooled':
+            tokens = trunk.forward_head(features, pre_logits=True)[:, None]
+        return torch.cat([tokens[:, :1], patches], dim=1)
+
     def alone(self, vectors: Tensor) -> Tensor:
         """Return vectors ``(N, C)`` as ``forward_head`` takes N images of one patch each."""
         shape = dict(NCHW=(-1, self.width, 1, 1), NHWC=(-1, 1, 1, self.width))
@@ -105,12 +119,6 @@ class TimmTokens:
         else:
             reason = f'what it pools has width {self.pooled_width}, its tokens have {self.width}'
         return choose_cls(asked, [choice for choice in possible if possible[choice]], name, f'{reason}; ')
-
-
-def normed(trunk: Any, tokens: Tensor) -> Tensor:
-    """Apply the final norm where a network that pools before it norms keeps it in ``fc_norm``."""
-    pools_first = isinstance(getattr(trunk, 'norm', None), nn.Identity)
-    return trunk.fc_norm(tokens) if pools_first and getattr(trunk, 'fc_norm', None) else tokens
 
 
 def same_but_for_order(tokens: Tensor, others: Tensor) -> bool:

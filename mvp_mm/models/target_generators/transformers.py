@@ -12,21 +12,13 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from ...weights.fit_positions import times
 from ...weights.read import first_few, first_line
 from ..compilation import require_choice
-from .base import (
-    CLS_TARGETS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Grid,
-    TargetGenerator,
-    choose_cls,
-    network_errors,
-    random_image,
-)
+from .base import CLS_TARGETS, Grid, TargetGenerator, choose_cls, network_errors, random_image
 from .teacher_weights import (
     HUB,
     LOCAL,
@@ -345,21 +337,16 @@ class _Source:
         family = next(iter(kinds.values()), None) if isinstance(kinds, dict) else None
         mean, std = getattr(family, 'image_mean', None), getattr(family, 'image_std', None)
         if mean is None or std is None:
-            mean, std = (tuple(value / 255 for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        print_log(
-            f'{self.name} has no preprocessor_config.json, so mean {tuple(mean)} and std {tuple(std)} are a '
-            'guess: give model.target_generator.teacher_mean and teacher_std if they are wrong',
-            logger='current',
-            level=logging.WARNING,
-        )
+            mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+        guess = f'mean {tuple(mean)} and std {tuple(std)} are a guess'
+        advice = 'give model.target_generator.teacher_mean and teacher_std if they are wrong'
+        told = f'{self.name} has no preprocessor_config.json, so {guess}: {advice}'
+        print_log(told, logger='current', level=logging.WARNING)
         return tuple(mean), tuple(std)
 
 
 def _patches_of(images: Tensor, side: int) -> dict[str, Any]:
     """Cut images into the rows of patches, channels last, that NaFlex towers take."""
-    batch, channels, height, width = images.shape
-    rows, columns = height // side, width // side
-    patches = images.reshape(batch, channels, rows, side, columns, side).permute(0, 2, 4, 3, 5, 1)
-    shapes = torch.tensor([[rows, columns]] * batch, device='cpu')  # whose numbers the host reads
-    flat = patches.reshape(batch, rows * columns, -1)
-    return {IMAGES: flat, 'pixel_attention_mask': None, 'spatial_shapes': shapes}
+    patches = images.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 4, 5, 1)
+    shapes = torch.tensor([patches.shape[1:3]] * len(images), device='cpu')  # whose numbers the host reads
+    return {IMAGES: patches.flatten(3).flatten(1, 2), 'pixel_attention_mask': None, 'spatial_shapes': shapes}
