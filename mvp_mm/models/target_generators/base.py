@@ -84,9 +84,9 @@ class TargetGenerator(Speaks, BaseModule):
         require_choice(compile_blocks, 'compile_blocks')
         require_choice(cls, 'cls', CLS_TARGETS)
         self.cls, self.num_extra_tokens, self.teaches_cls = cls, int(cls != 'none'), cls != 'none'
-        network = type(teacher).__name__
+        name = type(teacher).__name__
         if grid_matching == 'input' and not can_resize_input:
-            raise ValueError(f"{network} runs at its own input size only: use grid_matching='tokens'")
+            raise ValueError(f"{name} runs at its own input size only: use grid_matching='tokens'")
         rows = (
             require_statistics(student_mean, 'student_mean', 255),
             require_statistics(student_std, 'student_std', 255),
@@ -106,11 +106,9 @@ class TargetGenerator(Speaks, BaseModule):
         # at first use: casting back and forth would lose precision.
         self._teachers = {torch.float32: teacher.requires_grad_(False).eval()}
         self._compiled_teachers: dict[torch.dtype, nn.Module] = {}
-        print_log(f'The teacher {network}: the target of CLS is {CLS_WORDS[cls]}', logger='current')
-        extra, fixed = self.num_extra_tokens, not can_resize_input
-        images, tokens = probe(
-            self.encode, teacher, teacher_patch_size, teacher_image_size, network, extra, fixed
-        )
+        print_log(f'The teacher {name}: the target of CLS is {CLS_WORDS[cls]}', logger='current')
+        own, extra = self.teacher_image_size, self.num_extra_tokens
+        images, tokens = probe(self.encode, teacher, teacher_patch_size, own, name, extra, can_resize_input)
         self.check(images, tokens)
         self.out_channels = tokens.shape[-1]
 
@@ -300,15 +298,16 @@ def probe(
     image_size: Sequence[int],
     name: str,
     extra: int,
-    fixed: bool,
+    can_resize: bool,
 ) -> tuple[Tensor, Tensor]:
     """Encode one random image of the teacher's size; return it and its tokens ``(1, extra + h * w, D)``.
 
-    The size is rounded down to whole patches unless it is ``fixed``. ValueError if the network fails, or does
+    The size is rounded down to whole patches if it ``can_resize``. ValueError if the network fails, or does
     not return one token for each patch and ``extra`` for CLS.
     """
     grid = (image_size[0] // patch_size, image_size[1] // patch_size)
-    images = random_image(image_size if fixed else (grid[0] * patch_size, grid[1] * patch_size), teacher)
+    size = (grid[0] * patch_size, grid[1] * patch_size) if can_resize else image_size
+    images = random_image(size, teacher)
     expected = extra + grid[0] * grid[1]
     advice = 'use a vision transformer with a CLS token'
     with network_errors(f'{name} cannot serve as a teacher (', f'): {advice}'):

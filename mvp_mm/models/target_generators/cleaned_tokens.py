@@ -49,9 +49,7 @@ def cleaned_block(block: Any, tokens: Tensor, grid: tuple[int, int], variant: st
     """
     attention = block.attn
     qkv = F.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
-    query, key, value = (
-        part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=-1)
-    )
+    query, key, value = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
     scale = query.shape[-1] ** -0.5
     if variant != 'value':
         logits = key * scale @ key.transpose(-2, -1)

@@ -217,9 +217,7 @@ def _find(
             raise ValueError(f'tokens={tokens!r} is not possible for {model_name}, which {reader.no_joint}')
         require_cleanable([visual, *layers_of(visual)][-1], tokens)
     encode = partial(reader.encode, space=space, cls='none')
-    _, found = probe(
-        encode, visual, reader.patch_size, reader.image_size, model_name, 0, fixed=not reader.can_resize
-    )
+    _, found = probe(encode, visual, reader.patch_size, reader.image_size, model_name, 0, reader.can_resize)
     return source, reader, found.shape[-1]
 
 
