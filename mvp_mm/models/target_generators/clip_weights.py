@@ -32,12 +32,12 @@ from .teacher_weights import (
     local_weights,
     no_repository,
     no_weights,
+    random_weights,
     read_json,
     require_statistics,
     same_random_weights,
     unknown_model,
     warn_of_other_statistics,
-    warn_of_random_weights,
 )
 
 CONFIG_NAME = 'open_clip_config.json'
@@ -157,12 +157,12 @@ def load_clip_visual(
     facts = _facts(source, weights, quick_gelu)
     _require_activation(source, weights, facts)
     statistics = _statistics(source, weights, facts)
-    with same_random_weights():
-        visual = source.build()
     path, tensors = read_clip(source, pretrained, cache_dir)
     if path is None:
-        warn_of_random_weights(source.name, 'a tag')
-        return visual, statistics
+        with random_weights(source.name, 'a tag'):
+            return source.build(), statistics
+    with same_random_weights():
+        visual = source.build()
     if not any(key.startswith(VISUAL) for key in tensors):
         tensors = {f'{VISUAL}{key}': value for key, value in tensors.items()}
     own = {f'{VISUAL}{key}': value for key, value in visual.state_dict().items()}

@@ -58,13 +58,16 @@ def same_random_weights() -> Iterator[None]:
         yield
 
 
-def warn_of_random_weights(model_name: str, real: str) -> None:
-    """Warn that a teacher is random; ``real`` is a ``pretrained`` that would load its weights."""
+@contextmanager
+def random_weights(model_name: str, real: str) -> Iterator[None]:
+    """Warn, and initialise a teacher alike each time; ``real`` is a ``pretrained`` that loads weights."""
     message = (
         f'The teacher {model_name} has RANDOM weights (pretrained=None): a student learns nothing from it. '
         f'To pre-train for real, give model.target_generator.pretrained {real} or a weight file.'
     )
     print_log(message, logger='current', level=logging.WARNING)
+    with same_random_weights():
+        yield
 
 
 def local_weights(pretrained: str, names: Sequence[str], folder: Path | None = None) -> Path | None:

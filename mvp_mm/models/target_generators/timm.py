@@ -24,11 +24,10 @@ from .teacher_weights import (
     local_weights,
     no_repository,
     no_weights,
+    random_weights,
     read_json,
-    same_random_weights,
     unknown_model,
     warn_of_other_statistics,
-    warn_of_random_weights,
 )
 from .timm_tokens import TimmTokens
 
@@ -94,8 +93,7 @@ class TimmTargetGenerator(TargetGenerator):
         source.choose_activation(file, quick_gelu)
         teacher: Any
         if pretrained is None:
-            warn_of_random_weights(source.name, 'True')
-            with same_random_weights():
+            with random_weights(source.name, 'True'):
                 teacher = source.create()
         else:
             teacher = source.create(pretrained=file is None)

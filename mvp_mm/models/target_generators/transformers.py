@@ -19,14 +19,7 @@ from ...weights.fit_positions import times
 from ...weights.read import first_few, first_line
 from ..compilation import require_choice
 from .base import CLS_TARGETS, Grid, TargetGenerator, choose_cls, network_errors, random_image
-from .teacher_weights import (
-    HUB,
-    LOCAL,
-    Statistics,
-    no_repository,
-    same_random_weights,
-    warn_of_random_weights,
-)
+from .teacher_weights import HUB, LOCAL, Statistics, no_repository, random_weights
 from .timm_tokens import same_but_for_order
 
 CONFIG_NAME = 'config.json'
@@ -105,13 +98,14 @@ class TransformersTargetGenerator(TargetGenerator):
             **kwargs,
         )
 
-    def encode(self, teacher: Any, images: Tensor, grid: Grid) -> Tensor:
+    def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
         """Return the target of CLS, if there is one, and the tokens of patches."""
         tokens, pooled = teacher(images)
         patches = tokens[:, self.reader.prefix :]
         extra = {'token': tokens[:, :1], 'none': tokens[:, :0]}.get(self.cls)
         tokens = torch.cat([pooled[:, None] if extra is None else extra, patches], dim=1)
-        return teacher.project(tokens) if self.space == 'joint' else tokens
+        tower: Any = teacher
+        return tower.project(tokens) if self.space == 'joint' else tokens
 
 
 def transformers_width(model_name: str) -> int:
@@ -258,7 +252,6 @@ class _Source:
         try:
             yield
         except Exception as error:  # transformers raises anything for an unknown model
-            reason = first_line(error)
             if 'trust_remote_code' in str(error):
                 raise ValueError(
                     f'{self.name} needs Python code that comes with its weights, which is not run unless '
@@ -266,7 +259,7 @@ class _Source:
                 ) from error
             if isinstance(error, OSError) and not Path(self.place).is_dir():
                 raise no_repository(self.name, f'transformers:{LOCAL}FOLDER', error) from error
-            raise ValueError(f'transformers cannot load {self.name}: {reason}') from error
+            raise ValueError(f'transformers cannot load {self.name}: {first_line(error)}') from error
 
     def _tower(self, whole: Any) -> _Tower:
         """Return the part of a model that takes images."""
@@ -280,8 +273,7 @@ class _Source:
     def load(self, pretrained: bool) -> _Tower:
         """Build the tower in float32, with its weights if ``pretrained``."""
         if not pretrained:
-            warn_of_random_weights(self.name, 'True')
-            with same_random_weights():
+            with random_weights(self.name, 'True'):
                 return self._tower(self._random().float())
         options = dict(self.options, output_loading_info=True, dtype=torch.float32)
         with self._errors():
