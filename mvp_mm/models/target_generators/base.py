@@ -2,7 +2,8 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...weights.bias_tables import Grid
 from ...weights.fit_positions import times
 from ...weights.read import first_line
 from ..backbones.gelu import use_compiled_gelu
@@ -20,8 +22,6 @@ from ..speaking.text_tower import TextTower
 from .attention import attention_in_a_run
 from .teacher_weights import require_statistics
 
-Grid = tuple[int, int]
-Encode = Callable[[nn.Module, Tensor, Grid], Tensor]  # see TargetGenerator.encode
 #: What the target of CLS is: the teacher's CLS token, what it pools for the whole image, or nothing.
 CLS_TARGETS = ('token', 'pooled', 'none')
 CLS_WORDS = dict(token='its CLS token', pooled='what it pools of the whole image', none='none: patches only')
@@ -52,11 +52,15 @@ class TargetGenerator(Speaks, BaseModule):
     Attributes:
         cls (str): As the argument; subclasses let the network choose it.
         num_extra_tokens (int): 1, or 0 where ``cls`` is ``'none'`` and targets are those of patches only.
+        teaches_cls (bool): Whether there is a target for CLS.
+        image_size (tuple): Size of a crop whose patch grid is the teacher's own.
         out_channels (int): Width D of a target.
 
     Raises:
         ValueError: If an argument is none of the above, or tokens are not one for CLS and one a patch.
     """
+
+    _given: dict[str, Any] = {}  # arguments that :meth:`identity` tells
 
     def __init__(
         self,
@@ -79,9 +83,9 @@ class TargetGenerator(Speaks, BaseModule):
         require_choice(dtype, 'dtype', ('auto', 'float32', 'bfloat16', 'float16'))
         require_choice(compile_blocks, 'compile_blocks')
         require_choice(cls, 'cls', CLS_TARGETS)
-        self.cls, self.num_extra_tokens = cls, int(cls != 'none')
+        self.cls, self.num_extra_tokens, self.teaches_cls = cls, int(cls != 'none'), cls != 'none'
+        name = type(teacher).__name__
         if grid_matching == 'input' and not can_resize_input:
-            name = type(teacher).__name__
             raise ValueError(f"{name} runs at its own input size only: use grid_matching='tokens'")
         rows = (
             require_statistics(student_mean, 'student_mean', 255),
@@ -92,6 +96,8 @@ class TargetGenerator(Speaks, BaseModule):
         self._statistics = torch.tensor(rows, dtype=torch.float32)
         self.patch_size, self.teacher_patch_size = patch_size, teacher_patch_size
         self.teacher_image_size = (teacher_image_size[0], teacher_image_size[1])
+        height, width = (side // teacher_patch_size for side in self.teacher_image_size)
+        self.image_size = (height * patch_size, width * patch_size)
         self.grid_matching, self.can_resize_input = grid_matching, can_resize_input
         self.dtype, self.compile_blocks = dtype, compile_blocks
         self._announced: set[Grid] = set()
@@ -100,17 +106,9 @@ class TargetGenerator(Speaks, BaseModule):
         # at first use: casting back and forth would lose precision.
         self._teachers = {torch.float32: teacher.requires_grad_(False).eval()}
         self._compiled_teachers: dict[torch.dtype, nn.Module] = {}
-        network = type(teacher).__name__
-        print_log(f'The teacher {network}: the target of CLS is {CLS_WORDS[cls]}', logger='current')
-        images, tokens = probe(
-            self.encode,
-            teacher,
-            teacher_patch_size,
-            teacher_image_size,
-            network,
-            self.num_extra_tokens,
-            fixed=not can_resize_input,
-        )
+        print_log(f'The teacher {name}: the target of CLS is {CLS_WORDS[cls]}', logger='current')
+        own, extra = self.teacher_image_size, self.num_extra_tokens
+        images, tokens = probe(self.encode, teacher, teacher_patch_size, own, name, extra, can_resize_input)
         self.check(images, tokens)
         self.out_channels = tokens.shape[-1]
 
@@ -139,12 +137,7 @@ class TargetGenerator(Speaks, BaseModule):
 
     def identity(self) -> dict[str, Any]:
         """Tell this teacher from others, as plain data: what a checkpoint records of it."""
-        return dict(type=type(self).__name__, cls=self.cls)
-
-    @property
-    def teaches_cls(self) -> bool:
-        """Whether there is a target for CLS."""
-        return bool(self.num_extra_tokens)
+        return dict(type=type(self).__name__, cls=self.cls) | self._given
 
     @property
     def text_tower(self) -> TextTower:
@@ -157,22 +150,6 @@ class TargetGenerator(Speaks, BaseModule):
         return tokens[:, 0] if extra else None, tokens[:, extra:]
 
     @property
-    def image_size(self) -> Grid:  # type: ignore[override]
-        """Size of a crop whose patch grid is the teacher's own."""
-        height, width = (side // self.teacher_patch_size for side in self.teacher_image_size)
-        return height * self.patch_size, width * self.patch_size
-
-    @property
-    def image_mean(self) -> Tensor:  # type: ignore[override]
-        """As :attr:`student_mean`."""
-        return self.student_mean
-
-    @property
-    def image_std(self) -> Tensor:  # type: ignore[override]
-        """As :attr:`student_std`."""
-        return self.student_std
-
-    @property
     def student_mean(self) -> Tensor:
         """Means the crop was normalised by, ``(3,)``, 0–255 scale."""
         return self._statistics[0]
@@ -181,6 +158,8 @@ class TargetGenerator(Speaks, BaseModule):
     def student_std(self) -> Tensor:
         """Standard deviations the crop was normalised by, ``(3,)``, 0–255 scale."""
         return self._statistics[1]
+
+    image_mean, image_std = student_mean, student_std
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> 'TargetGenerator':
         super()._apply(fn, recurse)
@@ -313,31 +292,50 @@ class TargetGenerator(Speaks, BaseModule):
 
 @torch.no_grad()
 def probe(
-    encode: Encode,
+    encode: Callable[[nn.Module, Tensor, Grid], Tensor],
     teacher: nn.Module,
     patch_size: int,
     image_size: Sequence[int],
     name: str,
-    extra: int = 1,
-    fixed: bool = False,
+    extra: int,
+    can_resize: bool,
 ) -> tuple[Tensor, Tensor]:
     """Encode one random image of the teacher's size; return it and its tokens ``(1, extra + h * w, D)``.
 
-    The size is rounded down to whole patches unless it is ``fixed``. ValueError if the network fails, or does
+    The size is rounded down to whole patches if it ``can_resize``. ValueError if the network fails, or does
     not return one token for each patch and ``extra`` for CLS.
     """
     grid = (image_size[0] // patch_size, image_size[1] // patch_size)
-    size = image_size if fixed else (grid[0] * patch_size, grid[1] * patch_size)
-    images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    images = images.to(next((parameter.device for parameter in teacher.parameters()), 'cpu'))
+    size = (grid[0] * patch_size, grid[1] * patch_size) if can_resize else image_size
+    images = random_image(size, teacher)
     expected = extra + grid[0] * grid[1]
-    try:
+    advice = 'use a vision transformer with a CLS token'
+    with network_errors(f'{name} cannot serve as a teacher (', f'): {advice}'):
         tokens = encode(teacher, images, grid)
         if not isinstance(tokens, Tensor) or tokens.ndim != 3 or tokens.shape[1] != expected:
             got = tuple(tokens.shape)[1:] if isinstance(tokens, Tensor) else type(tokens).__name__
             raise ValueError(f'it returns {got} for {times(grid)} patches, expected {expected} tokens')
-    except Exception as error:  # an unknown network may raise anything
-        kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
-        reason, advice = f'{kind}{first_line(error)}', 'use a vision transformer with a CLS token'
-        raise ValueError(f'{name} cannot serve as a teacher ({reason}): {advice}') from error
     return images, tokens
+
+
+def random_image(size: Sequence[int], network: nn.Module) -> Tensor:
+    """Return an image ``(1, 3, H, W)``, the same each time, on the device of a network."""
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    return image.to(next((parameter.device for parameter in network.parameters()), 'cpu'))
+
+
+@contextmanager
+def network_errors(before: str = '', after: str = '') -> Iterator[None]:
+    """Raise as a ValueError, between two texts, what an unknown network raises, which may be anything."""
+    try:
+        yield
+    except Exception as error:
+        kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+        raise ValueError(f'{before}{kind}{first_line(error)}{after}') from error
+
+
+def choose_cls(asked: str, choices: Sequence[str], name: str, reason: str = '') -> str:
+    """Return what the target of CLS is, of which ``'auto'`` is the first choice."""
+    if asked not in ('auto', *choices):
+        raise ValueError(f'cls={asked!r} is not possible for {name}: {reason}choose of {choices}')
+    return choices[0] if asked == 'auto' else asked

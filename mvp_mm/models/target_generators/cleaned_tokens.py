@@ -17,12 +17,11 @@ NEIGHBOUR_SIGMA = 5.0  # NACLIP §4.1, in patches
 def require_cleanable(block: nn.Module, variant: str) -> None:
     """Raise ValueError unless a last block has the parts that :func:`cleaned_block` computes with."""
     attention: Any = getattr(block, 'attn', None)
-    parts = ('in_proj_weight', 'in_proj_bias', 'out_proj', 'num_heads')
-    plain = all(getattr(attention, part, None) is not None for part in parts)
-    scales = any(getattr(attention, part, None) is not None for part in ('logit_scale', 'head_scale'))
-    norms = [getattr(attention, part, None) for part in ('ln_q', 'ln_k', 'ln_inner')]
-    norms.append(getattr(block, 'ln_attn', None))
-    if not plain or scales or not all(norm is None or isinstance(norm, nn.Identity) for norm in norms):
+    needed = ('in_proj_weight', 'in_proj_bias', 'out_proj', 'num_heads')
+    plain = all(getattr(attention, part, None) is not None for part in needed)
+    further = ('logit_scale', 'head_scale', 'ln_q', 'ln_k', 'ln_inner')
+    others = [getattr(block, 'ln_attn', None), *(getattr(attention, part, None) for part in further)]
+    if not plain or not all(other is None or isinstance(other, nn.Identity) for other in others):
         raise ValueError(
             f"tokens={variant!r} needs the attention of open_clip's own vision transformers, such as "
             f"ViT-B-16-quickgelu, not that of a {type(block).__name__}: use tokens='last'"
@@ -50,9 +49,7 @@ def cleaned_block(block: Any, tokens: Tensor, grid: tuple[int, int], variant: st
     """
     attention = block.attn
     qkv = F.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
-    query, key, value = (
-        part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=-1)
-    )
+    query, key, value = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
     scale = query.shape[-1] ** -0.5
     if variant != 'value':
         logits = key * scale @ key.transpose(-2, -1)

@@ -1,7 +1,7 @@
 """Targets from the vision branch of a CLIP model (paper §3.3.1, Eq. 7)."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from ..backbones.multihead_attention import use_faster_attention
 from ..compilation import require_choice
 from ..speaking.text_tower import TextTower
-from .base import CLS_TARGETS, Grid, TargetGenerator, probe
+from .base import CLS_TARGETS, Grid, TargetGenerator, choose_cls, network_errors, probe
 from .cleaned_tokens import VARIANTS, require_cleanable
-from .clip_text import load_clip_text
-from .clip_tokens import CLIPTokens, clip_tokens
+from .clip_tokens import CLIPTokens, clip_tokens, layers_of
 from .clip_weights import (
     CONFIG_NAME,
     LOCAL,
@@ -26,6 +25,7 @@ from .clip_weights import (
     file_sha256,
     find_clip,
     find_weights,
+    load_clip_text,
     load_clip_visual,
 )
 
@@ -91,9 +91,9 @@ class CLIPTargetGenerator(TargetGenerator):
         visual, (mean, std) = load_clip_visual(source, pretrained, quick_gelu, cache_dir)
         self._origin = (source, pretrained, cache_dir)
         self._given = dict(model_name=str(model_name), pretrained=pretrained, quick_gelu=quick_gelu)
-        self._text_tower: list[TextTower] = []  # in a list, which nn.Module does not look into
+        self._given |= dict(space=space, tokens=tokens, clean_cls=clean_cls)
         _fold_quick_gelu(visual)
-        self._reader = clip_tokens(visual).settled(visual)
+        self._reader = clip_tokens(visual)
         use_faster_attention(visual)
         super().__init__(
             teacher=visual,
@@ -123,17 +123,14 @@ class CLIPTargetGenerator(TargetGenerator):
     def identity(self) -> dict[str, Any]:
         """Tell this teacher from others, with the sha256 of its weight file (None: random weights)."""
         path = clip_file(*self._origin)
-        kind = dict(space=self.space, tokens=self.tokens, clean_cls=self.clean_cls)
-        return super().identity() | self._given | kind | dict(sha256=path and file_sha256(path))
+        return super().identity() | dict(sha256=path and file_sha256(path))
 
-    @property
+    @cached_property
     def text_tower(self) -> TextTower:
         """The text tower of the weight file, loaded when first asked for; needs ``space='joint'``."""
         if self.space != 'joint':
             raise ValueError(f'this CLIP cannot speak: {HIDDEN}')
-        if not self._text_tower:
-            self._text_tower.append(load_clip_text(*self._origin))
-        return self._text_tower[0]
+        return load_clip_text(*self._origin)
 
     @classmethod
     def load_text_tower(cls, identity: Mapping[str, Any], file: str | None = None) -> TextTower:
@@ -166,13 +163,11 @@ class CLIPTargetGenerator(TargetGenerator):
         return self._reader.encode(teacher, images, grid, self.space, self.cls, self.tokens, self.clean_cls)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
-        """Return the attention of the last layer, if CLS takes part in it."""
         blocks = self.blocks(teacher) if self._reader.has_cls else []
         return getattr(blocks[-1], 'attn', None) if blocks else None
 
     def blocks(self, teacher: nn.Module) -> list:
-        """Return the layers."""
-        return self._reader.blocks(teacher)
+        return layers_of(teacher)
 
 
 def clip_width(model_name: str, pretrained: str | bool | None, space: str = 'joint') -> int:
@@ -204,33 +199,25 @@ def _find(
     model_name: str, cache_dir: str | None, space: str, tokens: str = 'last', cls: str = 'auto'
 ) -> tuple[CLIPSource, CLIPTokens, int]:
     """Find a model, the reader of its tokens and their width, or refuse one whose cannot be targets."""
-    if space not in ('joint', 'hidden'):
-        raise ValueError(f"space={space!r} is neither 'joint' nor 'hidden'")
+    require_choice(space, 'space', ('joint', 'hidden'))
     source = find_clip(model_name, cache_dir)
     with torch.device('meta'):
         visual: Any = source.build()
-    try:
+    with network_errors(f'{model_name} ', ': use an open_clip model whose vision tower has a map'):
         reader = clip_tokens(visual)
-    except ValueError as error:
-        raise ValueError(
-            f'{model_name} {error}: use an open_clip model whose vision tower has a map'
-        ) from None
     if space == 'joint' and reader.no_joint:
         kind = type(getattr(visual, 'trunk', visual)).__name__
         raise ValueError(
             f"{model_name} {reader.no_joint} (its vision branch is a {kind}): use space='hidden', its patch "
             'tokens before the pooling, or a model that takes CLS or the mean, such as ViT-B-16-quickgelu'
         )
-    if cls not in ('auto', *reader.choices):
-        raise ValueError(f'cls={cls!r} is not possible for {model_name}: choose of {reader.choices}')
+    choose_cls(cls, reader.choices, model_name)
     if tokens != 'last':
         if reader.no_joint:
             raise ValueError(f'tokens={tokens!r} is not possible for {model_name}, which {reader.no_joint}')
-        require_cleanable((reader.blocks(visual) or [visual])[-1], tokens)
+        require_cleanable([visual, *layers_of(visual)][-1], tokens)
     encode = partial(reader.encode, space=space, cls='none')
-    _, found = probe(
-        encode, visual, reader.patch_size, reader.image_size, model_name, 0, fixed=not reader.can_resize
-    )
+    _, found = probe(encode, visual, reader.patch_size, reader.image_size, model_name, 0, reader.can_resize)
     return source, reader, found.shape[-1]
 
 

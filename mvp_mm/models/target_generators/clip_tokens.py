@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..backbones.patch_embedding import embed_patches
+from .base import Grid
 from .cleaned_tokens import cleaned_block
-from .timm_tokens import Grid, TimmTokens, pooled
+from .timm_tokens import TimmTokens
 
 POOLS = 'pools its patch tokens by attention, so none of them lives in the joint space'
 
@@ -32,14 +33,6 @@ class ViTTokens:
         self.choices = ['none', 'token'] if self.no_joint else ['token', 'pooled', 'none']
         if visual.pool_type == 'avg':
             self.choices = ['pooled', 'none']
-
-    def blocks(self, visual: Any) -> list:
-        """Return the layers."""
-        return list(visual.transformer.resblocks)
-
-    def settled(self, visual: Any) -> 'ViTTokens':
-        """Return the reader for the tower with its weights."""
-        return self
 
     def encode(
         self,
@@ -82,14 +75,6 @@ class ResNetTokens:
         size = visual.image_size
         self.image_size = (size, size) if isinstance(size, int) else tuple(size)
 
-    def blocks(self, visual: Any) -> list:
-        """Return nothing: there are no repeated layers that are worth compiling alone."""
-        return []
-
-    def settled(self, visual: Any) -> 'ResNetTokens':
-        """Return the reader for the tower with its weights."""
-        return self
-
     def encode(self, visual: Any, images: Tensor, grid: Grid, space: str, cls: str, *_: Any) -> Tensor:
         """Return the tokens of patches."""
         maps = visual.stem(images)
@@ -105,53 +90,36 @@ class TrunkTokens:
     of its patches, and only there, that is the space of the image embedding.
     """
 
-    def __init__(self, visual: Any, reader: TimmTokens | None = None) -> None:
+    def __init__(self, visual: Any) -> None:
         trunk = visual.trunk
-        self.reader = reader = TimmTokens.of(trunk, visual.image_size) if reader is None else reader
+        self.reader = reader = TimmTokens.of(trunk, visual.image_size)
         self.patch_size, self.image_size = reader.patch_size, reader.image_size
         self.can_resize, self.has_cls = reader.can_resize, reader.has_cls
         in_head = getattr(visual.head, 'pool', None) is not None
         by_attention = in_head or getattr(trunk, 'attn_pool', None) is not None
         self.no_joint = POOLS if by_attention else ''
-        self.reads_cls = reader.has_cls and getattr(trunk, 'global_pool', '') == 'token'
         fits = reader.pooled_width == reader.width and not in_head
-        self.choices = [
-            *(['token'] if self.reads_cls else []),
-            *(['pooled'] if not self.reads_cls and (fits or not by_attention) else []),
-            *(['token'] if reader.has_cls and not self.reads_cls and by_attention else []),
-            'none',
-        ]
-        if by_attention and not fits:
-            self.choices = ['none', *self.choices[:-1]]
-
-    def blocks(self, visual: Any) -> list:
-        """Return the layers."""
-        return list(getattr(visual.trunk, 'blocks', []))
-
-    def settled(self, visual: Any) -> 'TrunkTokens':
-        """Return the reader for the tower with its weights, which show the order of the tokens."""
-        return TrunkTokens(visual, self.reader.settled(visual.trunk))
+        if reader.has_cls and getattr(trunk, 'global_pool', '') == 'token':
+            choices = ['token']
+        else:
+            choices = ['pooled'] if fits or not by_attention else []
+            choices += ['token'] if reader.has_cls and by_attention else []
+        self.choices = ['none', *choices] if by_attention and not fits else [*choices, 'none']
 
     def encode(self, visual: Any, images: Tensor, grid: Grid, space: str, cls: str, *_: Any) -> Tensor:
         """Return the target of CLS, unless ``cls`` is ``'none'``, and the tokens of patches."""
         trunk, reader = visual.trunk, self.reader
-        features, tokens = reader.read(trunk, images)
-        patches, extra = tokens[:, reader.prefix :], tokens[:, :0]
-        if cls == 'token':
-            extra = tokens[:, :1]
-        elif cls == 'pooled' and space == 'joint':
-            extra = patches.mean(1, keepdim=True)
-        tokens = torch.cat([extra, patches], dim=1)
-        if reader.layout == 'tokens':
-            tokens = trunk.fc_norm(tokens) if hasattr(trunk, 'fc_norm') else tokens
-            if space == 'joint' and hasattr(trunk, 'fc_norm'):
-                return visual.head(trunk.head(tokens))
-        if space == 'joint':
-            alone = trunk.forward_head(reader.alone(tokens.flatten(0, 1)))
-            return visual.head(alone).unflatten(0, tokens.shape[:2])
-        if cls == 'pooled':
-            tokens = torch.cat([pooled(trunk, features)[:, None], tokens], dim=1)
-        return tokens
+        if space == 'hidden':
+            return reader.encode(trunk, images, cls)
+        _, tokens = reader.read(trunk, images)
+        patches = tokens[:, reader.prefix :]
+        if cls != 'none':
+            extra = tokens[:, :1] if cls == 'token' else patches.mean(1, keepdim=True)
+            patches = torch.cat([extra, patches], dim=1)
+        if reader.layout == 'tokens' and hasattr(trunk, 'fc_norm'):
+            return visual.head(trunk.head(trunk.fc_norm(patches)))
+        alone = trunk.forward_head(reader.alone(patches.flatten(0, 1)))
+        return visual.head(alone).unflatten(0, patches.shape[:2])
 
 
 CLIPTokens = ViTTokens | ResNetTokens | TrunkTokens
@@ -166,6 +134,13 @@ def clip_tokens(visual: Any) -> CLIPTokens:
     if hasattr(visual, 'attnpool') and hasattr(visual, 'layer4'):
         return ResNetTokens(visual)
     raise ValueError(f'has no patch tokens (its vision branch is a {type(visual).__name__})')
+
+
+def layers_of(visual: Any) -> list:
+    """Return the repeated layers of a vision tower; a ResNet has none that are worth compiling alone."""
+    if hasattr(visual, 'trunk'):
+        return list(getattr(visual.trunk, 'blocks', []))
+    return list(visual.transformer.resblocks) if hasattr(visual, 'transformer') else []
 
 
 def resized_positions(visual: Any, grid: Grid) -> Tensor:

@@ -1,4 +1,4 @@
-"""Find an open_clip model and load its vision branch, without running code from a weight file.
+"""Find an open_clip model and load its towers, without running code from a weight file.
 
 Weights do not show whether they were trained with QuickGELU, and with the wrong activation the network runs
 but is numerically wrong. So it must be known: from the tag, a config file beside the weights, the metadata
@@ -17,24 +17,29 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ...text.tokenize import find_tokenizer
 from ...weights.locate import weights_in
-from ...weights.read import first_line, is_torchscript, read_metadata, read_tensors
+from ...weights.read import is_torchscript, read_metadata, read_tensors
+from ..clip.clip import MAX_LOGIT_SCALE
+from ..clip.text_encoder import NO_VISION, TextEncoder
+from ..speaking.text_tower import TextTower
+from .base import network_errors
 from .teacher_weights import (
+    HUB,
+    LOCAL,
     Statistics,
     fill_strictly,
     local_weights,
     no_repository,
     no_weights,
+    random_weights,
     read_json,
     require_statistics,
     same_random_weights,
     unknown_model,
     warn_of_other_statistics,
-    warn_of_random_weights,
 )
 
-HUB = 'hf-hub:'
-LOCAL = 'local-dir:'
 CONFIG_NAME = 'open_clip_config.json'
 # open_clip's and the hub's file names of a whole model's weights, best first.
 WEIGHT_NAMES = (
@@ -44,6 +49,7 @@ WEIGHT_NAMES = (
     'open_clip_pytorch_model.pth',
 )
 VISUAL = 'visual.'  # the vision branch in a whole model's state dict
+TEXT = 'text.'  # the text branch in that of a model that open_clip calls custom
 # The model's own text branch, which is not used, would cost memory, and one of transformers a download.
 NO_TEXT = dict(context_length=1, vocab_size=1, width=8, heads=1, layers=1)
 OPENAI = 'openai'  # the default tag, paper §3.3.1
@@ -70,17 +76,12 @@ class CLIPSource:
     origin: Path | str | None = None  # folder, or owner/name on the hub, that brings its weights
 
     def __post_init__(self) -> None:
-        vision = self.config.get('vision_cfg')
-        others = [key for key in self.config if key.endswith('_cfg') and key not in PARTS]
-        if others:
-            raise ValueError(
-                f'{self.file or self.name} is no image-text model of two towers: its config has {others[0]}'
-            )
+        what, vision = self.file or self.name, self.config.get('vision_cfg')
+        if others := [key for key in self.config if key.endswith('_cfg') and key not in PARTS]:
+            raise ValueError(f'{what} is no image-text model of two towers: its config has {others[0]}')
         if 'embed_dim' not in self.config or not isinstance(vision, dict):
-            raise ValueError(
-                f'{self.file or self.name} is no open_clip model with a vision branch: expected embed_dim '
-                'and vision_cfg in its config'
-            )
+            expected = 'expected embed_dim and vision_cfg in its config'
+            raise ValueError(f'{what} is no open_clip model with a vision branch: {expected}')
         if self.config.get('quick_gelu') and not _has_quick_gelu(self.config):
             raise ValueError(
                 f"{self.name} asks for QuickGELU, but its vision branch is timm's "
@@ -92,11 +93,8 @@ class CLIPSource:
         """Build the vision branch with fresh weights, float32, in eval mode, on the default device."""
         vision = dict(self.config['vision_cfg'], timm_model_pretrained=False, output_tokens=False)
         quick_gelu = bool(self.config.get('quick_gelu', False))
-        try:
+        with network_errors(f'open_clip cannot build the vision branch of {self.name}: '):
             clip = open_clip.CLIP(self.config['embed_dim'], vision, NO_TEXT, quick_gelu=quick_gelu)
-        except Exception as error:  # an unknown config makes open_clip or timm raise anything
-            reason = first_line(error)
-            raise ValueError(f'open_clip cannot build the vision branch of {self.name}: {reason}') from error
         return clip.visual.eval()
 
 
@@ -159,12 +157,12 @@ def load_clip_visual(
     facts = _facts(source, weights, quick_gelu)
     _require_activation(source, weights, facts)
     statistics = _statistics(source, weights, facts)
-    with same_random_weights():
-        visual = source.build()
     path, tensors = read_clip(source, pretrained, cache_dir)
     if path is None:
-        warn_of_random_weights(source.name, 'a tag')
-        return visual, statistics
+        with random_weights(source.name, 'a tag'):
+            return source.build(), statistics
+    with same_random_weights():
+        visual = source.build()
     if not any(key.startswith(VISUAL) for key in tensors):
         tensors = {f'{VISUAL}{key}': value for key, value in tensors.items()}
     own = {f'{VISUAL}{key}': value for key, value in visual.state_dict().items()}
@@ -172,6 +170,41 @@ def load_clip_visual(
     if source.origin is not None:
         print_log(f'The teacher {source.name} has the weights {path}', logger='current')
     return visual, statistics
+
+
+def load_clip_text(source: CLIPSource, pretrained: str | bool | None, cache_dir: str | None) -> TextTower:
+    """Load the text tower and the logit scale, float32, on the CPU; arguments as of the generator.
+
+    Raises:
+        ValueError: If the model or its file has no text tower that :class:`TextEncoder` can run.
+    """
+    text = dict(source.config.get('text_cfg') or {})
+    cannot = f'{source.name} cannot speak: '
+    if not text or 'hf_model_name' in text:
+        kind = "is transformers' " + text['hf_model_name'] if text else 'is missing'
+        raise ValueError(f"{cannot}its text tower {kind}; expected open_clip's own, as in ViT-B-16")
+    custom = bool(source.config.get('custom_text'))
+    build = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    path, tensors = read_clip(source, pretrained, cache_dir)
+    with same_random_weights():
+        clip: Any = build(
+            source.config['embed_dim'], NO_VISION, text, quick_gelu=bool(source.config.get('quick_gelu'))
+        )
+    if path is not None:
+        if custom:
+            tensors = open_clip.model.convert_to_custom_text_state_dict(tensors)
+        own = {name: value for name, value in clip.state_dict().items() if not name.startswith(VISUAL)}
+        if not any(name in tensors for name in own):
+            raise ValueError(f'{cannot}{path} holds its vision tower only: give the file of the whole model')
+        fill_strictly(own, tensors, path, source.name, required=TEXT if custom else ())
+    scale = min(float(clip.logit_scale.detach().exp()), MAX_LOGIT_SCALE)
+    with network_errors(cannot):
+        encoder = TextEncoder(clip)
+    identity = None if path is None else file_sha256(path)
+    place = f'{LOCAL}{source.origin}' if isinstance(source.origin, Path) else source.name
+    if source.origin is None and source.file is not None:  # a model config of the user's own
+        place = str(source.file)
+    return TextTower(encoder, find_tokenizer(place), scale, identity, source.name, settings=source.config)
 
 
 def read_clip(
@@ -183,7 +216,7 @@ def read_clip(
         return None, {}
     if not is_torchscript(path):
         return path, dict(read_tensors(path))
-    if _openai_name(path) is None:
+    if file_sha256(path) not in OPENAI_SHA256:
         raise ValueError(
             f"{path} is a TorchScript archive, which is code, and its sha256 is none of OpenAI's published "
             'ones: download it again, or convert it to safetensors on a machine where you trust it'
@@ -234,11 +267,6 @@ def find_weights(source: CLIPSource, pretrained: str | bool | None) -> Path | Co
     )
 
 
-def _openai_name(weights: Path) -> str | None:
-    """Return the model whose weights OpenAI publishes as this very file, if it does."""
-    return OPENAI_SHA256.get(file_sha256(weights))
-
-
 def _facts(source: CLIPSource, weights: Path | Config | None, quick_gelu: bool | None) -> dict[str, Config]:
     """Collect ``quick_gelu`` and, if told, ``mean`` and ``std`` of the weights, by who tells them."""
     facts: dict[str, Config] = {}
@@ -247,7 +275,7 @@ def _facts(source: CLIPSource, weights: Path | Config | None, quick_gelu: bool |
     if isinstance(weights, dict) and 'tag' in weights:
         facts[f'the weights tagged {weights["tag"]!r}'] = OPENAI_STATISTICS | weights
     elif isinstance(weights, Path):
-        if name := _openai_name(weights):
+        if name := OPENAI_SHA256.get(file_sha256(weights)):
             who = f"OpenAI's published sha256 of {weights.name} ({name})"
             facts[who] = dict(OPENAI_STATISTICS, quick_gelu=True)
         if said := read_metadata(weights).get('quick_gelu'):

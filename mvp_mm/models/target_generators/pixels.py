@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from .base import Grid, TargetGenerator
 
-TYPICAL_GRID = 8  # any size will do for the base class's probe
 VARIANCE_FLOOR = 1e-6  # MAE, norm_pix_loss
 
 
@@ -24,7 +23,7 @@ class PixelTargetGenerator(TargetGenerator):
         super().__init__(
             teacher=nn.Identity(),
             teacher_patch_size=patch_size,
-            teacher_image_size=(TYPICAL_GRID * patch_size,) * 2,
+            teacher_image_size=(8 * patch_size, 8 * patch_size),  # any would do
             teacher_mean=(0.0, 0.0, 0.0),
             teacher_std=(1.0, 1.0, 1.0),
             patch_size=patch_size,

@@ -1,6 +1,8 @@
 """Several teachers at once, each with one look at the same crop."""
 
 from collections.abc import Iterable, Mapping
+from itertools import product
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,11 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..speaking.speaks import Speaks
 from ..speaking.text_tower import TextTower
 from ..step_counter import StepCounter
-from .cost import cost_of
 
 ALIKE = ('patch_size', 'student_mean', 'student_std')  # of all teachers, whose crop and grid is one
 
@@ -38,6 +40,9 @@ class TargetGenerators(Speaks, BaseModule):
 
     Attributes:
         out_channels (dict): Width of each teacher's targets.
+        teaches_cls (bool): Whether there is a target for CLS: from the teacher that speaks, else from any.
+        image_size (tuple): :attr:`TargetGenerator.image_size` of the teacher that speaks, or of the first.
+        student_mean, student_std (Tensor): Statistics the crop was normalised by, ``(3,)``, 0–255 scale.
 
     Raises:
         ValueError: If teachers differ in the student's patch size or statistics, or an argument is wrong.
@@ -63,24 +68,25 @@ class TargetGenerators(Speaks, BaseModule):
         if not 0 <= drop < 1:
             raise ValueError(f'drop={drop}: expected a probability of 0 or more, below 1')
         self.drop, self.seed = drop, seed
-        parts: dict[str, Any] = {name: _built(part, defaults) for name, part in teachers.items()}
+        parts: dict[str, Any] = {
+            name: part if isinstance(part, nn.Module) else MODELS.build(part, default_args=defaults)
+            for name, part in teachers.items()
+        }
         self.teachers: Any = nn.ModuleDict(parts)
         self.first = next(iter(parts.values()))
-        for key in ALIKE:
-            self._require_alike(key)
+        for key, (name, part) in product(ALIKE, parts.items()):
+            value, first = getattr(part, key), getattr(self.first, key)
+            if not torch.equal(torch.as_tensor(value).cpu(), torch.as_tensor(first).cpu()):
+                raise ValueError(f'the teachers see one crop, but {key} of {name} is {value}, not {first}')
         self.out_channels = {name: part.out_channels for name, part in parts.items()}
         self.extra_tokens = {name: part.num_extra_tokens for name, part in parts.items()}
         self.num_extra_tokens = max(self.extra_tokens.values())
         self.speaks = speaks or _speaker(parts, {name: vars(part) for name, part in parts.items()})
+        self.patch_size = self.first.patch_size
+        self.image_size = parts[self.speaks].image_size if self.speaks else self.first.image_size
+        self.teaches_cls = bool(self.extra_tokens[self.speaks] if self.speaks else self.num_extra_tokens)
         self.counter = StepCounter() if drop else None
         self._told = False
-
-    def _require_alike(self, key: str) -> None:
-        values = {name: getattr(part, key) for name, part in self.teachers.items()}
-        first = getattr(self.first, key)
-        for name, value in values.items():
-            if not torch.equal(torch.as_tensor(value).cpu(), torch.as_tensor(first).cpu()):
-                raise ValueError(f'the teachers see one crop, but {key} of {name} is {value}, not {first}')
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the targets of a batch by each teacher of this step.
@@ -91,18 +97,16 @@ class TargetGenerators(Speaks, BaseModule):
         Returns:
             By name ``(B, 1+M, D)``, as :meth:`TargetGenerator.forward`.
         """
-        names = list(self.teachers)
-        if self.training:
-            if not self._told:
-                self._told = True
-                for name in names:
-                    print_log(f'Teacher {name}: {cost_of(self.teachers[name], images)}', 'current')
-            names = self._drawn(names)
-        return {name: self.teachers[name](images) for name in names}
+        if self.training and not self._told:
+            self._told = True
+            for name, teacher in self.teachers.items():
+                print_log(f'Teacher {name}: {cost_of(teacher, images)}', 'current')
+        return {name: self.teachers[name](images) for name in self._drawn()}
 
-    def _drawn(self, names: list[str]) -> list[str]:
+    def _drawn(self) -> list[str]:
         """Draw the teachers of this step from (seed, step), not from the random state of the training."""
-        if self.counter is None:
+        names = list(self.teachers)
+        if self.counter is None or not self.training:
             return names
         draws = np.random.default_rng((self.seed, self.counter.count)).random(len(names))
         self.counter.advance()
@@ -121,11 +125,6 @@ class TargetGenerators(Speaks, BaseModule):
         return dict(type=type(self).__name__, teachers=known, speaks=self.speaks, sha256=sha256)
 
     @property
-    def teaches_cls(self) -> bool:
-        """Whether the teacher that ``speaks``, or one of them if none does, has a target for CLS."""
-        return bool(self.extra_tokens[self.speaks] if self.speaks else self.num_extra_tokens)
-
-    @property
     def text_tower(self) -> TextTower:
         """The text tower of the teacher that ``speaks``: ValueError if none has text."""
         return self._speaking.text_tower
@@ -137,9 +136,8 @@ class TargetGenerators(Speaks, BaseModule):
     @property
     def _speaking(self) -> Any:
         if self.speaks is None:
-            raise ValueError(
-                _none_speaks({name: type(part).__name__ for name, part in self.teachers.items()})
-            )
+            kinds = {name: type(part).__name__ for name, part in self.teachers.items()}
+            raise ValueError(_none_speaks(kinds))
         return self.teachers[self.speaks]
 
     @classmethod
@@ -152,27 +150,8 @@ class TargetGenerators(Speaks, BaseModule):
             raise ValueError(_none_speaks({name: teacher.get('type') for name, teacher in teachers.items()}))
         return kinds[speaks].load_text_tower(teachers[speaks], file)
 
-    @property
-    def patch_size(self) -> int:  # type: ignore[override]
-        """Side of the student's patches in pixels."""
-        return self.first.patch_size
-
-    @property
-    def image_size(self) -> tuple[int, int]:  # type: ignore[override]
-        """Of the teacher that speaks, or of the first: see :attr:`TargetGenerator.image_size`."""
-        return self.teachers[self.speaks].image_size if self.speaks else self.first.image_size
-
-    @property
-    def student_mean(self) -> Tensor:
-        """Means the crop was normalised by, ``(3,)``, 0–255 scale."""
-        return self.first.student_mean
-
-    @property
-    def student_std(self) -> Tensor:
-        """Standard deviations the crop was normalised by, ``(3,)``, 0–255 scale."""
-        return self.first.student_std
-
-    image_mean, image_std = student_mean, student_std
+    student_mean = image_mean = property(attrgetter('first.student_mean'))
+    student_std = image_std = property(attrgetter('first.student_std'))
 
 
 def require_names(teachers: Mapping[str, Any]) -> None:
@@ -185,8 +164,31 @@ def require_names(teachers: Mapping[str, Any]) -> None:
             raise ValueError(f'{name!r} cannot name a teacher: take a word such as clip or dino')
 
 
-def _built(part: dict | nn.Module, defaults: dict[str, Any]) -> nn.Module:
-    return part if isinstance(part, nn.Module) else MODELS.build(part, default_args=defaults)
+def cost_of(generator: Any, images: Tensor) -> str:
+    """Say a :class:`TargetGenerator`'s parameters, multiply-adds and bytes of targets of a batch of crops.
+
+    One image is encoded. Matrix products and convolutions count, as in the zoo's figures. Memory is that of
+    the weights, in float32 and again in the type that targets are computed in if that is another.
+    """
+    kept, generator.compile_blocks = generator.compile_blocks, False  # the counter sees into no compiled code
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # nor into torch's fused attention layer
+    try:
+        with FlopCounterMode(display=False) as counter:
+            targets = generator(images[:1])
+    finally:
+        generator.compile_blocks = kept
+        torch.backends.mha.set_fastpath_enabled(fast)
+    count = sum(parameter.numel() for parameter in generator.teacher.parameters())
+    own, item = targets.dtype, targets.element_size()
+    weights = count * (4 if own == torch.float32 else 4 + item)
+    _, tokens, width = targets.shape
+    an_image = tokens * width * item
+    return (
+        f'{count / 1e6:.1f} M parameters ({weights / 1e6:.0f} MB), '
+        f'{counter.get_total_flops() / 2e9:.2f} G multiply-adds an image; targets {tokens} x {width} '
+        f'{str(own).removeprefix("torch.")}, {an_image * len(images) / 1e6:.1f} MB a batch of {len(images)}'
+    )
 
 
 def _speaker(kinds: Mapping[str, Any], settings: Mapping[str, Mapping]) -> str | None:

@@ -16,7 +16,8 @@ from torch import Tensor
 from ...weights.locate import is_address, local_path, weights_in
 from ...weights.read import first_line, require_finite
 
-LOCAL_DIRECTORY = 'local-dir:'
+HUB = 'hf-hub:'
+LOCAL = 'local-dir:'
 RANDOM_TEACHER_SEED = 0
 OTHER_SCALE = 10  # above any mean or std of the 0–1 scale, below those of the 0–255 scale
 Weights = Mapping[str, Tensor]
@@ -57,13 +58,16 @@ def same_random_weights() -> Iterator[None]:
         yield
 
 
-def warn_of_random_weights(model_name: str, real: str) -> None:
-    """Warn that a teacher is random; ``real`` is a ``pretrained`` that would load its weights."""
+@contextmanager
+def random_weights(model_name: str, real: str) -> Iterator[None]:
+    """Warn, and initialise a teacher alike each time; ``real`` is a ``pretrained`` that loads weights."""
     message = (
         f'The teacher {model_name} has RANDOM weights (pretrained=None): a student learns nothing from it. '
         f'To pre-train for real, give model.target_generator.pretrained {real} or a weight file.'
     )
     print_log(message, logger='current', level=logging.WARNING)
+    with same_random_weights():
+        yield
 
 
 def local_weights(pretrained: str, names: Sequence[str], folder: Path | None = None) -> Path | None:
@@ -89,8 +93,7 @@ def read_json(path: Path) -> Any:
 
 def require_statistics(values: Any, name: str, scale: int = 1) -> tuple[float, ...]:
     """Require three finite numbers, above 0 if ``name`` ends with ``std``, on the 0–``scale`` scale."""
-    lowest = 0.0 if name.endswith('std') else -math.inf
-    kind = 'numbers above 0' if name.endswith('std') else 'numbers'
+    lowest, kind = (0.0, 'numbers above 0') if name.endswith('std') else (-math.inf, 'numbers')
     expected = f'{name}={values!r}: expected three {kind}, of the 0-{scale} scale'
     try:
         numbers = tuple(float(value) for value in values)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,24 @@ from torch import Tensor, nn
 from ...weights.locate import weights_in
 from ...weights.read import first_line, read_tensors
 from ..compilation import require_choice
-from .base import CLS_TARGETS, Grid, TargetGenerator
+from .base import CLS_TARGETS, Grid, TargetGenerator, network_errors
 from .teacher_weights import (
+    LOCAL,
     Statistics,
     fill_strictly,
     local_weights,
     no_repository,
     no_weights,
+    random_weights,
     read_json,
-    same_random_weights,
     unknown_model,
     warn_of_other_statistics,
-    warn_of_random_weights,
 )
-from .timm_tokens import TimmTokens, normed, pooled
+from .timm_tokens import TimmTokens
 
 CONFIG_NAME = 'config.json'
 # timm's and the hub's file names, best first
 WEIGHT_NAMES = ('model.safetensors', 'pytorch_model.bin', 'pytorch_model.pth', 'model.pth')
-LOCAL = 'local-dir:'
 HUB = ('hf-hub:', 'hf_hub:')
 QUICK_GELU_NOTE = 'natively QuickGELU'  # timm's own note of a weight tag
 # open_clip lists these weights with QuickGELU; timm's note is missing.
@@ -93,8 +93,7 @@ class TimmTargetGenerator(TargetGenerator):
         source.choose_activation(file, quick_gelu)
         teacher: Any
         if pretrained is None:
-            warn_of_random_weights(source.name, 'True')
-            with same_random_weights():
+            with random_weights(source.name, 'True'):
                 teacher = source.create()
         else:
             teacher = source.create(pretrained=file is None)
@@ -119,16 +118,9 @@ class TimmTargetGenerator(TargetGenerator):
 
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
         """Return the target of CLS, if there is one, and the tokens of patches."""
-        features, tokens = self._reader.read(teacher, images)
-        tokens = normed(teacher, tokens) if self._reader.layout == 'tokens' else tokens
-        patches = tokens[:, self._reader.prefix :]
-        if self.cls == 'none':
-            return patches
-        cls = tokens[:, :1] if self.cls == 'token' else pooled(teacher, features)[:, None]
-        return torch.cat([cls, patches], dim=1)
+        return self._reader.encode(teacher, images, self.cls)
 
     def attention_module(self, teacher: nn.Module) -> nn.Module | None:
-        """Return the attention of the last layer that CLS takes part in, if any."""
         if not self._reader.has_cls:
             return None
         for name in ('cls_attn_blocks', 'blocks_token_only', 'blocks'):  # XCiT's, CaiT's, everyone's
@@ -137,7 +129,6 @@ class TimmTargetGenerator(TargetGenerator):
         return None
 
     def blocks(self, teacher: nn.Module) -> nn.ModuleList | list:
-        """Return the layers."""
         return list(getattr(teacher, 'blocks', []))
 
 
@@ -148,7 +139,7 @@ def timm_width(model_name: str, pretrained: bool | str | None = True) -> int:
     """
     source = _TimmSource(model_name, None, {})
     source.find_weights(pretrained)
-    return source.width
+    return source.reader.width
 
 
 def timm_reader(model_name: str) -> TimmTokens:
@@ -166,43 +157,36 @@ class _TimmSource:
         self.folder: Path | None = None
         self.is_hub = model_name.startswith(HUB)
         path = Path(model_name.removeprefix(LOCAL)).expanduser()
-        is_architecture = timm.is_model(model_name.split('.')[0])
-        if model_name.startswith(LOCAL) or (path.is_dir() and not is_architecture):
+        architecture, _, tag = model_name.partition('.')
+        if model_name.startswith(LOCAL) or (path.is_dir() and not timm.is_model(architecture)):
             self.folder, self.name = path, f'{LOCAL}{path}'
             if not (path / CONFIG_NAME).is_file():
                 raise FileNotFoundError(f'{path} holds no {CONFIG_NAME} of timm, which a saved model has')
-        elif not self.is_hub:
-            architecture, _, tag = model_name.partition('.')
-            if not is_architecture:
-                raise unknown_model('timm', model_name, timm.list_models(), CONFIG_NAME)
-            if tag and not timm.is_model_pretrained(model_name):
-                tags = ', '.join(timm.list_pretrained(f'{architecture}.*'))
-                raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
+        elif not self.is_hub and not timm.is_model(architecture):
+            raise unknown_model('timm', model_name, timm.list_models(), CONFIG_NAME)
+        elif not self.is_hub and tag and not timm.is_model_pretrained(model_name):
+            tags = ', '.join(timm.list_pretrained(f'{architecture}.*'))
+            raise ValueError(f'timm lists no weights {model_name!r}; it has: {tags or "none"}')
         with torch.device('meta'):
             network: Any = self.create().eval()
-        try:
-            self.reader = TimmTokens.of(network, _image_size(network))
-        except ValueError as error:
-            raise ValueError(
-                f'{model_name} cannot serve as a teacher: {error}; expected a network with a map of tokens, '
-                'such as vit_base_patch16_224.dino'
-            ) from error
-        self.width = self.reader.width
+        advice = '; expected a network with a map of tokens, such as vit_base_patch16_224.dino'
+        with network_errors(f'{model_name} cannot serve as a teacher: ', advice):
+            own = getattr(getattr(network, 'patch_embed', None), 'img_size', None)
+            self.reader = TimmTokens.of(network, own or network.pretrained_cfg['input_size'][-2:])
         self.config: dict[str, Any] = network.pretrained_cfg
         self.architecture: str = self.config['architecture']
         self.has_quick_gelu = any(isinstance(module, QuickGELU) for module in network.modules())
         # timm fills in a default tag; only a tag given by name says what a file holds.
         named = self.folder is None and not self.is_hub
-        self.tag: str = model_name.partition('.')[2] if named else self.config.get('tag') or ''
+        self.tag: str = tag if named else self.config.get('tag') or ''
 
     def create(self, pretrained: bool = False) -> nn.Module:
         """Create the network, with timm's weights if ``pretrained``."""
         arguments = dict(num_classes=0, pretrained=pretrained, cache_dir=self.cache_dir, **self.model_args)
         try:
-            try:
+            with suppress(TypeError):  # a family that runs at its own size only; nothing is loaded yet
                 return timm.create_model(self.name, dynamic_img_size=True, **arguments)
-            except TypeError:  # a family that runs at its own size only; raised before anything is loaded
-                return timm.create_model(self.name, **arguments)
+            return timm.create_model(self.name, **arguments)
         except Exception as error:  # an unknown config or a download makes timm raise anything
             if self.folder is not None or not (pretrained or isinstance(error, OSError)):
                 raise ValueError(f'timm cannot build {self.name}: {first_line(error)}') from error
@@ -265,11 +249,6 @@ def _trained_with_quick_gelu(name: str | None) -> bool:
         return name is not None
     config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
     return config is not None and any(QUICK_GELU_NOTE in note for note in config.notes or ())
-
-
-def _image_size(teacher: Any) -> Sequence[int]:
-    own = getattr(getattr(teacher, 'patch_embed', None), 'img_size', None)
-    return own or teacher.pretrained_cfg['input_size'][-2:]
 
 
 def _config_beside(file: Path) -> dict[str, Any]:

@@ -11,12 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...weights.fit_positions import times
-from ...weights.read import first_line
-
-Grid = tuple[int, int]
-#: What a network's ``forward_features`` returns: ``(B, P + h * w, C)``, a map with channels first or last, or
-#: something else, whose map ``forward_intermediates`` tells.
-LAYOUTS = ('tokens', 'NCHW', 'NHWC', 'other')
+from .base import Grid, choose_cls, network_errors, random_image
 
 
 @dataclass(frozen=True)
@@ -24,7 +19,8 @@ class TimmTokens:
     """How to read the last map of tokens of a timm network.
 
     Attributes:
-        layout: One of :data:`LAYOUTS`.
+        layout: What ``forward_features`` returns: ``'tokens'`` ``(B, P + h * w, C)``; a map, ``'NCHW'`` or
+            ``'NHWC'``; or something ``'other'``, whose map ``forward_intermediates`` tells.
         prefix: Number P of tokens before those of patches.
         width: C.
         patch_size: Side in pixels of the part of the image that a token stands for.
@@ -53,14 +49,14 @@ class TimmTokens:
         own = (int(image_size[0]), int(image_size[1]))
         features, final = _last_map(trunk, own)
         height, width = final.shape[-2:]
-        patch = _whole_patch(own, (height, width))
-        if patch is None and (reduction := _reduction(trunk)) is not None:
+        patch = _whole_patch(own, final)
+        if patch is None and (reduction := _reduction(trunk)):
             rounded = (own[0] // reduction * reduction, own[1] // reduction * reduction)
             try:
                 found = _last_map(trunk, rounded)
             except ValueError:  # it runs at its own size only
                 found = (features, final)
-            if (patch := _whole_patch(rounded, (found[1].shape[-2], found[1].shape[-1]))) is not None:
+            if patch := _whole_patch(rounded, found[1]):
                 # convolutions that pad give one more at the own size
                 own = own if (own[0] // patch, own[1] // patch) == (height, width) else rounded
                 (features, final), (height, width) = found, found[1].shape[-2:]
@@ -68,20 +64,12 @@ class TimmTokens:
         patch = max(1, own[0] // height) if patch is None else patch
         if (own[0] // patch, own[1] // patch) != (height, width):
             raise ValueError(f'its map of {times((height, width))} does not tile {times(own)} pixels')
-        layout, channels = _layout(trunk, features, final)
-        prefix = features.shape[1] - height * width if layout == 'tokens' else 0
-        pooled = _pooled(trunk, features)
-        reader = cls(
-            layout,
-            prefix,
-            channels,
-            patch,
-            own,
-            False,
-            prefix > 0 and _knows_cls(trunk),
-            None if pooled is None else pooled.shape[-1],
-        )
-        return replace(reader, can_resize=tiles and reader._resizes(trunk))
+        layout, prefix, channels = _layout(trunk, features, final)
+        has_cls = prefix > 0 and _knows_cls(trunk)
+        can_resize = tiles and _resizes(trunk, own, patch)
+        pooled_width = _pooled_width(trunk, features)
+        reader = cls(layout, prefix, channels, patch, own, can_resize, has_cls, pooled_width)
+        return reader if final.is_meta else reader.settled(trunk)
 
     @torch.no_grad()
     def settled(self, trunk: Any) -> 'TimmTokens':
@@ -89,23 +77,32 @@ class TimmTokens:
         if self.layout != 'tokens' or self.prefix:
             return self
         features, final = _last_map(trunk, self.image_size)
-        tokens, ordered = features[0].float(), final[0].flatten(1).T.float()
-        if tokens.shape != ordered.shape or torch.allclose(tokens, ordered, atol=1e-4):
-            return self
-        # a permutation: see timm's Hiera.reroll
-        return replace(self, layout='other') if same_but_for_order(tokens, ordered) else self
+        permuted = same_but_for_order(features[0].float(), final[0].flatten(1).T.float())
+        return replace(self, layout='other') if permuted else self  # see timm's Hiera.reroll
 
     def read(self, trunk: Any, images: Tensor) -> tuple[Any, Tensor]:
         """Return what ``forward_head`` takes, and tokens ``(B, P + h * w, C)``, row by row."""
         if self.layout == 'other':
-            features, final = _intermediates(trunk, images)
-            return features, final.flatten(2).transpose(1, 2)
-        features = trunk.forward_features(images)
+            features, maps = _intermediates(trunk, images)
+        else:
+            features = maps = trunk.forward_features(images)
         if self.layout == 'tokens':
             return features, features
-        return features, features.flatten(1, 2) if self.layout == 'NHWC' else features.flatten(2).transpose(
-            1, 2
-        )
+        return features, maps.flatten(1, 2) if self.layout == 'NHWC' else maps.flatten(2).transpose(1, 2)
+
+    def encode(self, trunk: Any, images: Tensor, cls: str) -> Tensor:
+        """Return the target of CLS, unless ``cls`` is ``'none'``, and the tokens of patches, all normed."""
+        features, tokens = self.read(trunk, images)
+        # a network that pools before it norms keeps the final norm in fc_norm
+        pools_first = self.layout == 'tokens' and isinstance(getattr(trunk, 'norm', None), nn.Identity)
+        if pools_first and getattr(trunk, 'fc_norm', None) is not None:
+            tokens = trunk.fc_norm(tokens)
+        patches = tokens[:, self.prefix :]
+        if cls == 'none':
+            return patches
+        if cls == 'pooled':
+            tokens = trunk.forward_head(features, pre_logits=True)[:, None]
+        return torch.cat([tokens[:, :1], patches], dim=1)
 
     def alone(self, vectors: Tensor) -> Tensor:
         """Return vectors ``(N, C)`` as ``forward_head`` takes N images of one patch each."""
@@ -114,62 +111,30 @@ class TimmTokens:
 
     def choose_cls(self, asked: str, name: str) -> str:
         """Return what the target of CLS is; ValueError if the network does not have what is asked for."""
-        possible = ['token'] if self.has_cls else []
-        possible += ['pooled'] if self.pooled_width == self.width else []
-        possible += ['none']
-        if asked == 'auto':
-            return possible[0]
-        if asked in possible:
-            return asked
+        possible = dict(token=self.has_cls, pooled=self.pooled_width == self.width, none=True)
         if asked == 'token':
             reason = 'it has no CLS token'
         elif self.pooled_width is None:
             reason = 'it pools nothing'
         else:
             reason = f'what it pools has width {self.pooled_width}, its tokens have {self.width}'
-        raise ValueError(f'cls={asked!r} is not possible for {name}: {reason}; choose of {possible}')
-
-    def _resizes(self, trunk: Any) -> bool:
-        told = getattr(trunk, 'dynamic_img_size', None)
-        if told is not None:
-            return bool(told)
-        grid = (self.image_size[0] // self.patch_size + 1, self.image_size[1] // self.patch_size + 2)
-        try:
-            _, final = _last_map(trunk, (grid[0] * self.patch_size, grid[1] * self.patch_size))
-        except ValueError:
-            return False
-        return tuple(final.shape[-2:]) == grid
-
-
-def normed(trunk: Any, tokens: Tensor) -> Tensor:
-    """Apply the final norm where a network that pools before it norms keeps it in ``fc_norm``."""
-    norm = getattr(trunk, 'fc_norm', None)
-    return (
-        norm(tokens) if norm is not None and isinstance(getattr(trunk, 'norm', None), nn.Identity) else tokens
-    )
+        return choose_cls(asked, [choice for choice in possible if possible[choice]], name, f'{reason}; ')
 
 
 def same_but_for_order(tokens: Tensor, others: Tensor) -> bool:
-    """Whether two ``(N, C)`` hold the same vectors."""
+    """Whether two ``(N, C)`` hold the same vectors in different orders."""
+    if tokens.shape != others.shape or torch.allclose(tokens, others, atol=1e-4):
+        return False
     first, second = (values[values.norm(dim=1).argsort()] for values in (tokens, others))
     return torch.allclose(first, second, rtol=1e-3, atol=1e-3)
 
 
-def pooled(trunk: Any, features: Any) -> Tensor:
-    """Return what the network pools for its classifier, ``(B, C)``."""
-    return trunk.forward_head(features, pre_logits=True)
-
-
 def _last_map(trunk: Any, size: Grid) -> tuple[Any, Tensor]:
     """Run one random image; return ``forward_features`` and the last map ``(1, C, h, w)``."""
-    images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    images = images.to(next((parameter.device for parameter in trunk.parameters()), 'cpu'))
-    try:
+    images = random_image(size, trunk)
+    with network_errors():
         features = trunk.forward_features(images)
         _, final = _intermediates(trunk, images)
-    except Exception as error:  # an unknown network may raise anything
-        kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
-        raise ValueError(f'{kind}{first_line(error)}') from error
     if not isinstance(final, Tensor) or final.ndim != 4:
         raise ValueError('it gives no map of tokens')
     return features, final
@@ -186,24 +151,36 @@ def _intermediates(trunk: Any, images: Tensor) -> tuple[Any, Tensor]:
     return features, maps[-1]
 
 
-def _layout(trunk: Any, features: Any, final: Tensor) -> tuple[str, int]:
-    """Tell a layout and its width by the map of ``forward_intermediates``."""
-    grid, channels = tuple(final.shape[-2:]), final.shape[1]
-    shape = tuple(features.shape[1:]) if isinstance(features, Tensor) else ()
-    prefix = shape[0] - grid[0] * grid[1] if len(shape) == 2 else -1
-    if prefix >= 0 and prefix == getattr(trunk, 'num_prefix_tokens', prefix):
-        return 'tokens', shape[1]
+def _layout(trunk: Any, features: Any, final: Tensor) -> tuple[str, int, int]:
+    """Tell layout, prefix and width by the map of ``forward_intermediates``."""
+    channels, *grid = final.shape[1:]
+    shape = list(features.shape[1:]) if isinstance(features, Tensor) else []
+    if len(shape) == 2:
+        prefix = shape[0] - grid[0] * grid[1]
+        if prefix >= 0 and prefix == getattr(trunk, 'num_prefix_tokens', prefix):
+            return 'tokens', prefix, shape[1]
     if len(shape) == 3 and shape[1:] == grid:
-        return 'NCHW', shape[0]
+        return 'NCHW', 0, shape[0]
     if len(shape) == 3 and shape[:2] == grid:
-        return 'NHWC', shape[-1]
-    return 'other', channels
+        return 'NHWC', 0, shape[-1]
+    return 'other', 0, channels
 
 
-def _whole_patch(size: Grid, grid: Grid) -> int | None:
-    patches = {side // count for side, count in zip(size, grid, strict=True) if side % count == 0}
-    exact = all(side % count == 0 for side, count in zip(size, grid, strict=True))
-    return patches.pop() if exact and len(patches) == 1 else None
+def _resizes(trunk: Any, size: Grid, patch: int) -> bool:
+    if (told := getattr(trunk, 'dynamic_img_size', None)) is not None:
+        return bool(told)
+    grid = (size[0] // patch + 1, size[1] // patch + 2)
+    try:
+        _, final = _last_map(trunk, (grid[0] * patch, grid[1] * patch))
+    except ValueError:
+        return False
+    return final.shape[-2:] == grid
+
+
+def _whole_patch(size: Grid, final: Tensor) -> int | None:
+    rows, cols = final.shape[-2:]
+    patch = size[0] // rows
+    return patch if size == (rows * patch, cols * patch) else None
 
 
 def _reduction(trunk: Any) -> int | None:
@@ -221,9 +198,9 @@ def _knows_cls(trunk: Any) -> bool:
     return getattr(trunk, 'global_pool', None) == 'token'
 
 
-def _pooled(trunk: Any, features: Any) -> Tensor | None:
+def _pooled_width(trunk: Any, features: Any) -> int | None:
     try:
-        found = pooled(trunk, features)
+        found = trunk.forward_head(features, pre_logits=True)
     except Exception:  # an unknown network may raise anything: it pools nothing that can be had
         return None
-    return found if isinstance(found, Tensor) and found.ndim == 2 else None
+    return found.shape[-1] if isinstance(found, Tensor) and found.ndim == 2 else None

@@ -3,32 +3,29 @@
 import importlib
 import inspect
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from ...weights.fit_positions import times
 from ...weights.read import first_few, first_line
 from ..compilation import require_choice
-from .base import CLS_TARGETS, IMAGENET_MEAN, IMAGENET_STD, Grid, TargetGenerator
-from .teacher_weights import (
-    LOCAL_DIRECTORY,
-    Statistics,
-    no_repository,
-    same_random_weights,
-    warn_of_random_weights,
-)
+from .base import CLS_TARGETS, Grid, TargetGenerator, choose_cls, network_errors, random_image
+from .teacher_weights import HUB, LOCAL, Statistics, no_repository, random_weights
 from .timm_tokens import same_but_for_order
 
-HUB = 'hf-hub:'
 CONFIG_NAME = 'config.json'
 DEFAULT_SIZE = 224  # of convolutional networks, whose config tells none
 IMAGES = 'pixel_values'
+UNCHANGED: Statistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @MODELS.register_module()
@@ -77,7 +74,7 @@ class TransformersTargetGenerator(TargetGenerator):
         if pretrained not in (True, None):
             raise ValueError(f'pretrained={pretrained!r}: give the folder of the weights as model_name')
         source = _Source(str(model_name), trust_remote_code, revision, cache_dir)
-        reader = source.reader
+        self.reader = reader = source.reader
         self.space = space
         self._given = dict(model_name=str(model_name), pretrained=pretrained, space=space, revision=revision)
         tower = source.load(bool(pretrained))
@@ -88,9 +85,7 @@ class TransformersTargetGenerator(TargetGenerator):
         choices = [choice for choice in reader.choices if choice != 'pooled' or tower.pools]
         if space == 'joint':
             choices = tower.joint_choices(reader, str(model_name))
-        if cls not in ('auto', *choices):
-            raise ValueError(f'cls={cls!r} is not possible for {model_name}: choose of {choices}')
-        self.reader = reader
+        cls = choose_cls(cls, choices, str(model_name))
         mean, std = source.statistics()
         super().__init__(
             teacher=tower,
@@ -99,13 +94,9 @@ class TransformersTargetGenerator(TargetGenerator):
             teacher_mean=mean if teacher_mean is None else teacher_mean,
             teacher_std=std if teacher_std is None else teacher_std,
             can_resize_input=reader.can_resize,
-            cls=choices[0] if cls == 'auto' else cls,
+            cls=cls,
             **kwargs,
         )
-
-    def identity(self) -> dict[str, Any]:
-        """Tell this teacher from others."""
-        return super().identity() | self._given | dict(cls=self.cls)
 
     def encode(self, teacher: nn.Module, images: Tensor, grid: Grid) -> Tensor:
         """Return the target of CLS, if there is one, and the tokens of patches."""
@@ -123,12 +114,11 @@ def transformers_width(model_name: str) -> int:
 
 
 class _Tower(nn.Module):
-    """A vision tower, and the projection of the image-text model that it is part of."""
+    """A vision tower, and the projection, if any, of the image-text model that it is part of."""
 
-    def __init__(self, network: Any, whole: Any) -> None:
+    def __init__(self, network: Any, projection: Any) -> None:
         super().__init__()
-        self.network: Any = network
-        self.projection: Any = getattr(whole, 'visual_projection', None)
+        self.network, self.projection = network, projection
         self.takes = set(inspect.signature(network.forward).parameters)
         self.pools = True
 
@@ -143,9 +133,8 @@ class _Tower(nn.Module):
         last = getattr(outputs, 'last_hidden_state', None)
         if not isinstance(last, Tensor):
             raise ValueError(f'it returns a {type(outputs).__name__} without last_hidden_state')
+        last = last.flatten(2).transpose(1, 2) if last.ndim == 4 else last
         pooled = getattr(outputs, 'pooler_output', None)
-        if last.ndim == 4:
-            last = last.flatten(2).transpose(1, 2)
         return last, None if pooled is None else pooled.flatten(1)
 
     def project(self, tokens: Tensor) -> Tensor:
@@ -156,7 +145,7 @@ class _Tower(nn.Module):
     def joint_choices(self, reader: 'TransformersTokens', name: str) -> list[str]:
         """Return what CLS can be in the joint space; ValueError if patches do not live there."""
         if self.projection is not None and hasattr(self.network, 'post_layernorm') and reader.has_cls:
-            tokens, pooled = self(_image(reader.image_size, self))
+            tokens, pooled = self(random_image(reader.image_size, self))
             embedding = self.projection(pooled) if pooled is not None else None
             if embedding is not None and torch.allclose(self.project(tokens[:, 0]), embedding, atol=1e-4):
                 return ['token', 'none']
@@ -171,16 +160,12 @@ class TransformersTokens:
 
     def __init__(self, tower: _Tower, image_size: Grid, name: str) -> None:
         self.image_size = image_size
-        config = tower.network.config
-        try:
-            tokens, pooled = tower(_image(image_size, tower))
-            self.width = tokens.shape[-1]
-            found = self._by_resizing(tower, tokens.shape[1])
+        with network_errors(f'{name} cannot serve as a teacher: '):
+            tokens, pooled = tower(random_image(image_size, tower))
+            count, self.width = tokens.shape[1:]
+            found = self._by_resizing(tower, count)
             self.can_resize = found is not None
-            grid, self.prefix = found or self._by_patches(tokens.shape[1], config)
-        except Exception as error:  # an unknown network may raise anything
-            kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
-            raise ValueError(f'{name} cannot serve as a teacher: {kind}{first_line(error)}') from error
+            grid, self.prefix = found or self._by_patches(count, tower.network.config)
         self.patch_size = image_size[0] // grid[0]
         named = [key.rpartition('.')[2] for key, _ in tower.network.named_parameters()]
         self.has_cls = self.prefix > 0 and any('cls' in key or 'class_embedding' in key for key in named)
@@ -191,10 +176,11 @@ class TransformersTokens:
         """An image twice as wide has twice the patches, and as many other tokens."""
         height, width = self.image_size
         try:
-            wide = tower(_image((height, 2 * width), tower))[0].shape[1]
+            wide = tower(random_image((height, 2 * width), tower))[0].shape[1]
         except Exception:  # an unknown network may raise anything: it runs at its own size only
             return None
-        patches, side = wide - count, int((wide - count) ** 0.5) if wide > count else 0
+        patches = wide - count
+        side = math.isqrt(max(patches, 0))
         if side == 0 or side * side != patches or patches > count or height % side:
             return None
         return (side, side), count - patches
@@ -214,12 +200,10 @@ class TransformersTokens:
     @torch.no_grad()
     def permuted(self, tower: _Tower) -> bool:
         """Whether tokens differ from run to run, or are those of the map in another order than its rows."""
-        image = _image(self.image_size, tower)
+        image = random_image(self.image_size, tower)
         tokens, _ = tower(image)
         if not torch.equal(tokens, tower(image)[0]):
             return True
-        if 'output_hidden_states' not in tower.takes and not tower.takes & {'kwargs'}:
-            return False
         try:
             outputs = tower.network(**{IMAGES: image}, output_hidden_states=True)
         except Exception:  # an unknown network may raise anything: it tells no map
@@ -228,21 +212,18 @@ class TransformersTokens:
         if not maps or maps[-1].ndim != 4:
             return False
         last = maps[-1] if maps[-1].shape[-1] == self.width else maps[-1].permute(0, 2, 3, 1)
-        ordered, tokens = last.flatten(1, 2)[0], tokens[0, self.prefix :]
-        if ordered.shape != tokens.shape or torch.allclose(ordered, tokens, atol=1e-4):
-            return False
-        return same_but_for_order(ordered, tokens)
+        return same_but_for_order(last.flatten(1, 2)[0], tokens[0, self.prefix :])
 
 
 class _Source:
     """A model of transformers, and where it comes from; arguments as for the generator."""
 
     def __init__(self, name: str, trust: bool, revision: str | None, cache_dir: str | None) -> None:
-        place = name.removeprefix(LOCAL_DIRECTORY).removeprefix(HUB)
+        place = name.removeprefix(LOCAL).removeprefix(HUB)
         path = Path(place).expanduser()
         if not place:
             raise ValueError(f'model_name={name!r} names no model')
-        if name.startswith(LOCAL_DIRECTORY) or path.is_dir():
+        if name.startswith(LOCAL) or path.is_dir():
             if not (path / CONFIG_NAME).is_file():
                 raise FileNotFoundError(f'{path} holds no {CONFIG_NAME} of transformers')
             place = str(path)
@@ -250,49 +231,54 @@ class _Source:
             raise FileNotFoundError(f'{place} is neither a folder nor owner/name on the hub')
         self.name, self.place = name, place
         self.options = dict(trust_remote_code=trust, revision=revision or 'main', cache_dir=cache_dir)
-        self.config: Any = self._asked(_transformers().AutoConfig.from_pretrained)
-        with torch.device('meta'):
-            network, whole = self._tower(self._asked(self._from_config))
-        vision = network.config
-        self.reader = TransformersTokens(_Tower(network, whole), self._size(vision), name)
-        self.vision = vision
-
-    def _from_config(self, *_: Any, **options: Any) -> Any:
-        trust = options['trust_remote_code']
-        return _transformers().AutoModel.from_config(self.config, trust_remote_code=trust)
-
-    def _asked(self, function: Any, **more: Any) -> Any:
         try:
-            return function(self.place, **self.options, **more)
+            self.library: Any = importlib.import_module('transformers')
+        except ImportError as error:
+            raise ImportError('a teacher of transformers needs: pip install "mvp_mm[export]"') from error
+        with self._errors():
+            self.config: Any = self.library.AutoConfig.from_pretrained(place, **self.options)
+        with torch.device('meta'):
+            tower = self._tower(self._random())
+        self.vision = tower.network.config
+        self.reader = TransformersTokens(tower, self._size(), name)
+
+    def _random(self) -> Any:
+        with self._errors():
+            trust = self.options['trust_remote_code']
+            return self.library.AutoModel.from_config(self.config, trust_remote_code=trust)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # transformers raises anything for an unknown model
-            reason = first_line(error)
             if 'trust_remote_code' in str(error):
                 raise ValueError(
                     f'{self.name} needs Python code that comes with its weights, which is not run unless '
                     'model.target_generator.trust_remote_code=True'
                 ) from error
             if isinstance(error, OSError) and not Path(self.place).is_dir():
-                raise no_repository(self.name, f'transformers:{LOCAL_DIRECTORY}FOLDER', error) from error
-            raise ValueError(f'transformers cannot load {self.name}: {reason}') from error
+                raise no_repository(self.name, f'transformers:{LOCAL}FOLDER', error) from error
+            raise ValueError(f'transformers cannot load {self.name}: {first_line(error)}') from error
 
-    def _tower(self, whole: Any) -> tuple[Any, Any]:
-        """Return the part that takes images, and the whole model."""
+    def _tower(self, whole: Any) -> _Tower:
+        """Return the part of a model that takes images."""
         kind = type(getattr(whole.config, 'vision_config', None) or whole.config)
         for module in whole.modules():
             of_kind = isinstance(getattr(module, 'config', None), kind) and hasattr(module, 'main_input_name')
             if of_kind and IMAGES in inspect.signature(module.forward).parameters:
-                return module.eval(), whole
+                return _Tower(module, getattr(whole, 'visual_projection', None)).eval()
         raise ValueError(f'{self.name} is a {type(whole).__name__}, which has no vision tower')
 
     def load(self, pretrained: bool) -> _Tower:
         """Build the tower in float32, with its weights if ``pretrained``."""
         if not pretrained:
-            warn_of_random_weights(self.name, 'True')
-            with same_random_weights():
-                return _Tower(*self._tower(self._asked(self._from_config).float())).eval()
-        read = _transformers().AutoModel.from_pretrained
-        whole, info = self._asked(read, output_loading_info=True, dtype=torch.float32)
-        tower = _Tower(*self._tower(whole)).eval()
+            with random_weights(self.name, 'True'):
+                return self._tower(self._random().float())
+        options = dict(self.options, output_loading_info=True, dtype=torch.float32)
+        with self._errors():
+            whole, info = self.library.AutoModel.from_pretrained(self.place, **options)
+        tower = self._tower(whole)
         self._require_weights(whole, tower, info)
         return tower
 
@@ -305,7 +291,7 @@ class _Source:
         kept = {key: value.clone() for key, value in missing.items()}
         for value in missing.values():
             value.fill_(torch.nan)
-        tokens, pooled = tower(_image(self.reader.image_size, tower))
+        tokens, pooled = tower(random_image(self.reader.image_size, tower))
         if not tokens.isfinite().all():
             raise ValueError(
                 f'{self.place} does not fit {type(whole).__name__}: it has no {first_few(sorted(missing))}'
@@ -314,65 +300,45 @@ class _Source:
         for key, value in kept.items():
             known[key].copy_(value)
 
-    def _size(self, vision: Any) -> Grid:
-        size = getattr(vision, 'image_size', None)
-        if size is None and getattr(vision, 'num_patches', None):
-            size = int(vision.num_patches**0.5) * vision.patch_size
+    def _size(self) -> Grid:
+        size = getattr(self.vision, 'image_size', None)
+        if size is None and (patches := getattr(self.vision, 'num_patches', None)):
+            size = math.isqrt(patches) * self.vision.patch_size
         size = DEFAULT_SIZE if size is None else size
         return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
     def statistics(self) -> Statistics:
         """Find mean and std of the images that the weights were trained on, 0–1 scale."""
         try:
-            processor = _transformers().AutoImageProcessor.from_pretrained(self.place, **self.options)
+            processor = self.library.AutoImageProcessor.from_pretrained(self.place, **self.options)
         except Exception:  # there is none, or one of no known kind
             return self._family_statistics()
-        scale = 255 * (getattr(processor, 'rescale_factor', None) or 1 / 255)
-        scale = scale if getattr(processor, 'do_rescale', True) else 255.0
+        rescales = getattr(processor, 'do_rescale', True)
+        scale = 255 * ((getattr(processor, 'rescale_factor', None) or 1 / 255) if rescales else 1)
         mean, std = getattr(processor, 'image_mean', None), getattr(processor, 'image_std', None)
         if not getattr(processor, 'do_normalize', True) or mean is None or std is None:
-            mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+            mean, std = UNCHANGED
         return tuple(value / scale for value in mean), tuple(value / scale for value in std)
 
     def _family_statistics(self) -> Statistics:
         if hasattr(self.vision, 'norm_mean'):  # the network itself normalises
-            return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+            return UNCHANGED
         from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 
-        try:
-            kinds: Any = IMAGE_PROCESSOR_MAPPING[type(self.config)]
-        except KeyError:
-            kinds = {}
+        kinds: Any = IMAGE_PROCESSOR_MAPPING.get(type(self.config), {})
         family = next(iter(kinds.values()), None) if isinstance(kinds, dict) else None
         mean, std = getattr(family, 'image_mean', None), getattr(family, 'image_std', None)
         if mean is None or std is None:
-            mean, std = (tuple(value / 255 for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        print_log(
-            f'{self.name} has no preprocessor_config.json, so mean {tuple(mean)} and std {tuple(std)} are a '
-            'guess: give model.target_generator.teacher_mean and teacher_std if they are wrong',
-            logger='current',
-            level=logging.WARNING,
-        )
+            mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+        guess = f'mean {tuple(mean)} and std {tuple(std)} are a guess'
+        advice = 'give model.target_generator.teacher_mean and teacher_std if they are wrong'
+        told = f'{self.name} has no preprocessor_config.json, so {guess}: {advice}'
+        print_log(told, logger='current', level=logging.WARNING)
         return tuple(mean), tuple(std)
-
-
-def _transformers() -> Any:
-    try:
-        return importlib.import_module('transformers')
-    except ImportError as error:
-        raise ImportError('a teacher of transformers needs: pip install "mvp_mm[export]"') from error
-
-
-def _image(size: Grid, module: nn.Module) -> Tensor:
-    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    return image.to(next((parameter.device for parameter in module.parameters()), 'cpu'))
 
 
 def _patches_of(images: Tensor, side: int) -> dict[str, Any]:
     """Cut images into the rows of patches, channels last, that NaFlex towers take."""
-    batch, channels, height, width = images.shape
-    rows, columns = height // side, width // side
-    patches = images.reshape(batch, channels, rows, side, columns, side).permute(0, 2, 4, 3, 5, 1)
-    shapes = torch.tensor([[rows, columns]] * batch, device='cpu')  # whose numbers the host reads
-    flat = patches.reshape(batch, rows * columns, -1)
-    return {IMAGES: flat, 'pixel_attention_mask': None, 'spatial_shapes': shapes}
+    patches = images.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 4, 5, 1)
+    shapes = torch.tensor([patches.shape[1:3]] * len(images), device='cpu')  # whose numbers the host reads
+    return {IMAGES: patches.flatten(3).flatten(1, 2), 'pixel_attention_mask': None, 'spatial_shapes': shapes}
