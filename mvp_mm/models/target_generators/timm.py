@@ -85,6 +85,7 @@ class TimmTargetGenerator(TargetGenerator):
         require_choice(cls, 'cls', ('auto', *CLS_TARGETS))
         source = _TimmSource(str(model_name), cache_dir, dict(model_args or {}))
         cls = source.reader.choose_cls(cls, str(model_name))
+        self._given = dict(model_name=str(model_name), pretrained=pretrained)
         file = source.find_weights(pretrained)
         if teacher_mean is None or teacher_std is None:
             mean, std = source.statistics(file)

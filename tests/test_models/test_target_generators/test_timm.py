@@ -36,6 +36,15 @@ def test_teacher_statistics():
     assert (got - expected).abs().max() < 1e-4
 
 
+def test_identity_tells_teachers_apart():
+    known = [
+        TimmTargetGenerator(name, pretrained=None, patch_size=16).identity()
+        for name in ('test_vit', 'test_vit2')
+    ]
+    assert known[0] == dict(type='TimmTargetGenerator', cls='token', model_name='test_vit', pretrained=None)
+    assert known[1] != known[0]
+
+
 def test_registers_are_left_out():
     generator = TimmTargetGenerator('vit_small_patch16_dinov3', pretrained=None, model_args=dict(depth=2))
     images = torch.randn(1, 3, 256, 256)
