@@ -24,6 +24,7 @@ from ...weights.load import load
 from ...weights.read import as_grid
 from ...weights.traits import TRAITS
 from ..compilation import require_choice
+from ..student import flat_mask
 from .mvp_block import MVPBlock
 from .patch_embedding import embed_patches
 from .relative_position import SharedRelativePositionBias
@@ -34,17 +35,6 @@ INIT_STD = 0.02  # BEiT modeling_pretrain.py: normal(0, 0.02), cut at one standa
 
 def _beit_normal_(weight: Tensor) -> None:
     trunc_normal_(weight, std=INIT_STD, a=-INIT_STD, b=INIT_STD)
-
-
-def _flat_mask(mask: Tensor, patches: Tensor, grid: Grid) -> Tensor:
-    """Return a mask of patches ``(B, M, C)`` as bool ``(B, M)``."""
-    batch, length = patches.shape[:2]
-    if tuple(mask.shape[1:]) not in (grid, (length,)) or mask.shape[0] != batch:
-        raise ValueError(
-            f'mask of shape {tuple(mask.shape)} where the patch grid is {(batch, *grid)}, or flat '
-            f'{(batch, length)}: the mask generator and the backbone must agree on crop and patch size'
-        )
-    return mask.to(torch.bool).flatten(1)
 
 
 def keep_visible(patches: Tensor, hidden: Tensor) -> Tensor:
@@ -145,8 +135,7 @@ class MVPViT(BaseBackbone):
         self.embed_dims, self.num_layers, num_heads, hidden_dims = map(
             self.arch_settings.__getitem__, self.arch_keys
         )
-        if out_type not in self.OUT_TYPES:
-            raise ValueError(f'out_type={out_type!r} is not one of {self.OUT_TYPES}')
+        require_choice(out_type, 'out_type', self.OUT_TYPES)
         if use_rel_pos_bias and use_shared_rel_pos_bias:
             raise ValueError(
                 'use_rel_pos_bias and use_shared_rel_pos_bias exclude each other: '
@@ -320,8 +309,7 @@ class MVPViT(BaseBackbone):
             )
         tokens, grid, _ = self.embed(images)
         extra = self.num_extra_tokens
-        hidden = _flat_mask(mask, tokens[:, extra:], grid)
-        visible = keep_visible(tokens[:, extra:], hidden)
+        visible = keep_visible(tokens[:, extra:], flat_mask(mask, tokens.shape[0], grid))
         tokens = torch.cat([tokens[:, :extra], visible], dim=1)
         for index in range(self.num_layers):
             tokens = self._run_block(index, tokens, grid, None)
@@ -388,7 +376,7 @@ class MVPViT(BaseBackbone):
             raise ValueError(
                 'a mask was given, but this MVPViT has no mask token: build it with with_mask_token=True'
             )
-        return torch.where(_flat_mask(mask, tokens, grid).unsqueeze(-1), self.mask_token, tokens)
+        return torch.where(flat_mask(mask, tokens.shape[0], grid).unsqueeze(-1), self.mask_token, tokens)
 
     def _format(self, tokens: Tensor, grid: Grid, out_type: str) -> Tensor:
         if out_type == 'raw':

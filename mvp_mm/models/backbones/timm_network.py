@@ -64,7 +64,7 @@ def choose_kernel(attentions: Sequence[Any], images: Tensor, training: bool) -> 
 
 def layout_of(raw: Any, network: Any, last: Grid | None) -> tuple[str, Grid, int, int] | None:
     """Return layout, grid, width and number of prefix tokens of features; None if they are no map."""
-    if not isinstance(raw, Tensor):
+    if not isinstance(raw, Tensor) or hasattr(network, 'reroll'):  # Hiera's may not lie row by row
         return None
     width = network.num_features
     if raw.ndim == 4:
@@ -85,15 +85,10 @@ def layout_of(raw: Any, network: Any, last: Grid | None) -> tuple[str, Grid, int
 def width_on_grid(out: Any, grid: Grid) -> int:
     """Return the width of a patch embedding's output if it has a token for each place of the grid; else 0."""
     out = out if isinstance(out, Tensor) or not out else out[0]
-    if not isinstance(out, Tensor):
-        return 0
-    if out.ndim == 3:
-        return out.shape[2] if out.shape[1] == grid[0] * grid[1] else 0
-    if out.ndim == 4:
-        return next(
-            (out.shape[c] for c, g in ((3, out.shape[1:3]), (1, out.shape[2:])) if tuple(g) == grid), 0
-        )
-    return 0
+    shape = tuple(out.shape[1:]) if isinstance(out, Tensor) else ()
+    if shape[:-1] in (grid, (grid[0] * grid[1],)):
+        return shape[-1]
+    return shape[0] if shape[1:] == grid else 0
 
 
 def depths_of(network: Any) -> dict[str, int]:
