@@ -213,8 +213,7 @@ class MVPViT(BaseBackbone):
     def _fit_positions(self, state_dict: dict, prefix: str, local_metadata: dict, *args) -> None:
         recorded = as_grid(local_metadata.get('grid'))
         weights, _, resized = fit_positions(state_dict, self, prefix, recorded)
-        for name in set(state_dict) - set(weights):
-            del state_dict[name]
+        state_dict.clear()
         state_dict.update(weights)
         if resized:
             more = f' and {len(resized) - 1} more' if len(resized) > 1 else ''
@@ -319,8 +318,7 @@ class MVPViT(BaseBackbone):
         """Encode whole images ``(B, 3, H, W)`` block by block, holding one block's attention at a time.
 
         Yields:
-            Each block's attention probabilities ``(B, heads, L, L)`` and output tokens ``(B, L, C)``, the
-            last block's after the final norm.
+            Each block's attention ``(B, heads, L, L)`` and tokens ``(B, L, C)``, the last after the norm.
         """
         tokens, grid, shared_bias = self.embed(images)
         for index, block in enumerate(cast(Iterable[MVPBlock], self.layers)):

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import timm
@@ -22,26 +23,21 @@ def create_network(
     name: str, size: Grid | None, arguments: dict, pretrained: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """Create a network without a classifier; also return which of the arguments about size it takes."""
-    dynamic = dict(dynamic_img_size=True)
-    tries: list[dict[str, Any]] = [dynamic, {}]
-    if size is not None:
-        tries = [dict(dynamic, img_size=size), dict(img_size=size), *tries]
-    error: Exception | None = None
-    for sizes in tries:
+    fixed: list[dict[str, Any]] = [{}] if size is None else [dict(img_size=size), {}]
+    flexible: list[dict[str, Any]] = [dict(dynamic_img_size=True), {}]
+    for sizes, dynamic in product(fixed, flexible):
         try:
-            network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sizes, **arguments)
-            return network, {key: value for key, value in sizes.items() if key == 'img_size'}
-        except TypeError as problem:  # a family without that argument
-            error = problem
+            network = timm.create_model(name, pretrained, num_classes=0, **sizes, **dynamic, **arguments)
+            return network, sizes
         except Exception as problem:  # unknown names, configs and downloads make timm raise anything
             error = problem
-            break
+            if not isinstance(error, TypeError):  # of a family without that argument
+                break
     architecture = name.split('.')[0]
     if ':' not in name and not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.5)
         hint = f'did you mean {", ".join(close)}?' if close else 'see timm.list_models()'
         raise ValueError(f'timm knows no model {name!r}; {hint}') from error
-    assert error is not None
     if pretrained:
         raise FileNotFoundError(
             f'the public weights {name} could not be had ({first_line(error)}). Without a network, copy the '

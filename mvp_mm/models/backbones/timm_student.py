@@ -45,23 +45,20 @@ class TimmStudent(BaseModule):
     A network whose patch embedding makes its final grid (ViT, DeiT, BEiT, EVA, DINOv2/3, SigLIP, CaiT, XCiT,
     NaFlexViT, mixers) has a learnt **mask token** in place of the embeddings of masked patches, before
     positions are added. In any other (convolutional, hierarchical) masked patches of the image are
-    **painted** with a learnt colour. With nothing masked (``RandomMask(mask_ratio=0)``), it is feature
-    distillation.
+    **painted** with a learnt colour. With ``RandomMask(mask_ratio=0)`` it is feature distillation.
 
     Tokens are timm's ``forward_features`` without registers. What no output depends on is frozen.
 
     Args:
         model_name: timm name, with or without a weight tag, ``hf-hub:owner/name`` or ``local-dir:PATH``.
-        pretrained: Load the public weights of that name at once; ``init_cfg`` does it when training begins.
-            Default False.
+        pretrained: Load its public weights at once (``init_cfg``: when training begins). Default False.
         img_size: Training size in pixels, int or ``(H, W)``. Default None: that of the weight tag.
         patch_size: Side of a masked patch and of a returned token. Default None: the stride of the last map;
             a divisor of it resizes the tokens bilinearly to the finer grid.
         out_type: ``'raw'`` (default): tokens ``(B, 1+M, C)`` of :meth:`head_tokens`; ``'cls_token'`` (B, C);
             ``'pooled'``: the vector ``(B, pooled_dims)`` that timm's own head classifies; ``'featmap'``:
             ``(B, C_i, h_i, w_i)`` of ``forward_intermediates``.
-        out_indices: Levels for ``'raw'`` and ``'featmap'``: blocks of a transformer, stages of others.
-            Default -1: the last.
+        out_indices: Levels for ``'raw'``, ``'featmap'``: blocks or, of others, stages. Default -1: the last.
         cls: What predicts the target of CLS: ``'token'``; ``'pooled'`` (timm's pooling if it keeps the
             width, else the mean token); ``'none'`` drops the target. Default None: the token, else pooled.
         with_mask_token: Hold a mask token or colour. Default None: with ``out_type='raw'``.
@@ -79,8 +76,7 @@ class TimmStudent(BaseModule):
         masks_by (str): ``'token'`` or ``'colour'``.
 
     Raises:
-        ValueError: If timm does not know the name, the network has no map of tokens, or an argument is none
-            of the above.
+        ValueError: If timm does not know the name, the network has no map of tokens, or an argument is wrong.
     """
 
     OUT_TYPES = ('raw', 'cls_token', 'pooled', 'featmap')
@@ -160,7 +156,7 @@ class TimmStudent(BaseModule):
         finally:
             for handle in handles:
                 handle.remove()
-        maps: list[Tensor] = []
+        maps: Any = []
         with suppress(Exception):  # not every network has it, or has it for maps
             maps = network.forward_intermediates(image, output_fmt='NCHW', intermediates_only=True)
         self.num_layers, self.channels = max(1, len(maps)), [level.shape[1] for level in maps]
@@ -192,6 +188,7 @@ class TimmStudent(BaseModule):
             pooled = network.forward_head(self.encode_by(network, image)[2], pre_logits=True)
             if pooled.ndim == 2:
                 self._pools, self.pooled_dims = True, pooled.shape[1]
+        self._pooled_fits = self._pools and self.pooled_dims == self.embed_dims
 
     def _refusal(self, reason: str) -> ValueError:
         return ValueError(
@@ -205,8 +202,7 @@ class TimmStudent(BaseModule):
         if height % grid[0] == 0 and width % grid[1] == 0 and height // grid[0] == width // grid[1]:
             return height // grid[0]
         info = getattr(self.network, 'feature_info', None)
-        info = info[-1] if isinstance(info, list) else info.get_dicts()[-1] if info else {}
-        stride = info.get('reduction', 0)
+        stride = info[-1].get('reduction', 0) if info else 0
         if stride and (-(-height // stride), -(-width // stride)) == grid:
             return stride
         raise self._refusal(
@@ -232,10 +228,6 @@ class TimmStudent(BaseModule):
     def grid(self) -> Grid:
         """Token grid ``(h, w)`` of :attr:`img_size`."""
         return -(-self.img_size[0] // self.patch_size), -(-self.img_size[1] // self.patch_size)
-
-    @property
-    def _pooled_fits(self) -> bool:
-        return self._pools and self.pooled_dims == self.embed_dims
 
     @property
     def predicts_cls(self) -> bool:
@@ -475,8 +467,7 @@ class TimmStudent(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return a parameter's depth for layer-wise decay of the learning rate, and the number of depths.
 
-        Depths are those of timm's ``group_matcher``; masks are at 0, and what is outside the backbone, whose
-        names begin with ``prefix``, at the last.
+        Depths are those of timm's ``group_matcher``; masks have 0, names that lack ``prefix`` the last.
         """
         depth = last = max(self._depths.values()) + 1
         if param_name.startswith(prefix):

@@ -32,8 +32,7 @@ class DINO(BaseModel):
         bottleneck_width: Default 128 (DINO: 256).
         momentum: Of the teacher, rising to 1 by a cosine. Default 0.996 (DINO).
         teacher_temperature: Default 0.04 (DINO; 0.07 after a warm-up in its longest runs).
-        frozen_epochs: Epochs in which the head's last layer is frozen; a run that counts iterations is one
-            epoch. Default 1 (DINO).
+        frozen_epochs: Epochs with the head's last layer frozen; a run of iterations is one. Default 1 (DINO).
         patch_weight: Weight of iBOT's term. Default 0 (iBOT, DINOv2: 1).
         koleo_weight: Weight of the KoLeo term, which spreads a batch's CLS tokens. Default 0 (DINOv2: 0.1).
         data_preprocessor: Config. Default ``SelfSupDataPreprocessor`` with ImageNet's mean and std.

@@ -19,8 +19,7 @@ from .mvp_loss import MVPLoss, token_cosines
 class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
     """Multimodality-guided visual pre-training.
 
-    A student sees a masked crop and predicts, for CLS and every patch, the token that a frozen teacher
-    computes from the whole crop.
+    A student sees a masked crop and predicts a frozen teacher's tokens of the whole one: CLS and all patches.
 
     Args:
         backbone: The student, with a mask token and a final norm, for example :class:`MVPViT`; its
@@ -29,8 +28,7 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
         target_generator: The teacher, for example :class:`CLIPTargetGenerator`.
         loss: Config or module, called with F, G and the mask. Default :class:`MVPLoss`, Eq. 9.
         data_preprocessor: Config. Default :class:`MVPDataPreprocessor`.
-        pretrained: Any BEiT-family weight file to start the student from, as the backbone's ``init_cfg``.
-            Default None.
+        pretrained: BEiT-family weight file to start from, as by the backbone's ``init_cfg``. Default None.
         compile_loss: Compile the comparison with the targets, as :class:`MVPViT`'s ``compile_blocks``.
         init_cfg: MMEngine initialisation. Default None.
 

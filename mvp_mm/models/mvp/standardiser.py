@@ -73,8 +73,7 @@ class Standardiser(nn.Module):
     def restore(self, tokens: Tensor, kind: int) -> Tensor:
         """Bring predictions ``(..., D)`` of CLS (``kind`` 0) or patches (1) back to the teacher's space.
 
-        The cosine loss trains the direction of z only. Its length is taken to be ``sqrt(D)``, which it is on
-        average by construction.
+        The cosine loss trains only the direction of z: its length is taken to be the average, ``sqrt(D)``.
         """
         with torch.autocast(tokens.device.type, enabled=False):
             tokens = F.normalize(tokens.float(), dim=-1) * self.width**0.5
