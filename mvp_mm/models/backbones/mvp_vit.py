@@ -59,9 +59,8 @@ def _record_grid(vit: 'MVPViT', state_dict: dict, prefix: str, local_metadata: d
 class MVPViT(BaseBackbone):
     """Vision transformer with relative position bias: one class for pre-training and downstream tasks.
 
-    A :class:`Student`. It takes the arguments of mmpretrain's ``BEiTViT`` (below: those that differ or have a
-    source) and has exactly its parameters (with a mask token, those of ``BEiTPretrainViT``), so state dicts
-    load strictly both ways.
+    A :class:`Student`. Its arguments are those of mmpretrain's ``BEiTViT`` (below: those that differ or have a
+    source) and so are its parameters (with a mask token, ``BEiTPretrainViT``'s): state dicts load both ways.
 
     Args:
         arch: ``'tiny'``, ``'small'``, ``'base'``, ``'large'`` (or ``'ti'``, ``'s'``, ``'b'``, ``'l'``),
@@ -357,7 +356,12 @@ class MVPViT(BaseBackbone):
         if embed.norm is not None:
             tokens = embed.norm(tokens)
         if mask is not None:
-            tokens = self._put_mask_token(tokens, grid, mask)
+            if self.mask_token is None:
+                raise ValueError(
+                    'a mask was given, but this MVPViT has no mask token: build it with with_mask_token=True'
+                )
+            hidden = flat_mask(mask, tokens.shape[0], grid)
+            tokens = torch.where(hidden.unsqueeze(-1), self.mask_token, tokens)
         if self.cls_token is not None:
             # Under autocast the patches are bf16 and CLS float32: from here the residual is float32.
             # (`shape[0]`, unlike `len`, stays a free batch size when a graph is exported.)
@@ -368,13 +372,6 @@ class MVPViT(BaseBackbone):
             )
         shared_bias = None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
         return self.drop_after_pos(tokens), grid, shared_bias
-
-    def _put_mask_token(self, tokens: Tensor, grid: Grid, mask: Tensor) -> Tensor:
-        if self.mask_token is None:
-            raise ValueError(
-                'a mask was given, but this MVPViT has no mask token: build it with with_mask_token=True'
-            )
-        return torch.where(flat_mask(mask, tokens.shape[0], grid).unsqueeze(-1), self.mask_token, tokens)
 
     def _format(self, tokens: Tensor, grid: Grid, out_type: str) -> Tensor:
         if out_type == 'raw':

@@ -198,12 +198,12 @@ class TimmStudent(BaseModule):
 
     def _stride_of(self, grid: Grid) -> int:
         """Return the side in pixels of a token: whole where the image divides, else that of feature_info."""
-        height, width = self.img_size
-        if height % grid[0] == 0 and width % grid[1] == 0 and height // grid[0] == width // grid[1]:
-            return height // grid[0]
+        whole = self.img_size[0] // grid[0]
+        if self.img_size == (whole * grid[0], whole * grid[1]):
+            return whole
         info = getattr(self.network, 'feature_info', None)
         stride = info[-1].get('reduction', 0) if info else 0
-        if stride and (-(-height // stride), -(-width // stride)) == grid:
+        if stride and (-(-self.img_size[0] // stride), -(-self.img_size[1] // stride)) == grid:
             return stride
         raise self._refusal(
             f'{times(self.img_size)} pixels become {times(grid)} tokens, no whole pixels each'

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 class WindowedEncoderDecoder(EncoderDecoder):
     """mmseg's ``EncoderDecoder``, with its arguments and parameters, and batched sliding windows.
 
-    ``test_cfg.window_batch`` windows (default 8) go through the network at once, which keeps a GPU busy on a
-    single image; logits are the same up to rounding. Under ``randomness.deterministic=True`` the heads'
-    pooling has a deterministic gradient.
+    ``test_cfg.window_batch`` windows (default 8) go through the network at once, to keep a GPU busy; logits
+    are the same up to rounding. With ``randomness.deterministic=True`` pooling has a deterministic gradient.
     """
 
     task = 'segmentation'
