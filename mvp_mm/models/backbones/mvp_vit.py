@@ -59,8 +59,8 @@ def _record_grid(vit: 'MVPViT', state_dict: dict, prefix: str, local_metadata: d
 class MVPViT(BaseBackbone):
     """Vision transformer with relative position bias: one class for pre-training and downstream tasks.
 
-    A :class:`Student`. Its arguments are those of mmpretrain's ``BEiTViT`` (below: those that differ or have a
-    source) and so are its parameters (with a mask token, ``BEiTPretrainViT``'s): state dicts load both ways.
+    A :class:`Student`. Its arguments are those of mmpretrain's ``BEiTViT`` (below: those that differ or have
+    a source) and so are its parameters (with a mask token, ``BEiTPretrainViT``'s): state dicts load strictly.
 
     Args:
         arch: ``'tiny'``, ``'small'``, ``'base'``, ``'large'`` (or ``'ti'``, ``'s'``, ``'b'``, ``'l'``),
