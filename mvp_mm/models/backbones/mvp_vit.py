@@ -130,10 +130,8 @@ class MVPViT(BaseBackbone):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.arch_settings = self._arch(arch)
-        self.embed_dims, self.num_layers, num_heads, hidden_dims = map(
-            self.arch_settings.__getitem__, self.arch_keys
-        )
+        settings = self.arch_settings = self._arch(arch)
+        self.embed_dims, self.num_layers, num_heads, hidden_dims = (settings[key] for key in self.arch_keys)
         require_choice(out_type, 'out_type', self.OUT_TYPES)
         if use_rel_pos_bias and use_shared_rel_pos_bias:
             raise ValueError(

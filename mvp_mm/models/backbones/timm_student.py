@@ -205,9 +205,7 @@ class TimmStudent(BaseModule):
         stride = info[-1].get('reduction', 0) if info else 0
         if stride and (-(-self.img_size[0] // stride), -(-self.img_size[1] // stride)) == grid:
             return stride
-        raise self._refusal(
-            f'{times(self.img_size)} pixels become {times(grid)} tokens, no whole pixels each'
-        )
+        raise self._refusal(f'{times(self.img_size)} pixels are {times(grid)} tokens, no whole pixels each')
 
     def _tell(self) -> None:
         cls = {
@@ -358,9 +356,7 @@ class TimmStudent(BaseModule):
             yield images
             return
         if self.mask_token is None and self.mask_colour is None:
-            raise ValueError(
-                'a mask was given, but this TimmStudent has none to put in: with_mask_token=True'
-            )
+            raise ValueError('a mask was given but this TimmStudent has none to put in: with_mask_token=True')
         mask = flat_mask(mask, len(images), grid).unflatten(1, grid)
         if self.mask_colour is not None:
             hidden = mask.repeat_interleave(self.patch_size, 1).repeat_interleave(self.patch_size, 2)

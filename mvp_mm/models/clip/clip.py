@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import open_clip
 import torch
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import get_dist_info
 from mmengine.model import BaseModel
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -59,9 +59,8 @@ class CLIP(BaseModel):
         self.clip = open_clip.CLIP(*parts, quick_gelu=self.quick_gelu)
         use_faster_attention(self.clip)
         # local_loss=False: every process computes the joined batch's loss, which is logged as it is.
-        self.loss_module = open_clip.ClipLoss(
-            gather_with_grad=True, rank=get_rank(), world_size=get_world_size()
-        )
+        rank, world_size = get_dist_info()
+        self.loss_module = open_clip.ClipLoss(gather_with_grad=True, rank=rank, world_size=world_size)
         self.prompts = prompts or {}
 
     @property

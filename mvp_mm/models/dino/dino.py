@@ -1,7 +1,7 @@
 """Train a vision-only teacher by DINO or iBOT, with lightly's losses and head."""
 
 import warnings
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
@@ -76,22 +76,19 @@ class DINO(BaseModel):
         super().__init__(data_preprocessor or default)
         # dynamic_img_size: the small crops have fewer patches
         vit = dict(num_classes=0, dynamic_img_size=True, **vit)
-        self.student, self.teacher = (
-            cast(timm.models.VisionTransformer, timm.create_model(**vit)) for _ in range(2)
-        )
+        self.student: Any = timm.create_model(**vit)
+        self.teacher: Any = timm.create_model(**vit)
         self._attentions = attentions_of(self.student)
         self._is_frozen = False
-        width = self.student.num_features
-        self.head, self.teacher_head = (
-            DINOProjectionHead(width, head_width, bottleneck_width, num_prototypes) for _ in range(2)
-        )
+        width: Any = self.student.num_features
+        widths = width, head_width, bottleneck_width, num_prototypes
+        self.head, self.teacher_head = DINOProjectionHead(*widths), DINOProjectionHead(*widths)
         for student, teacher in self._pairs():
             teacher.load_state_dict(student.state_dict())
             teacher.requires_grad_(False)
-        self.loss_module = DINOLoss(
-            num_prototypes, teacher_temp=teacher_temperature, warmup_teacher_temp_epochs=0
-        )
-        self.patch_loss = IBOTPatchLoss(num_prototypes, teacher_temp=teacher_temperature)
+        targets = dict(output_dim=num_prototypes, teacher_temp=teacher_temperature)
+        self.loss_module = DINOLoss(**targets, warmup_teacher_temp_epochs=0)
+        self.patch_loss = IBOTPatchLoss(**targets)
         self.koleo_loss = KoLeoLoss()
         self.mask_token = nn.Parameter(torch.zeros(width), requires_grad=patch_weight > 0)
         self.patch_weight, self.koleo_weight = patch_weight, koleo_weight

@@ -111,9 +111,7 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
 
         Plain data, of :class:`.Speech`; None if the parts were given as modules, whose configs are unknown.
         """
-        statistics = {
-            name: getattr(self.data_preprocessor, name).flatten().tolist() for name in ('mean', 'std')
-        }
+        statistics = dict(mean=self.image_mean.flatten().tolist(), std=self.image_std.flatten().tolist())
         config = dict(self._parts, target_generator=self.target_generator.identity())
         found = Speech.of_config(dict(config, data_preprocessor=statistics))
         return None if found is None else found.plain()

@@ -101,9 +101,7 @@ class Standardiser(nn.Module):
             self._estimate(kind)
 
     def _estimate(self, kind: int) -> None:
-        number, first, second = self.moments[kind].split(
-            [1, self.width, self.moments.shape[1] - 1 - self.width]
-        )
+        number, first, second = self.moments[kind].tensor_split([1, 1 + self.width])
         number = number.clamp(min=1)
         mean, second = first / number, second / number
         self.mean[kind] = mean
