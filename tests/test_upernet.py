@@ -87,7 +87,7 @@ def test_recipe(name, width, depth, indices, rate, decay, drop_path, scale):
 
 def test_pooling_has_a_deterministic_gradient():
     """CUDA's own has none, and ``randomness.deterministic=True`` refuses it."""
-    from mvp_mm.models.segmentation.repeatable_pool import RepeatableAvgPool2d
+    from mvp_mm.models.segmentation.windowed_encoder_decoder import RepeatableAvgPool2d
 
     with torch.device('meta'):
         pools = [stage[0] for stage in build_model(load(VITB)).decode_head.psp_modules]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._triton import has_triton
 
 
-def require_choice(choice: bool | str, name: str, choices: tuple = ('auto', True, False)) -> None:
+def require_choice(choice: bool | str | None, name: str, choices: tuple = ('auto', True, False)) -> None:
     """Raise a ValueError if an option, as of ``compile_...``, is none of its choices."""
     if choice not in choices:
         raise ValueError(f'{name}={choice!r} is none of {", ".join(map(repr, choices))}')

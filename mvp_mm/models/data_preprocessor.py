@@ -54,9 +54,8 @@ class MVPDataPreprocessor(BaseDataPreprocessor):
         """Prepare a batch.
 
         Args:
-            data: ``inputs`` and other images: uint8 or float ``(B, 3, H, W)`` on the 0–255 scale, or a list
-                of B such ``(3, H, W)``; optionally ``mask`` ``(B, h, w)``, or B ``data_samples`` that hold
-                it; further fields.
+            data: ``inputs`` and other images: uint8 or float ``(B, 3, H, W)``, 0–255, or B ``(3, H, W)``;
+                optionally ``mask`` ``(B, h, w)``, or B ``data_samples`` that hold it; further fields.
             training: Not used.
 
         Returns:

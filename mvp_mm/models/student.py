@@ -36,6 +36,17 @@ class Student(Protocol):
         ...
 
 
+def flat_mask(mask: Tensor, batch: int, grid: tuple[int, int]) -> Tensor:
+    """Return a mask ``(B, h, w)`` or ``(B, h * w)`` of any dtype as bool ``(B, h * w)``; check its shape."""
+    length = grid[0] * grid[1]
+    if tuple(mask.shape[1:]) not in (grid, (length,)) or mask.shape[0] != batch:
+        raise ValueError(
+            f'mask of shape {tuple(mask.shape)} where the patch grid is {(batch, *grid)}, or flat '
+            f'{(batch, length)}: the mask generator and the student must agree on crop and patch size'
+        )
+    return mask.bool().flatten(1)
+
+
 def head_tokens(student: Any, images: Tensor) -> tuple[Tensor | None, Tensor]:
     """Return what a pre-training head projects of whole images: ``head_tokens``, else ``encode_image``."""
     return getattr(student, 'head_tokens', student.encode_image)(images)

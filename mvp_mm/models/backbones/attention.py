@@ -17,9 +17,8 @@ LONGEST_EXPLICIT = 768
 def self_attention(qkv: Tensor, num_heads: int, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
     """Compute self-attention between the input and the output projection: ``(B, L, C)``.
 
-    ``qkv``, ``(B, L, 3C)``, holds queries, keys, values, each with its heads side by side; ``bias``,
-    ``(heads, L, L)``, ``(L, L)`` for all heads, or None, is added to the logits; ``dropout`` is that of the
-    attention weights.
+    ``qkv``, ``(B, L, 3C)``, holds queries, keys, values, each with its heads side by side. ``bias``,
+    ``(heads, L, L)``, ``(L, L)`` for all heads, or None, is added to the logits; ``dropout`` is the weights'.
     """
     packed = qkv.unflatten(-1, (3, num_heads, -1))
     if bias is not None and is_available(packed, bias, dropout):
@@ -27,18 +26,15 @@ def self_attention(qkv: Tensor, num_heads: int, bias: Tensor | None, dropout: fl
     explicit = bias is not None or learns_faster_explicitly(qkv, qkv.shape[1])
     if explicit and dropout == 0 and _learns_on_cpu(qkv):
         return _CPUAttention.apply(packed, bias).flatten(2)
-    if qkv.is_cuda:  # its kernels read the parts where they lie
-        query, key, value = (part.transpose(1, 2) for part in packed.unbind(2))
-    else:
-        query, key, value = split_heads(qkv, num_heads)
+    # CUDA's kernels read the parts where they lie.
+    query, key, value = packed.transpose(1, 3).unbind(2) if qkv.is_cuda else split_heads(qkv, num_heads)
     return merge_heads(biased_attention(query, key, value, bias, dropout))
 
 
 def learns_faster_explicitly(tokens: Tensor, length: int = 0) -> bool:
     """Whether attention learns faster by two products and a softmax than by torch's fused kernel.
 
-    It does in bf16 on a CPU, up to ``LONGEST_EXPLICIT`` tokens; ``tokens`` are what a layer is given, under
-    autocast of any dtype.
+    It does in bf16, autocast's too, on a CPU, up to ``LONGEST_EXPLICIT`` tokens; ``tokens`` are its input.
     """
     if not tokens.is_cpu or not torch.is_grad_enabled() or _is_one_graph() or length > LONGEST_EXPLICIT:
         return False

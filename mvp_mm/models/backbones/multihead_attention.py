@@ -11,8 +11,7 @@ from .attention import learns_faster_explicitly, self_attention
 class MultiheadAttention(nn.MultiheadAttention):
     """torch's attention; plain self-attention goes through :func:`.self_attention` where that is faster.
 
-    On CUDA torch's own copies queries, keys and values. On a CPU its backward pass is slow in bf16;
-    otherwise it is the faster one there.
+    Torch's own copies queries, keys and values on CUDA; on a CPU it is slower in the backward pass of bf16.
     """
 
     def forward(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:

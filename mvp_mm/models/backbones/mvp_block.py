@@ -69,8 +69,7 @@ class MVPAttention(RelativePositionBias):
 class MVPBlock(nn.Module):
     """Pre-norm transformer block with layer scale and stochastic depth.
 
-    Drops the path of each branch once, as BEiT does; mmpretrain's BEiT block drops that of its feed-forward
-    branch twice.
+    Drops the path of each branch once, as BEiT; mmpretrain's block drops that of its feed-forward twice.
 
     Arguments are those of mmpretrain's block and of :class:`.MVPViT`; ``window`` is the patch grid of the
     block's own bias table, or None, and ``compile`` True, False (default), or ``'auto'`` (:func:`compiles`).

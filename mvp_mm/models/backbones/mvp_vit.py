@@ -24,6 +24,7 @@ from ...weights.load import load
 from ...weights.read import as_grid
 from ...weights.traits import TRAITS
 from ..compilation import require_choice
+from ..student import flat_mask
 from .mvp_block import MVPBlock
 from .patch_embedding import embed_patches
 from .relative_position import SharedRelativePositionBias
@@ -34,17 +35,6 @@ INIT_STD = 0.02  # BEiT modeling_pretrain.py: normal(0, 0.02), cut at one standa
 
 def _beit_normal_(weight: Tensor) -> None:
     trunc_normal_(weight, std=INIT_STD, a=-INIT_STD, b=INIT_STD)
-
-
-def _flat_mask(mask: Tensor, patches: Tensor, grid: Grid) -> Tensor:
-    """Return a mask of patches ``(B, M, C)`` as bool ``(B, M)``."""
-    batch, length = patches.shape[:2]
-    if tuple(mask.shape[1:]) not in (grid, (length,)) or mask.shape[0] != batch:
-        raise ValueError(
-            f'mask of shape {tuple(mask.shape)} where the patch grid is {(batch, *grid)}, or flat '
-            f'{(batch, length)}: the mask generator and the backbone must agree on crop and patch size'
-        )
-    return mask.to(torch.bool).flatten(1)
 
 
 def keep_visible(patches: Tensor, hidden: Tensor) -> Tensor:
@@ -69,9 +59,8 @@ def _record_grid(vit: 'MVPViT', state_dict: dict, prefix: str, local_metadata: d
 class MVPViT(BaseBackbone):
     """Vision transformer with relative position bias: one class for pre-training and downstream tasks.
 
-    A :class:`Student`. It takes the arguments of mmpretrain's ``BEiTViT`` (below: those that differ or have a
-    source) and has exactly its parameters (with a mask token, those of ``BEiTPretrainViT``), so state dicts
-    load strictly both ways.
+    A :class:`Student`. Its arguments are those of mmpretrain's ``BEiTViT`` (below: those that differ or have
+    a source) and so are its parameters (with a mask token, ``BEiTPretrainViT``'s): state dicts load strictly.
 
     Args:
         arch: ``'tiny'``, ``'small'``, ``'base'``, ``'large'`` (or ``'ti'``, ``'s'``, ``'b'``, ``'l'``),
@@ -141,12 +130,9 @@ class MVPViT(BaseBackbone):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.arch_settings = self._arch(arch)
-        self.embed_dims, self.num_layers, num_heads, hidden_dims = map(
-            self.arch_settings.__getitem__, self.arch_keys
-        )
-        if out_type not in self.OUT_TYPES:
-            raise ValueError(f'out_type={out_type!r} is not one of {self.OUT_TYPES}')
+        settings = self.arch_settings = self._arch(arch)
+        self.embed_dims, self.num_layers, num_heads, hidden_dims = (settings[key] for key in self.arch_keys)
+        require_choice(out_type, 'out_type', self.OUT_TYPES)
         if use_rel_pos_bias and use_shared_rel_pos_bias:
             raise ValueError(
                 'use_rel_pos_bias and use_shared_rel_pos_bias exclude each other: '
@@ -224,8 +210,7 @@ class MVPViT(BaseBackbone):
     def _fit_positions(self, state_dict: dict, prefix: str, local_metadata: dict, *args) -> None:
         recorded = as_grid(local_metadata.get('grid'))
         weights, _, resized = fit_positions(state_dict, self, prefix, recorded)
-        for name in set(state_dict) - set(weights):
-            del state_dict[name]
+        state_dict.clear()
         state_dict.update(weights)
         if resized:
             more = f' and {len(resized) - 1} more' if len(resized) > 1 else ''
@@ -320,8 +305,7 @@ class MVPViT(BaseBackbone):
             )
         tokens, grid, _ = self.embed(images)
         extra = self.num_extra_tokens
-        hidden = _flat_mask(mask, tokens[:, extra:], grid)
-        visible = keep_visible(tokens[:, extra:], hidden)
+        visible = keep_visible(tokens[:, extra:], flat_mask(mask, tokens.shape[0], grid))
         tokens = torch.cat([tokens[:, :extra], visible], dim=1)
         for index in range(self.num_layers):
             tokens = self._run_block(index, tokens, grid, None)
@@ -331,8 +315,7 @@ class MVPViT(BaseBackbone):
         """Encode whole images ``(B, 3, H, W)`` block by block, holding one block's attention at a time.
 
         Yields:
-            Each block's attention probabilities ``(B, heads, L, L)`` and output tokens ``(B, L, C)``, the
-            last block's after the final norm.
+            Each block's attention ``(B, heads, L, L)`` and tokens ``(B, L, C)``, the last after the norm.
         """
         tokens, grid, shared_bias = self.embed(images)
         for index, block in enumerate(cast(Iterable[MVPBlock], self.layers)):
@@ -371,7 +354,12 @@ class MVPViT(BaseBackbone):
         if embed.norm is not None:
             tokens = embed.norm(tokens)
         if mask is not None:
-            tokens = self._put_mask_token(tokens, grid, mask)
+            if self.mask_token is None:
+                raise ValueError(
+                    'a mask was given, but this MVPViT has no mask token: build it with with_mask_token=True'
+                )
+            hidden = flat_mask(mask, tokens.shape[0], grid)
+            tokens = torch.where(hidden.unsqueeze(-1), self.mask_token, tokens)
         if self.cls_token is not None:
             # Under autocast the patches are bf16 and CLS float32: from here the residual is float32.
             # (`shape[0]`, unlike `len`, stays a free batch size when a graph is exported.)
@@ -382,13 +370,6 @@ class MVPViT(BaseBackbone):
             )
         shared_bias = None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
         return self.drop_after_pos(tokens), grid, shared_bias
-
-    def _put_mask_token(self, tokens: Tensor, grid: Grid, mask: Tensor) -> Tensor:
-        if self.mask_token is None:
-            raise ValueError(
-                'a mask was given, but this MVPViT has no mask token: build it with with_mask_token=True'
-            )
-        return torch.where(_flat_mask(mask, tokens, grid).unsqueeze(-1), self.mask_token, tokens)
 
     def _format(self, tokens: Tensor, grid: Grid, out_type: str) -> Tensor:
         if out_type == 'raw':

@@ -17,8 +17,7 @@ def _index_on(window: Grid, device: torch.device) -> Tensor:
 def relative_position_bias(table: Tensor, index: Tensor, window: Grid, grid: Grid) -> Tensor:
     """Return the bias of the attention logits: ``(num_heads, L', L')`` with ``L'`` tokens of ``grid``.
 
-    ``table``, ``(rows, num_heads)``, and ``index``, ``(L, L)``, are those of ``window``; for another grid the
-    table is resized first, differentiably.
+    ``table`` ``(rows, num_heads)`` is resized from ``window``, that of ``index`` ``(L, L)``, to other grids.
     """
     if tuple(grid) != tuple(window):
         table = resize_table(table, window, grid)

@@ -9,8 +9,7 @@ from ...weights.bias_tables import Grid
 def sincos_positions(grid: Grid, width: int, num_extra_tokens: int = 0) -> Tensor:
     """Return MAE's position embeddings ``(1, num_extra_tokens + h * w, width)``, zeros for extra tokens.
 
-    A quarter of the channels each: sine and cosine of the column, then of the row. (mmpretrain's function
-    begins with the row.)
+    A quarter of the channels each: sine and cosine of the column, then of the row (mmpretrain's: row first).
 
     Raises:
         ValueError: If the width is no multiple of 4.

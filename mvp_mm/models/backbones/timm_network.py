@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import timm
@@ -22,26 +23,21 @@ def create_network(
     name: str, size: Grid | None, arguments: dict, pretrained: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """Create a network without a classifier; also return which of the arguments about size it takes."""
-    dynamic = dict(dynamic_img_size=True)
-    tries: list[dict[str, Any]] = [dynamic, {}]
-    if size is not None:
-        tries = [dict(dynamic, img_size=size), dict(img_size=size), *tries]
-    error: Exception | None = None
-    for sizes in tries:
+    fixed: list[dict[str, Any]] = [{}] if size is None else [dict(img_size=size), {}]
+    flexible: list[dict[str, Any]] = [dict(dynamic_img_size=True), {}]
+    for sizes, dynamic in product(fixed, flexible):
         try:
-            network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sizes, **arguments)
-            return network, {key: value for key, value in sizes.items() if key == 'img_size'}
-        except TypeError as problem:  # a family without that argument
-            error = problem
+            network = timm.create_model(name, pretrained, num_classes=0, **sizes, **dynamic, **arguments)
+            return network, sizes
         except Exception as problem:  # unknown names, configs and downloads make timm raise anything
             error = problem
-            break
+            if not isinstance(error, TypeError):  # of a family without that argument
+                break
     architecture = name.split('.')[0]
     if ':' not in name and not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.5)
         hint = f'did you mean {", ".join(close)}?' if close else 'see timm.list_models()'
         raise ValueError(f'timm knows no model {name!r}; {hint}') from error
-    assert error is not None
     if pretrained:
         raise FileNotFoundError(
             f'the public weights {name} could not be had ({first_line(error)}). Without a network, copy the '
@@ -64,7 +60,7 @@ def choose_kernel(attentions: Sequence[Any], images: Tensor, training: bool) -> 
 
 def layout_of(raw: Any, network: Any, last: Grid | None) -> tuple[str, Grid, int, int] | None:
     """Return layout, grid, width and number of prefix tokens of features; None if they are no map."""
-    if not isinstance(raw, Tensor):
+    if not isinstance(raw, Tensor) or hasattr(network, 'reroll'):  # Hiera's may not lie row by row
         return None
     width = network.num_features
     if raw.ndim == 4:
@@ -85,15 +81,10 @@ def layout_of(raw: Any, network: Any, last: Grid | None) -> tuple[str, Grid, int
 def width_on_grid(out: Any, grid: Grid) -> int:
     """Return the width of a patch embedding's output if it has a token for each place of the grid; else 0."""
     out = out if isinstance(out, Tensor) or not out else out[0]
-    if not isinstance(out, Tensor):
-        return 0
-    if out.ndim == 3:
-        return out.shape[2] if out.shape[1] == grid[0] * grid[1] else 0
-    if out.ndim == 4:
-        return next(
-            (out.shape[c] for c, g in ((3, out.shape[1:3]), (1, out.shape[2:])) if tuple(g) == grid), 0
-        )
-    return 0
+    shape = tuple(out.shape[1:]) if isinstance(out, Tensor) else ()
+    if shape[:-1] in (grid, (grid[0] * grid[1],)):
+        return shape[-1]
+    return shape[0] if shape[1:] == grid else 0
 
 
 def depths_of(network: Any) -> dict[str, int]:

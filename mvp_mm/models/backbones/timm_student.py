@@ -5,7 +5,7 @@ Shape legend: B batch, (H, W) image in pixels, (h, w) token grid, M = h * w toke
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import signature
 from typing import Any
 
@@ -19,8 +19,10 @@ from torch.nn.init import trunc_normal_
 
 from ...weights.bias_tables import Grid
 from ...weights.fit_positions import times
-from ...weights.load import load
+from ...weights.load import MASKS, load
 from ...weights.read import first_few, first_line
+from ..compilation import require_choice
+from ..student import flat_mask
 from .timm_network import (
     EMBEDDINGS,
     attentions_of,
@@ -43,23 +45,20 @@ class TimmStudent(BaseModule):
     A network whose patch embedding makes its final grid (ViT, DeiT, BEiT, EVA, DINOv2/3, SigLIP, CaiT, XCiT,
     NaFlexViT, mixers) has a learnt **mask token** in place of the embeddings of masked patches, before
     positions are added. In any other (convolutional, hierarchical) masked patches of the image are
-    **painted** with a learnt colour. With nothing masked (``RandomMask(mask_ratio=0)``), it is feature
-    distillation.
+    **painted** with a learnt colour. With ``RandomMask(mask_ratio=0)`` it is feature distillation.
 
     Tokens are timm's ``forward_features`` without registers. What no output depends on is frozen.
 
     Args:
         model_name: timm name, with or without a weight tag, ``hf-hub:owner/name`` or ``local-dir:PATH``.
-        pretrained: Load the public weights of that name at once; ``init_cfg`` does it when training begins.
-            Default False.
+        pretrained: Load its public weights at once (``init_cfg``: when training begins). Default False.
         img_size: Training size in pixels, int or ``(H, W)``. Default None: that of the weight tag.
         patch_size: Side of a masked patch and of a returned token. Default None: the stride of the last map;
             a divisor of it resizes the tokens bilinearly to the finer grid.
         out_type: ``'raw'`` (default): tokens ``(B, 1+M, C)`` of :meth:`head_tokens`; ``'cls_token'`` (B, C);
             ``'pooled'``: the vector ``(B, pooled_dims)`` that timm's own head classifies; ``'featmap'``:
             ``(B, C_i, h_i, w_i)`` of ``forward_intermediates``.
-        out_indices: Levels for ``'raw'`` and ``'featmap'``: blocks of a transformer, stages of others.
-            Default -1: the last.
+        out_indices: Levels for ``'raw'``, ``'featmap'``: blocks or, of others, stages. Default -1: the last.
         cls: What predicts the target of CLS: ``'token'``; ``'pooled'`` (timm's pooling if it keeps the
             width, else the mean token); ``'none'`` drops the target. Default None: the token, else pooled.
         with_mask_token: Hold a mask token or colour. Default None: with ``out_type='raw'``.
@@ -77,8 +76,7 @@ class TimmStudent(BaseModule):
         masks_by (str): ``'token'`` or ``'colour'``.
 
     Raises:
-        ValueError: If timm does not know the name, the network has no map of tokens, or an argument is none
-            of the above.
+        ValueError: If timm does not know the name, the network has no map of tokens, or an argument is wrong.
     """
 
     OUT_TYPES = ('raw', 'cls_token', 'pooled', 'featmap')
@@ -100,12 +98,8 @@ class TimmStudent(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        for name, value, choices in (
-            ('out_type', out_type, self.OUT_TYPES),
-            ('cls', cls, (None, 'token', 'pooled', 'none')),
-        ):
-            if value not in choices:
-                raise ValueError(f'{name}={value!r} is none of {", ".join(map(repr, choices))}')
+        require_choice(out_type, 'out_type', self.OUT_TYPES)
+        require_choice(cls, 'cls', (None, 'token', 'pooled', 'none'))
         if init_cfg is not None and init_cfg.get('type') != 'Pretrained':
             raise ValueError(f"init_cfg={init_cfg}: expected type='Pretrained', or None for timm's own start")
         self.model_name, self.out_type, self.frozen_stages = model_name, out_type, frozen_stages
@@ -142,9 +136,8 @@ class TimmStudent(BaseModule):
 
     def _probe_image(self) -> Tensor:
         """Make one image of the built size, without a random draw."""
-        height, width = self.img_size
-        device = next(self.network.parameters()).device
-        return torch.linspace(-1, 1, 3 * height * width, device=device).view(1, 3, height, width)
+        (zeros,) = self.example_inputs()
+        return torch.linspace(-1, 1, zeros.numel(), device=zeros.device).view_as(zeros)
 
     @torch.no_grad()
     def _look(self, patch_size: int | None) -> None:
@@ -163,14 +156,12 @@ class TimmStudent(BaseModule):
         finally:
             for handle in handles:
                 handle.remove()
-        try:
+        maps: Any = []
+        with suppress(Exception):  # not every network has it, or has it for maps
             maps = network.forward_intermediates(image, output_fmt='NCHW', intermediates_only=True)
-        except Exception:  # not every network has it, or has it for maps
-            maps = []
         self.num_layers, self.channels = max(1, len(maps)), [level.shape[1] for level in maps]
         last = tuple(maps[-1].shape[2:]) if maps else None
-        self._rerolls = hasattr(network, 'reroll')  # Hiera's tokens, which may not lie row by row
-        found = None if self._rerolls else layout_of(raw, network, last)
+        found = layout_of(raw, network, last)
         self.reads_last_map = found is None
         if found is None:
             if last is None:
@@ -185,21 +176,19 @@ class TimmStudent(BaseModule):
             raise ValueError(
                 f'patch_size={patch_size} is no divisor of {self.stride}, the stride of {self.model_name}'
             )
-        self._embedding, self._embedding_width, self.masks_by = '', 0, 'colour'
-        for name in () if self.patch_size != self.stride else EMBEDDINGS:
-            width = width_on_grid(embeddings.get(name), grid)
-            if width:
-                self._embedding, self._embedding_width, self.masks_by = name, width, 'token'
-                break
+        widths = {name: width for name in EMBEDDINGS if (width := width_on_grid(embeddings.get(name), grid))}
+        by_token = bool(widths) and self.patch_size == self.stride
+        self._embedding, self._embedding_width = next(iter(widths.items())) if by_token else ('', 0)
+        self.masks_by = 'token' if by_token else 'colour'
         norm, self._norm = getattr(network, 'norm', None), None
         if isinstance(norm, nn.Identity) and isinstance(getattr(network, 'fc_norm', None), nn.LayerNorm):
             self._norm = 'fc_norm'  # of a network that norms only what it pools
-        try:
+        self._pools, self.pooled_dims = False, self.embed_dims
+        with suppress(Exception):  # a head for another map
             pooled = network.forward_head(self.encode_by(network, image)[2], pre_logits=True)
-            self._pools = pooled.ndim == 2
-        except Exception:  # a head for another map
-            self._pools = False
-        self.pooled_dims = pooled.shape[1] if self._pools else self.embed_dims
+            if pooled.ndim == 2:
+                self._pools, self.pooled_dims = True, pooled.shape[1]
+        self._pooled_fits = self._pools and self.pooled_dims == self.embed_dims
 
     def _refusal(self, reason: str) -> ValueError:
         return ValueError(
@@ -209,17 +198,14 @@ class TimmStudent(BaseModule):
 
     def _stride_of(self, grid: Grid) -> int:
         """Return the side in pixels of a token: whole where the image divides, else that of feature_info."""
-        height, width = self.img_size
-        if height % grid[0] == 0 and width % grid[1] == 0 and height // grid[0] == width // grid[1]:
-            return height // grid[0]
+        whole = self.img_size[0] // grid[0]
+        if self.img_size == (whole * grid[0], whole * grid[1]):
+            return whole
         info = getattr(self.network, 'feature_info', None)
-        info = info[-1] if isinstance(info, list) else info.get_dicts()[-1] if info else {}
-        stride = info.get('reduction', 0)
-        if stride and (-(-height // stride), -(-width // stride)) == grid:
+        stride = info[-1].get('reduction', 0) if info else 0
+        if stride and (-(-self.img_size[0] // stride), -(-self.img_size[1] // stride)) == grid:
             return stride
-        raise self._refusal(
-            f'{times(self.img_size)} pixels become {times(grid)} tokens, no whole pixels each'
-        )
+        raise self._refusal(f'{times(self.img_size)} pixels are {times(grid)} tokens, no whole pixels each')
 
     def _tell(self) -> None:
         cls = {
@@ -232,7 +218,7 @@ class TimmStudent(BaseModule):
         told = f'{self.model_name}: {size}'
         if self.out_type == 'raw':
             told += f'; CLS is predicted from {cls}; masking is {masks[self.masks_by]}'
-        if self.reads_last_map and not self._rerolls:
+        if self.reads_last_map and not hasattr(self.network, 'reroll'):
             told += '; tokens are its last feature map'
         print_log(told, 'current')
 
@@ -240,10 +226,6 @@ class TimmStudent(BaseModule):
     def grid(self) -> Grid:
         """Token grid ``(h, w)`` of :attr:`img_size`."""
         return -(-self.img_size[0] // self.patch_size), -(-self.img_size[1] // self.patch_size)
-
-    @property
-    def _pooled_fits(self) -> bool:
-        return self._pools and self.pooled_dims == self.embed_dims
 
     @property
     def predicts_cls(self) -> bool:
@@ -256,8 +238,7 @@ class TimmStudent(BaseModule):
 
     def example_inputs(self, batch: int = 1) -> tuple[Tensor]:
         """Zero images ``(batch, 3, H, W)`` of the built size, on this module's device."""
-        parameter = next(self.network.parameters())
-        return (parameter.new_zeros(batch, 3, *self.img_size),)
+        return (next(self.network.parameters()).new_zeros(batch, 3, *self.img_size),)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode images, masked or whole: see ``out_type`` and ``out_indices``.
@@ -270,13 +251,14 @@ class TimmStudent(BaseModule):
             ValueError: If a mask is given to a student without mask token or colour, or has another shape.
         """
         choose_kernel(self._attentions, images, self.training)
-        if self.out_type == 'pooled' and mask is None:
+        out_type = self.out_type if mask is None else 'raw'
+        if out_type == 'pooled':
             return (self.encode_pooled(images)[2],)
-        if self.out_type == 'cls_token' and mask is None:
-            cls, _, _ = self._encode(images, None)
+        if out_type == 'cls_token':
+            cls, _ = self.encode_image(images)
             assert cls is not None
             return (cls,)
-        if self.out_type == 'featmap' and mask is None:
+        if out_type == 'featmap':
             return tuple(self._levels(images, self.out_indices))
         inner = [index for index in self.out_indices if index != self.num_layers - 1]
         outs = self._inner_tokens(images, inner, mask) if inner else []
@@ -346,22 +328,14 @@ class TimmStudent(BaseModule):
     def _grid_of(images: Tensor, side: int) -> Grid:
         return -(-images.shape[-2] // side), -(-images.shape[-1] // side)
 
-    def _padded(self, images: Tensor) -> Tensor:
-        rest = [-side % self.stride for side in images.shape[-2:]]
-        return (
-            F.pad(images, (0, rest[1], 0, rest[0]))
-            if any(rest) and self.img_size != images.shape[-2:]
-            else images
-        )
-
     def _encode(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor | None, Tensor, Any]:
-        with self._masked(self._padded(images), mask) as images:
+        with self._masked(images, mask) as images:
             return self.encode_by(self.network, images)
 
     def _levels(
         self, images: Tensor, indices: Sequence[int], mask: Tensor | None = None, with_prefix: bool = False
     ) -> list[Any]:
-        with self._masked(self._padded(images), mask) as images:
+        with self._masked(images, mask) as images:
             if not self.channels:  # no forward_intermediates
                 patches = self.encode_by(self.network, images)[1]
                 return [patches.transpose(1, 2).unflatten(2, self._grid_of(images, self.patch_size))]
@@ -373,21 +347,17 @@ class TimmStudent(BaseModule):
 
     @contextmanager
     def _masked(self, images: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
-        """Mask what runs inside: by a hook on the patch embedding, or in the images."""
+        """Pad to whole tokens, and mask what runs inside: the image, or by a hook its patch embedding."""
+        bottom, right = (-side % self.stride for side in images.shape[-2:])
+        if (bottom or right) and self.img_size != images.shape[-2:]:
+            images = F.pad(images, (0, right, 0, bottom))
         grid = self._grid_of(images, self.patch_size)
         if mask is None:
             yield images
             return
         if self.mask_token is None and self.mask_colour is None:
-            raise ValueError(
-                'a mask was given, but this TimmStudent has none to put in: with_mask_token=True'
-            )
-        if tuple(mask.shape) not in ((len(images), *grid), (len(images), grid[0] * grid[1])):
-            raise ValueError(
-                f'mask of shape {tuple(mask.shape)} where the token grid is {(len(images), *grid)}: the mask '
-                'generator and the student must agree on crop and patch size'
-            )
-        mask = mask.to(torch.bool).view(-1, *grid)
+            raise ValueError('a mask was given but this TimmStudent has none to put in: with_mask_token=True')
+        mask = flat_mask(mask, len(images), grid).unflatten(1, grid)
         if self.mask_colour is not None:
             hidden = mask.repeat_interleave(self.patch_size, 1).repeat_interleave(self.patch_size, 2)
             hidden = hidden[:, None, : images.shape[-2], : images.shape[-1]]
@@ -398,19 +368,14 @@ class TimmStudent(BaseModule):
             first = out if isinstance(out, Tensor) else out[0]
             assert self.mask_token is not None
             token = self.mask_token.to(first.dtype)
-            if first.ndim == 3:
-                first = torch.where(mask.flatten(1)[..., None], token, first)
-            elif tuple(first.shape[1:3]) == grid:
-                first = torch.where(mask[..., None], token[:, None], first)
-            else:
+            if first.ndim == 4 and tuple(first.shape[1:3]) != grid:  # channels first
                 first = torch.where(mask[:, None], token.view(1, -1, 1, 1), first)
+            else:
+                first = torch.where((mask.flatten(1) if first.ndim == 3 else mask)[..., None], token, first)
             return first if isinstance(out, Tensor) else type(out)((first, *out[1:]))
 
-        handle = self.network.get_submodule(self._embedding).register_forward_hook(put_in)
-        try:
+        with self.network.get_submodule(self._embedding).register_forward_hook(put_in):
             yield images
-        finally:
-            handle.remove()
 
     def init_weights(self) -> None:
         """Load the checkpoint of ``init_cfg``; the constructor has initialised as timm does."""
@@ -442,12 +407,10 @@ class TimmStudent(BaseModule):
         Raises:
             ValueError: If there is an entry for which the network has no place, its classifier aside.
         """
-        own, extra = self.network.state_dict(), ('mask_token', 'mask_colour')
-        is_ours = any(name.startswith(NETWORK) for name in weights)
-        inner = {
-            n.removeprefix(NETWORK): v for n, v in weights.items() if n.startswith(NETWORK) or not is_ours
-        }
-        marks = {name: weights[name] for name in extra if is_ours and name in weights}
+        own = self.network.state_dict()
+        start = NETWORK if any(name.startswith(NETWORK) for name in weights) else ''
+        inner = {n.removeprefix(start): v for n, v in weights.items() if n.startswith(start)}
+        marks = {name: weights[name] for name in MASKS if start and name in weights}
         if any(name not in inner or inner[name].shape != value.shape for name, value in own.items()):
             translate = getattr(sys.modules[type(self.network).__module__], 'checkpoint_filter_fn', None)
             try:
@@ -482,15 +445,12 @@ class TimmStudent(BaseModule):
         if self.frozen_stages < 0:
             return
         whole = self.frozen_stages >= self.num_layers
-        for name, module in self.network.named_modules():
-            for key, parameter in module.named_parameters(recurse=False):
-                full = f'{name}.{key}' if name else key
-                if whole or self._depths[full] <= self.frozen_stages:
-                    parameter.requires_grad_(False)
-                    module.eval()
-        for token in (self.mask_token, self.mask_colour):
-            if token is not None:
-                token.requires_grad_(False)
+        for name, parameter in self.network.named_parameters():
+            if whole or self._depths[name] <= self.frozen_stages:
+                parameter.requires_grad_(False)
+                self.network.get_submodule(name.rpartition('.')[0]).eval()
+        for mask in self.parameters(recurse=False):
+            mask.requires_grad_(False)
         if whole:
             self.network.eval()
 
@@ -503,11 +463,9 @@ class TimmStudent(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return a parameter's depth for layer-wise decay of the learning rate, and the number of depths.
 
-        Depths are those of timm's ``group_matcher``; masks are at 0, and what is outside the backbone, whose
-        names begin with ``prefix``, at the last.
+        Depths are those of timm's ``group_matcher``; masks have 0, names that lack ``prefix`` the last.
         """
-        last = max(self._depths.values()) + 1
-        name = param_name.removeprefix(prefix)
-        if not param_name.startswith(prefix):
-            return last, last + 1
-        return self._depths.get(name.removeprefix(NETWORK), 0), last + 1
+        depth = last = max(self._depths.values()) + 1
+        if param_name.startswith(prefix):
+            depth = self._depths.get(param_name.removeprefix(prefix).removeprefix(NETWORK), 0)
+        return depth, last + 1

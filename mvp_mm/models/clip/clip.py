@@ -1,19 +1,17 @@
 """Train a CLIP from images and captions, to be a teacher."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import open_clip
 import torch
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import get_dist_info
 from mmengine.model import BaseModel
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...text.tokenize import find_tokenizer
+from ...text.tokenize import find_tokenizer, read_model_config
 from ..backbones.multihead_attention import use_faster_attention
 from .text_encoder import TextEncoder
 
@@ -25,8 +23,7 @@ MAX_LOGIT_SCALE = 100.0  # CLIP §2.5: the temperature is clipped so that no log
 class CLIP(BaseModel):
     """An open_clip model under open_clip's contrastive loss, with zero-shot predictions by prompts.
 
-    Every caption is compared with every image of the batch, on all processes: build it after
-    ``torch.distributed`` is initialised.
+    Captions are compared with the images of all processes: build it after ``torch.distributed`` is ready.
 
     Args:
         model_name: Path of an open_clip model config (``.json``). ``text_cfg.tokenizer_kwargs.words``
@@ -53,19 +50,17 @@ class CLIP(BaseModel):
         scaled = dict(mean=[255 * value for value in mean], std=[255 * value for value in std])
         default = dict(type='mmpretrain.SelfSupDataPreprocessor', **scaled, to_rgb=False)
         super().__init__(data_preprocessor or default)
-        path = Path(model_name).expanduser()
-        if not path.is_file():
+        config = read_model_config(model_name)
+        if config is None:
             raise FileNotFoundError(f'there is no open_clip model config {model_name}')
-        config = json.loads(path.read_text())
-        self.tokenizer = find_tokenizer(str(path))
+        self.tokenizer = find_tokenizer(model_name)
         self.quick_gelu = bool(config.get('quick_gelu', False))
         parts = config['embed_dim'], config['vision_cfg'], config['text_cfg']
         self.clip = open_clip.CLIP(*parts, quick_gelu=self.quick_gelu)
         use_faster_attention(self.clip)
         # local_loss=False: every process computes the joined batch's loss, which is logged as it is.
-        self.loss_module = open_clip.ClipLoss(
-            gather_with_grad=True, rank=get_rank(), world_size=get_world_size()
-        )
+        rank, world_size = get_dist_info()
+        self.loss_module = open_clip.ClipLoss(gather_with_grad=True, rank=rank, world_size=world_size)
         self.prompts = prompts or {}
 
     @property
@@ -82,8 +77,7 @@ class CLIP(BaseModel):
     ) -> dict | list | Tensor:
         """Compute from normalised images ``(B, 3, H, W)`` what ``mode`` asks for.
 
-        It is ``'loss'`` (of B samples with a ``caption``), ``'predict'`` (zero-shot scores) or ``'tensor'``
-        (unit image embeddings).
+        ``'loss'`` (needs ``caption`` of samples), ``'predict'`` (scores), ``'tensor'`` (unit embeddings).
         """
         if mode == 'tensor':
             return self.clip.encode_image(inputs, normalize=True)

@@ -24,8 +24,7 @@ class TextEncoder(nn.Module):
         clip: open_clip's ``CLIP``, or ``CustomTextCLIP`` with open_clip's own text transformer.
 
     Raises:
-        ValueError: If the text tower is another one (transformers', CoCa's), masks padding, or does not pool
-            to one token.
+        ValueError: If the text tower is another (transformers', CoCa's), masks padding, or pools several.
     """
 
     def __init__(self, clip: nn.Module) -> None:

@@ -21,8 +21,7 @@ class SimpleFeaturePyramid(BaseModule):
     Args:
         in_channels: Width C of the transformer's map.
         out_channels: Width of each level. Default 256.
-        scales: Size of each level relative to the map, powers of two. Default (4, 2, 1, 0.5): strides 4, 8,
-            16 and 32 of 16-pixel patches.
+        scales: Sizes relative to the map, powers of two. Default (4, 2, 1, 0.5): strides 4 to 32 of a ViT/16.
         num_outs: Number of levels. Those beyond ``scales`` take every second place of the one before.
             Default 5: one more for the region proposals.
         norm_cfg: Normalisation. Default: LayerNorm over the channels of each place.

@@ -1,7 +1,7 @@
 """Train a vision-only teacher by DINO or iBOT, with lightly's losses and head."""
 
 import warnings
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
@@ -32,8 +32,7 @@ class DINO(BaseModel):
         bottleneck_width: Default 128 (DINO: 256).
         momentum: Of the teacher, rising to 1 by a cosine. Default 0.996 (DINO).
         teacher_temperature: Default 0.04 (DINO; 0.07 after a warm-up in its longest runs).
-        frozen_epochs: Epochs in which the head's last layer is frozen; a run that counts iterations is one
-            epoch. Default 1 (DINO).
+        frozen_epochs: Epochs with the head's last layer frozen; a run of iterations is one. Default 1 (DINO).
         patch_weight: Weight of iBOT's term. Default 0 (iBOT, DINOv2: 1).
         koleo_weight: Weight of the KoLeo term, which spreads a batch's CLS tokens. Default 0 (DINOv2: 0.1).
         data_preprocessor: Config. Default ``SelfSupDataPreprocessor`` with ImageNet's mean and std.
@@ -77,22 +76,19 @@ class DINO(BaseModel):
         super().__init__(data_preprocessor or default)
         # dynamic_img_size: the small crops have fewer patches
         vit = dict(num_classes=0, dynamic_img_size=True, **vit)
-        self.student, self.teacher = (
-            cast(timm.models.VisionTransformer, timm.create_model(**vit)) for _ in range(2)
-        )
+        self.student: Any = timm.create_model(**vit)
+        self.teacher: Any = timm.create_model(**vit)
         self._attentions = attentions_of(self.student)
         self._is_frozen = False
-        width = self.student.num_features
-        self.head, self.teacher_head = (
-            DINOProjectionHead(width, head_width, bottleneck_width, num_prototypes) for _ in range(2)
-        )
+        width: Any = self.student.num_features
+        widths = width, head_width, bottleneck_width, num_prototypes
+        self.head, self.teacher_head = DINOProjectionHead(*widths), DINOProjectionHead(*widths)
         for student, teacher in self._pairs():
             teacher.load_state_dict(student.state_dict())
             teacher.requires_grad_(False)
-        self.loss_module = DINOLoss(
-            num_prototypes, teacher_temp=teacher_temperature, warmup_teacher_temp_epochs=0
-        )
-        self.patch_loss = IBOTPatchLoss(num_prototypes, teacher_temp=teacher_temperature)
+        targets = dict(output_dim=num_prototypes, teacher_temp=teacher_temperature)
+        self.loss_module = DINOLoss(**targets, warmup_teacher_temp_epochs=0)
+        self.patch_loss = IBOTPatchLoss(**targets)
         self.koleo_loss = KoLeoLoss()
         self.mask_token = nn.Parameter(torch.zeros(width), requires_grad=patch_weight > 0)
         self.patch_weight, self.koleo_weight = patch_weight, koleo_weight

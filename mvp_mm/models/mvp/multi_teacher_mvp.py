@@ -19,8 +19,7 @@ class MultiTeacherMVP(MVP):
     predictions of the teacher's own head and its standardised targets. With one teacher it is MVP.
 
     Args:
-        args, kwargs: As of :class:`MVP`; ``neck`` is an :class:`MVPNecks`, ``target_generator`` a
-            :class:`TargetGenerators`.
+        args, kwargs: As of :class:`MVP`, with :class:`MVPNecks` and :class:`TargetGenerators`.
     """
 
     several = True
@@ -44,8 +43,7 @@ class MultiTeacherMVP(MVP):
         Arguments and errors are those of :meth:`.MVP.loss`.
 
         Returns:
-            ``loss`` and, for each teacher of this step, :meth:`.MVP.loss`'s cosines after its name, such as
-            ``clip_cosine_masked``.
+            ``loss`` and, for each teacher of this step, its cosines by names such as ``clip_cosine_masked``.
         """
         targets = self.extract_targets(inputs)
         predictions: Any = self.predict_tokens(inputs, mask)

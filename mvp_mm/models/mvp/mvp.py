@@ -19,8 +19,7 @@ from .mvp_loss import MVPLoss, token_cosines
 class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
     """Multimodality-guided visual pre-training.
 
-    A student sees a masked crop and predicts, for CLS and every patch, the token that a frozen teacher
-    computes from the whole crop.
+    A student sees a masked crop and predicts a frozen teacher's tokens of the whole one: CLS and all patches.
 
     Args:
         backbone: The student, with a mask token and a final norm, for example :class:`MVPViT`; its
@@ -29,8 +28,7 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
         target_generator: The teacher, for example :class:`CLIPTargetGenerator`.
         loss: Config or module, called with F, G and the mask. Default :class:`MVPLoss`, Eq. 9.
         data_preprocessor: Config. Default :class:`MVPDataPreprocessor`.
-        pretrained: Any BEiT-family weight file to start the student from, as the backbone's ``init_cfg``.
-            Default None.
+        pretrained: BEiT-family weight file to start from, as by the backbone's ``init_cfg``. Default None.
         compile_loss: Compile the comparison with the targets, as :class:`MVPViT`'s ``compile_blocks``.
         init_cfg: MMEngine initialisation. Default None.
 
@@ -113,9 +111,7 @@ class MVP(SpeakingAlgorithm, BaseSelfSupervisor):
 
         Plain data, of :class:`.Speech`; None if the parts were given as modules, whose configs are unknown.
         """
-        statistics = {
-            name: getattr(self.data_preprocessor, name).flatten().tolist() for name in ('mean', 'std')
-        }
+        statistics = dict(mean=self.image_mean.flatten().tolist(), std=self.image_std.flatten().tolist())
         config = dict(self._parts, target_generator=self.target_generator.identity())
         found = Speech.of_config(dict(config, data_preprocessor=statistics))
         return None if found is None else found.plain()

@@ -25,8 +25,7 @@ class MVPLoss(nn.Module):
 
     Args:
         tokens: Patch tokens to average: ``'all'`` (default, the paper's) or ``'masked'`` (ablation).
-        cls_weight: Weight of the CLS token; a patch token has 1, and the denominator is the sum of the
-            weights. Default 1 (Eq. 9).
+        cls_weight: Weight of CLS in the weighted mean; a patch token has 1. Default 1 (Eq. 9).
 
     Raises:
         ValueError: If an argument is none of the above.
@@ -46,8 +45,7 @@ class MVPLoss(nn.Module):
         Args:
             pred: Predictions F, ``(B, 1+M, D)``, CLS first, or with a mask ``(B, M, D)`` too.
             target: Targets G, as ``pred``.
-            mask: ``(B, h, w)`` or ``(B, M)`` bool, True = masked; needed for ``tokens='masked'``, and for
-                tokens without CLS.
+            mask: ``(B, h, w)`` or ``(B, M)`` bool, True = masked; needed by ``'masked'`` and without CLS.
         """
         return self.average(token_cosines(pred, target), mask)
 

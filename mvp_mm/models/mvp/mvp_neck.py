@@ -13,8 +13,7 @@ class MVPNeck(BaseModule):
     Args:
         in_channels: Student width C.
         out_channels: Target width D; 512 for CLIP ViT-B/16.
-        init_cfg: MMEngine initialisation. Default None: weights normal(0, 0.02) cut at ±0.02, zero bias, as
-            BEiT's prediction head.
+        init_cfg: MMEngine initialisation. Default None: BEiT's, normal(0, 0.02) cut at ±0.02, bias zero.
     """
 
     def __init__(self, in_channels: int, out_channels: int, init_cfg: dict | None = None) -> None:

@@ -3,13 +3,14 @@
 Shape legend: B batch, E 1 with a CLS target and 0 without, M patches, D width.
 """
 
+from math import isqrt
+
 import torch
 from mmengine.dist import all_reduce, broadcast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..step_counter import StepCounter
-from .hadamard import hadamard
 
 METHODS = ('dimensions', 'phi-s')
 LEAST_DEVIATION = 1e-3  # of the mean one: a dimension that never changes is not blown up
@@ -21,7 +22,7 @@ class Standardiser(nn.Module):
     With mean μ and covariance Σ = U Λ Uᵀ of the targets g, separately of CLS and of patches:
 
     * ``'dimensions'``: ``z_d = (g_d - μ_d) / sqrt(Σ_dd)`` (as UNIC, arXiv:2408.05088);
-    * ``'phi-s'``: ``z = H Uᵀ (g - μ) / φ``, ``φ² = tr(Λ) / D``, H of :func:`.hadamard`: each dimension has
+    * ``'phi-s'``: ``z = H Uᵀ (g - μ) / φ``, ``φ² = tr(Λ) / D``, H of :func:`hadamard`: each dimension has
       variance 1 by one scale for all (PHI-S, arXiv:2410.01680, section 2).
 
     While batches are counted the statistics are those so far, and the rotation H Uᵀ waits for the last one.
@@ -73,8 +74,7 @@ class Standardiser(nn.Module):
     def restore(self, tokens: Tensor, kind: int) -> Tensor:
         """Bring predictions ``(..., D)`` of CLS (``kind`` 0) or patches (1) back to the teacher's space.
 
-        The cosine loss trains the direction of z only. Its length is taken to be ``sqrt(D)``, which it is on
-        average by construction.
+        The cosine loss trains only the direction of z: its length is taken to be the average, ``sqrt(D)``.
         """
         with torch.autocast(tokens.device.type, enabled=False):
             tokens = F.normalize(tokens.float(), dim=-1) * self.width**0.5
@@ -101,9 +101,7 @@ class Standardiser(nn.Module):
             self._estimate(kind)
 
     def _estimate(self, kind: int) -> None:
-        number, first, second = self.moments[kind].split(
-            [1, self.width, self.moments.shape[1] - 1 - self.width]
-        )
+        number, first, second = self.moments[kind].tensor_split([1, 1 + self.width])
         number = number.clamp(min=1)
         mean, second = first / number, second / number
         self.mean[kind] = mean
@@ -120,3 +118,40 @@ class Standardiser(nn.Module):
             rotation = (hadamard(self.width) @ axes.T).to(self.rotation)
             broadcast(rotation)  # eigenvectors are not the same bits on every machine
             self.rotation[kind] = rotation
+
+
+def hadamard(order: int) -> Tensor:
+    """Build an orthogonal matrix ``(order, order)`` with entries ``±order ** -0.5``, float64.
+
+    By Sylvester's doubling of 1 or of Paley's matrix of order ``q + 1``, q a prime with ``q % 4 == 3``
+    (Paley, 1933): 384, 512, 768, 1024, 1152, 1280, 1408 and most other widths of networks.
+
+    Raises:
+        ValueError: If neither construction has this order.
+    """
+    base = order
+    while base > 1 and not _is_paley(base):
+        if base % 2:
+            raise ValueError(f'no Hadamard matrix of order {order} is built here')
+        base //= 2
+    matrix = torch.ones(1, 1, dtype=torch.float64) if base == 1 else _paley(base - 1)
+    while len(matrix) < order:
+        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64), matrix)
+    return matrix * order**-0.5
+
+
+def _is_paley(order: int) -> bool:
+    prime = order - 1
+    return order % 4 == 0 and all(prime % factor for factor in range(2, isqrt(prime) + 1))
+
+
+def _paley(prime: int) -> Tensor:
+    """``[[1, 1], [-1, Q + I]]``, with Q_ij = 1 where i - j is a square modulo the prime, else -1."""
+    numbers = torch.arange(prime)
+    character = -torch.ones(prime, dtype=torch.float64)
+    character[numbers.square() % prime] = 1
+    character[0] = 0
+    matrix = torch.ones(prime + 1, prime + 1, dtype=torch.float64)
+    matrix[1:, 0] = -1
+    matrix[1:, 1:] = character[(numbers[:, None] - numbers) % prime] + torch.eye(prime)
+    return matrix

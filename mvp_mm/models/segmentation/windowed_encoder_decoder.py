@@ -6,18 +6,16 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
-from torch import Tensor
-
-from .repeatable_pool import repeat_pooling
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 @MODELS.register_module()
 class WindowedEncoderDecoder(EncoderDecoder):
     """mmseg's ``EncoderDecoder``, with its arguments and parameters, and batched sliding windows.
 
-    ``test_cfg.window_batch`` windows (default 8) go through the network at once, which keeps a GPU busy on a
-    single image; logits are the same up to rounding. Under ``randomness.deterministic=True`` the heads'
-    pooling has a deterministic gradient.
+    ``test_cfg.window_batch`` windows (default 8) go through the network at once, to keep a GPU busy; logits
+    are the same up to rounding. With ``randomness.deterministic=True`` pooling has a deterministic gradient.
     """
 
     task = 'segmentation'
@@ -71,3 +69,35 @@ def _starts(side: int, crop: int, stride: int) -> list[int]:
     """Return where windows begin along an axis: every ``stride``, the last one at the border."""
     steps = max(side - crop + stride - 1, 0) // stride + 1
     return [max(min(step * stride, side - crop), 0) for step in range(steps)]
+
+
+class RepeatableAvgPool2d(nn.AdaptiveAvgPool2d):
+    """``nn.AdaptiveAvgPool2d``; under deterministic algorithms two matrix products.
+
+    CUDA adds up the gradient in no fixed order, which ``torch.use_deterministic_algorithms`` refuses.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pool ``(..., H, W)`` to ``(..., *output_size)``, in the input's dtype."""
+        if not torch.are_deterministic_algorithms_enabled():
+            return super().forward(input)
+        sizes = self.output_size if isinstance(self.output_size, tuple) else (self.output_size,) * 2
+        rows, cols = (
+            _mean_weights(side, side if size is None else size, input)
+            for side, size in zip(input.shape[-2:], sizes, strict=True)
+        )
+        with torch.autocast(input.device.type, enabled=False):
+            return (rows @ input.to(rows.dtype) @ cols.T).to(input.dtype)
+
+
+def repeat_pooling(model: nn.Module) -> None:
+    """Turn every ``nn.AdaptiveAvgPool2d`` of a model into a :class:`RepeatableAvgPool2d`; subclasses stay."""
+    for child in model.modules():
+        if type(child) is nn.AdaptiveAvgPool2d:
+            child.__class__ = RepeatableAvgPool2d
+
+
+def _mean_weights(side: int, size: int, like: Tensor) -> Tensor:
+    """Weights ``(size, side)`` of torch's windows, found by pooling the identity on the CPU."""
+    weights = F.adaptive_avg_pool1d(torch.eye(side, dtype=torch.float64), size).T
+    return weights.to(like.device, torch.promote_types(like.dtype, torch.float32), non_blocking=True)
