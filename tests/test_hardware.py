@@ -166,6 +166,7 @@ def test_bf16_of_a_cpu(onednn, machine, avx512_bf16, amx, native, monkeypatch):
     assert hardware.cpu_instructions().endswith(', native bf16') == native
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine().lower() not in ('x86_64', 'amd64'), reason='the variables are of x86')
 def test_the_variables_that_hide_instructions():
     """So that a machine with bf16 can be tried as one without."""

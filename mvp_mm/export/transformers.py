@@ -63,9 +63,11 @@ class TransformersTarget(ExportTarget):
         logging.disable_progress_bar()
         _, name, arguments = _names(student)
         model_class = getattr(transformers, name)
-        model, keys = model_class.from_pretrained(path, output_loading_info=True, **arguments)
-        if progress_bar:
-            logging.enable_progress_bar()
+        try:
+            model, keys = model_class.from_pretrained(path, output_loading_info=True, **arguments)
+        finally:
+            if progress_bar:
+                logging.enable_progress_bar()
         left = {kind: sorted(keys[kind]) for kind in ('missing_keys', 'unexpected_keys') if keys[kind]}
         if left:
             raise ValueError(f'transformers does not take the weights as they are: {left}')

@@ -32,8 +32,8 @@ def written(path):
     'name, grid, masked',
     [
         ('vit_tiny_patch16_siglip_fake', None, None),
-        ('vit_small_patch16_dinov3', 14, 75),
-        ('vit_small_patch14_reg4_dinov2', 16, 98),
+        pytest.param('vit_small_patch16_dinov3', 14, 75, marks=pytest.mark.slow),
+        pytest.param('vit_small_patch14_reg4_dinov2', 16, 98, marks=pytest.mark.slow),
         ('test_convnext', 7, 19),
     ],
 )

@@ -263,6 +263,7 @@ def test_the_vocabulary_is_that_of_the_names_and_sentences():
     assert options['unseen'] == sorted(words(range(200)) - words(SPLIT.seen))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TINY.is_dir(), reason='Tiny-ImageNet is not beside the project')
 def test_photographs_of_seen_classes_only(tmp_path):
     cfg = Config.fromfile(CONFIGS / 'rils/vittiny_photographs.py')

@@ -43,7 +43,17 @@ def test_a_student_of_rils(rils):
     assert torch.allclose(found['patch_embeddings'], patches, atol=1e-5)
 
 
-@pytest.mark.parametrize('target', ['safetensors', 'timm', 'mmpretrain', 'mmseg', 'transformers', 'onnx'])
+@pytest.mark.parametrize(
+    'target',
+    [
+        'safetensors',
+        'timm',
+        'mmpretrain',
+        'mmseg',
+        'transformers',
+        pytest.param('onnx', marks=pytest.mark.slow),
+    ],
+)
 def test_every_library_takes_it(target, rils, tmp_path):
     """``export`` compares what each library computes."""
     for package in {'transformers': ['transformers'], 'onnx': ['onnx', 'onnxruntime']}.get(target, []):

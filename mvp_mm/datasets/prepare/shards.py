@@ -89,7 +89,8 @@ def write_shards(
             if source.classes is not None:
                 _require_one_numbering(out, prefix, source.classes)
             _require_plan(plan, source, per_shard, shuffle, seed)
-            for name in (f'{prefix}-*', *(f'{file.name}.*' for file in beside)):
+            numbered = f'{prefix}-{"[0-9]" * digits}.tar*'  # none of a prefix that begins with this one
+            for name in (numbered, *(f'{file.name}.*' for file in beside)):
                 for stale in out.glob(f'.{name}.partial'):
                     stale.unlink(missing_ok=True)  # its writer may be about to end
             if source.classes is not None:

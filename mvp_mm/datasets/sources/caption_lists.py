@@ -89,7 +89,7 @@ def _entry(place: str, row: dict, columns: Keys) -> Entry:
         captions = captions_in(row.get(columns.caption))
         return image.strip(), captions, None if label in (None, '') else label_of(label)
     except (TypeError, ValueError) as error:
-        raise ValueError(f'{place}: {error}') from error
+        raise ValueError(f'{place.rstrip(",")}: {error}') from error
 
 
 def _separated(path: Path, encoding: str, keys: Keys) -> Iterator[tuple[str, Any]]:

@@ -223,7 +223,7 @@ class ImageTextShards(CaptionedSource):
         stamp, index = self._stamps[shard], self.cache.bring_index(shard)
         if index is None or (str(index.size), index.caption_key) != (stamp.split()[0], self.caption_key):
             return scan_shard(self.cache.bring(shard, stamp), stamp, self.caption_key)
-        index.stamp = stamp
+        index.stamp, index.path = stamp, None  # no file holds this stamp yet
         return index
 
     def _index(self, shard: str) -> ShardIndex:

@@ -67,6 +67,8 @@ def test_resumed(source, tmp_path, workers):
     (out / 'train-0001.tar').unlink()
     for name in ('-0001.tar', '.sha256', '.plan.json', '.left_out.txt', '.classes.txt'):
         (out / f'.train{name}.host-1.partial').write_bytes(b'begun')
+    of_another = out / '.train-b-0000.tar.host-2.partial'
+    of_another.write_bytes(b'begun')
     kept = (out / 'train-0002.tar').stat().st_mtime_ns
     lines = (out / 'train.sha256').read_text().splitlines()
     (out / 'train.sha256').write_text('\n'.join([*lines[:3], lines[4][:30]]))  # 3 is whole, its line is not
@@ -74,7 +76,7 @@ def test_resumed(source, tmp_path, workers):
     write_shards(source, out, per_shard=5, workers=workers, progress=False)
     assert digests(out) == digests(whole) == read_checksums(out / 'train.sha256')
     assert (out / 'train-0002.tar').stat().st_mtime_ns == kept
-    assert not list(out.glob('*.partial')) + list(out.glob('.*.partial'))
+    assert list(out.glob('*.partial')) == [of_another]
     assert check_shards(str(out), progress=False) == ({}, 23)
 
 

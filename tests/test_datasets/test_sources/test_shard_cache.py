@@ -122,6 +122,7 @@ def test_a_shard_larger_than_the_cache(remote, tmp_path):
         ImageTextShards('memory://bucket/*.tar', cache_bytes=0)
 
 
+@pytest.mark.slow
 def test_every_sample_once_through_a_small_cache(remote, tmp_path):
     sizes = [info['size'] for info in remote.ls('/bucket', detail=True)]
     source = ImageTextShards(
