@@ -22,7 +22,7 @@ from ..engine.config_check import require_sound_values
 from ..engine.config_check.walk import LOADERS
 from ..hardware import automatic_precision, usable_cores
 from ..weights.locate import is_address, local_path
-from ..weights.write import whole_file
+from ..whole_file import whole_file
 from ..zoo.entries import CONFIGS
 from .batch_size import batch_size
 from .teacher_names import DEFAULT_TEACHER, TINY_TEACHER, put_teachers

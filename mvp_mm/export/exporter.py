@@ -1,4 +1,4 @@
-"""Export a student: refuse what does not fit, write, compare, and only then put the file in place."""
+"""Export a student: refuse what does not fit, write, compare, and only then put the files in place."""
 
 import io
 import logging
@@ -17,8 +17,9 @@ from mmengine.logging import MMLogger
 from ..text.class_names import names_in
 from ..weights.locate import local_path
 from ..zoo import get_model
+from .mmpretrain import MMPretrainTarget
+from .mmseg import MMSegTarget
 from .onnx import ONNXTarget
-from .openmmlab import MMPretrainTarget, MMSegTarget
 from .safetensors import SafetensorsTarget
 from .student import ExportedStudent, every_other_patch, load_student
 from .target import ExportTarget, Outputs

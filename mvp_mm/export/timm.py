@@ -1,4 +1,4 @@
-"""timm's ``Beit`` and ``VisionTransformer``, and Microsoft's BEiT, from which timm's was made."""
+"""timm's networks, for MVPViT ``Beit`` and ``VisionTransformer``, and Microsoft's BEiT, timm's origin."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What learns: the algorithm, the student, the teachers, the neck, the loss."""
+"""What learns: methods with their losses and heads, students, teachers, prompts."""
 
 from ..renamed import old_names
 from .backbones.mvp_vit import MVPViT as MVPViT

@@ -1,3 +1,3 @@
-"""From captions to token ids."""
+"""Words: tokenizers, names of classes, templates around them, encodings of files."""
 
 from .tokenize import tokenize as tokenize

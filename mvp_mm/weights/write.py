@@ -1,19 +1,13 @@
-"""Write files whole or not at all, and tensors as bytes that depend on nothing but what they hold."""
+"""Write tensors as safetensors, whose bytes depend on nothing but what they hold."""
 
-import errno
 import json
-import os
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 
 from safetensors import torch as safetensors
 from torch import Tensor
 
 LENGTH = 8  # bytes that tell the length of the header, a multiple of as many
 TEXTS = '__metadata__'
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -33,24 +27,3 @@ def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     text = json.dumps({**texts, **header}, separators=(',', ':'), ensure_ascii=False).encode()
     text += b' ' * (-len(text) % LENGTH)
     return len(text).to_bytes(LENGTH, 'little') + text + content[end:]
-
-
-@contextmanager
-def whole_file(path: Path, advice: str) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; flush it and rename it on exit, or delete it after a failure.
-
-    Raises:
-        OSError: If the disk is full; ``advice`` says what to do.
-    """
-    temporary = path.with_name(f'.{path.name}.{socket.gethostname()}-{os.getpid()}.partial')
-    try:
-        yield temporary
-        with temporary.open('rb') as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in FULL:
-            raise OSError(error.errno, f'the disk is full while writing {path}: {advice}') from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from ..datasets.prepare import DownloadError, download_file
 from ..engine.config_check.walk import dicts
 from ..weights.locate import hub_file, offline
-from ..weights.write import whole_file
+from ..whole_file import whole_file
 from .downloads import cached_path, fetch
 from .entries import Entry, entry_of, rows_of, shipped_entries
 

@@ -23,7 +23,8 @@ from ..version import __version__
 from ..weights.bias_tables import INDEX, TABLE
 from ..weights.fit_positions import grid_of_positions, indices_of, times
 from ..weights.read import BACKBONE, read_checkpoint, recorded_grid, tensors_by_name
-from ..weights.write import safetensors_bytes, whole_file
+from ..weights.write import safetensors_bytes
+from ..whole_file import whole_file
 from .complexity import complexity, is_pretraining
 from .custom_zoos import INDEX as INDEX_FILE
 from .custom_zoos import config_of

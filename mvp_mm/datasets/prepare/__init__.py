@@ -1,4 +1,4 @@
-"""Bring public datasets into the folders that the configs read, and say what is missing in them."""
+"""Bring public datasets to this machine; check, survey and pack images before a training."""
 
 from .ade20k import prepare_ade20k as prepare_ade20k
 from .ade20k import verify_ade20k as verify_ade20k

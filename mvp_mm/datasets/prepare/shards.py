@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from rich.progress import track
 
-from ...weights.write import whole_file
+from ...whole_file import whole_file
 from ..samplers.epoch_sampler import epoch_order
 from ..sources.captioned_source import CaptionedSource
 from ..sources.image_text_list import ImageTextList

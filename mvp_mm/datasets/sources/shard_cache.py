@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 
 from ...weights.locate import cache_dir, offline
-from ...weights.write import FULL, whole_file
+from ...whole_file import FULL, whole_file
 from .shard_files import patiently, remote_stamp
 from .shard_index import SUFFIX, ShardIndex, read_index
 

@@ -1,4 +1,4 @@
-"""Which shards an address stands for, here or elsewhere."""
+"""Which shards an address stands for, here or elsewhere, in which state; patience with networks."""
 
 import glob
 import os
@@ -13,7 +13,7 @@ from typing import TypeVar
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from ...weights.write import FULL
+from ...whole_file import FULL
 
 T = TypeVar('T')
 BRACES = re.compile(r'\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}')

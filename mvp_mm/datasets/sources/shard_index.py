@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ...text.decode import decode_text
-from ...weights.write import whole_file
+from ...whole_file import whole_file
 from .captioned_source import captions_in, lines_of
 from .image_files import is_hidden
 

@@ -1,1 +1,1 @@
-"""Students: vision transformers that are pre-trained."""
+"""Students, and what they are made of: vision transformers, and any network of timm with a map of tokens."""

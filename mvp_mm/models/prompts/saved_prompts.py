@@ -15,6 +15,7 @@ from ...version import __version__
 from ...weights.locate import local_path
 from ...weights.read import read_metadata, read_tensors
 from ...weights.write import safetensors_bytes
+from ...whole_file import whole_file
 from ..speaking.class_embeddings import ClassEmbeddings
 from ..speaking.text_tower import Names, TextTower, require_classes
 from .coop import CoOp
@@ -79,7 +80,8 @@ def save_prompts(learner: CoOp, path: str | Path) -> Words:
     about |= dict(identity=tower.identity, model=tower.name, words=words, mvp_mm=__version__)
     tensors = {name: value.detach().cpu() for name, value in learner.state_dict().items()}
     metadata = {key: json.dumps(value) for key, value in about.items()}
-    Path(path).write_bytes(safetensors_bytes(tensors, metadata))
+    with whole_file(Path(path), 'free some space') as temporary:
+        temporary.write_bytes(safetensors_bytes(tensors, metadata))
     return words
 
 

@@ -1,4 +1,4 @@
-"""mmseg's segmentor with batched sliding windows."""
+"""mmseg's segmentor with batched sliding windows and, if asked for, a repeatable gradient."""
 
 from itertools import product
 

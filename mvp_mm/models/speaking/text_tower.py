@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ...text.templates import Templates, filled
 from ...weights.locate import cache_dir
-from ...weights.write import whole_file
+from ...whole_file import whole_file
 from ..clip.text_encoder import TextEncoder
 from .class_embeddings import ClassEmbeddings
 
