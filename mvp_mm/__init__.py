@@ -14,16 +14,17 @@ with stack.quiet_stack_noise():
     stack.leave_out_multimodal()
     stack.register_config_scopes()
     register_old_modules()
-    from . import datasets, engine, evaluation, models, registry
+    from . import datasets, engine, evaluation, models, registry, zoo
     from .console import finetune, pretrain, probe, segment
     from .datasets.transforms.decode_image import open_rgb
     from .models.speaking.speaks import OPENERS
-    from .weights.locate import DOWNLOADERS, PUBLISHED
-    from .zoo import add_zoo, fetch_address, find_weights, get_model, list_models, register_in_mmpretrain
+    from .weights.locate import BY_SHA256, DOWNLOADERS, PUBLISHED
+    from .zoo import add_zoo, get_model, list_models, register_in_mmpretrain
 
     engine.register_safe_loading()
-    DOWNLOADERS.update(http=fetch_address, https=fetch_address)
-    PUBLISHED.append(find_weights)
+    DOWNLOADERS.update(http=zoo.fetch_address, https=zoo.fetch_address)
+    PUBLISHED.append(zoo.find_weights)
+    BY_SHA256.append(zoo.find_by_sha256)
     OPENERS.append(open_rgb)
     register_in_mmpretrain()
 

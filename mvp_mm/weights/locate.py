@@ -48,6 +48,8 @@ def hub_file(address: str) -> Path:
 DOWNLOADERS: dict[str, Callable[[str], Path]] = {'hf': hub_file}
 # From a model's name to its published weights, or None; `import mvp_mm` adds the zoo's.
 PUBLISHED: list[Callable[[str], Path | None]] = []
+# From a file's sha256 to published weights that are that file, likewise.
+BY_SHA256: list[Callable[[str], Path | None]] = []
 
 
 def is_address(checkpoint: str) -> bool:
@@ -83,6 +85,11 @@ def local_path(checkpoint: str | Path) -> Path:
     for found in filter(None, (find(address) for find in PUBLISHED if is_name)):
         return found
     raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
+
+
+def published_file(sha256: str | None) -> Path | None:
+    """Return published weights of this digest, downloaded if they lie elsewhere; None if there are none."""
+    return next(filter(None, (find(sha256) for find in BY_SHA256 if sha256)), None)
 
 
 def weights_in(folder: Path, names: Sequence[str]) -> Path:

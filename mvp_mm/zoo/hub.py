@@ -89,6 +89,12 @@ def find_weights(name: str) -> Path | None:
     return download_weights(name) if name in all_entries() else None
 
 
+def find_by_sha256(sha256: str) -> Path | None:
+    """:func:`download_weights` of the model whose weights have this digest; None if there is none."""
+    names = (entry.name for entry in all_entries().values() if entry.weights and entry.sha256 == sha256)
+    return next(map(download_weights, names), None)
+
+
 def get_model(name: str, pretrained: bool | str = False, **overrides) -> nn.Module:
     """Build a model by its name, or a student by its checkpoint.
 

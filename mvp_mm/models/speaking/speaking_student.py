@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...weights.fill_model import fill_whole
 from ...weights.infer_arch import infer_arch
 from ...weights.load import fill
-from ...weights.locate import local_path
+from ...weights.locate import local_path, published_file
 from ...weights.read import BACKBONE, read_checkpoint, tensors_by_name
 from ..student import head_tokens
 from .speaks import Speaks, projected
@@ -113,7 +113,13 @@ class SpeakingStudent(Speaks, nn.Module):
         try:
             if load is None:
                 raise ValueError(f'its teacher, a {record.get("type")}, has no text tower')
-            tower = load(record, self.teacher and str(local_path(self.teacher)))
+            try:
+                tower = load(record, self.teacher and str(local_path(self.teacher)))
+            except FileNotFoundError:  # trained on another machine: a published teacher is here, too
+                file = None if self.teacher else published_file(record.get('sha256'))
+                if file is None:
+                    raise
+                tower = load(record, str(file))
         except (FileNotFoundError, ValueError) as error:
             reason = str(error).rpartition('cannot speak: ')[2]
             if isinstance(error, FileNotFoundError):

@@ -88,7 +88,13 @@ def test_random_weights_of_a_config(mvp, images):
         build(None)
 
 
-def test_a_teacher_that_moved(mvp, file, images, tmp_path):
+def test_a_published_teacher_of_another_machine(mvp, file, images):
+    moved = build(file(model_name='/gone/clip.json', pretrained='/gone/clip.safetensors'))
+    assert torch.equal(moved.zero_shot(images, NAMES), mvp.zero_shot(images, NAMES))
+
+
+def test_a_teacher_that_moved(mvp, file, images, tmp_path, monkeypatch):
+    monkeypatch.setattr('mvp_mm.weights.locate.BY_SHA256', [])  # as if nobody had published it
     moved = file(model_name='/gone/clip.json', pretrained='/gone/clip.safetensors')
     assert 'no open_clip model config /gone/clip.json; give the teacher' in cannot(build(moved))
     for suffix in ('.json', '.safetensors'):
