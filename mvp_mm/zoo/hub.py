@@ -120,7 +120,8 @@ def get_model(name: str, pretrained: bool | str = False, **overrides) -> nn.Modu
     if _is_checkpoint(name):
         if pretrained:
             raise ValueError(f'{name} is a checkpoint: leave pretrained={pretrained!r} out')
-        return _speaking(checkpoint=name, **overrides)
+        speech = published_speech(Path(name))
+        return SpeakingStudent(name, speech=None if speech is None else speech.plain(), **overrides)
     cfg = model_config(name)
     if overrides:
         cfg.merge_from_dict({'model': overrides})
@@ -147,7 +148,7 @@ def build_published(cfg: Config, weights: str | None, whole: bool = False) -> nn
             speech = Speech.of_config(cfg.model) if issubclass(kind_of(cfg.model), Speaks) else None
         if speech is None:
             return build_student(cfg, weights)
-        student = _speaking(weights, cfg.model.get('teacher'), speech.plain())
+        student = SpeakingStudent(weights, cfg.model.get('teacher'), speech.plain())
         student.cfg = cfg
         return student
     return build_from_config(cfg, weights, whole=whole)
@@ -158,19 +159,6 @@ def _is_checkpoint(name: str) -> bool:
     if '://' in name or any((path / file).is_file() for file in FOLDER_FILES):
         return True
     return path.is_file() and not is_config_file(path)
-
-
-def _speaking(
-    checkpoint: str | None, teacher: str | None = None, speech: dict[str, Any] | None = None
-) -> SpeakingStudent:
-    """Build a student; where its teacher's file lay in training there may be none here, but one in a zoo."""
-    student = SpeakingStudent(checkpoint, teacher, speech)
-    recorded = (student.speech() or {}).get('teacher', {})
-    place = Path(str(recorded.get('pretrained'))).expanduser()
-    if teacher is None and recorded.get('sha256') and not place.is_file():
-        known = (entry.weights for entry in all_entries().values() if entry.sha256 == recorded['sha256'])
-        student.teacher = next(known, None)
-    return student
 
 
 def register_in_mmpretrain() -> None:

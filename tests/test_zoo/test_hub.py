@@ -73,8 +73,11 @@ def test_a_name_stands_for_published_weights(tmp_path, monkeypatch):
 def test_an_export_by_name_speaks(tmp_path):
     """What the package ships has no record of its own: its config tells."""
     name, words, images = 'mvp_vittiny_photographs', ['a bus', 'a goldfish'], torch.randn(2, 3, 64, 64)
-    export('safetensors', name, tmp_path / 'out.safetensors')
+    export('safetensors', name, tmp_path / 'out.safetensors', prompts='a bus,a goldfish')
+    assert np.load(tmp_path / 'out.classes.npz')['names'].tolist() == words
     expected = mvp_mm.get_model(name, pretrained=True).zero_shot(images, words)
+    by_file = mvp_mm.get_model(str(local_path(name)))
+    assert torch.allclose(by_file.zero_shot(images, words), expected, atol=1e-5)
     exported = mvp_mm.get_model(str(tmp_path / 'out.safetensors'))
     assert torch.allclose(exported.zero_shot(images, words), expected, atol=1e-5)
     assert published_speech(tmp_path / 'out.safetensors') is None
