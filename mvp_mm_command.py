@@ -246,7 +246,8 @@ def shards(parser: argparse.ArgumentParser) -> None:
 
 def training(parser: argparse.ArgumentParser, name: str) -> None:
     """Add what all trainings have."""
-    parser.add_argument('--data', required=True, metavar='DIR', help='folder of the data')
+    what = 'folder or list of images, or shards' if name == 'pretrain' else 'folder of the data'
+    parser.add_argument('--data', required=True, metavar='DIR', help=what)
     parser.add_argument(
         '--out', required=True, metavar='DIR', help='for config, logs, checkpoints; a run there is resumed'
     )

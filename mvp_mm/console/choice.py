@@ -4,7 +4,6 @@ import shlex
 from typing import NamedTuple
 
 from ..datasets.prepare.survey import Survey
-from .teacher_names import TINY_TEACHER, teacher_config
 
 PAPER = "MVP's paper (arXiv:2203.05175)"
 SCALING = 'Xie et al. (arXiv:2206.04664)'
@@ -111,8 +110,7 @@ def _batch(count: int, side: int) -> Choice:
 
 
 def _command(survey: Survey, side: int, epochs: int) -> str:
-    """Return the command of ``mvp-mm pretrain``, or of ``tools/train.py`` for what that does not read."""
-    data, values = survey.options['data_root'], dict[str, object]()
+    place, values = survey.options.get('ann_file') or survey.options['data_root'], dict[str, object]()
     tiny = side == TINY
     if tiny:
         values = {'auto_scale_lr.base_batch_size': 64, 'train_dataloader.sampler.total_batch': 64}
@@ -125,20 +123,7 @@ def _command(survey: Survey, side: int, epochs: int) -> str:
             'test_dataloader.dataset.pipeline.1.size': HALF * 8 // 7,  # 256 for 224
             'test_dataloader.dataset.pipeline.2.size': HALF,
         }
-    if survey.kind == 'UnlabelledImages' and 'ann_file' not in survey.options:
-        words = ['mvp-mm', 'pretrain', '--data', str(data), '--out', 'work_dirs/mine']
-        words += ['--student', 'vit-tiny' if tiny else 'vit-base', '--epochs', str(epochs)]
-    else:
-        config = 'vittiny_debug' if tiny else 'vitb16_in1k'
-        words = ['python', 'tools/train.py', f'configs/mvp/{config}.py', '--work-dir', 'work_dirs/mine']
-        if tiny:
-            teacher, width = teacher_config(TINY_TEACHER)
-            values |= {f'model.target_generator.{key}': teacher[key] for key in ('model_name', 'pretrained')}
-            values['model.neck.out_channels'] = width
-        values['train_dataloader.dataset.type'] = survey.kind
-        values |= {f'train_dataloader.dataset.{key}': value for key, value in survey.options.items()}
-        warmup = max(1, round(epochs / 30))  # the recipe's 10 of 300
-        values |= {'train_cfg.max_epochs': epochs, 'param_scheduler.0.end': warmup}
-        values |= {'param_scheduler.1.begin': warmup, 'param_scheduler.1.end': epochs}
+    words = ['mvp-mm', 'pretrain', '--data', place, '--out', 'work_dirs/mine']
+    words += ['--student', 'vit-tiny' if tiny else 'vit-base', '--epochs', str(epochs)]
     options = [f'{key}={value}' for key, value in values.items()]
     return shlex.join([*words, *(['--cfg-options', *options] if options else [])])

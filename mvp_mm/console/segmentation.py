@@ -24,7 +24,7 @@ Names = str | Sequence[str | Sequence[str]]
 
 
 def segment(
-    images: Iterable[str | Path] = (),
+    images: str | Path | Iterable[str | Path] = (),
     *old_arguments: Any,
     config: str | None = None,
     checkpoint: str | None = None,
@@ -42,7 +42,7 @@ def segment(
     ``checkpoint`` or ``model``), without any fine-tuning.
 
     Args:
-        images: Image files, and folders of images.
+        images: An image file or a folder of images, or several.
         config: Segmentation config.
         checkpoint: Its checkpoint; with ``prompts`` a pre-training checkpoint, published or exported file.
         out: Folder for the pictures.
@@ -70,6 +70,7 @@ def segment(
         )
     if not 0 <= opacity <= 1:
         raise ValueError(f'--opacity {opacity:g}: expected a number from 0 to 1')
+    images = [images] if isinstance(images, str | Path) else images
     files = image_files([Path(path) for path in images])
     pictures = picture_files(files, Path(out))
     device = usable_device(device) if device else get_device()

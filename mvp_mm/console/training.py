@@ -14,8 +14,10 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from ..datasets.sources.image_files import find_images
-from ..datasets.sources.image_folder import UnlabelledImages
+from ..datasets.sources.image_text_shards import ImageTextShards
 from ..datasets.sources.labelled_images import LabelledImages
+from ..datasets.sources.open_images import open_images
+from ..datasets.sources.shard_files import find_shards
 from ..engine import apply_options, build_runner, load_config, plan_total_batch, read_config, resume_last
 from ..engine.checkpoint.safe_checkpoint import saved_checkpoints
 from ..engine.config_check import require_sound_values
@@ -47,6 +49,7 @@ STUDENTS = {
 }
 # A network of timm is trained by the recipes of vit-base, and pre-trained from public weights by its own.
 GO_ON = 'mvp/timm_vits16_dinov3.py'
+STUDENT = ('type', 'arch', 'model_name')  # of a backbone: what tells students apart
 LABELS = {
     'pretrain': 'Pre-training',
     'finetune': 'Fine-tuning',
@@ -66,10 +69,11 @@ def pretrain(
     dry_run: bool = False,
     verbose: bool = False,
 ) -> Path:
-    """Pre-train a student on a folder of images by MVP.
+    """Pre-train a student on images by MVP.
 
     Args:
-        data: Folder; every image at any depth below its ``train``, or below itself, is used.
+        data: Folder, of which every image at any depth below its ``train``, or below itself, is used; or a
+            list of images or shards, as :func:`.open_images` takes them.
         out: Folder for the config that is run, logs and checkpoints. A run that was begun there is resumed.
         student: ``'vit-tiny'`` (4 layers, 64 pixels, for a CPU), ``'vit-base'``, ``'vit-large'``; or
             ``timm:NAME``, which goes on from timm's public weights, ``timm:NAME/random`` from scratch.
@@ -94,14 +98,21 @@ def pretrain(
     """
     job = Job('pretrain', str(data), Path(out), student, epochs, batch, options, dry_run, verbose)
     with job.display:
-        images = UnlabelledImages(job.data, split='train')
+        images, place = open_images(job.data)
         cfg = job.config('train', 'test')
+        for phase in ('train', 'test'):
+            cfg[f'{phase}_dataloader'].dataset.update(type=type(images).__name__, **place)
+        if isinstance(images, ImageTextShards):
+            cfg.train_dataloader.sampler.type = 'ShardSampler'  # which reads a few at a time
+        if place != dict(data_root=job.data) or not _has_val(images, job.data):
+            cfg.test_dataloader.dataset.split = cfg.train_dataloader.dataset.split
         named = teacher or (TINY_TEACHER if student == 'vit-tiny' else DEFAULT_TEACHER)
         teachers = [named] if isinstance(named, str) else list(dict.fromkeys(named))  # each once
         put_teachers(cfg.model, teachers)
         if is_timm(student):
             fit_teacher(cfg)
-        return job.run(cfg, len(images), images.left_out, f', taught by {" and ".join(teachers)}')
+        left_out: Counter[str] = getattr(images, 'left_out', Counter())
+        return job.run(cfg, len(images), left_out, f', taught by {" and ".join(teachers)}')
 
 
 def finetune(
@@ -180,7 +191,10 @@ def _classify(job: 'Job', checkpoint: str | None) -> Path:
 
 def _segment(job: 'Job', checkpoint: str | None, classes: list[str], image_suffix: str) -> Path:
     if len(classes) < 2:
-        raise ValueError(f'segmentation needs two classes or more, got {classes}: background counts as one')
+        raise ValueError(
+            f'segmentation needs two classes or more, got {classes}: background counts as one. Name them '
+            'with --classes'
+        )
     if len(set(classes)) < len(classes) or not all(name.strip() for name in classes):
         raise ValueError(f'classes {classes}: every class needs a name of its own')
     values = _start(checkpoint)
@@ -230,6 +244,8 @@ class Job:
         for name, value in (('epochs or iterations', self.length), ('batch', self.batch)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f'{name}: {value!r} is no whole number of 1 or more')
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f'{self.out} is a file: expected a folder for the run')
         self.display = TrainingDisplay(self.verbose)
 
     def config(self, *phases: str, **values: Any) -> Config:
@@ -269,10 +285,17 @@ class Job:
         return path
 
     def _require_same_start(self, cfg: Config, path: Path) -> None:
-        """Raise ValueError if the run in the folder, which would go on, started from other weights."""
+        """Raise ValueError if the run in the folder, which would go on, is of another student or start."""
         if not (path.is_file() and saved_checkpoints(self.out)):
             return
-        starts = [config.model.backbone.get('init_cfg') or {} for config in (read_config(path), cfg)]
+        students = [config.model.backbone for config in (read_config(path), cfg)]
+        first, second = ([student.get(key) for key in STUDENT] for student in students)
+        if first != second:
+            raise ValueError(
+                f'{self.out} holds a run of another student, which would go on: choose another --out for '
+                f'{self.student}'
+            )
+        starts = [student.get('init_cfg') or {} for student in students]
         before, now = (start.get('checkpoint') or 'random weights' for start in starts)
         if before != now:
             raise ValueError(
@@ -330,6 +353,14 @@ def config_of(student: str, kind: str) -> str:
         able = ', '.join(name for name, kinds in STUDENTS.items() if kind in kinds)
         raise ValueError(f'there is no config to {kind} with {student}; there is with: {able}')
     return STUDENTS[student][kind]
+
+
+def _has_val(images: Any, place: str) -> bool:
+    """Whether there are images for validation; folders are looked into by the dataset."""
+    try:
+        return not isinstance(images, ImageTextShards) or bool(find_shards(place, 'val'))
+    except FileNotFoundError:
+        return False
 
 
 def _write(cfg: Config, path: Path) -> None:

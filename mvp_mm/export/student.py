@@ -30,7 +30,15 @@ from ..weights.fit_positions import Positioned
 from ..weights.infer_arch import infer_arch
 from ..weights.load import fill
 from ..weights.locate import local_path
-from ..weights.read import dotted, read_checkpoint, record_grid, renamed, require_finite, tensors_by_name
+from ..weights.read import (
+    BACKBONE,
+    dotted,
+    read_checkpoint,
+    record_grid,
+    renamed,
+    require_finite,
+    tensors_by_name,
+)
 from ..zoo.hub import published_speech
 
 # Names of a linear classifier in files of this package and mmpretrain, Microsoft and timm, and transformers.
@@ -239,7 +247,9 @@ def load_student(
         student.neck = neck.eval().requires_grad_(False)
     if student.head is None:
         left = 'neck' if student.neck is None else 'head'
-        rest = sorted({name.split('.')[0] for name in weights if 'head' in name or name.startswith(left)})
+        own = dotted(prefix) or BACKBONE
+        others = [name for name in weights if not name.startswith(own)]
+        rest = sorted({name.split('.')[0] for name in others if 'head' in name or name.startswith(left)})
         notes += [f'Left out, as only the backbone is exported: {", ".join(rest)}.'] if rest else []
     else:
         student.classes = _class_names(content, cfg, student.head.out_features)

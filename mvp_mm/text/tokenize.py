@@ -1,5 +1,6 @@
 """Turn captions into token ids."""
 
+import difflib
 import json
 import logging
 import re
@@ -54,6 +55,7 @@ def find_tokenizer(model_name: str | Mapping[str, Any]) -> Any:
     return tokenizer
 
 
+LISTED = 40  # words of a vocabulary, at most, that an error names all
 PIECES = re.compile(r'[^\W_]+|[^\w\s]|_')  # words, and single marks
 
 
@@ -105,8 +107,12 @@ class WordTokenizer:
             found.update(words)
             unknown = next((word for word in words if word not in self.ids), None)
             if unknown is not None:
-                known = ' '.join(word for word in self.ids if word not in self.unseen)
-                raise ValueError(f'{unknown!r} is not in the vocabulary: {known}')
+                known = [word for word in self.ids if word not in self.unseen]
+                told = ' '.join(known)
+                if len(known) > LISTED:
+                    near = difflib.get_close_matches(unknown, known, 5) or known[:5]
+                    told = f'{len(known)} words, such as {", ".join(near)}'
+                raise ValueError(f'{unknown!r} is not in the vocabulary: {told}')
             ids = [1, *(self.ids[word] for word in words), self.vocab_size - 1]
             if len(ids) > len(row):
                 raise ValueError(f'{text!r} takes {len(ids)} tokens but the context has {len(row)}')

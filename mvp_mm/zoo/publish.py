@@ -143,8 +143,10 @@ def publish(
 
 
 def _checkpoint(source: Path) -> Path:
-    if not source.is_dir():
+    if source.is_file():
         return source
+    if not source.is_dir():
+        raise FileNotFoundError(f'there is no {source}: give a work dir, or a checkpoint')
     saved = [path for path in saved_checkpoints(source) if path.is_file()]
     if not saved:
         raise FileNotFoundError(f'there is no checkpoint in {source}: give a work dir, or a checkpoint')

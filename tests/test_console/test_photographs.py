@@ -21,7 +21,7 @@ def printed(capsys, *arguments):
 
 
 def command_in(lines):
-    return next(line for line in lines if line.startswith(('mvp-mm pretrain', 'python tools/train.py')))
+    return next(line for line in lines if line.startswith('mvp-mm pretrain'))
 
 
 def test_what_is_told(tmp_path, capsys):
@@ -66,7 +66,7 @@ def test_its_command_runs(size, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize('kind', ['list', 'shards'])
-def test_its_command_for_lists_and_shards_runs(kind, tmp_path, capsys):
+def test_its_command_for_lists_and_shards_runs(kind, tmp_path, capsys, monkeypatch):
     paths = write_images(tmp_path / 'photos', 8, (600, 500))
     place = tmp_path / 'photos/some.txt'
     if kind == 'list':
@@ -75,13 +75,13 @@ def test_its_command_for_lists_and_shards_runs(kind, tmp_path, capsys):
         place = tmp_path / 'shards'
         write_shards(str(tmp_path / 'photos'), str(place))
     lines, _ = printed(capsys, str(place), 20_000, 1)
-    words = shlex.split(command_in(lines))
-    from mvp_mm.engine import OptionAction, load_config
-
-    options = type('Options', (), dict(options=None))()
-    OptionAction(['--cfg-options'], 'options')(None, options, words[words.index('--cfg-options') + 1 :], '')
-    cfg = load_config(str(ROOT / words[2]), str(tmp_path), 'none', options.options)
+    words = shlex.split(command_in(lines).replace('work_dirs/mine', str(tmp_path / 'mine')))
+    monkeypatch.setattr(sys, 'argv', [*words[:2], '--dry-run', *words[2:]])
+    mvp_mm_command.main()
+    cfg = Config.fromfile(tmp_path / 'mine/pretrain.py')
     assert len(DATASETS.build(cfg.train_dataloader.dataset)) == (6 if kind == 'list' else 8)
+    assert len(DATASETS.build(cfg.test_dataloader.dataset)) == (6 if kind == 'list' else 8)
+    assert cfg.train_dataloader.sampler.type == ('EpochSampler' if kind == 'list' else 'ShardSampler')
     assert [(part.begin, part.end) for part in cfg.param_scheduler] == [(0, 3), (3, 100)]
     assert cfg.train_cfg.max_epochs == 100
 

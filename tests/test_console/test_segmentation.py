@@ -45,7 +45,7 @@ def test_the_same_from_a_name_and_from_a_checkpoint(photo, drawn, tmp_path):
     checkpoint = str(tmp_path / 'a.pth')
     mvp_mm.segment([photo], prompts=names, checkpoint=checkpoint, out=tmp_path / 'by_file', device='cpu')
     expected = model.segment_by_text(photo, names)
-    mvp_mm.segment([photo], prompts=names, checkpoint=NAME, out=tmp_path / 'by_published', device='cpu')
+    mvp_mm.segment(str(photo), prompts=names, checkpoint=NAME, out=tmp_path / 'by_published', device='cpu')
     for image, labels, classes, palette, opacity in drawn:
         assert image.shape == (40, 70, 3) and np.array_equal(labels, expected.numpy())
         assert (classes, palette, opacity) == (['red circle', 'blue star'], class_colours(2), 0.55)

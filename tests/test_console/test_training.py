@@ -8,6 +8,7 @@ from PIL import Image
 
 import mvp_mm
 from mvp_mm.console.training import set_length
+from mvp_mm.datasets.prepare.shards import write_shards
 from mvp_mm.zoo import model_config
 
 TEACHER = 'teachers_clip_vittiny_scenes'
@@ -180,6 +181,31 @@ def test_requests_are_refused_before_anything_is_made(request_, said, image_fold
 def test_classes_have_names_of_their_own(classes, tmp_path):
     with pytest.raises(ValueError, match='every class needs a name of its own'):
         mvp_mm.finetune(tmp_path, tmp_path / 'out', None, 'vit-tiny', task='segmentation', classes=classes)
+
+
+def test_another_student_leaves_a_run_as_it_is(image_folder, tmp_path):
+    how = dict(data=image_folder, out=tmp_path / 'a', teacher='ViT-B-16-quickgelu/random', dry_run=True)
+    path = mvp_mm.pretrain(student='vit-tiny', **how)
+    (tmp_path / 'a/epoch_1.pth').write_bytes(b'')
+    written = path.read_text()
+    for student in ('vit-base', 'timm:test_convnext/random'):
+        with pytest.raises(ValueError, match=f'a run of another student, .* another --out for {student}'):
+            mvp_mm.pretrain(student=student, **how)
+    assert path.read_text() == written
+    with pytest.raises(ValueError, match='pretrain.py is a file: expected a folder'):
+        mvp_mm.pretrain(**dict(how, out=path), student='vit-tiny')
+
+
+@pytest.mark.slow
+def test_pretrains_on_shards(image_folder, tmp_path, capsys):
+    write_shards(image_folder, tmp_path / 'shards', per_shard=3, progress=False)
+    options = {'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False}
+    how = dict(data=tmp_path / 'shards', out=tmp_path / 'run', student='vit-tiny', teacher=TEACHER)
+    path = mvp_mm.pretrain(**how, epochs=1, options=options)
+    told = capsys.readouterr().out
+    assert f'Pre-training vit-tiny: 8 images of {tmp_path}/shards' in told
+    assert Config.fromfile(path).train_dataloader.sampler.type == 'ShardSampler'
+    assert (tmp_path / 'run/epoch_1.pth').is_file()
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ def test_one_that_speaks(arguments, tmp_path):
         report = export(target, str(path), tmp_path / f'student.{suffix}')
         compared = {name for _, name, _, _ in report.rows}
         assert report.passed and {'tokens', 'cls_embedding', 'patch_embeddings'} <= compared
+        assert 'Left out' not in str(report)  # of backbone.network.head, say
     images = torch.randn(2, 3, 64, 64)
     names = ['a circle', 'a star']
     expected = model.eval().zero_shot(images, names)

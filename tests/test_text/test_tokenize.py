@@ -68,3 +68,11 @@ def test_words_that_no_caption_held_are_warned_of_once(monkeypatch):
     assert told == ['no caption of the training held lemon: what these find is chance']
     with pytest.raises(ValueError, match="'sky' is not in the vocabulary: a pole$"):
         tokenizer('sky')
+
+
+def test_of_a_large_vocabulary_the_nearest_words_are_named():
+    tokenizer = WordTokenizer([f'word{number}' for number in range(60)] + ['bus', 'bridge'], 8)
+    with pytest.raises(ValueError, match="'bridges' is not in the vocabulary: 62 words, such as bridge$"):
+        tokenizer('two bridges'.replace('two', 'bus'))
+    with pytest.raises(ValueError, match='62 words, such as word0, word1, word2, word3, word4$'):
+        tokenizer('zxq')

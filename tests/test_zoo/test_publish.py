@@ -173,3 +173,8 @@ def test_command_line(run, tmp_path, call_tool):
     assert ended is None and '- Name: my_run' in printed and 'my_run-' in printed
     _, ended = call_tool('publish.py', run, '--zoo', tmp_path / 'zoo', '--name', 'a/b')
     assert ended.strip().startswith("ERROR: 'a/b' is no name")
+
+
+def test_a_place_that_is_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match='there is no .*/nowhere: give a work dir, or a checkpoint'):
+        publish(tmp_path / 'nowhere', tmp_path / 'zoo')

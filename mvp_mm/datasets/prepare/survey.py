@@ -11,11 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..sources.caption_lists import ENDINGS as LISTS
-from ..sources.image_folder import UnlabelledImages
-from ..sources.image_text_list import ImageTextList
-from ..sources.image_text_shards import ImageTextShards
-from ..sources.shard_files import is_remote
+from ..sources.open_images import open_images
 from .find_unreadable import map_in_workers, read_checked
 
 MOST = 50  # images that share a part of their look, to compare with
@@ -96,31 +92,12 @@ def survey(
         FileNotFoundError: If there is no such place, or no image in it.
         ValueError: If no place is named, or a list cannot be read.
     """
-    dataset, options = _opened(place)
+    dataset, options = open_images(place)
     number = min(sample, len(dataset))
     chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), number, replace=False))
     photographs = map_in_workers(partial(_look_at, dataset), chosen, workers)
     looked_at = list(tqdm(photographs, 'Reading', len(chosen), leave=False, disable=not progress))
     return Survey(type(dataset).__name__, options, len(dataset), looked_at)
-
-
-def _opened(place: str) -> tuple[Any, dict[str, Any]]:
-    if not place.strip():
-        raise ValueError("'' names no folder: give the folder of the images, or . for the current one")
-    path, options = Path(place).expanduser(), dict[str, Any](data_root=place)
-    kind: Any = UnlabelledImages
-    if is_remote(place) or path.suffix == '.tar' or set(place) & set('*?{') and not path.exists():
-        kind = ImageTextShards
-    elif path.is_dir():
-        if any(next(folder.glob('*.tar'), None) for folder in (path, path / 'train')):
-            kind = ImageTextShards
-    elif not path.is_file():
-        raise FileNotFoundError(f'there is no folder, list or shard {place}')
-    elif path.suffix.lower() in LISTS:
-        kind = ImageTextList
-    else:
-        options = dict(data_root=str(path.parent), ann_file=place)
-    return kind(**options), options
 
 
 def _look_at(dataset: Any, index: int) -> Photograph:
