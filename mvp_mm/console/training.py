@@ -111,7 +111,7 @@ def pretrain(
         put_teachers(cfg.model, teachers)
         if is_timm(student):
             fit_teacher(cfg)
-        left_out: Counter[str] = getattr(images, 'left_out', Counter())
+        left_out: Any = getattr(images, 'left_out', Counter())  # of a folder
         return job.run(cfg, len(images), left_out, f', taught by {" and ".join(teachers)}')
 
 
