@@ -157,6 +157,7 @@ def test_speed_tool(image_folder, tmp_path, monkeypatch, capsys):
     assert len(rows(written, 'mask')) == 1
 
 
+@pytest.mark.slow
 def test_reading(image_folder, monkeypatch, capsys):
     paths = measure.image_paths(str(image_folder))
     found = measure.measure_reading(paths, side=64, rounds=1)

@@ -65,6 +65,7 @@ def test_its_command_runs(size, tmp_path, capsys, monkeypatch):
     assert sample['inputs'].shape == (3, side, side) and sample['mask'].shape == (grid, grid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['list', 'shards'])
 def test_its_command_for_lists_and_shards_runs(kind, tmp_path, capsys, monkeypatch):
     paths = write_images(tmp_path / 'photos', 8, (600, 500))

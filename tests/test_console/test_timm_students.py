@@ -34,7 +34,7 @@ def written(path):
         ('vit_tiny_patch16_siglip_fake', None, None),
         pytest.param('vit_small_patch16_dinov3', 14, 75, marks=pytest.mark.slow),
         pytest.param('vit_small_patch14_reg4_dinov2', 16, 98, marks=pytest.mark.slow),
-        ('test_convnext', 7, 19),
+        pytest.param('test_convnext', 7, 19, marks=pytest.mark.slow),
     ],
 )
 def test_a_config_of_pre_training(name, grid, masked, image_folder, tmp_path):

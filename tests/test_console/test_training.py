@@ -91,6 +91,7 @@ def test_teachers(teacher, kind, width, image_folder, tmp_path):
     assert cfg.train_cfg.max_epochs == 3
 
 
+@pytest.mark.slow
 def test_downstream_configs(labelled, tmp_path):
     student = tmp_path / 'student.pth'
     student.write_bytes(b'')

@@ -18,6 +18,7 @@ def cfg(tmp_path):
     return cfg
 
 
+@pytest.mark.slow
 def test_kept_workers_end_with_a_training_and_an_evaluation(cfg):
     before = set(multiprocessing.active_children())
     runner = build_runner(cfg)

@@ -43,6 +43,7 @@ def cfg(folder, request):
     return load_config(str(root / CONFIG), str(folder / 'run'), 'none', options)
 
 
+@pytest.mark.slow
 def test_one_channel(cfg, folder):
     """Trained, validated, drawn and tested at several scales, as with a channel for each class."""
     runner = build_runner(cfg)

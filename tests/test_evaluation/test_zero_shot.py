@@ -236,6 +236,7 @@ def tiny_imagenet(tmp_path_factory):
     return folder, [re.split(', ', names)[0] for _, names in rows]
 
 
+@pytest.mark.slow
 def test_photographs(clip, speaker, tiny_imagenet):
     """From files through the pipeline of the configs, against open_clip from files on; and k-NN."""
     folder, names = tiny_imagenet

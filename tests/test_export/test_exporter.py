@@ -369,6 +369,7 @@ class ConvStudent(torch.nn.Module):
         return None, self.stem(images).flatten(2).transpose(1, 2)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_any_student(images, tmp_path):
     need('onnx')

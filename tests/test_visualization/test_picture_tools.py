@@ -32,6 +32,7 @@ def call(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_visualize_attention(tmp_path, image_folder, call):
     """A pre-training checkpoint beside an MAE, with the teacher, over a photograph and a scene, as a PDF."""
     vit = build_student(model_config(CONFIG))

@@ -302,6 +302,7 @@ def test_a_shard_that_is_evicted_before_it_is_read(faulty, tmp_path, monkeypatch
     os.close(handle)
 
 
+@pytest.mark.slow
 def test_over_http(remote, tmp_path):
     """A server without listings and ETags; loader workers are forked when the main process has asked it."""
     pytest.importorskip('aiohttp', reason='fsspec reads http by aiohttp')

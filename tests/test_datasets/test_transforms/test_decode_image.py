@@ -49,6 +49,7 @@ def is_fast(path):
     return reading._by_simplejpeg(str(path)) is not None
 
 
+@pytest.mark.slow
 @needs_simplejpeg
 def test_photographs_have_the_same_pixels(photographs):
     dataset = UnlabelledImages(str(photographs))

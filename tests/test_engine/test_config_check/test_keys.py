@@ -270,6 +270,7 @@ def documented_options():
     return found
 
 
+@pytest.mark.slow
 def test_options_that_the_pages_name_are_read():
     """By one of the shipped configs: the pages do not always say by which."""
     names = [PRETRAIN, CLASSIFY, SEGMENT, PROBE, SHARDED, *SHIPPED]
