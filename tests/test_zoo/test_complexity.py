@@ -19,6 +19,7 @@ ROWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('config', as_parameters(sorted(ROWS)))
 def test_numbers(config):
     """What a row says is what the built network and the config say."""
