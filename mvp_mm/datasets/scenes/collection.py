@@ -1,7 +1,5 @@
 """A numbered collection of scenes, rendered on the fly, or once and then read from a file."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from mmengine.logging import print_log
 
+from ...whole_file import whole_file
 from .caption import caption_of, visible_objects
 from .compose import DIFFICULTIES, Scene, compose_scene
 from .render import label_map, render_scene
@@ -89,14 +88,11 @@ class SceneCollection:
         if not path.is_file():
             print_log(f'Rendering {self.count} scenes into {path}', 'current')
             folder.mkdir(parents=True, exist_ok=True)
-            # In a temporary place until it is whole: a killed run leaves no half cache, and of several
-            # processes each writes the same bytes.
-            with tempfile.TemporaryDirectory(dir=folder, prefix='.scenes_') as temporary:
-                unfinished = os.path.join(temporary, path.name)
+            # Of several processes each writes the same bytes.
+            with whole_file(path, 'free some space, or set cache_dir to another disk') as unfinished:
                 shape = (self.count, self.size, self.size, 4)
                 pixels = np.lib.format.open_memmap(unfinished, mode='w+', dtype=np.uint8, shape=shape)
                 for index in range(self.count):
                     pixels[index, ..., :3], pixels[index, ..., 3] = self._render(index)
                 pixels.flush()
-                os.replace(unfinished, path)
         return np.load(path, mmap_mode='r')
