@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
+from operator import eq
 from pathlib import Path
 
 from mmengine.config import Config
 
 from .phase_hook import PHASES, Position, read_position, trained_samples
-from .tiny_run import digest, last_checkpoint, tiny_config, write_photographs
+from .tiny_run import difference, digest, last_checkpoint, tiny_config, write_photographs
 from .training_process import TOOLS, TrainingProcess, run_tool
 
 KILLED_IN = ('step', 'save', 'evaluation')  # by turns
@@ -34,16 +36,21 @@ class Outcome:
         fault: Where it hit: the phase in which the (first) process was, or the bytes that were left.
         done: Iterations that were done then; -1 where that does not apply.
         went_on_from: Iterations that the restarted run began with.
-        same: Whether weights and optimiser at the end are those of the undisturbed run, bit for bit, and
-            every iteration had the same samples.
+        difference: How weights and optimiser at the end, or the samples of an iteration, differ from those of
+            the undisturbed run; '' if they are the same, bit for bit.
         seconds: From the fault until a process was training again; 0 where that does not apply.
     """
 
     fault: str
     done: int
     went_on_from: int
-    same: bool
+    difference: str
     seconds: float = 0.0
+
+    @property
+    def same(self) -> bool:
+        """Whether it ended as the undisturbed run did."""
+        return not self.difference
 
 
 @dataclass(frozen=True)
@@ -195,9 +202,8 @@ def truncate_and_resume(whole: Baseline, work_dir: Path, draw: random.Random) ->
     run.wait(LONGEST)
     if 'It is passed over; the one before it is tried' not in run.log.read_text():
         raise RuntimeError(f'a checkpoint cut to {left} of {size} bytes was not noticed: see {run.log}')
-    first = read_position(work_dir).first
-    same = digest(last_checkpoint(work_dir)) == whole.digest
-    return Outcome(f'{left} of {size} bytes', -1, first, same)
+    differs = difference(last_checkpoint(work_dir), last_checkpoint(whole.work_dir))
+    return Outcome(f'{left} of {size} bytes', -1, read_position(work_dir).first, differs)
 
 
 class _Job(subprocess.Popen):
@@ -266,9 +272,18 @@ def _wait_for_moment(
 
 
 def _outcome(whole: Baseline, work_dir: Path, hit: Position, seconds: float = 0.0) -> Outcome:
-    same = digest(last_checkpoint(work_dir)) == whole.digest
-    same &= whole.samples(work_dir) == whole.samples(whole.work_dir)
-    return Outcome(PHASES[hit.phase], hit.done, read_position(work_dir).first, same, seconds)
+    found = [difference(last_checkpoint(work_dir), last_checkpoint(whole.work_dir))]
+    for rank, (here, wanted) in enumerate(
+        zip(whole.samples(work_dir), whole.samples(whole.work_dir), strict=True)
+    ):
+        if here != wanted:
+            same = sum(1 for _ in takewhile(partial(eq, True), map(eq, here, wanted)))
+            found.append(f'process {rank} had other samples than the undisturbed run after iteration {same}')
+    if any(found):
+        lines = (work_dir / 'output.log').read_text(errors='replace').splitlines()
+        found += [line for line in lines if ' WARNING ' in line or ' ERROR ' in line]
+    told = '; '.join(filter(None, found))
+    return Outcome(PHASES[hit.phase], hit.done, read_position(work_dir).first, told, seconds)
 
 
 def _require(status: int, wanted: int, job: _Job) -> None:

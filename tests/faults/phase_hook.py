@@ -83,11 +83,13 @@ def trained_samples(work_dir: Path, rank: int = 0) -> list[list[str]]:
 class PhaseHook(Hook):
     """Write what the run is doing to ``<work_dir>/phase.<rank>``, which :func:`read_position` reads.
 
-    And the files' names in each batch to ``samples.<rank>``, for :func:`trained_samples`.
-
     The file is mapped into memory, so that what was written last is there after SIGKILL too. A save lasts
     from when the checkpoint is put together until it is written, checked, renamed and the outdated ones are
     gone. Loading a batch is part of a step.
+
+    The files' names in each batch go to ``samples.<rank>``, for :func:`trained_samples`: before the batch is
+    trained on, so that no checkpoint holds an iteration whose line is missing. SIGKILL can cut a line, where
+    it crosses a page of the file; the cut part is removed, and the iteration is done again.
     """
 
     priority = 'LOWEST'  # after the checkpoint is written
@@ -102,10 +104,15 @@ class PhaseHook(Hook):
         self._memory = mmap.mmap(handle, LAYOUT.size)
         os.close(handle)
         self._samples = Path(runner.work_dir) / f'samples.{get_rank()}'
+        self._samples.touch()
+        os.truncate(self._samples, self._samples.read_bytes().rfind(b'\n') + 1)
         self._write()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """A step, whose batch is there."""
+        names = [sample.img_path for sample in (data_batch or {}).get('data_samples', ())]
+        with self._samples.open('ab') as file:
+            file.write('\t'.join([str(runner.iter), *names]).encode() + b'\n')
         if self._phase != PHASES.index('step'):
             self._enter('step')
 
@@ -118,9 +125,6 @@ class PhaseHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """The next step begins with loading its batch."""
-        names = [sample.img_path for sample in (data_batch or {}).get('data_samples', ())]
-        with self._samples.open('ab', buffering=0) as file:  # a line whole or not at all
-            file.write('\t'.join([str(runner.iter), *names]).encode() + b'\n')
         self._done = runner.iter + 1
         self._enter('step')
 

@@ -56,6 +56,7 @@ def kills_section(title: str, whole: Baseline, outcomes: Sequence[Outcome]) -> s
         f'iterations, sha256 {whole.digest[:16]}…{told}\n\n'
         '| killed in | times | the same | iterations done again, at most |\n|---|---|---|---|\n'
         + '\n'.join(rows)
+        + _differences(outcomes)
     )
 
 
@@ -67,8 +68,19 @@ def truncations_section(outcomes: Sequence[Outcome]) -> str:
     return (
         '## The last checkpoint cut at a random length\n\n'
         f'**{same} of {len(outcomes)} the same**: each time the damage was named, the checkpoint before it '
-        f'taken. Bytes left of {size}: {listed}.'
+        f'taken. Bytes left of {size}: {listed}.{_differences(outcomes)}'
     )
+
+
+def _differences(outcomes: Sequence[Outcome]) -> str:
+    """What is known of the runs that ended otherwise; '' if there are none."""
+    lines = [
+        f'\n* number {number}, hit in {outcome.fault} after {outcome.done} iterations, went on from '
+        f'{outcome.went_on_from}: {outcome.difference}'
+        for number, outcome in enumerate(outcomes)
+        if not outcome.same
+    ]
+    return '\n\nNot the same:\n' + ''.join(lines) if lines else ''
 
 
 def bad_images_section(images: int, spoilt: dict, listed: dict) -> str:

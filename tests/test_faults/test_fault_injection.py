@@ -5,14 +5,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from faults.bad_images import WAYS
 from faults.kills import Baseline, Outcome
-from faults.phase_hook import PHASES, Position, read_position
+from faults.phase_hook import PHASES, PhaseHook, Position, read_position, trained_samples
 from faults.report import kills_section, truncations_section
-from faults.tiny_run import digest
+from faults.tiny_run import difference, digest
 
 pytestmark = pytest.mark.slow
 
@@ -62,12 +63,55 @@ def test_a_digest_sees_every_change(tmp_path):
     assert of() == of() and len({of(), *others}) == 6
 
 
+def test_a_difference_names_the_tensor(tmp_path):
+    weights = dict(a=torch.arange(6.0), b=torch.zeros(3))
+
+    def saved(name, **changes):
+        torch.save(dict(state_dict={**weights, **changes}, optimizer={}), tmp_path / name)
+        return tmp_path / name
+
+    whole = saved('whole.pth')
+    assert difference(saved('same.pth'), whole) == ''
+    told = difference(saved('value.pth', b=torch.tensor([0.0, 0.25, 0.0])), whole)
+    assert told == '1 of 2 tensors differ, by at most 0.25; the first is state_dict.b'
+    assert difference(saved('zero.pth', b=-torch.zeros(3)), whole).startswith('1 of 2 tensors differ')
+    assert 'in shape or type; the first is state_dict.a' in difference(
+        saved('shape.pth', a=torch.ones(2)), whole
+    )
+    assert 'does not hold the tensors' in difference(saved('more.pth', c=torch.ones(2)), whole)
+
+
+def test_samples_that_a_kill_cut(tmp_path):
+    runner = SimpleNamespace(work_dir=tmp_path, iter=0)
+
+    def begin(*names):
+        hook.before_train_iter(
+            runner, 0, dict(data_samples=[SimpleNamespace(img_path=name) for name in names])
+        )
+
+    hook = PhaseHook()
+    hook.before_train(runner)
+    begin('a.jpg', 'b.jpg')
+    runner.iter = 1
+    begin('c.jpg', 'd.jpg')
+    os.truncate(tmp_path / 'samples.0', (tmp_path / 'samples.0').stat().st_size - 4)
+    hook.before_train(runner)  # of the restarted run
+    begin('c.jpg', 'd.jpg')
+    assert trained_samples(tmp_path) == [['a.jpg', 'b.jpg'], ['c.jpg', 'd.jpg']]
+    begin('c.jpg', 'x.jpg')
+    with pytest.raises(RuntimeError, match='iteration 1 was done again with other samples'):
+        trained_samples(tmp_path)
+
+
 def test_a_run_that_differs_is_told():
     position = Position(1, 4, 0, 24, (0, 30, 12, 3, 1), (0.0,) * 5)
     whole = Baseline(Path('c.py'), Path('w'), 'ab' * 32, position, 5.0)
-    outcomes = [Outcome('save', 9, 8, False, 12.0), Outcome('step', 5, 4, True, 20.0)]
+    outcomes = [Outcome('save', 9, 8, '3 of 9 tensors differ', 12.0), Outcome('step', 5, 4, '', 20.0)]
     text = kills_section('Kills', whole, outcomes)
     assert '**1 of 2 the same.**' in text and '| save | 1 | 0 | 1 |' in text and '12 to 20 s' in text
-    cuts = [Outcome('10 of 99 bytes', -1, 22, True), Outcome('20 of 99 bytes', -1, 22, False)]
+    assert text.endswith('* number 0, hit in save after 9 iterations, went on from 8: 3 of 9 tensors differ')
+    cuts = [Outcome('10 of 99 bytes', -1, 22, ''), Outcome('20 of 99 bytes', -1, 22, '1 tensor')]
     assert '**1 of 2 the same**' in truncations_section(cuts)
-    assert truncations_section(cuts).endswith('Bytes left of 99: 10, 20.')
+    assert 'Bytes left of 99: 10, 20.' in truncations_section(cuts)
+    assert truncations_section(cuts).endswith(': 1 tensor') and 'number 0' not in truncations_section(cuts)
+    assert truncations_section(cuts[:1]).endswith('Bytes left of 99: 10.')
