@@ -27,7 +27,7 @@ def run_shards(
         options |= dict(ann_file=source) if images else {}
         paths = write_shards(images or source, Path(str(out)), **options)
         lost = Path(str(out)) / f'{options["prefix"]}.left_out.txt'
-        number = len(lost.read_text().splitlines()) if lost.is_file() else 0
+        number = len(lost.read_bytes().splitlines()) if lost.is_file() else 0
         note = f'; {number:,} images could not be read: {lost}' if number else ''
         print(f'{len(paths)} shards in {out}, of {paths[0].name} to {paths[-1].name}{note}')
         return

@@ -5,7 +5,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -99,12 +99,14 @@ def write_shards(
             done = read_checksums(sums)
             shards = [(path, order[at : at + per_shard], at) for path, at in zip(paths, starts, strict=True)]
             todo = [shard for shard in shards if shard[0].name not in done or not shard[0].is_file()]
+            unread = _read_left_out(left_out, done.keys() - {path.name for path, _, _ in todo})
             written = map_in_workers(partial(_write_shard, source), todo, workers, chunk=1)
             for name, sha256, lost in track(written, 'Writing', len(todo), disable=not progress):
                 done[name] = sha256
-                if lost:
-                    with left_out.open('a', errors='surrogateescape') as file:  # names need be no text
-                        file.writelines(f'{name}\t{line}\n' for line in lost)
+                if lost:  # written first: without its checksum, the shard is written again
+                    unread += [f'{name}\t{line}\n' for line in lost]
+                    with whole_file(left_out, ADVICE) as temporary:
+                        temporary.write_text(''.join(unread), errors='surrogateescape')
                 with whole_file(sums, ADVICE) as temporary:
                     temporary.write_text(''.join(f'{sha}  {name}\n' for name, sha in sorted(done.items())))
     except Timeout as error:
@@ -116,6 +118,20 @@ def read_checksums(path: Path) -> dict[str, str]:
     """Return name to sha256 of a file as sha256sum writes it; a last line that was cut off is passed over."""
     lines = path.read_text().splitlines() if path.is_file() else []
     return {match[2]: match[1] for line in lines if (match := CHECKSUM.fullmatch(line))}
+
+
+def _read_left_out(path: Path, shards: Set[str]) -> list[str]:
+    """Return the lines of these shards, and leave only them in the file: the others are written anew."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(errors='surrogateescape').splitlines(keepends=True)  # names need be no text
+    kept = [line for line in lines if line.partition('\t')[0] in shards]
+    if not kept:
+        path.unlink()
+    elif kept != lines:
+        with whole_file(path, ADVICE) as temporary:
+            temporary.write_text(''.join(kept), errors='surrogateescape')
+    return kept
 
 
 def check_shards(

@@ -100,6 +100,27 @@ def test_killed_in_the_middle(source, tmp_path, monkeypatch):
     assert check_shards(str(tmp_path / 'out'), progress=False) == ({}, 23)
 
 
+@pytest.mark.parametrize('mended', [False, True])
+def test_left_out_once(tmp_path, mended):
+    """A shard that is written again says again what it lacks, and what it lacks no more is not said."""
+    images = tmp_path / 'images'
+    images.mkdir()
+    for number in range(6):
+        (images / f'{number}.jpg').write_bytes(image(number) if number % 2 else b'')
+    out, lost = tmp_path / 'out', tmp_path / 'out/train.left_out.txt'
+    write_shards(images, out, per_shard=2, shuffle=False, progress=False)
+    told = lost.read_text()
+    assert [line.split('\t')[0] for line in told.splitlines()] == [f'train-000{i}.tar' for i in range(3)]
+    sums = (out / 'train.sha256').read_text().splitlines(keepends=True)
+    (out / 'train.sha256').write_text(sums[0])  # killed after what the second lacks was written
+    lost.write_text(told[: told.index('train-0002') + 20])
+    if mended:
+        (images / '2.jpg').write_bytes(image(2))
+        (images / '4.jpg').write_bytes(image(4))
+    write_shards(images, out, per_shard=2, shuffle=False, progress=False)
+    assert lost.read_text() == (told[: told.index('train-0001')] if mended else told)
+
+
 def test_killed_for_real(source, tmp_path, monkeypatch):
     """SIGKILL of a run with two workers; the same call at once waits for what it left, and goes on."""
     whole, out, members = tmp_path / 'whole', tmp_path / 'out', module._members
