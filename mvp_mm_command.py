@@ -9,6 +9,7 @@ import inspect
 import os
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ def run(arguments: dict[str, Any]) -> None:
     """Run a parsed command; what the user can fix ends in one line."""
     command = arguments.pop('run')
     try:
+        from mvp_mm.console.quiet_log import quiet_log
         from mvp_mm.engine import run_command_line
 
-        run_command_line(lambda: command(**arguments))
+        with nullcontext() if 'verbose' in arguments else quiet_log():  # a training has its own display
+            run_command_line(lambda: command(**arguments))
     except ImportError as error:  # says what is missing and how to install it
         if os.environ.get('MVP_MM_TRACEBACK') == '1':
             raise

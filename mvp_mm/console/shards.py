@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.prepare.shards import check_shards, write_shards
+from ..datasets.sources.image_text_shards import ImageTextShards
 
 
 def run_shards(
@@ -28,12 +29,20 @@ def run_shards(
         paths = write_shards(images or source, Path(str(out)), **options)
         lost = Path(str(out)) / f'{options["prefix"]}.left_out.txt'
         number = len(lost.read_bytes().splitlines()) if lost.is_file() else 0
-        note = f'; {number:,} images could not be read: {lost}' if number else ''
-        print(f'{len(paths)} shards in {out}, of {paths[0].name} to {paths[-1].name}{note}')
+        names = f'{paths[0].name} to {paths[-1].name}' if len(paths) > 1 else paths[0].name
+        print(f'{_counted(len(paths), "shard")} in {out}: {names}')
+        print(ImageTextShards(str(out), options['prefix']).captions_note())
+        if number:
+            print(f'{_counted(number, "image")} could not be read: {lost}')
         return
     faults, samples = check_shards(source, decode, options['workers'])
     for shard, found in faults.items():
         print(f'{shard} {"; ".join(found)}')
     if faults:
-        sys.exit(f'{len(faults)} shards have faults; {samples:,} samples can be used')
-    print(f'All shards are whole: {samples:,} samples')
+        there = 'have faults' if len(faults) > 1 else 'has a fault'
+        sys.exit(f'{_counted(len(faults), "shard")} {there}; {_counted(samples, "sample")} can be used')
+    print(f'All shards are whole: {_counted(samples, "sample")}')
+
+
+def _counted(number: int, noun: str) -> str:
+    return f'{number:,} {noun}{"s" * (number != 1)}'

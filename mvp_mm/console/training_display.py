@@ -10,13 +10,13 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from ..stack import is_no_stack_noise
+from .quiet_log import quiet_log
 
 REFRESH_SECONDS = 0.25
 # Without a terminal there is a line for each tenth of a training, and after this many seconds, or after a
@@ -41,7 +41,6 @@ class TrainingDisplay(Hook):
         self.verbose = verbose
         self.console = Console(highlight=False, soft_wrap=True)
         self.results: dict[str, float] = {}
-        self._shown: set[str] = set()
         self._exit = ExitStack()
         self._bar: Progress | None = None
         self._begun = self._last_line = 0.0
@@ -54,8 +53,7 @@ class TrainingDisplay(Hook):
             warnings.showwarning = lambda *warning, **_: print_log(
                 warnings.formatwarning(*warning[:4]).rstrip(), 'current'
             )
-            self._exit.callback(setattr, MMLogger, 'callHandlers', MMLogger.callHandlers)
-            MMLogger.callHandlers = lambda logger, record: self._handle(logger, record)
+            self._exit.enter_context(quiet_log(self._say_logged))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -115,15 +113,8 @@ class TrainingDisplay(Hook):
         if self._bar is not None:
             self._bar.update(TaskID(0), description=state, refresh=True)
 
-    def _handle(self, logger: logging.Logger, record: logging.LogRecord) -> None:
-        """Pass a record to the log's files, and to the screen if it is a warning or an error."""
-        for handler in logger.handlers:
-            if isinstance(handler, logging.FileHandler) and record.levelno >= handler.level:
-                handler.handle(record)
-        text = f'{record.levelname}: {record.getMessage()}'
-        if record.levelno >= logging.WARNING and is_no_stack_noise(record) and text not in self._shown:
-            self._shown.add(text)
-            self.say(text, 'yellow' if record.levelno < logging.ERROR else 'red')
+    def _say_logged(self, text: str, level: int) -> None:
+        self.say(text, 'yellow' if level < logging.ERROR else 'red')
 
 
 def described(results: dict[str, float]) -> str:

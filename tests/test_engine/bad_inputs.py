@@ -360,7 +360,7 @@ BAD_INPUTS = [
         'file', train(data='captions.csv', **LIST), 'captions.csv has the columns url, satz, and none of'
     ),
     BadInput('file', 'shards.py captions.csv --out o', "give image_key='NAME'"),
-    BadInput('file', 'shards.py page.tar --check', '1 shards have faults; 0 samples can be used'),
+    BadInput('file', 'shards.py page.tar --check', '1 shard has a fault; 0 samples can be used'),
     BadInput('file', train(data='no_images'), 'no image found below no_images/train'),
     BadInput('file', train(data='all_bad'), '11 images in a row cannot be read'),
     BadInput('file', train(data='some_bad'), '2 of 8 images cannot be read, more than the allowed share'),

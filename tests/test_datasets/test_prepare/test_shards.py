@@ -208,7 +208,9 @@ def test_from_the_command_line(source, tmp_path, capsys, monkeypatch):
     command = f'shards {tmp_path}/list.tsv --out {tmp_path}/out --per-shard 10 --workers 1 {options}'
     monkeypatch.setattr('sys.argv', ['mvp-mm', *command.split()])
     mvp_mm_command.main()
-    assert f'3 shards in {tmp_path}/out, of train-0000.tar to train-0002.tar' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f'3 shards in {tmp_path}/out: train-0000.tar to train-0002.tar\n23 images\n' in printed
+    assert 'INFO' not in printed
     found = ImageTextShards(str(tmp_path / 'out'))
     samples = [found[number] for number in range(23)]
     assert sorted(sample['gt_label'] for sample in samples) == list(range(23))
