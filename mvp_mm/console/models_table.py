@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from ..zoo import list_models
+from ..zoo import find_entry, list_models
 from ..zoo.custom_zoos import all_entries
 from ..zoo.entries import Entry
 
@@ -13,6 +13,8 @@ COLUMNS = ('name', 'task', 'parameters', 'multiply-adds', 'paper', 'here', 'weig
 def print_models(pattern: str = '*', task: str | None = None, pretrained: bool = False) -> None:
     """Print what :func:`mvp_mm.list_models` returns; ValueError if there is no such task or model."""
     names, entries = list_models(pattern, task, pretrained), all_entries()
+    if not names and not set(pattern) & set('*?['):
+        find_entry(pattern)  # suggests near names
     if not names:
         raise ValueError(f'no model has a name like {pattern!r}; `mvp-mm models` lists all')
     meaning = 'paper: what it reports; here: what this project, or a lab, has measured'

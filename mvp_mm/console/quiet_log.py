@@ -30,8 +30,8 @@ def quiet_log(say: Callable[[str, int], None] = to_stderr) -> Iterator[None]:
             say(text, record.levelno)
 
     kept = MMLogger.callHandlers
-    MMLogger.callHandlers = handle  # type: ignore[method-assign]
+    MMLogger.callHandlers = handle
     try:
         yield
     finally:
-        MMLogger.callHandlers = kept  # type: ignore[method-assign]
+        MMLogger.callHandlers = kept

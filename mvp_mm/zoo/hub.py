@@ -50,10 +50,15 @@ def find_entry(name: str) -> Entry:
     entries = all_entries()
     if name in entries:
         return entries[name]
+    raise ValueError(f'there is no model {name!r}: {_near(name) or "mvp_mm.list_models() gives the names"}')
+
+
+def _near(name: str, likeness: float = 0.6) -> str:
+    """Ask whether a model whose name is like this one was meant; '' if there is none."""
+    entries = all_entries()
     as_path = name.removeprefix('mvp_mm::').removeprefix('configs/').removesuffix('.py').replace('/', '_')
-    close = [as_path] if as_path in entries else difflib.get_close_matches(as_path, entries, n=4)
-    hint = f'did you mean {" or ".join(close)}?' if close else 'mvp_mm.list_models() gives the names'
-    raise ValueError(f'there is no model {name!r}: {hint}')
+    close = [as_path] if as_path in entries else difflib.get_close_matches(as_path, entries, 4, likeness)
+    return f'did you mean {" or ".join(close)}?' if close else ''
 
 
 def model_config(name: str) -> Config:
@@ -85,8 +90,12 @@ def download_weights(name: str) -> Path:
 
 
 def find_weights(name: str) -> Path | None:
-    """:func:`download_weights` of a model of that name; None if there is no such model."""
-    return download_weights(name) if name in all_entries() else None
+    """:func:`download_weights` of that model; None if there is none, or FileNotFoundError with near names."""
+    if name in all_entries():
+        return download_weights(name)
+    if near := _near(name, 0.8):
+        raise FileNotFoundError(f'there is no checkpoint {name}, and no model of that name: {near}')
+    return None
 
 
 def find_by_sha256(sha256: str) -> Path | None:

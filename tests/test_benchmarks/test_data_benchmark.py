@@ -67,6 +67,7 @@ def test_a_shift_is_found(image_folder, monkeypatch):
     assert found.statistics['contrast (standard deviation of grey)'][3] < 1e-6
 
 
+@pytest.mark.slow
 def test_crops_tool(image_folder, tmp_path, monkeypatch, capsys):
     sheet = tmp_path / 'sheet.png'
     run('compare_crops.py', image_folder, '--rounds', 1, '--sheet', sheet, monkeypatch=monkeypatch)
@@ -141,6 +142,7 @@ def test_every_pipeline_gives_a_crop_and_a_mask(image_folder):
         assert sample['mask'].sum() == 75
 
 
+@pytest.mark.slow
 def test_speed_tool(image_folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'data.md'
     arguments = (image_folder, '--rounds', 1, '--images', 2, '--out', out)

@@ -1,9 +1,12 @@
 """A fast path proves itself by the same losses; all of it: tools/analysis_tools/compare_losses.py."""
 
+import pytest
+
 from benchmarks import loss_parity
 from mvp_mm.models.backbones import attention
 
 
+@pytest.mark.slow
 def test_fast_and_plain_losses_are_equal(monkeypatch):
     used = []
     plain = loss_parity.plain_attention

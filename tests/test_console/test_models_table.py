@@ -15,4 +15,6 @@ def test_models(capsys):
     assert 'ADE20K mIoU' not in capsys.readouterr().out
     assert cells(find_entry('teachers_clip_vittiny_scenes'))[-2:] == ('51.2, 94.1', 'mvp_mm')
     with pytest.raises(ValueError, match='no model has a name like'):
-        print_models('zzz')
+        print_models('zzz*')
+    with pytest.raises(ValueError, match=r'did you mean mvp_vitb16_in1k\b'):
+        print_models('mvp_vitb16_in1')

@@ -1,6 +1,7 @@
 import logging
 
 from mmengine.logging import MMLogger, print_log
+
 from mvp_mm.console.quiet_log import quiet_log
 
 

@@ -149,6 +149,7 @@ def test_pretrain_from_a_folder(teachers, image_folder, tmp_path):
     assert cfg.model.neck.out_channels == 24 and cfg.model.target_generator.model_name == 'local-dir:clip'
 
 
+@pytest.mark.slow
 def test_several_are_named_by_their_models(tmp_path, image_folder, teachers):
     """With a head each, in the options of one target generator; two of a name differ by a number."""
     path = mvp_mm.pretrain(

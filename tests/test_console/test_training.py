@@ -71,6 +71,7 @@ def test_pretrain_writes_what_it_runs_and_goes_on(image_folder, tmp_path, capsys
     assert len(rates) == 3 and rates[2] == optimizer.param_groups[0]['lr'] != rates[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'teacher,kind,width',
     [
@@ -118,6 +119,7 @@ def test_downstream_configs(labelled, tmp_path):
     assert cfg.train_cfg.max_iters == 20 and cfg.train_dataloader.dataset.img_suffix == '.png'
 
 
+@pytest.mark.slow
 def test_mistakes(image_folder, labelled, tmp_path):
     with pytest.raises(ValueError, match='no student .vit-huge.; there is: vit-tiny'):
         mvp_mm.pretrain(image_folder, tmp_path, 'vit-huge')
@@ -184,6 +186,7 @@ def test_classes_have_names_of_their_own(classes, tmp_path):
         mvp_mm.finetune(tmp_path, tmp_path / 'out', None, 'vit-tiny', task='segmentation', classes=classes)
 
 
+@pytest.mark.slow
 def test_another_student_leaves_a_run_as_it_is(image_folder, tmp_path):
     how = dict(data=image_folder, out=tmp_path / 'a', teacher='ViT-B-16-quickgelu/random', dry_run=True)
     path = mvp_mm.pretrain(student='vit-tiny', **how)

@@ -29,6 +29,7 @@ def test_kept_workers_end_with_a_training_and_an_evaluation(cfg):
     assert set(multiprocessing.active_children()) <= before
 
 
+@pytest.mark.slow
 def test_kept_workers_end_with_a_training_that_fails(cfg):
     before = set(multiprocessing.active_children())
     runner = build_runner(cfg)

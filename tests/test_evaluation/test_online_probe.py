@@ -103,7 +103,8 @@ def test_the_run_does_not_notice(student, tmp_path):
     assert_equal(saved(tmp_path / 'with-1')['online_probe'], probe)
 
 
-@pytest.mark.parametrize('by_epoch', [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize('by_epoch', [True, False])
 def test_resumed_bit_for_bit(student, tmp_path, by_epoch):
     options = dict(by_epoch=by_epoch, sampler='EpochSampler' if by_epoch else 'EndlessSampler')
     whole = Watch()

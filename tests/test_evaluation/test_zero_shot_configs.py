@@ -63,6 +63,7 @@ def test_there_is_a_config_for_every_layout():
     assert set(NAMES) == {*LAYOUTS, 'imagenet', 'scenes'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', LAYOUTS)
 def test_segmentation(name, clip, tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
@@ -97,6 +98,7 @@ def test_segmentation(name, clip, tmp_path, monkeypatch):
     assert evaluator.numbers == sorted(asked)
 
 
+@pytest.mark.slow
 def test_imagenet(clip, tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     cfg = config_of('imagenet', clip, tmp_path)

@@ -284,6 +284,7 @@ def test_photographs_of_seen_classes_only(tmp_path):
     assert sources['held_out'].metainfo['classes'] == tuple(texts)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TINY.is_dir(), reason='Tiny-ImageNet is not beside the project')
 def test_the_shipped_weights_name_photographs(tmp_path):
     """Measured on all 4,000: 22.6 % by the teacher, 8.8 % by the student; chance is 0.6."""

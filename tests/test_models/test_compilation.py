@@ -55,6 +55,7 @@ class TestTeacher:
     def made(self, **kwargs):
         return TimmTargetGenerator('test_vit', pretrained=None, patch_size=16, **kwargs)
 
+    @pytest.mark.slow
     def test_a_compiled_teacher_shares_its_weights(self):
         teacher = self.made(compile_blocks=True)
         twin = teacher._compiled_teacher(torch.float32)
@@ -82,6 +83,7 @@ class TestTeacher:
         assert {value.device.type for value in teacher.teacher.parameters()} == {'meta'}
 
 
+@pytest.mark.slow
 def test_a_compiled_teacher_is_the_same():
     arguments = dict(model_name='test_vit', pretrained=None, patch_size=16, model_args=dict(depth=2))
     plain, compiled = (TimmTargetGenerator(**arguments, compile_blocks=flag) for flag in (False, True))

@@ -66,10 +66,17 @@ def test_a_name_stands_for_published_weights(tmp_path, monkeypatch):
     assert local_path('mvp_vittiny_photographs') == Path('mvp_vittiny_photographs')  # a file counts first
     with pytest.raises(ValueError, match='no published weights of mvp_vitb16_in1k'):
         local_path('mvp_vitb16_in1k')
-    with pytest.raises(FileNotFoundError, match='no checkpoint mvp_vittiny_photograph$'):
+
+
+def test_a_misspelt_name_of_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r': did you mean mvp_vittiny_photographs\b'):
         local_path('mvp_vittiny_photograph')
+    with pytest.raises(FileNotFoundError, match='^there is no checkpoint epoch_3$'):
+        local_path('epoch_3')
 
 
+@pytest.mark.slow
 def test_an_export_by_name_speaks(tmp_path):
     """What the package ships has no record of its own: its config tells."""
     name, words, images = 'mvp_vittiny_photographs', ['a bus', 'a goldfish'], torch.randn(2, 3, 64, 64)
@@ -190,6 +197,7 @@ def test_a_whole_checkpoint_that_does_not_fit(tmp_path):
         mvp_mm.get_model(TINY, pretrained=str(tmp_path / 'less.pth'))
 
 
+@pytest.mark.slow
 def test_with_mmsegs_own_inference(tmp_path):
     """``get_model`` with ``inference_model``, and mmseg's inferencer with its ``cfg`` and a checkpoint."""
     from mmseg.apis import MMSegInferencer, inference_model

@@ -68,6 +68,7 @@ def test_task_is_the_shipped_entrys(entry):
     assert task_of(read_config(str(entry.config))) == entry.task
 
 
+@pytest.mark.slow
 def test_published_and_loaded_by_name(run, classifier, tmp_path):
     zoo = tmp_path / 'zoo'
     published = publish(run, zoo, note='of the lab')

@@ -135,6 +135,7 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
     assert '1 images: CMYK (converted to RGB)' in printed.out and '1 *.txt' in printed.out
 
 
+@pytest.mark.slow
 def test_the_command_reads_both_splits(tmp_path, monkeypatch, capsys):
     for split in ('train', 'val'):
         (tmp_path / 'labelled' / split / 'a').mkdir(parents=True)

@@ -36,6 +36,7 @@ def test_by_hand(folder):
     assert not found.oddities()
 
 
+@pytest.mark.slow
 def test_a_sample_is_said_and_repeats(folder):
     found = survey(str(folder), sample=6, workers=2)
     assert (found.count, len(found.looked_at)) == (16, 6)
@@ -43,6 +44,7 @@ def test_a_sample_is_said_and_repeats(folder):
     assert survey(str(folder), sample=6, workers=1, seed=1) != found
 
 
+@pytest.mark.slow
 def test_lists_and_shards(folder, tmp_path):
     names = sorted(path.relative_to(folder) for path in (folder / '1').iterdir())
     (folder / 'some.txt').write_text('\n'.join(map(str, names)))

@@ -6,6 +6,7 @@ from mvp_mm.datasets.prepare.shards import write_shards
 from mvp_mm.datasets.sources.open_images import open_images
 
 
+@pytest.mark.slow
 def test_what_lies_there_is_opened(image_folder, tmp_path):
     write_shards(str(image_folder), tmp_path / 'shards', progress=False)
     (image_folder / 'some.txt').write_text('a/0000.jpg\nb/0001.jpg\n')

@@ -268,7 +268,8 @@ def train(monkeypatch, config, *options):
     runpy.run_path(str(ROOT / 'tools/train.py'), run_name='__main__')
 
 
-@pytest.mark.parametrize('name', [TEMPLATES[0], pytest.param(TEMPLATES[1], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('name', TEMPLATES)
 def test_a_template_copied_out_of_the_clone(name, folder, monkeypatch):
     path = copied(name, folder)
     if 'vitb16' in name:

@@ -80,6 +80,7 @@ def test_only_the_type_changes(folders):
         len(UnlabelledImages(str(folders / 'shards')))
 
 
+@pytest.mark.slow
 def test_every_source_feeds_mvp(folders):
     """Of `train_dataloader.dataset`, type and data_root change, and what tells a list of its own."""
     images = sorted((folders / 'images').iterdir())

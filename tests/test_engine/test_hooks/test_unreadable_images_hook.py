@@ -119,6 +119,7 @@ def test_resumed_run_keeps_the_list(tmp_path, images, train):
     assert before.items() <= after.items()
 
 
+@pytest.mark.slow
 def test_new_run_in_the_same_folder_starts_afresh(tmp_path, images, train):
     train()
     good = images[0].read_bytes()
@@ -143,6 +144,7 @@ def train_beside(folder, values):
     return runner.rank
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('places', [(0, 1), (14, 15)], ids=['first', 'last'])
 def test_two_processes(places, tmp_path):
     images = write_images(tmp_path / 'images', 16)
@@ -159,6 +161,7 @@ def test_two_processes(places, tmp_path):
     assert '2 unreadable images so far' in log
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text(tmp_path, train):
     write_images(tmp_path / 'images', 19)
     bad = os.fsencode(tmp_path / 'images') + b'/caf\xe9.jpg'

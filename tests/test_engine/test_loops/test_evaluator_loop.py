@@ -71,6 +71,7 @@ def test_intervals_and_names(cfg):
     assert tested['target_cosine/cosine'] == pytest.approx(third['target_cosine/cosine'], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_an_evaluator_in_the_place_of_a_metric(cfg):
     """As configs of 0.1 say it."""
     cfg.val_dataloader, cfg.val_evaluator, cfg.val_cfg = cfg.test_dataloader, dict(type='TargetCosine'), {}

@@ -284,6 +284,7 @@ def test_mmpretrains_beit_trains_it():
     assert torch.allclose(losses[0], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('flat', [False, True])
 def test_exported_with_a_mask_and_a_free_batch(flat):
     model = randomised(MVPViT(ARCH, img_size=32, patch_size=8, **PRETRAIN))

@@ -34,6 +34,7 @@ def losses_of_the_authors(model, images, mask, tokens, detach_texts):
     return contrastive, 0.5 * reconstruction, 100 * correct.double().mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('theirs', [False, True], ids=['texts detached', "the authors' way"])
 def test_fifty_steps_beside_the_authors_formulas(build, theirs):
     loss = dict(type='LanguageReconstructionLoss', text_gradient=theirs, chunk=7)

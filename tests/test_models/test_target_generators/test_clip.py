@@ -87,6 +87,7 @@ def reference_tokens(generator, images):
     return tokens
 
 
+@pytest.mark.slow
 def test_paper_teacher_is_quick_gelu():
     generator = CLIPTargetGenerator(pretrained=None)
     open_clips = load_clip_visual(find_clip('ViT-B-16-quickgelu'), None, None, None)[
@@ -113,6 +114,7 @@ class TestErrors:
         with pytest.raises(FileNotFoundError, match='no open_clip model config'):
             CLIPTargetGenerator('missing.json')
 
+    @pytest.mark.slow
     def test_offline(self, monkeypatch, tmp_path):
         def unreachable(*args, **kwargs):
             raise OSError('network is unreachable')

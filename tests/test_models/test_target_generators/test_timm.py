@@ -68,6 +68,7 @@ def test_norm_of_models_that_pool_first():
     assert targets.mean(-1).abs().max() < 1e-4  # a LayerNorm with fresh weights came last
 
 
+@pytest.mark.slow
 def test_weight_file(tmp_path):
     torch.manual_seed(3)
     model = timm.create_model('test_vit', num_classes=0)
@@ -77,6 +78,7 @@ def test_weight_file(tmp_path):
         assert torch.equal(value, model.state_dict()[key]), key
 
 
+@pytest.mark.slow
 def test_weight_file_that_does_not_fit(tmp_path):
     state = timm.create_model('test_vit', num_classes=0).state_dict()
     path = tmp_path / 'a.pth'
@@ -127,6 +129,7 @@ def test_errors(monkeypatch):
         TimmTargetGenerator()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize('name', ['xcit_nano_12_p16_224', 'cait_xxs24_224'])
 def test_families_with_class_attention(name):
@@ -190,6 +193,7 @@ class TestQuickGELU:
                     compared += 1
         assert compared > 10
 
+    @pytest.mark.slow
     def test_weight_file(self, tmp_path):
         name = 'vit_base_patch16_clip_224'
         weights = timm.create_model(name, num_classes=0, depth=1).state_dict()
@@ -220,6 +224,7 @@ class TestFolders:
         save_file(model.state_dict(), tmp_path / 'model.safetensors')
         return tmp_path, model
 
+    @pytest.mark.slow
     def test_folder(self, folder):
         path, model = folder
         for name in (str(path), f'local-dir:{path}'):
