@@ -8,7 +8,7 @@ import mvp_mm
 PACKAGE = Path(mvp_mm.__file__).parent
 # From the ground up. A module imports from its own level or from below it.
 LEVELS = (
-    ('hardware', 'mmcv_ops', 'registry', 'renamed', 'stack', 'version', 'whole_file'),
+    ('hardware', 'mmcv_ops', 'registry', 'renamed', 'stack', 'version', 'whole_file', 'wording'),
     ('text', 'weights'),
     ('models',),
     ('datasets',),

@@ -10,6 +10,7 @@ from rich.markup import escape
 from ..datasets.prepare.find_unreadable import ODDITIES
 from ..datasets.prepare.survey import Survey, survey
 from ..engine.hooks.unreadable_images_hook import MAX_SHARE
+from ..wording import counted
 from .choice import FULL, HALF, TINY, choose
 from .doctor import Finding, print_findings
 
@@ -40,7 +41,7 @@ def photographs(found: Survey, place: str) -> Iterator[Finding]:
     """What was found."""
     looked, readable = len(found.looked_at), found.readable
     part = f'; a sample of {looked:,} was looked at (--sample)' if looked < found.count else ''
-    yield Finding('ok', f'{found.count:,} images of {place}, by {found.kind}{part}')
+    yield Finding('ok', f'{counted(found.count, "image")} of {place}, by {found.kind}{part}')
     if faults := [photograph for photograph in found.looked_at if photograph.fault is not None]:
         too_many = len(faults) > MAX_SHARE * looked
         state = 'fail' if too_many else 'note'
@@ -63,7 +64,7 @@ def photographs(found: Survey, place: str) -> Iterator[Finding]:
     among = ' among those looked at, which finds few in a sample' if looked < found.count else ''
     copies = found.copies()
     told = f', such as {copies[0][0]} of {copies[0][1]}' if copies else ''
-    what = f'{len(copies):,} copies{told} (same bytes, by hash){among}'
+    what = f'{counted(len(copies), "copy", "copies")}{told} (same bytes, by hash){among}'
     yield Finding('note' if copies else 'ok', what, 'each is trained on as one more image' if copies else '')
     if alike := found.alike():
         what = f'{len(alike):,} look like another, such as {alike[0][0]} and {alike[0][1]}'

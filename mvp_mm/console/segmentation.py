@@ -16,6 +16,7 @@ from ..evaluation.segment import load_segmentor, segment_image
 from ..models.speaking.text_tower import require_classes
 from ..text.class_names import DATASETS, names_in
 from ..visualization import class_colours, draw_overlay, save_overlay
+from ..wording import counted
 from ..zoo import get_model, list_models
 
 # From a file to its image, RGB uint8 (H, W, 3), and the class of every pixel, int64 (H, W).
@@ -98,7 +99,7 @@ def segment(
             continue
         save_overlay(draw_overlay(image, labels, classes, palette, opacity), picture)
     if unreadable:
-        done = f'{len(files) - len(unreadable)} of {len(files)} images are segmented, in {out}'
+        done = f'{len(files) - len(unreadable)} of {counted(len(files), "image")} segmented, in {out}'
         raise UnreadableImageError(f'{done}; {"; ".join(unreadable)}')
     return pictures
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..datasets.prepare.shards import check_shards, write_shards
 from ..datasets.sources.image_text_shards import ImageTextShards
+from ..wording import counted
 
 
 def run_shards(
@@ -30,19 +31,15 @@ def run_shards(
         lost = Path(str(out)) / f'{options["prefix"]}.left_out.txt'
         number = len(lost.read_bytes().splitlines()) if lost.is_file() else 0
         names = f'{paths[0].name} to {paths[-1].name}' if len(paths) > 1 else paths[0].name
-        print(f'{_counted(len(paths), "shard")} in {out}: {names}')
+        print(f'{counted(len(paths), "shard")} in {out}: {names}')
         print(ImageTextShards(str(out), options['prefix']).captions_note())
         if number:
-            print(f'{_counted(number, "image")} could not be read: {lost}')
+            print(f'{counted(number, "image")} could not be read: {lost}')
         return
     faults, samples = check_shards(source, decode, options['workers'])
     for shard, found in faults.items():
         print(f'{shard} {"; ".join(found)}')
     if faults:
         there = 'have faults' if len(faults) > 1 else 'has a fault'
-        sys.exit(f'{_counted(len(faults), "shard")} {there}; {_counted(samples, "sample")} can be used')
-    print(f'All shards are whole: {_counted(samples, "sample")}')
-
-
-def _counted(number: int, noun: str) -> str:
-    return f'{number:,} {noun}{"s" * (number != 1)}'
+        sys.exit(f'{counted(len(faults), "shard")} {there}; {counted(samples, "sample")} can be used')
+    print(f'All shards are whole: {counted(samples, "sample")}')

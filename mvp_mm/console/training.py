@@ -25,6 +25,7 @@ from ..engine.config_check.walk import LOADERS
 from ..hardware import automatic_precision, usable_cores
 from ..weights.locate import is_address, local_path
 from ..whole_file import whole_file
+from ..wording import counted
 from ..zoo.entries import CONFIGS
 from .batch_size import batch_size
 from .teacher_names import DEFAULT_TEACHER, TINY_TEACHER, put_teachers
@@ -275,7 +276,9 @@ class Job:
         cfg = load_config(str(path), str(self.out), 'none', self.options)
         if self.options:
             _write(cfg, path)
-        self.display.say(f'{LABELS[self.kind]} {self.student}: {images:,} images of {self.data}{remark}')
+        self.display.say(
+            f'{LABELS[self.kind]} {self.student}: {counted(images, "image")} of {self.data}{remark}'
+        )
         self._summarise(cfg, path, images)
         if left_out:
             endings = (f'{count} {end or "without an ending"}' for end, count in left_out.most_common(5))
@@ -318,7 +321,7 @@ class Job:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
         self.display.say(f'  config   {path}, from {source}')
         self.display.say(f'  batch    {step}')
-        workers = f'{loader.num_workers} loader worker{"s" * (loader.num_workers != 1)}'
+        workers = counted(loader.num_workers, 'loader worker')
         self.display.say(f'  machine  {device}, {precision}, {workers}')
         if (gpus := torch.cuda.device_count()) > 1:
             words = ['bash', 'tools/dist_train.sh', path, gpus, '--work-dir', self.out, '--resume']

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from ..wording import listed
 from .quiet_log import quiet_log
 
 REFRESH_SECONDS = 0.25
@@ -23,6 +24,7 @@ REFRESH_SECONDS = 0.25
 # tenth of the time that has passed, whichever is more.
 LINE_SECONDS = 30.0
 WINDOW = 50  # iterations over which losses and speeds are averaged
+FIGURES = 8  # of a validation, at most; all are in the log
 
 
 class TrainingDisplay(Hook):
@@ -121,7 +123,7 @@ def described(results: dict[str, float]) -> str:
     """``{'accuracy/top1': 50.0, 'accuracy/top5': 90.0}`` as ``'accuracy: top1 50, top5 90'``."""
     prefix = os.path.commonprefix(list(results)).rpartition('/')[0]
     figures = [f'{name.removeprefix(f"{prefix}/")} {value:.4g}' for name, value in results.items()]
-    return f'{prefix}: '.removeprefix(': ') + ', '.join(figures)
+    return f'{prefix}: '.removeprefix(': ') + listed(figures, FIGURES)
 
 
 def _position(runner: Runner) -> str:

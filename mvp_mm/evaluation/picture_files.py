@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..datasets.sources.image_files import find_images
 from ..datasets.transforms.decode_image import UNREADABLE
+from ..wording import counted
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
@@ -40,7 +41,7 @@ def _images_in(folder: Path) -> list[Path]:
     if not images:
         raise FileNotFoundError(f'{folder} has no image in it{note}')
     if note:
-        print_log(f'{len(images)} images in {folder}{note}', 'current')
+        print_log(f'{counted(len(images), "image")} in {folder}{note}', 'current')
     return images
 
 

@@ -32,7 +32,7 @@ def test_what_is_told(tmp_path, capsys):
     text = '\n'.join(lines)
     assert failures == 1 and 'training ends at more than 10%' in text  # 1 of 7 is more
     assert f'7 images of {tmp_path}/photos, by UnlabelledImages' in text and '--sample' not in text
-    assert '1 of 7 cannot be read' in text and '1 copies, such as' in text
+    assert '1 of 7 cannot be read' in text and '1 copy, such as' in text
     assert 'shorter side in pixels: smallest 200, 5 % 200, median 200' in text
     assert '100.0% than 224, 0.0% than 112' in text and 'longer side over shorter: smallest 1.50' in text
     assert 'image size: 112 x 112 pixels, patches of 8' in text and 'docs/choosing.md' in text

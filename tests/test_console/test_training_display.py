@@ -111,3 +111,5 @@ def test_only_the_first_process_speaks(capsys, monkeypatch):
 def test_results_in_one_line():
     assert described({'a/x': 0.123456, 'b': 12.0}) == 'a/x 0.1235, b 12'
     assert described({'a/x': 0.5, 'a/xy': 12.0}) == 'a: x 0.5, xy 12'
+    many = described({f'of/{number}': float(number) for number in range(20)})
+    assert many == 'of: 0 0, 1 1, 2 2, 3 3, 4 4, 5 5, 6 6, 7 7 and 12 more'

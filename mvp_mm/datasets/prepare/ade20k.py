@@ -13,9 +13,10 @@ from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
 from ...hardware import usable_cores
+from ...wording import listed
 from ..sources.image_files import find_images
 from .download import download_file, file_digests, require_sha256
-from .unpack import first_names, require_archive, unpack_archive
+from .unpack import require_archive, unpack_archive
 
 URL = 'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'
 PUBLISHED = dict(md5='7328b3957e407ddae1d3cbf487f149ef', sha1='219e1696abb36c8ba3a3afe7fb2f4b4606a897c7')
@@ -101,9 +102,9 @@ def verify_ade20k(
             expected = {stem + ending for stem in stems}
             where = place.relative_to(folder)
             if lost := expected - found:
-                problems.append(f'{where}: {len(lost):,} of {count:,} missing: {first_names(lost)}')
+                problems.append(f'{where}: {len(lost):,} of {count:,} missing: {listed(sorted(lost))}')
             if more := found - expected:
-                problems.append(f'{where}: {len(more):,} not of this data set: {first_names(more)}')
+                problems.append(f'{where}: {len(more):,} not of this data set: {listed(sorted(more))}')
             complete -= {name.removesuffix(ending) for name in lost}
         present = sorted(complete)
         if not thorough and len(present) > SAMPLE:
@@ -116,7 +117,7 @@ def verify_ade20k(
             faults[path.parent.relative_to(folder), reason].append(path.name)
         for (where, reason), names in faults.items():
             share = f'{len(names):,} of {len(pairs):,} looked at'
-            problems.append(f'{where}: {share}: {reason}: {first_names(names)}')
+            problems.append(f'{where}: {share}: {reason}: {listed(sorted(names))}')
     return problems
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tqdm.contrib.concurrent import thread_map
 
+from ...wording import listed
 from ..sources.image_files import ENDINGS, is_hidden
-from .unpack import first_names
 
 CLASSES = 1_000
 COUNTS = dict(train=1_281_167, val=50_000)
@@ -23,7 +23,7 @@ def check_imagenet(
     if not root.is_dir():
         return [f'{root} is no folder: expected one with train/ and val/ in it']
     if not any((root / split).is_dir() for split in counts):
-        inside = first_names(os.listdir(root))
+        inside = listed(sorted(os.listdir(root))) or 'nothing'
         return [f'{root} has neither train nor val: expected both, found {inside}. {UNPACK}']
     problems: list[str] = []
     found: dict[str, set[str]] = {}
@@ -37,7 +37,7 @@ def check_imagenet(
         if others := entries.difference(wnids):
             problems.append(
                 f'{folder} holds {len(others):,} others than folders named by a wnid, such as n01440764: '
-                f'{first_names(others)}; such a folder would be taken for a class. {UNPACK}'
+                f'{listed(sorted(others))}; such a folder would be taken for a class. {UNPACK}'
             )
         folders = [folder / wnid for wnid in wnids]
         bar = dict(desc=f'Counting {split}', leave=False, disable=not progress)
@@ -54,7 +54,7 @@ def check_imagenet(
     for split, names in found.items():
         elsewhere = set().union(*(found[other] for other in found if other != split))
         if elsewhere and (only := names - elsewhere):
-            problems.append(f'{len(only):,} classes are in {split} only: {first_names(only)}')
+            problems.append(f'{len(only):,} classes are in {split} only: {listed(sorted(only))}')
     return problems
 
 

@@ -9,16 +9,17 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import TypeVar
 
 from tqdm import tqdm
 
+from ...wording import listed
+
 MAX_RATIO = 100  # of unpacked to packed: photographs hardly shrink, a bomb starts at about 1,000
 BLOCK = 4096  # bytes that any file takes on a disk, so that a million empty ones count
-LISTED = 5  # names in an error
 BELOW_A_FILE = (FileExistsError, NotADirectoryError)  # of an entry whose folder is a file
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, *BELOW_A_FILE)
 Member = TypeVar('Member', zipfile.ZipInfo, tarfile.TarInfo)
@@ -51,7 +52,7 @@ def unpack_archive(
         _extract(archive, scratch, min(max_bytes, MAX_RATIO * archive.stat().st_size), progress)
         result = scratch / inside
         if not result.is_dir():
-            found = first_names(os.listdir(scratch))
+            found = listed(sorted(os.listdir(scratch))) or 'nothing'
             raise ValueError(f'{archive} has no folder {inside}: expected one, found {found}')
         if check is not None:
             check(result)
@@ -83,12 +84,6 @@ def require_archive(path: Path) -> None:
     elif re.match(rb'\s*<(!doctype|html|\?xml)', start, re.IGNORECASE):
         found = 'a web page (an error message, or a login?)'
     raise ValueError(f'{path.name} is no archive: expected a zip or tar file, found {found}')
-
-
-def first_names(names: Collection[str]) -> str:
-    """List the first names in order, and how many more there are."""
-    more = f' and {len(names) - LISTED:,} more' if len(names) > LISTED else ''
-    return ', '.join(sorted(names)[:LISTED]) + more or 'nothing'
 
 
 def _extract(archive: Path, folder: Path, max_bytes: float, progress: bool) -> None:

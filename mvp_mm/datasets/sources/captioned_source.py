@@ -8,6 +8,7 @@ from typing import Any
 
 from ...text.decode import decode_text
 from ...text.templates import TEMPLATES, Templates, filled
+from ...wording import counted
 from .sample_source import SampleSource
 
 
@@ -68,7 +69,7 @@ class CaptionedSource(SampleSource):
 
     def captions_note(self) -> str:
         """Say how many images are used, and how many captions are missing."""
-        notes = [f'{len(self):,} images']
+        notes = [counted(len(self), 'image')]
         if self._empty:
             notes.append(f'{self._empty:,} empty captions passed over')
         if self._without:

@@ -10,6 +10,7 @@ from mmpretrain.registry import DATASETS
 from torch.utils.data import Dataset
 
 from ...models.prompts.base_to_new import classes_of
+from ...wording import listed
 from ..samplers.sample_index import SampleIndex
 
 
@@ -53,8 +54,7 @@ class FewShot(Dataset):
         if not self.indices:
             raise ValueError(f'{type(self.dataset).__name__} has no sample of the {classes} classes')
         if few:
-            more = f' and {len(few) - 3} more' if len(few) > 3 else ''
-            told = f'Fewer than {shots} samples, all of them used, of: {", ".join(few[:3])}{more}'
+            told = f'Fewer than {shots} samples, all of them used, of: {listed(few, 3)}'
             print_log(told, 'current', level=logging.WARNING)
 
     @property

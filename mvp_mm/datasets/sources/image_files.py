@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,12 +130,6 @@ def require_listed(listing: str, paths: Sequence[str], folder: str | os.PathLike
             f'{missing_image(paths[0], listing)}, nor any other that was looked at: expected paths relative '
             f'to {folder}, or absolute ones'
         )
-
-
-def listed(names: Iterable[str]) -> str:
-    """Name the first five, and how many there are if there are more."""
-    names = sorted(names)
-    return ', '.join(names[:5]) + (f', ... ({len(names)})' if len(names) > 5 else '')
 
 
 def missing_image(path: str, listing: str) -> FileNotFoundError:

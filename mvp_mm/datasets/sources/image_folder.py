@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
+from ...wording import counted
 from .image_files import ENDINGS, find_images, read_lines, require_listed
 from .sample_source import SeededSamples
 
@@ -87,7 +88,10 @@ class UnlabelledImages(SeededSamples, BaseDataset):
             )
         source = self.ann_file or 'all below it'
         used = '' if self._indices is None else f'; of these only indices={self._indices} are used'
-        print_log(f'{type(self).__name__}: {len(paths)} images of {folder} ({source}){note}{used}', 'current')
+        print_log(
+            f'{type(self).__name__}: {counted(len(paths), "image")} of {folder} ({source}){note}{used}',
+            'current',
+        )
         return [dict(img_path=path) for path in paths]
 
     def _begins_with_images(self, folder: Path) -> bool:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from ...hardware import usable_cores
 from ...weights.locate import offline
+from ...wording import counted
 from .captioned_source import CaptionedSource
 from .shard_cache import ShardCache, touch
 from .shard_files import find_shards, is_remote, remote_stamp
@@ -172,7 +173,7 @@ class ImageTextShards(CaptionedSource):
         found = [self._kept_index(shard) for shard in self.shards]
         missing = [number for number, index in enumerate(found) if index is None]
         if missing:
-            print_log(f'{type(self).__name__}: indexing {len(missing)} shards, once', 'current')
+            print_log(f'{type(self).__name__}: indexing {counted(len(missing), "shard")}, once', 'current')
             rank, world_size = get_dist_info()
             first = len(missing) * rank // world_size  # each begins elsewhere, and finds the rest made
             missing = missing[first:] + missing[:first]
@@ -262,8 +263,8 @@ class ImageTextShards(CaptionedSource):
         if (more := len(self.faults) - LISTED) > 0:
             told = f'{more} more shards have faults: mvp-mm shards --check lists them'
             print_log(told, 'current', logging.WARNING)
-        place = f'{len(self.shards)} shards of {data_root}'
+        place = f'{counted(len(self.shards), "shard")} of {data_root}'
         if not len(self):
             fault = next((f': {shard} {faults[0]}' for shard, faults in self.faults.items()), '')
-            raise FileNotFoundError(f'no sample to use in the {place}{fault}')
+            raise FileNotFoundError(f'no sample to use in {place}{fault}')
         print_log(f'{type(self).__name__}: {self.captions_note()}; {place}', 'current')

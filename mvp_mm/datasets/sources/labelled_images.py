@@ -9,7 +9,8 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet
 from mmpretrain.registry import DATASETS
 
-from .image_files import ENDINGS, find_images, listed, read_lines, require_listed, sub_folders
+from ...wording import counted, listed
+from .image_files import ENDINGS, find_images, read_lines, require_listed, sub_folders
 from .sample_source import SeededSamples
 
 WORDNET_FOLDER = re.compile(r'n\d{8}')
@@ -85,8 +86,8 @@ class LabelledImages(SeededSamples, ImageNet):
             loaders = ('train',) if self._split == 'train' else ('val', 'test')
             options = ' '.join(f'{loader}_dataloader.dataset.data_root=DIR' for loader in loaders)
             raise FileNotFoundError(
-                f'there is no image folder {folder}. Give the folder above it with --cfg-options '
-                f'{options}: a folder with train/<class>/* and val/<class>/* in it'
+                f'there is no image folder {folder}: give a folder with train/<class>/* and val/<class>/* in '
+                f'it, with --data (mvp-mm) or --cfg-options {options}'
             )
         classes = self._class_folders() if self.with_label else []
         self.folder_to_idx = {name: number for number, name in enumerate(classes)}
@@ -100,7 +101,7 @@ class LabelledImages(SeededSamples, ImageNet):
             parts = [part for part in parts if len(part) == 2 and part[0] in labels]
             samples = [dict(img_path=osp.join(folder, *part), gt_label=labels[part[0]]) for part in parts]
             empty = labels.keys() - {part[0] for part in parts}
-            note = f' (no image of {listed(empty)})' if empty else ''
+            note = f' (no image of {listed(sorted(empty))})' if empty else ''
             described = f' of {len(labels)} classes{note}'
         if not samples:
             raise FileNotFoundError(
@@ -108,7 +109,7 @@ class LabelledImages(SeededSamples, ImageNet):
                 f'{", ".join(sorted(self.extensions))}{found.note})'
             )
         found.require_links(folder)
-        told = f'{len(samples)} images{described} in {folder}{found.note}'
+        told = f'{counted(len(samples), "image")}{described} in {folder}{found.note}'
         print_log(f'{type(self).__name__}: {told}', 'current')
         return samples
 
@@ -122,8 +123,8 @@ class LabelledImages(SeededSamples, ImageNet):
             expected = set(sub_folders(train))
             unknown, missing = set(folders) - expected, expected - set(folders)
             if unknown or missing:
-                differences = [f'has {listed(unknown)}, which {train} lacks'] if unknown else []
-                differences += [f'lacks {listed(missing)}, which {train} has'] if missing else []
+                differences = [f'has {listed(sorted(unknown))}, which {train} lacks'] if unknown else []
+                differences += [f'lacks {listed(sorted(missing))}, which {train} has'] if missing else []
                 raise ValueError(
                     f'{self.img_prefix} {" and ".join(differences)}: every split needs the class folders of '
                     'train, an empty one where a class has no image'

@@ -12,8 +12,9 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
 from PIL import Image
 
+from ...wording import counted, listed
 from ..transforms.check_label_map import CheckLabelMap, LabelMapError
-from .image_files import ENDINGS, find_images, listed, missing_image, read_lines
+from .image_files import ENDINGS, find_images, missing_image, read_lines
 from .sample_source import SeededSamples, unreadable_files_named
 
 LOADERS = ('train', 'val', 'test')
@@ -43,7 +44,7 @@ class SegmentationFiles(SeededSamples, BaseSegDataset):
             found.require_links(images)
             self.left_out, self.unreadable_folders = found.left_out, found.unreadable_folders
             names, note = found.paths, found.note
-        print_log(f'{type(self).__name__}: {len(names)} images in {images}{note}', 'current')
+        print_log(f'{type(self).__name__}: {counted(len(names), "image")} in {images}{note}', 'current')
         common = dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
         samples = [dict(img_path=osp.join(images, name), **common, seg_fields=[]) for name in names]
         if label_maps is not None:
@@ -136,7 +137,7 @@ class SegmentationFolder(SegmentationFiles):
                 hint = f'. There is {min(present)}, for example: images and label maps need the same names'
             raise FileNotFoundError(
                 f'{annotations} lacks the label maps of {len(missing)} of {len(samples)} images: '
-                f'{listed(missing)}{hint}'
+                f'{listed(sorted(missing))}{hint}'
             )
         if self.ann_file:
             return
@@ -144,7 +145,7 @@ class SegmentationFolder(SegmentationFiles):
         if unread := [name for name in _files(images) if osp.splitext(name)[0] in stems]:
             raise ValueError(
                 f'{len(unread)} images in {images} with label maps do not end with {self.img_suffix!r} and '
-                f'would be left out: {listed(unread)}. Give all images one suffix (img_suffix)'
+                f'would be left out: {listed(sorted(unread))}. Give all images one suffix (img_suffix)'
             )
 
     def _require_label_maps(self, samples: list[dict]) -> None:

@@ -8,6 +8,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ...wording import listed
+
 # Parts of a config that change the training, and names in them that do not.
 OF_OPTIMISER = ('train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
 COMPARED = (*OF_OPTIMISER, 'randomness', 'model', 'train_dataloader', 'custom_hooks', 'bf16_gradients')
@@ -63,9 +65,10 @@ class ResumedSettings:
         self._saved_lr = (saved.get('base_param_settings') or saved['param_groups'][0])['lr']
         if self._replays and any(getattr(schedule, 'need_val_args', False) for schedule in schedules):
             raise ValueError(
-                f'training cannot go on from {source} with other settings ({_listed(self._changes)}): its '
-                'schedule follows the results of validations, which cannot be repeated. Use the previous '
-                'settings, or begin a new run from its weights with --cfg-options load_from=FILE'
+                f'training cannot go on from {source} with other settings '
+                f'({listed(self._changes, LISTED, "; ")}): its schedule follows the results of validations, '
+                'which cannot be repeated. Use the previous settings, or begin a new run from its weights '
+                'with --cfg-options load_from=FILE'
             )
         for old, new in zip(saved['param_groups'], groups, strict=True):
             taken = new.keys() - {'params'} if self._replays else new.keys() & IMPLEMENTATION
@@ -80,7 +83,8 @@ class ResumedSettings:
     def replay_schedule(self) -> None:
         """Advance the schedule where settings changed, and report the changes; call this after the resume."""
         runner, loop = self.runner, self.runner.train_loop
-        told = [f"This config differs from the checkpoint's: {_listed(self._changes)}."] * bool(self._changes)
+        changes = listed(self._changes, LISTED, '; ')
+        told = [f"This config differs from the checkpoint's: {changes}."] if changes else []
         if self._replays:
             self._advance_schedules()
             rates = runner.optim_wrapper.get_lr()
@@ -225,8 +229,3 @@ def _schedule_changes(before: list[dict], after: list) -> list[str]:
 def _differ(old: Any, new: Any) -> bool:
     old, new = (list(value) if isinstance(value, tuple) else value for value in (old, new))
     return old != new
-
-
-def _listed(changes: list[str]) -> str:
-    rest = f'; and {len(changes) - LISTED} more' if len(changes) > LISTED else ''
-    return '; '.join(changes[:LISTED]) + rest

@@ -5,8 +5,8 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
+from ...wording import counted
 from ..checkpoint.exact_resume import ExactResume
-from ..optim.total_batch import counted_processes
 
 
 @LOOPS.register_module()
@@ -18,8 +18,8 @@ class ExactEpochLoop(ExactResume, EpochBasedTrainLoop):
         if len(self.dataloader) == 0:
             raise ValueError(
                 f'{len(self.dataloader.dataset)} images do not fill one iteration of '
-                f'{counted_processes(get_world_size())} x {self.dataloader.batch_size} images (the last '
-                'partial batch is dropped): lower train_dataloader.batch_size'
+                f'{counted(get_world_size(), "process", "processes")} x {self.dataloader.batch_size} images '
+                '(the last partial batch is dropped): lower train_dataloader.batch_size'
             )
 
     def run(self) -> nn.Module:

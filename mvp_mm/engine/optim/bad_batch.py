@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from mmengine.utils import apply_to
 
+from ...wording import listed
 from ..checkpoint.safe_checkpoint import atomic_write, make_plain
 
 LISTED = 8
@@ -25,8 +26,7 @@ def sample_names(batch: Any) -> list[str]:
 def keep_bad_batch(runner: Runner, batch: Any, names: list[str], reason: str) -> str:
     """Save a step's last batch, its samples' names and the weights; return a sentence for the error."""
     path = Path(runner.work_dir) / f'bad_batch_iter_{runner.iter + 1}_rank_{get_rank()}.pth'
-    rest = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
-    told = f'The samples of the last step: {", ".join(names[:LISTED])}{rest}.' if names else ''
+    told = f'The samples of the last step: {listed(names, LISTED)}.' if names else ''
     content = dict(iteration=runner.iter + 1, samples=names, reason=reason, batch=_as_data(batch))
     if is_main_process():
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

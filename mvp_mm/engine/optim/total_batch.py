@@ -8,6 +8,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from ...wording import counted
+
 # Arguments of MMEngine's schedules that count iterations, if they are not by epoch.
 COUNTS = ('begin', 'end', 'milestones', 'periods', 'step_size', 'T_max', 'total_steps')
 
@@ -34,7 +36,7 @@ def plan_total_batch(
     samples of a batch, the run keeps the batch it has and its learning rate is scaled linearly.
     """
     at_once = processes * batch
-    product = f'{counted_processes(processes)} x {batch} images'
+    product = f'{counted(processes, "process", "processes")} x {batch} images'
     if at_once == total:
         return TotalBatchPlan(1, 1.0, f'Total batch: {product} = {total}, as the recipe says.')
     accumulation, rest = divmod(total, at_once)
@@ -77,11 +79,6 @@ def keep_total_batch(runner: Runner, optim_wrapper: OptimWrapper, total: int) ->
     for group in (*optim_wrapper.optimizer.param_groups, optim_wrapper.base_param_settings):
         if group is not None:  # the last one is logged as base_lr
             group['lr'] *= plan.lr_scale
-
-
-def counted_processes(number: int) -> str:
-    """Return ``'1 process'``, ``'2 processes'``."""
-    return f'{number} process{"es" * (number > 1)}'
 
 
 def _stretched(scheduler: dict, factor: int) -> dict:
