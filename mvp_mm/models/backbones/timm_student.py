@@ -181,7 +181,7 @@ class TimmStudent(BaseModule):
         self._embedding, self._embedding_width = next(iter(widths.items())) if by_token else ('', 0)
         self.masks_by = 'token' if by_token else 'colour'
         norm, self._norm = getattr(network, 'norm', None), None
-        if isinstance(norm, nn.Identity) and isinstance(getattr(network, 'fc_norm', None), nn.LayerNorm):
+        if isinstance(norm, nn.Identity) and getattr(network, 'fc_norm', None) is not None:
             self._norm = 'fc_norm'  # of a network that norms only what it pools
         self._pools, self.pooled_dims = False, self.embed_dims
         with suppress(Exception):  # a head for another map

@@ -9,6 +9,7 @@ from mvp_mm.export import export
 from mvp_mm.models import MVP, TimmStudent
 from mvp_mm.models.speaking.speaking_student import SpeakingStudent
 from mvp_mm.models.student import Student
+from mvp_mm.models.target_generators.timm_tokens import TimmTokens
 from mvp_mm.weights import load
 
 VIT = dict(embed_dim=48, depth=2, num_heads=2)
@@ -179,6 +180,14 @@ def test_what_predicts_cls():
     cls, patches = beit.encode_image(images)
     assert torch.equal(beit.head_tokens(images)[1], beit.network.fc_norm(patches))
     assert torch.equal(beit.head_tokens(images)[0], beit.network.fc_norm(cls))
+    rms = TimmStudent('test_vit4', img_size=64).eval()
+    rms_teacher = TimmTokens.of(rms.network, rms.img_size)
+    with torch.no_grad():
+        norm = rms.network.fc_norm
+        assert type(norm).__name__ == 'RmsNorm' and norm.weight.uniform_() is norm.weight
+        patches = rms.head_tokens(images)[1]
+        assert torch.equal(patches, norm(rms.encode_image(images)[1]))
+        assert torch.equal(patches, rms_teacher.encode(rms.network, images, 'none'))  # as a teacher's
 
 
 def test_mvp_with_students_without_cls():
