@@ -13,6 +13,8 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import features
 
+from ...wording import counted
+
 # Lower-case endings of the formats that Pillow reads and people keep photographs in.
 ENDINGS: tuple[str, ...] = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp', '.gif', '.bmp', '.dib', '.tif'),
@@ -37,15 +39,15 @@ class FoundImages:
     @property
     def note(self) -> str:
         """End of a line of the log, such as ``'; left out: 3 .txt, 1 .heic'``, or empty."""
-        counted = [f'{n} {ending or "without an ending"}' for ending, n in self.left_out.most_common()]
-        return f'; left out: {", ".join(counted)}' if counted else ''
+        endings = [f'{n} {ending or "without an ending"}' for ending, n in self.left_out.most_common()]
+        return f'; left out: {", ".join(endings)}' if endings else ''
 
     def require_links(self, folder: str | os.PathLike) -> None:
         """Raise FileNotFoundError if a link leads nowhere: for datasets that cannot replace an image."""
         if self.broken_links:
             raise FileNotFoundError(
-                f'{len(self.broken_links)} images in {folder} are links that lead nowhere, such as '
-                f'{self.broken_links[0]}: bring back what they point to, or delete them'
+                f'{folder} has {counted(len(self.broken_links), "link")} to images that are gone, such as '
+                f'{self.broken_links[0]}: bring the images back, or delete the links'
             )
 
 
