@@ -216,11 +216,11 @@ class _Job(subprocess.Popen):
 def distributed(config: Path, work_dir: Path, processes: int, restarts: int = 0) -> Iterator[_Job]:
     """``bash tools/dist_train.sh CONFIG N --work-dir DIR --resume``; nothing of it is left afterwards."""
     work_dir.mkdir(parents=True, exist_ok=True)
-    package = str(Path(__file__).parents[2])
+    sources = map(str, (Path(__file__).parents[2], Path(__file__).parents[1]))  # mvp_mm, faults
     environment = dict(
         os.environ,
         PATH=f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
-        PYTHONPATH=os.pathsep.join(filter(None, [package, os.environ.get('PYTHONPATH')])),
+        PYTHONPATH=os.pathsep.join(filter(None, [*sources, os.environ.get('PYTHONPATH')])),
         OMP_NUM_THREADS='1',
         CUDA_VISIBLE_DEVICES='',
         PORT=str(free_port()),

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from faults.bad_images import WAYS
-from faults.kills import Baseline, Outcome
+from faults.kills import Baseline, Outcome, run_baseline
 from faults.phase_hook import PHASES, PhaseHook, Position, read_position, trained_samples
 from faults.report import kills_section, truncations_section
 from faults.tiny_run import difference, digest
@@ -43,6 +43,15 @@ def test_short(tmp_path):
     whole = read_position(tmp_path / 'runs/undisturbed_1')
     assert (whole.first, whole.done, PHASES[whole.phase]) == (0, 8, 'end')
     assert whole.entered[PHASES.index('save')] == 4 and whole.entered[PHASES.index('evaluation')] == 1
+
+
+def test_two_processes(tmp_path, monkeypatch):
+    """They find the hook, which no package installs, without the tests' PYTHONPATH."""
+    monkeypatch.delenv('PYTHONPATH', raising=False)
+    whole = run_baseline(tmp_path, processes=2, epochs=1)
+    assert whole.position.done == 8
+    first, second = whole.samples(whole.work_dir)
+    assert len(first) == len(second) == 8 and not set(sum(first, [])) & set(sum(second, []))
 
 
 def test_a_digest_sees_every_change(tmp_path):
