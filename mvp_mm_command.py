@@ -9,7 +9,6 @@ import inspect
 import os
 import shlex
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,10 @@ def run(arguments: dict[str, Any]) -> None:
     """Run a parsed command; what the user can fix ends in one line."""
     command = arguments.pop('run')
     try:
-        from mvp_mm.console.quiet_log import quiet_log
         from mvp_mm.engine import run_command_line
 
-        with nullcontext() if 'verbose' in arguments else quiet_log():  # a training has its own display
-            run_command_line(lambda: command(**arguments))
+        # a training has its own display
+        run_command_line(lambda: command(**arguments), quiet='verbose' not in arguments)
     except ImportError as error:  # says what is missing and how to install it
         if os.environ.get('MVP_MM_TRACEBACK') == '1':
             raise
@@ -351,9 +349,10 @@ def run_export(**arguments: Any) -> None:
 def run_segment(**arguments: Any) -> None:
     """``mvp-mm segment``."""
     from mvp_mm.console import segment
+    from mvp_mm.wording import counted
 
     pictures = segment(**arguments)
-    print(f'{len(pictures)} pictures in {arguments["out"]}')
+    print(f'{counted(len(pictures), "picture")} in {arguments["out"]}')
 
 
 def run_shards(**arguments: Any) -> None:

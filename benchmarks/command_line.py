@@ -80,5 +80,6 @@ def run_benchmark(
         if out:
             with out.open('a') as file:
                 file.write(f'{report}\n')
+            print(f'Added to {out}')
 
-    run_command_line(measure)
+    run_command_line(measure, quiet=True)

@@ -95,7 +95,7 @@ def measure_evaluators(
                 seconds = train_seconds(variants()[name], steps, Path(folder))
                 if number >= 0:
                     found[name].seconds.append(seconds)
-            told(f'round {number + 1} of {rounds}')
+            told(f'round {number + 1} of {rounds}' if number >= 0 else 'the cache of scenes is filled')
     return found
 
 

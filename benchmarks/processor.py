@@ -17,6 +17,7 @@ import torchvision
 
 from mvp_mm.hardware import cpu_instructions, cpu_name, usable_cores
 from mvp_mm.version import __version__
+from mvp_mm.wording import counted
 
 
 def describe_machine(device: torch.device) -> list[str]:
@@ -40,7 +41,7 @@ def describe_machine(device: torch.device) -> list[str]:
     )
     return [
         f'* Date: {date.today().isoformat()}',
-        f'* Hardware: {hardware}; {torch.get_num_threads()} threads',
+        f'* Hardware: {hardware}; {counted(torch.get_num_threads(), "thread")}',
         f'* System: {platform.system()} {platform.machine()}, Python {platform.python_version()}',
         '* Versions: ' + ', '.join(f'{name} {number}' for name, number in versions.items()),
     ]
@@ -49,7 +50,7 @@ def describe_machine(device: torch.device) -> list[str]:
 def report_heading(title: str, device: torch.device, rounds: int, one_heap: bool) -> list[str]:
     """The first lines of a benchmark's report: title, command, machine, rounds, heap."""
     command = 'Command: `python ' + ' '.join(sys.argv) + '`'
-    about = [*describe_machine(device), f'* {rounds} rounds, variants in turns; medians']
+    about = [*describe_machine(device), f'* {counted(rounds, "round")}, variants in turns; medians']
     if device.type == 'cpu':
         keeping = 'all variants' if one_heap else 'only this package, as in its trainings,'
         about.append(f'* Heap: {keeping} kept the memory that a step frees')

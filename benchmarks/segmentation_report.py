@@ -24,7 +24,12 @@ def benchmark_segmentation(
 
     Returns:
         The report.
+
+    Raises:
+        ValueError: If there is one image.
     """
+    if batch < 2:
+        raise ValueError('--batch 1: a training step of UperNet needs two images, for batch normalisation')
     segmentors = {name: Segmentor(batch, device, dtype, ours) for name, ours in VARIANTS.items()}
     steps = {name: segmentor.train_step for name, segmentor in segmentors.items()}
     ours = next(iter(VARIANTS))

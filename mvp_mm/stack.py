@@ -37,8 +37,10 @@ WARNING_NOISE = (
     'Fail to import ``MultiScaleDeformableAttention``',  # mmcv's compiled operators, of which none is used
     'Detected call of `scheduler.step\\(\\)` before',  # of an accumulating optimiser wrapper
     'Default ``avg_non_ignore`` is False',
+    'Only use .alpha. for pillow backend',
     'faster_coco_eval is not installed',
     'pkg_resources is deprecated',
+    'torch.meshgrid: in an upcoming release',
     'x[Ff]ormers is ',
 )
 LOGGED_NOISE = ('"FileClient" will be', '"HardDiskBackend" is the alias', 'The prefix is not set in metric')

@@ -6,6 +6,7 @@ from pathlib import Path
 import mvp_mm.engine as engine
 from mvp_mm.datasets.scenes import DIFFICULTIES, SPLITS, SceneCollection
 from mvp_mm.visualization.scene_sheet import draw_scene_sheet
+from mvp_mm.wording import counted
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     scenes = SceneCollection(args.split, args.count, args.size, args.seed, args.difficulty)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     draw_scene_sheet(scenes, args.out, args.columns)
-    print(f'{args.count} scenes drawn to {args.out}')
+    print(f'{counted(args.count, "scene")} drawn to {args.out}')
 
 
 if __name__ == '__main__':

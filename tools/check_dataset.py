@@ -65,4 +65,4 @@ def datasets(source: str, cfg_options: dict | None) -> list:
 
 
 if __name__ == '__main__':
-    engine.run_command_line(main)
+    engine.run_command_line(main, quiet=True)

@@ -18,6 +18,7 @@ from mvp_mm.visualization.attention_sheet import SHOWS, SheetStyle, draw_attenti
 from mvp_mm.visualization.paper_figure import DPI, figure_path, save_figure
 from mvp_mm.visualization.shown_image import FITS, Point, read_image
 from mvp_mm.visualization.viewed_model import view_models
+from mvp_mm.wording import counted
 
 
 def main() -> None:
@@ -77,8 +78,8 @@ def main() -> None:
     images = [read_image(source, scene_side, args.fit) for source in args.images]
     figure = draw_attention_sheet(images, models, args.show, points, args.layer, args.size, style)
     save_figure(figure, args.out, args.dpi)
-    print(f'{len(images)} images seen by {len(models)} models drawn to {args.out}')
+    print(f'{counted(len(images), "image")} seen by {counted(len(models), "model")} drawn to {args.out}')
 
 
 if __name__ == '__main__':
-    run_command_line(main)
+    run_command_line(main, quiet=True)

@@ -18,6 +18,7 @@ from torchvision.transforms import (
 from mvp_mm.datasets.samplers.sample_index import seeded_draws
 from mvp_mm.datasets.transforms.decode_image import decode_image
 from mvp_mm.datasets.transforms.fast_crop import FastCrop, fast_crop, reference_crop
+from mvp_mm.wording import counted
 
 # Differences of more grey levels than these are counted.
 LEVELS = (1, 2, 4, 8)
@@ -62,7 +63,7 @@ class CropComparison:
     def markdown(self) -> str:
         """The findings as two tables."""
         lines = [
-            f'With the same draws, {self.count} crops, grey levels:',
+            f'With the same draws, {counted(self.count, "crop")}, grey levels:',
             '',
             '| mean absolute difference | of the worst crop | bias | largest | '
             + ' | '.join(f'share above {level}' for level in self.share_above)
@@ -72,7 +73,7 @@ class CropComparison:
             + ' | '.join(f'{share:.4%}' for share in self.share_above.values())
             + ' |',
             '',
-            f'With draws of their own, {self.count} crops each:',
+            f'With draws of their own, {counted(self.count, "crop")} each:',
             '',
             "| of a crop | FastCrop, mean | BEiT's order, mean | Kolmogorov-Smirnov distance | p |",
             '|---|---|---|---|---|',

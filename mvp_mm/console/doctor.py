@@ -30,6 +30,7 @@ COMPONENTS = {
 OPTIONAL = {
     'onnx': 'mvp-mm export onnx',
     'onnxruntime': 'mvp-mm export onnx',
+    'onnxscript': 'mvp-mm export onnx',
     'transformers': 'mvp-mm export transformers',
     'lightly': 'training a DINO teacher',
 }

@@ -21,6 +21,8 @@ def print_models(pattern: str = '*', task: str | None = None, pretrained: bool =
     if len(names) > 1:
         meaning += '; `mvp-mm models NAME` says which figure is what'
     table = Table(*COLUMNS, caption=meaning)
+    table.columns[0].no_wrap = True  # whole, for `mvp-mm download`
+    table.columns[0].min_width = max(map(len, names))
     for name in names:
         table.add_row(*cells(entries[name]))
     console = Console()

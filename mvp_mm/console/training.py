@@ -283,7 +283,9 @@ class Job:
         if left_out:
             endings = (f'{count} {end or "without an ending"}' for end, count in left_out.most_common(5))
             self.display.say(f'  left out {", ".join(endings)}')
-        if not self.dry_run:
+        if self.dry_run:
+            self.display.say(f'Not run: python tools/train.py {shlex.quote(str(path))} runs this config')
+        else:
             self._train(cfg, path)
         return path
 
@@ -308,7 +310,8 @@ class Job:
 
     def _summarise(self, cfg: Config, path: Path, images: int) -> None:
         loader, source = cfg.train_dataloader, config_of(self.student, self.kind)
-        step, total = f'{loader.batch_size} images', (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+        step = counted(loader.batch_size, 'image')
+        total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
         if total and not cfg.auto_scale_lr.get('enable', False):
             per_epoch = None if 'max_iters' in cfg.train_cfg else images // loader.batch_size
             plan = plan_total_batch(total, 1, loader.batch_size, per_epoch)

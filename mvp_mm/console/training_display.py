@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from ..engine.quiet_log import quiet_log
 from ..wording import listed
-from .quiet_log import quiet_log
 
 REFRESH_SECONDS = 0.25
 # Without a terminal there is a line for each tenth of a training, and after this many seconds, or after a

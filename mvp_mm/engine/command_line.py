@@ -4,13 +4,15 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import DictAction
 
 from ..weights.locate import is_address, local_path
-from .checkpoint.safe_checkpoint import saved_checkpoints
+from ..wording import listed
+from .quiet_log import quiet_log
 
 CERTAIN = (OSError, ValueError, FloatingPointError)  # what a user gets wrong
 UNCERTAIN = (RuntimeError, TypeError, KeyError, AssertionError)  # or a mistake in the code
@@ -71,21 +73,20 @@ def existing_checkpoint(path: str) -> str:
     try:
         local_path(path)
     except FileNotFoundError as error:
-        folder = Path(path)
-        if folder.is_dir():
-            saved = [found.name for found in saved_checkpoints(folder) if found.is_file()]
-            advice = f', such as {saved[0]}' if saved else ''
-        else:
-            beside = sorted(found.name for found in folder.parent.glob('*.pth'))
-            advice = f'; beside it there is: {", ".join(beside[:5])}' if beside else ''
+        beside = [] if Path(path).is_dir() else sorted(Path(path).parent.glob('*.pth'))
+        advice = f'; beside it there is: {listed(file.name for file in beside)}' if beside else ''
         raise FileNotFoundError(f'{error}{advice}') from None
     return path
 
 
-def run_command_line(main: Callable[[], None]) -> None:
-    """Call a tool's main function; a user's error becomes one line, unless ``MVP_MM_TRACEBACK=1`` is set."""
+def run_command_line(main: Callable[[], None], quiet: bool = False) -> None:
+    """Call a tool's main function; a user's error becomes one line, unless ``MVP_MM_TRACEBACK=1`` is set.
+
+    ``quiet`` shows warnings and errors of MMEngine's log only.
+    """
     try:
-        main()
+        with quiet_log() if quiet else nullcontext():
+            main()
     except (*CERTAIN, *UNCERTAIN) as error:
         message = _user_message(error)
         if message is None or os.environ.get('MVP_MM_TRACEBACK') == '1':

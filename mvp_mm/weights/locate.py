@@ -80,7 +80,9 @@ def local_path(checkpoint: str | Path) -> Path:
             return file
     if path.is_dir():
         expected = ' or '.join(FOLDER_FILES)
-        raise FileNotFoundError(f'{checkpoint} is a folder without {expected}: give the weight file')
+        inside = [file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()]
+        such = f', such as {max(inside, key=lambda file: file.stat().st_mtime)}' if inside else ''
+        raise FileNotFoundError(f'{checkpoint} is a folder without {expected}: give the weight file{such}')
     is_name = path.name == address and path.suffix not in SUFFIXES  # else a file's: spare the zoos' indices
     for found in filter(None, (find(address) for find in PUBLISHED if is_name)):
         return found

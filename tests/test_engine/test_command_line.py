@@ -30,7 +30,7 @@ def test_existing_checkpoint(tmp_path):
         assert existing_checkpoint(address) == address
     assert existing_checkpoint('mvp_vittiny_scenes') == 'mvp_vittiny_scenes'
     for wrong, message in [
-        (str(tmp_path), 'is a folder without .*: give the weight file, such as epoch_3.pth'),
+        (str(tmp_path), r'is a folder without .*: give the weight file, such as \S+/epoch_3.pth$'),
         (
             str(tmp_path / 'gone.pth'),
             'no checkpoint .*gone.pth; beside it there is: epoch_3.pth',

@@ -34,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    engine.run_command_line(main)
+    engine.run_command_line(main, quiet=True)

@@ -17,6 +17,7 @@ import mvp_mm.engine as engine
 from benchmarks.command_line import without_warnings
 from benchmarks.loss_parity import largest_difference
 from benchmarks.processor import describe_machine
+from mvp_mm.wording import counted
 
 
 def main() -> None:
@@ -29,10 +30,9 @@ def main() -> None:
         difference, fast, plain = largest_difference(args.steps)
     print('\n'.join(describe_machine(torch.device('cpu'))))
     print('\n| step | fast | plain |\n|---|---|---|')
-    for step in range(0, args.steps, max(1, args.steps // 10)):
+    for step in sorted({*range(0, args.steps, max(1, args.steps // 10)), args.steps - 1}):
         print(f'| {step + 1} | {fast[step]:.7f} | {plain[step]:.7f} |')
-    print(f'| {args.steps} | {fast[-1]:.7f} | {plain[-1]:.7f} |')
-    print(f'\nLargest difference of {args.steps} steps: {difference:.2e}')
+    print(f'\nLargest difference of {counted(args.steps, "step")}: {difference:.2e}')
 
 
 if __name__ == '__main__':

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument('--total', type=positive_int, default=4096, help='pairs of all GPUs (default 4096)')
     parser.add_argument('--gpus', type=positive_int, nargs='+', default=[8, 16, 64], help='default 8 16 64')
     args = parser.parse_args()
-    print(memory_table(args.configs, args.total, args.gpus))
+    print(f'GB (10^9 bytes) of a GPU\n\n{memory_table(args.configs, args.total, args.gpus)}')
 
 
 if __name__ == '__main__':

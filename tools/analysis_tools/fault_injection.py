@@ -118,4 +118,4 @@ def sweep(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, bool]]:
 
 
 if __name__ == '__main__':
-    engine.run_command_line(main)
+    engine.run_command_line(main, quiet=True)

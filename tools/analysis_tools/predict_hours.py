@@ -8,6 +8,7 @@ docs/performance.md for what is assumed beside them.
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone's programs, which are not installed
@@ -44,7 +45,8 @@ def main() -> None:
         bytes_each=2 if args.bf16_gradients else 4,
         epochs=args.epochs,
     )
-    print(f'{given}\n\n| GPUs | hours | GPU-hours | limited by |\n|---|---|---|---|')
+    assumed = (f'{name.replace("_", " ")} {value:,g}' for name, value in asdict(given).items())
+    print(f'Assumed: {", ".join(assumed)}\n\n| GPUs | hours | GPU-hours | limited by |\n|---|---|---|---|')
     for gpus in args.gpus:
         hours, limit = predicted_hours(gpus, given)
         print(f'| {gpus} | {hours:.1f} | {gpus * hours:.0f} | {limit} |')

@@ -140,6 +140,8 @@ def _uses(function: Callable, name: str) -> Iterator[str | ast.Call | None]:
                 yield call
             case ((ast.If() | ast.BoolOp() | ast.UnaryOp()), _):
                 continue
+            case ast.AugAssign(target=target), _ if target is node:  # adds to them
+                continue
             case _:
                 yield None
 

@@ -7,6 +7,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...datasets.transforms.decode_image import UnreadableImageError
+from ...wording import counted
 from ..checkpoint.safe_checkpoint import atomic_write_text
 from ..distributed.collectives import DelayedAllReduce, all_gather
 
@@ -65,7 +66,7 @@ class UnreadableImagesHook(Hook):
         self.before_joint_checkpoint(runner)
         self._check_share(runner)
         if number := len(self.reasons):
-            runner.logger.warning(f'{number} unreadable images so far, listed in {self._path}')
+            runner.logger.warning(f'{counted(number, "unreadable image")} so far, listed in {self._path}')
 
     def _note(self, runner: Runner, number: int, found: dict[str, str]) -> None:
         """Record what any process has found, if their ``number`` in all is not 0."""

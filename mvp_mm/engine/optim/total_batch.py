@@ -36,7 +36,7 @@ def plan_total_batch(
     samples of a batch, the run keeps the batch it has and its learning rate is scaled linearly.
     """
     at_once = processes * batch
-    product = f'{counted(processes, "process", "processes")} x {batch} images'
+    product = f'{counted(processes, "process", "processes")} x {counted(batch, "image")}'
     if at_once == total:
         return TotalBatchPlan(1, 1.0, f'Total batch: {product} = {total}, as the recipe says.')
     accumulation, rest = divmod(total, at_once)
@@ -49,7 +49,7 @@ def plan_total_batch(
         reason = f'{total} is no multiple of that'
         fitting = max((size for size in range(1, min(batch, share) + 1) if share % size == 0), default=0)
     elif iterations_per_epoch is not None and iterations_per_epoch < accumulation:
-        reason = f'an epoch has only {iterations_per_epoch} iterations, less than {total} images'
+        reason = f'an epoch has only {counted(iterations_per_epoch, "iteration")}, less than {total} images'
     else:
         made_up = f'{product} x {accumulation} accumulated iterations = {total}, as the recipe says.'
         return TotalBatchPlan(accumulation, 1.0, f'Total batch: {made_up}')

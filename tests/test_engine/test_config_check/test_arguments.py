@@ -25,6 +25,11 @@ def test_arguments_follow_what_becomes_of_them(load):
             self.d = kwargs.pop('d', None)
             super().__init__(1, **kwargs)
 
+    class Adds(Base):
+        def __init__(self, c, **kwargs):
+            kwargs |= dict(a=c)
+            super().__init__(**kwargs)
+
     class Keeper(Base):
         def __init__(self, **kwargs):
             self.kept = kwargs
@@ -42,6 +47,7 @@ def test_arguments_follow_what_becomes_of_them(load):
 
     assert set(arguments_of(InOrder).names) == {'b', 'c', 'd', 'e'}
     assert set(arguments_of(Grandchild).names) == {'b', 'c', 'd'} and not arguments_of(Grandchild).others
+    assert set(arguments_of(Adds).names) == {'a', 'b', 'c'} and not arguments_of(Adds).others
     assert arguments_of(Keeper).others
     segmentor = registered('mmseg.WindowedEncoderDecoder')
     assert keys_in_source((segmentor,), 'test_cfg') == {'mode', 'stride', 'crop_size', 'window_batch'}

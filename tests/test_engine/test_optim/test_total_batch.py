@@ -33,7 +33,8 @@ def test_kept(total, processes, batch, iterations, accumulation):
     assert plan.lr_scale == 1
     assert plan.keeps_recipe
     word = 'process' if processes == 1 else 'processes'
-    assert plan.message.startswith(f'Total batch: {processes} {word} x {batch} images ')
+    images = 'image' if batch == 1 else 'images'
+    assert plan.message.startswith(f'Total batch: {processes} {word} x {batch} {images} ')
     assert f'= {total}, as the recipe says' in plan.message
     assert ('accumulated' in plan.message) == (accumulation > 1)
 

@@ -2,7 +2,7 @@ import logging
 
 from mmengine.logging import MMLogger, print_log
 
-from mvp_mm.console.quiet_log import quiet_log
+from mvp_mm.engine.quiet_log import quiet_log
 
 
 def test_warnings_and_errors_once(tmp_path, capsys):
