@@ -3,7 +3,8 @@
 Command:  python tools/train.py configs/mvp/vittiny_debug.py \
               --cfg-options train_dataloader.dataset.data_root=DIR
 Cost:     seconds an epoch on two CPU cores.
-Expected: the loss falls. The weights are useless: the teacher is random.
+Expected: the loss falls. The weights are useless: the teacher is random. `mvp-mm pretrain --student vit-tiny`
+          puts another in its place.
 Measured: in tests only.
 
 Same parts as configs/mvp/vitb16_in1k.py; only sizes differ. Tests run at this size; try a change of the code

@@ -1,5 +1,7 @@
 """The classes of public datasets in words that a text tower knows."""
 
+import difflib
+
 import open_clip
 
 # A background has no look of its own: what most pixels show that are none of VOC's 20 things.
@@ -78,9 +80,15 @@ def class_names(dataset: str) -> list[str]:
 
 
 def names_in(prompts: str) -> list[str] | list[list[str]]:
-    """Read a command line's classes: a dataset's, or ``'sky,road,car|truck'``, with ``|`` in one's names."""
+    """Read a command line's classes: a dataset's, or ``'sky,road,car|truck'``, with ``|`` in one's names.
+
+    Raises:
+        ValueError: If it is nearly the name of a dataset.
+    """
     if prompts in DATASETS:
         return class_names(prompts)
+    if close := difflib.get_close_matches(prompts, DATASETS, 1, 0.8):
+        raise ValueError(f'{prompts!r} is no dataset whose classes are known: did you mean {close[0]}?')
     return [[name.strip() for name in entry.split('|')] for entry in prompts.split(',')]
 
 

@@ -77,4 +77,6 @@ def test_unknown_dataset():
 
 def test_names_of_a_command_line():
     assert names_in('sky, road,car|truck ') == [['sky'], ['road'], ['car', 'truck']]
+    with pytest.raises(ValueError, match=r"^'camvidd' is no dataset .*: did you mean camvid\?$"):
+        names_in('camvidd')
     assert names_in('camvid') == class_names('camvid') and names_in('a,') == [['a'], ['']]

@@ -8,7 +8,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ...wording import listed
+from ...wording import counted, listed
 
 # Parts of a config that change the training, and names in them that do not.
 OF_OPTIMISER = ('train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
@@ -95,12 +95,11 @@ class ResumedSettings:
             )
         if told:
             runner.logger.warning(' '.join(told))
-        done, length, unit = loop.iter, loop.max_iters, 'iterations'
+        done, length, unit = loop.iter, loop.max_iters, 'iteration'
         if self._by_epoch:
-            done, length, unit = loop.epoch, loop.max_epochs, 'epochs'
+            done, length, unit = loop.epoch, loop.max_epochs, 'epoch'
         if done >= length:
-            state = f'{done} {unit} are done, and the config asks for {length}'
-            runner.logger.warning(f'Nothing is left to train: {state}')
+            runner.logger.warning(f'Nothing is left to train: {done:,} of {counted(length, unit)} done')
 
     def _advance_schedules(self) -> None:
         loop = self.runner.train_loop

@@ -45,8 +45,9 @@ def no_weights(what: str, option: str, places: object, error: Exception) -> File
     """Return the error for weights that cannot be downloaded from their places."""
     return FileNotFoundError(
         f'the weights {what} could not be had. Without a network, copy the file to this machine and give '
-        f'model.target_generator.pretrained=FILE{option}; for a test with random weights give '
-        f'model.target_generator.pretrained=None. Tried the local cache, then {places}: {first_line(error)}.'
+        f'model.target_generator.pretrained=FILE{option} (mvp-mm: --teacher MODEL/FILE); for a test with '
+        'random weights give model.target_generator.pretrained=None (MODEL/random). Tried the local cache, '
+        f'then {places}: {first_line(error)}.'
     )
 
 

@@ -124,7 +124,7 @@ def test_other_settings_of_the_optimiser(told, tmp_path):
         'eps 1e-08',
     ):
         assert change in told[0], change
-    assert told[1] == 'Nothing is left to train: 1 epochs are done, and the config asks for 1'
+    assert told[1] == 'Nothing is left to train: 1 of 1 epoch done'
 
 
 def test_without_a_schedule_before_or_now(told, tmp_path):
