@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -80,8 +81,11 @@ def local_path(checkpoint: str | Path) -> Path:
             return file
     if path.is_dir():
         expected = ' or '.join(FOLDER_FILES)
-        inside = [file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()]
-        such = f', such as {max(inside, key=lambda file: file.stat().st_mtime)}' if inside else ''
+        inside: Any = [file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()]
+        inside = sorted(inside, key=lambda file: file.stat().st_mtime)
+        if (last := path / 'last_checkpoint').is_file():  # MMEngine's
+            inside.append(last.read_text(errors='replace').strip())
+        such = f', such as {inside[-1]}' if inside else ''
         raise FileNotFoundError(f'{checkpoint} is a folder without {expected}: give the weight file{such}')
     is_name = path.name == address and path.suffix not in SUFFIXES  # else a file's: spare the zoos' indices
     for found in filter(None, (find(address) for find in PUBLISHED if is_name)):
