@@ -88,7 +88,8 @@ def names_in(prompts: str) -> list[str] | list[list[str]]:
     if prompts in DATASETS:
         return class_names(prompts)
     if close := difflib.get_close_matches(prompts, DATASETS, 1, 0.8):
-        raise ValueError(f'{prompts!r} is no dataset whose classes are known: did you mean {close[0]}?')
+        alone = f'one class of that name: {prompts}|{prompts}'
+        raise ValueError(f'{prompts!r} is no dataset with known classes ({alone}): did you mean {close[0]}?')
     return [[name.strip() for name in entry.split('|')] for entry in prompts.split(',')]
 
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -47,7 +46,8 @@ def hub_file(address: str) -> Path:
 
 # From an address to its file here, by scheme; `import mvp_mm` adds the zoo's for http(s).
 DOWNLOADERS: dict[str, Callable[[str], Path]] = {'hf': hub_file}
-# From a model's name to its published weights, or None; `import mvp_mm` adds the zoo's.
+# From a model's name to its published weights, or None, or FileNotFoundError with near names; `import mvp_mm`
+# adds the zoo's.
 PUBLISHED: list[Callable[[str], Path | None]] = []
 # From a file's sha256 to published weights that are that file, likewise.
 BY_SHA256: list[Callable[[str], Path | None]] = []
@@ -81,16 +81,25 @@ def local_path(checkpoint: str | Path) -> Path:
             return file
     if path.is_dir():
         expected = ' or '.join(FOLDER_FILES)
-        inside: Any = [file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()]
-        inside = sorted(inside, key=lambda file: file.stat().st_mtime)
-        if (last := path / 'last_checkpoint').is_file():  # MMEngine's
-            inside.append(last.read_text(errors='replace').strip())
-        such = f', such as {inside[-1]}' if inside else ''
+        inside = [file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()]
+        last = named_last(path)
+        if last is None or not last.is_file():
+            last = max(inside, key=lambda file: file.stat().st_mtime, default=None)
+        such = f', such as {last}' if last else ''
         raise FileNotFoundError(f'{checkpoint} is a folder without {expected}: give the weight file{such}')
     is_name = path.name == address and path.suffix not in SUFFIXES  # else a file's: spare the zoos' indices
     for found in filter(None, (find(address) for find in PUBLISHED if is_name)):
         return found
     raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
+
+
+def named_last(folder: Path) -> Path | None:
+    """Return the checkpoint that MMEngine's ``last_checkpoint`` in a folder names, even if it is gone."""
+    pointer = folder / 'last_checkpoint'
+    text = pointer.read_text(errors='replace').strip() if pointer.is_file() else ''
+    last, here = Path(text), folder / Path(text).name
+    # the folder was moved, or named relative to another one
+    return (here if here.is_file() and not last.is_file() else last) if text else None
 
 
 def published_file(sha256: str | None) -> Path | None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 from operator import eq
 from pathlib import Path
 
@@ -277,7 +276,7 @@ def _outcome(whole: Baseline, work_dir: Path, hit: Position, seconds: float = 0.
         zip(whole.samples(work_dir), whole.samples(whole.work_dir), strict=True)
     ):
         if here != wanted:
-            same = sum(1 for _ in takewhile(partial(eq, True), map(eq, here, wanted)))
+            same = [*map(eq, here, wanted), False].index(False)
             found.append(f'process {rank} had other samples than the undisturbed run after iteration {same}')
     if any(found):
         lines = (work_dir / 'output.log').read_text(errors='replace').splitlines()

@@ -75,8 +75,9 @@ def truncations_section(outcomes: Sequence[Outcome]) -> str:
 def _differences(outcomes: Sequence[Outcome]) -> str:
     """What is known of the runs that ended otherwise; '' if there are none."""
     lines = [
-        f'\n* number {number}, hit in {outcome.fault} after {outcome.done} iterations, went on from '
-        f'{outcome.went_on_from}: {outcome.difference}'
+        f'\n* number {number}, hit in {outcome.fault}'
+        + (f' after {outcome.done} iterations' if outcome.done >= 0 else '')
+        + f', went on from {outcome.went_on_from}: {outcome.difference}'
         for number, outcome in enumerate(outcomes)
         if not outcome.same
     ]

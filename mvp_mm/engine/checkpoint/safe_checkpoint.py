@@ -23,7 +23,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
 from ...weights.inert_pickle import history_as_plain
-from ...weights.locate import local_path
+from ...weights.locate import local_path, named_last
 from ...weights.read import first_line, read_checkpoint
 
 PARTIAL = '.partial'
@@ -188,18 +188,14 @@ def saved_checkpoints(work_dir: str | Path) -> list[Path]:
     the other kind, as a run over epochs that was stopped has; without it all by age.
     """
     work_dir = Path(work_dir)
-    pointer = work_dir / 'last_checkpoint'
-    text = pointer.read_text(errors='replace').strip() if pointer.is_file() else ''
-    last = Path(text)
-    if text and not last.is_file() and (work_dir / last.name).is_file():
-        last = work_dir / last.name  # the folder was moved, or named relative to another one
-    named = NUMBERED.fullmatch(last.name)
+    last = named_last(work_dir)
+    named = NUMBERED.fullmatch(last.name) if last else None
     found: list[tuple[float, int, Path]] = []
-    for path in (last.parent if named and last.is_file() else work_dir).glob('*.pth'):
+    for path in (last.parent if last and named and last.is_file() else work_dir).glob('*.pth'):
         match = NUMBERED.fullmatch(path.name)
         if match and named is None:
             found.append((path.stat().st_mtime, int(match[2]), path))
         elif match and named and (match[1] != named[1] or int(match[2]) < int(named[2])):
             found.append((match[1] == named[1], int(match[2]), path))
     others = [path for *_, path in sorted(found, reverse=True)]
-    return [last, *others] if text else others
+    return [last, *others] if last else others
